@@ -1,0 +1,45 @@
+"""The layers of a convolutional network as image filters.
+
+Each public name is imported on its first use (PEP 562), so that ``import cnnfilter`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CnnfilterError": "errors",
+    "ImageError": "errors",
+    "KernelError": "errors",
+    "ShapeError": "errors",
+    "ModelError": "errors",
+    "DataError": "errors",
+    "Image": "images",
+    "read_image": "images",
+    "write_image": "images",
+    "Kernel": "kernels",
+    "find_kernel": "kernels",
+    "kernel_names": "kernels",
+    "convolve": "convolution",
+    "pool": "pooling",
+    "activate": "activation",
+    "parse_layers": "layers",
+    "contact_sheet": "sheets",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

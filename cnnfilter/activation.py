@@ -1,0 +1,166 @@
+"""Activation functions, each beside its slope.
+
+Each takes an array of any shape and gives one of the same shape, float32 unless it was float64.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnfilter.errors import ModelError
+
+Values = NDArray[Any]
+
+
+class Activation(NamedTuple):
+    """A function and its slope, both of the values before the function."""
+
+    apply: Callable[[Values], Values]
+    slope: Callable[[Values], Values] | None
+
+
+def activate(values: ArrayLike, name: str) -> Values:
+    """Apply an activation function.
+
+    Parameters
+    ----------
+    values : array of any shape
+        A float64 array stays float64; anything else is computed as float32.
+    name : str
+        ``relu``, ``relu6``, ``leaky:0.1`` (``leaky`` alone is 0.01), ``sigmoid``, ``tanh``, ``softmax`` (over the
+        last axis: the channels) or ``abs``.
+
+    Raises
+    ------
+    ModelError
+        For a name that is not one of these.
+
+    Examples
+    --------
+    >>> activate([-2.0, 0.0, 3.0], "relu")
+    array([0., 0., 3.], dtype=float32)
+    >>> activate([-2.0, 0.0, 3.0], "leaky:0.1")
+    array([-0.2,  0. ,  3. ], dtype=float32)
+    """
+    return find_activation(name).apply(_floats(values))
+
+
+def slope(values: ArrayLike, name: str) -> Values:
+    """The derivative of an activation function at each value; at a kink PyTorch's choice.
+
+    Parameters
+    ----------
+    values : array of any shape
+        The values before the function.
+    name : str
+        As for `activate`.
+
+    Raises
+    ------
+    ModelError
+        For an unknown name, and for softmax, where every output depends on every input.
+
+    Examples
+    --------
+    >>> slope([-2.0, 0.0, 3.0], "relu")
+    array([0., 0., 1.], dtype=float32)
+    """
+    found = find_activation(name)
+    if found.slope is None:
+        raise ModelError(f"{name} has no slope value by value: each of its outputs depends on every input")
+    return found.slope(_floats(values))
+
+
+def find_activation(name: str) -> Activation:
+    """The function of a name, with its number if it takes one; ModelError names what would do."""
+    word, colon, number = name.partition(":")
+    if word == "leaky":
+        return _leaky(_number(name, number) if colon else 0.01)
+    if word not in _FUNCTIONS:
+        near = difflib.get_close_matches(word, NAMES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+        raise ModelError(f"no activation {name!r}; {hint}")
+    if colon:
+        raise ModelError(f"activation {name!r}: {word} takes no number")
+    return _FUNCTIONS[word]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ModelError(f"activation {name!r}: leaky takes the slope below 0 as a number, as in leaky:0.1")
+    return value
+
+
+def _floats(values: ArrayLike) -> Values:
+    array = np.asarray(values)
+    kept = isinstance(values, np.ndarray) and array.dtype == np.float64
+    return array if kept else array.astype(np.float32, copy=False)
+
+
+def _relu(values: Values) -> Values:
+    return np.maximum(values, 0)
+
+
+def _relu_slope(values: Values) -> Values:
+    return (values > 0).astype(values.dtype)
+
+
+def _relu6(values: Values) -> Values:
+    return np.clip(values, 0, 6)
+
+
+def _relu6_slope(values: Values) -> Values:
+    return ((values > 0) & (values < 6)).astype(values.dtype)
+
+
+def _leaky(below: float) -> Activation:
+    def apply(values: Values) -> Values:
+        return np.where(values > 0, values, values * values.dtype.type(below))
+
+    def slope(values: Values) -> Values:
+        return np.where(values > 0, values.dtype.type(1), values.dtype.type(below))
+
+    return Activation(apply, slope)
+
+
+def _sigmoid(values: Values) -> Values:
+    # exp only of numbers below 0, so that it cannot overflow.
+    small = np.exp(-np.abs(values))
+    return np.where(values < 0, small, 1) / (1 + small)
+
+
+def _sigmoid_slope(values: Values) -> Values:
+    small = np.exp(-np.abs(values))
+    return small / (1 + small) ** 2
+
+
+def _tanh_slope(values: Values) -> Values:
+    return 1 - np.tanh(values) ** 2
+
+
+def _softmax(values: Values) -> Values:
+    # The largest is taken off first, so that exp cannot overflow; the quotient does not change.
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+_FUNCTIONS = {
+    "relu": Activation(_relu, _relu_slope),
+    "relu6": Activation(_relu6, _relu6_slope),
+    "sigmoid": Activation(_sigmoid, _sigmoid_slope),
+    "tanh": Activation(np.tanh, _tanh_slope),
+    "softmax": Activation(_softmax, None),
+    "abs": Activation(np.abs, np.sign),
+}
+
+NAMES = ("relu", "relu6", "leaky:0.1", "sigmoid", "tanh", "softmax", "abs")

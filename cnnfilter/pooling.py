@@ -1,0 +1,281 @@
+"""Pooling: the largest, the smallest or the mean of each window.
+
+It knows PyTorch's rules (MaxPool2d, AvgPool2d) and their corner cases, and plans each axis; the loops over the
+samples are in `cnnfilter.loops.pooling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cnnfilter.errors import ShapeError
+
+OPERATIONS = ("max", "avg", "min")
+
+Pixels = NDArray[Any]
+
+
+def pool(
+    pixels: Pixels,
+    op: str = "max",
+    *,
+    size: int | Sequence[int] = 2,
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    dtype: DTypeLike | None = None,
+    threads: int | None = None,
+) -> Pixels:
+    """Pool each channel of a picture by itself, by PyTorch's rules.
+
+    Parameters
+    ----------
+    pixels : (H, W) or (H, W, C) array
+        uint8, uint16 and float32 are taken as they are, anything else as float32.
+    op : "max", "avg" or "min"
+    size : int or (height, width)
+        The window, in samples.
+    stride : int or (down, across), optional
+        The step from window to window; the window's size if not given.
+    padding : int, (H, W) or (top, right, bottom, left)
+        Rows and columns around the picture that never win (max, min) or count as 0 (avg); at most half the window.
+    dilation : int or (down, across)
+        The distance between the samples of a window.
+    ceil_mode : bool
+        Whether a last window that only partly fits counts too. One that starts in the padding after the picture
+        does not.
+    count_include_pad : bool
+        Whether the mean divides by the padding's samples too. Never by what lies outside the padding.
+    dtype : dtype, optional
+        uint8, uint16 (rounded half up, then saturated) or float32. Without it: max and min keep the input's, avg
+        gives float32.
+    threads : int, optional
+        All cores if not given; the result is the same for any number.
+
+    Returns
+    -------
+    (H', W') or (H', W', C) array
+        With ``H' = floor((H + top + bottom - dilation * (size - 1) - 1) / stride) + 1``; ceil for `ceil_mode`.
+
+    Raises
+    ------
+    ShapeError
+        For a window that does not fit, padding over half of the window, or a size, stride or dilation below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> picture = np.array([[1, 2, 0, 0], [3, 4, 0, 8], [0, 0, 5, 5], [0, 0, 5, 6]], np.uint8)
+    >>> pool(picture, size=2)
+    array([[4, 8],
+           [0, 6]], dtype=uint8)
+    >>> pool(picture, "avg", size=2)
+    array([[2.5 , 2.  ],
+           [0.  , 5.25]], dtype=float32)
+    >>> pool(picture, "avg", size=2, dtype=np.uint8)
+    array([[3, 2],
+           [0, 5]], dtype=uint8)
+
+    References
+    ----------
+    PyTorch: torch.nn.MaxPool2d, torch.nn.AvgPool2d; for an average with dilation, which PyTorch lacks, ONNX's
+    AveragePool (opset 19).
+    """
+    if op not in OPERATIONS:
+        raise ValueError(f"no pooling {op!r}: max, avg or min would do")
+    source = _three_axes(pixels)
+    kernel = pair(size, "size")
+    steps = kernel if stride is None else pair(stride, "stride")
+    spread = pair(dilation, "dilation")
+    top, right, bottom, left = _sides(padding)
+    rows = Axis("height", source.shape[0], kernel[0], steps[0], top, bottom, spread[0], ceil_mode)
+    columns = Axis("width", source.shape[1], kernel[1], steps[1], left, right, spread[1], ceil_mode)
+    if op == "avg":
+        pooled = _average(source, rows, columns, count_include_pad)
+        pooled = _converted(pooled, np.dtype(np.float32 if dtype is None else dtype))
+    else:
+        pooled = _extreme(source, op, rows, columns)
+        pooled = _converted(pooled, np.dtype(source.dtype if dtype is None else dtype))
+    return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
+
+
+def global_pool(
+    pixels: Pixels, op: str = "max", *, dtype: DTypeLike | None = None, threads: int | None = None
+) -> Pixels:
+    """One number a channel: the largest, smallest or mean of the whole picture.
+
+    Parameters
+    ----------
+    pixels : (H, W) or (H, W, C) array
+    op, dtype, threads
+        As for `pool`.
+
+    Returns
+    -------
+    (1, 1) or (1, 1, C) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> global_pool(np.array([[1, 2], [3, 5]], np.float32), "avg")
+    array([[2.75]], dtype=float32)
+    """
+    return pool(pixels, op, size=np.shape(pixels)[:2], dtype=dtype, threads=threads)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The windows along one axis: how many there are, and how many samples each holds.
+
+    Raises ShapeError if they do not fit.
+    """
+
+    name: str
+    length: int
+    size: int
+    stride: int
+    before: int
+    after: int
+    dilation: int
+    ceil_mode: bool
+
+    def __post_init__(self) -> None:
+        if 2 * max(self.before, self.after) > self.size:
+            raise ShapeError(
+                f"padding {max(self.before, self.after)} is more than half of the window's {self.name} "
+                f"{self.size}: at most {self.size // 2}"
+            )
+        if self.outputs < 1:
+            padded = f", {self.padded} with padding" if self.padded != self.length else ""
+            raise ShapeError(
+                f"a window {self.span} in {self.name} does not fit a picture of {self.name} {self.length}{padded}"
+            )
+
+    @property
+    def span(self) -> int:
+        """Samples from the first of a window to its last, both counted."""
+        return self.dilation * (self.size - 1) + 1
+
+    @property
+    def padded(self) -> int:
+        return self.length + self.before + self.after
+
+    @property
+    def outputs(self) -> int:
+        room = self.padded - self.span
+        if not self.ceil_mode:
+            return room // self.stride + 1
+        count = -(-room // self.stride) + 1
+        # The last window must start in the picture or in the padding before it.
+        return count - 1 if (count - 1) * self.stride >= self.length + self.before else count
+
+    def counts(self, *, include_pad: bool) -> NDArray[np.int64]:
+        """Samples of each window that the mean divides by along this axis."""
+        starts = np.arange(self.outputs) * self.stride - self.before
+        taps = starts[:, None] + np.arange(self.size) * self.dilation
+        low, high = (-self.before, self.length + self.after) if include_pad else (0, self.length)
+        return ((taps >= low) & (taps < high)).sum(axis=1)
+
+
+def pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
+    """(down, across) of a number or two, each from 1; else ShapeError."""
+    numbers = _numbers(value, what, (1, 2))
+    if min(numbers) < 1:
+        raise ShapeError(f"{what} {_typed(numbers)}: must be at least 1")
+    return numbers[0], numbers[-1]
+
+
+def _sides(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+    """(top, right, bottom, left) of one number, of (H, W), or of all four."""
+    numbers = _numbers(padding, "padding", (1, 2, 4))
+    if min(numbers) < 0:
+        raise ShapeError(f"padding {_typed(numbers)}: must be at least 0")
+    if len(numbers) == 4:
+        top, right, bottom, left = numbers
+        return top, right, bottom, left
+    down, across = numbers[0], numbers[-1]
+    return down, across, down, across
+
+
+def _numbers(value: int | Sequence[int], what: str, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    given = np.atleast_1d(np.asarray(value))
+    if given.ndim != 1 or len(given) not in lengths or given.dtype.kind not in "iu":
+        raise ShapeError(f"{what} {value!r}: must be {' or '.join(map(str, lengths))} whole numbers")
+    return tuple(int(number) for number in given)
+
+
+def _typed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _three_axes(pixels: Pixels) -> Pixels:
+    array = np.asarray(pixels)
+    if array.dtype not in (np.uint8, np.uint16, np.float32):
+        array = array.astype(np.float32)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise ShapeError(f"pixels of shape {np.shape(pixels)}: must be (H, W) or (H, W, C), none of them 0")
+    return np.ascontiguousarray(array)
+
+
+def _windows(source: Pixels, fill: Any, rows: Axis, columns: Axis) -> list[Pixels]:
+    """For each sample of a window, the samples of all windows at that place: (H', W', C) views."""
+    below = (rows.outputs - 1) * rows.stride + rows.span - rows.length - rows.before
+    beside = (columns.outputs - 1) * columns.stride + columns.span - columns.length - columns.before
+    padded = np.pad(
+        source,
+        ((rows.before, max(below, 0)), (columns.before, max(beside, 0)), (0, 0)),
+        constant_values=fill,
+    )
+    return [
+        padded[i * rows.dilation :: rows.stride, j * columns.dilation :: columns.stride][
+            : rows.outputs, : columns.outputs
+        ]
+        for i in range(rows.size)
+        for j in range(columns.size)
+    ]
+
+
+def _extreme(source: Pixels, op: str, rows: Axis, columns: Axis) -> Pixels:
+    lowest, highest = (
+        (-np.inf, np.inf)
+        if source.dtype.kind == "f"
+        else (np.iinfo(source.dtype).min, np.iinfo(source.dtype).max)
+    )
+    best = None
+    for values in _windows(source, lowest if op == "max" else highest, rows, columns):
+        if best is None:
+            best = values.copy()
+            continue
+        wins = (values > best if op == "max" else values < best) | (values != values)
+        np.copyto(best, values, where=wins)
+    assert best is not None
+    return best
+
+
+def _average(source: Pixels, rows: Axis, columns: Axis, include_pad: bool) -> NDArray[np.float64]:
+    total = np.zeros((rows.outputs, columns.outputs, source.shape[2]))
+    for values in _windows(source, 0, rows, columns):
+        total += values
+    counts = np.multiply.outer(rows.counts(include_pad=include_pad), columns.counts(include_pad=include_pad))
+    # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
+    return total / np.maximum(counts, 1)[:, :, None]
+
+
+def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    if pooled.dtype == dtype:
+        return pooled
+    if dtype.kind == "f":
+        return pooled.astype(dtype)
+    if dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"dtype {dtype}: uint8, uint16 or float32 would do")
+    rounded = np.floor(pooled.astype(np.float64) + 0.5)
+    return np.clip(np.nan_to_num(rounded), 0, np.iinfo(dtype).max).astype(dtype)

@@ -1,0 +1,231 @@
+"""The formats that Pillow decodes and encodes: JPEG, WebP, AVIF, BMP, GIF, TGA, animated PNG, 8-bit TIFF.
+
+Each format's plugin is imported and called by name. ``PIL.Image.open`` would try every plugin it knows (one
+of them starts Ghostscript), import a dozen, and apply a pixel limit that is global to the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnfilter.errors import ImageError
+from cnnfilter.metadata import XMP, Metadata
+from cnnfilter.picture import Image, check_size, warn
+
+if TYPE_CHECKING:
+    from PIL import Image as pillow
+
+_PLUGINS = {
+    "avif": ("AvifImagePlugin", "AvifImageFile"),
+    "bmp": ("BmpImagePlugin", "BmpImageFile"),
+    "gif": ("GifImagePlugin", "GifImageFile"),
+    "jpg": ("JpegImagePlugin", "JpegImageFile"),
+    "png": ("PngImagePlugin", "PngImageFile"),
+    "tga": ("TgaImagePlugin", "TgaImageFile"),
+    "tiff": ("TiffImagePlugin", "TiffImageFile"),
+    "webp": ("WebPImagePlugin", "WebPImageFile"),
+}
+
+# What an array of each Pillow mode becomes. Modes not listed are converted to RGB first.
+_AS_IT_IS = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
+_CONVERTED = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+
+# Quality 95 with whole chroma: the edges that filters draw are what coarser settings smear first.
+_SAVE: dict[str, dict[str, Any]] = {
+    "avif": {"quality": 90},
+    "bmp": {},
+    "gif": {},
+    "jpg": {"quality": 95, "subsampling": 0},
+    "png": {},
+    "tga": {},
+    "webp": {"quality": 90, "exact": True},
+}
+_PILLOW_NAME = {"jpg": "JPEG"}
+
+
+def read(data: bytes, format: str, max_pixels: int) -> Image:
+    """Decode a file's bytes, known to be of this format, with all its frames."""
+    with _open(data, format) as picture:
+        check_size(*picture.size, max_pixels)
+        metadata = _metadata(picture)
+        count = _count_frames(picture)
+        if count > 1:
+            check_size(*picture.size, max_pixels, count)
+            return _animation(picture, format, metadata, count)
+        pixels, mode = to_array(picture)
+        return Image(pixels, mode, format, metadata)
+
+
+def _open(data: bytes, format: str) -> pillow.Image:
+    module, name = _PLUGINS[format]
+    plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
+    opened: pillow.Image = plugin(io.BytesIO(data))
+    return opened
+
+
+def _count_frames(picture: pillow.Image) -> int:
+    return int(getattr(picture, "n_frames", 1))
+
+
+def _animation(picture: pillow.Image, format: str, metadata: Metadata, count: int) -> Image:
+    """Read each frame as the viewer sees it: complete, on top of what earlier ones left."""
+    frames, durations = [], []
+    first = 1 if picture.info.get("default_image") else 0
+    for index in range(first, count):
+        picture.seek(index)
+        frames.append(np.array(picture.convert("RGBA")))
+        durations.append(round(picture.info.get("duration", 0)))
+    mode = "RGBA"
+    if all((frame[:, :, 3] == 255).all() for frame in frames):
+        frames, mode = [np.ascontiguousarray(frame[:, :, :3]) for frame in frames], "RGB"
+    return Image(frames[0], mode, format, metadata, tuple(frames), tuple(durations), _loop(picture, format))
+
+
+def _loop(picture: pillow.Image, format: str) -> int | None:
+    """Repetitions after the first showing. GIF counts these; WebP and PNG count the first one too."""
+    loop = picture.info.get("loop")
+    if format == "gif" or not loop:
+        return loop
+    return loop - 1 if loop > 1 else None
+
+
+def to_array(picture: pillow.Image) -> tuple[np.ndarray, str]:
+    """Return a Pillow image's pixels (H, W, C) and their mode, whatever the Pillow mode."""
+    mode = picture.mode
+    if mode == "P":
+        return _from_palette(picture)
+    if mode in ("1", "L", "RGB") and "transparency" in picture.info:
+        picture = picture.convert("RGBA" if mode == "RGB" else "LA")
+    elif mode in _CONVERTED:
+        picture = picture.convert(_CONVERTED[mode])
+    elif mode.startswith("I;16"):
+        return np.array(picture).astype(np.uint16, copy=False)[:, :, None], "L"
+    elif mode == "I":
+        return from_integers(np.array(picture))[:, :, None], "L"
+    elif mode == "F":
+        return np.array(picture)[:, :, None], "L"
+    elif mode == "LAB":
+        picture = _from_lab(picture)
+    elif mode not in _AS_IT_IS:
+        picture = picture.convert("RGB")
+    pixels = np.array(picture)
+    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), _AS_IT_IS[picture.mode]
+
+
+def from_integers(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers as uint16 where they fit, else as float32."""
+    if values.min() >= 0 and values.max() <= 65535:
+        return values.astype(np.uint16)
+    floats = values.astype(np.float32)
+    if not np.array_equal(floats.astype(np.float64), values.astype(np.float64)):
+        warn("whole numbers above 16,777,216 were rounded to float32")
+    return floats
+
+
+def _from_palette(picture: pillow.Image) -> tuple[np.ndarray, str]:
+    """Look the colours up; a palette of greys gives a grey picture."""
+    transparent = "transparency" in picture.info
+    pixels = np.array(picture.convert("RGBA" if transparent or picture.palette.mode == "RGBA" else "RGB"))
+    grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(pixels[:, :, 0], pixels[:, :, 2])
+    if not grey:
+        return pixels, "RGBA" if pixels.shape[2] == 4 else "RGB"
+    return np.ascontiguousarray(pixels[:, :, ::3]), "LA" if pixels.shape[2] == 4 else "L"
+
+
+def _from_lab(picture: pillow.Image) -> pillow.Image:
+    from PIL import ImageCms
+
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    assert converted is not None  # it is only when converting in place
+    return converted
+
+
+def _metadata(picture: pillow.Image) -> Metadata:
+    info: Mapping[Any, Any] = picture.info
+    text = {key: str(value) for key, value in getattr(picture, "text", {}).items()}
+    comment, xmp = info.get("comment"), info.get("xmp")
+    if comment:
+        text["Comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
+    if xmp:
+        text[XMP] = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
+    return Metadata(info.get("icc_profile") or None, info.get("exif") or None, _dpi(info.get("dpi")), text)
+
+
+def _dpi(dpi: Any) -> tuple[float, float] | None:
+    """Accept a resolution only if it is one: files hold zeros and divisions by zero."""
+    try:
+        across, down = (float(value) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None
+
+
+def encode(image: Image, format: str) -> bytes:
+    """Encode a picture whose mode and depth the format holds."""
+    from PIL import Image as pillow
+
+    frames = image.frames or (image.pixels,)
+    pictures = [pillow.fromarray(f[:, :, 0] if f.shape[2] == 1 else f, mode=None) for f in frames]
+    if image.mode == "CMYK":
+        pictures = [pillow.frombytes("CMYK", (f.shape[1], f.shape[0]), f) for f in frames]
+    options = _SAVE[format] | _metadata_options(image, format)
+    if len(pictures) > 1:
+        options |= _animation_options(image, format) | {"save_all": True, "append_images": pictures[1:]}
+    stream = io.BytesIO()
+    pictures[0].save(stream, format=_PILLOW_NAME.get(format, format), **options)
+    return stream.getvalue()
+
+
+def _animation_options(image: Image, format: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"duration": list(image.durations) or 100}
+    if format == "gif":
+        options["disposal"] = 2 if image.has_alpha else 1
+        return options if image.loop is None else options | {"loop": image.loop}
+    return options | {"loop": 1 if image.loop is None else image.loop + 1 if image.loop else 0}
+
+
+def _metadata_options(image: Image, format: str) -> dict[str, Any]:
+    metadata, options = image.metadata, {}
+    if icc := metadata.icc_for(image.mode):
+        options["icc_profile"] = icc
+    if metadata.exif and format in ("jpg", "webp", "avif", "png"):
+        options["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    if (comment := metadata.text.get("Comment")) and format in ("jpg", "gif"):
+        options["comment"] = comment.encode()
+    if (xmp := metadata.text.get(XMP)) and format in ("jpg", "webp", "avif"):
+        options["xmp"] = xmp.encode()
+    return options
+
+
+def to_rgb(image: Image) -> Image:
+    """Return a CMYK picture as RGB: by its profile if it has one, else by the plain complement."""
+    from PIL import Image as pillow
+
+    icc = image.metadata.icc_for("CMYK")
+
+    def convert(frame: np.ndarray) -> np.ndarray:
+        inks = pillow.frombytes("CMYK", (frame.shape[1], frame.shape[0]), frame)
+        return np.array(_by_profile(inks, icc) if icc else inks.convert("RGB"))
+
+    if image.pixels.dtype != np.uint8:
+        raise ImageError("CMYK with more than 8 bits can only be written as tiff or npy")
+    return image.map(convert).replace(mode="RGB")
+
+
+def _by_profile(inks: pillow.Image, icc: bytes) -> pillow.Image:
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        converted = ImageCms.profileToProfile(inks, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (OSError, ImageCms.PyCMSError):
+        return inks.convert("RGB")
+    return converted or inks.convert("RGB")

@@ -1,0 +1,400 @@
+"""Files to pictures and back: which format it is, what it can hold, what is done about what it cannot.
+
+The formats themselves are in ``png``, ``codecs`` (Pillow's), ``tiff``, ``pnm`` and ``npy``, each imported
+when a picture of its kind turns up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.metadata import XMP, Metadata, split_orientation, without_orientation
+from cnnfilter.picture import MAX_PIXELS, Image, ImageWarning, check_size, mode_of, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]
+
+__all__ = [
+    "ANIMATED",
+    "LOSSLESS",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Image",
+    "ImageWarning",
+    "Metadata",
+    "encode_image",
+    "format_of_suffix",
+    "mode_of",
+    "read_image",
+    "write_image",
+]
+
+SUFFIXES = {
+    ".png": "png",
+    ".apng": "png",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".jpe": "jpg",
+    ".jfif": "jpg",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".gif": "gif",
+    ".bmp": "bmp",
+    ".dib": "bmp",
+    ".ppm": "ppm",
+    ".pgm": "ppm",
+    ".pbm": "ppm",
+    ".pnm": "ppm",
+    ".pam": "ppm",
+    ".npy": "npy",
+    ".avif": "avif",
+    ".tga": "tga",
+}
+"""The format that each suffix stands for."""
+
+LOSSLESS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
+"""Formats that give back what was put in (GIF: the frames, their timing, and 256 colours)."""
+
+ANIMATED = frozenset({"png", "webp", "gif", "tiff", "avif"})
+"""Formats that hold more than one frame (TIFF: pages)."""
+
+# The modes that each format holds. A picture of another mode is converted by _fit.
+_MODES = {
+    "png": ("L", "LA", "RGB", "RGBA"),
+    "jpg": ("L", "RGB", "CMYK"),
+    "webp": ("RGB", "RGBA"),
+    "tiff": ("L", "LA", "RGB", "RGBA", "CMYK", "maps"),
+    "gif": ("L", "RGB", "RGBA"),
+    "bmp": ("L", "RGB"),
+    "ppm": ("L", "LA", "RGB", "RGBA"),
+    "npy": ("L", "LA", "RGB", "RGBA", "CMYK", "maps"),
+    "avif": ("RGB", "RGBA"),
+    "tga": ("L", "LA", "RGB", "RGBA"),
+}
+_SIXTEEN_BITS = ("png", "tiff", "ppm", "npy")
+_FLOATS = ("tiff", "npy")
+# The longest side, in pixels, that a format (or its encoder) allows.
+_LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"BM", "bmp"),
+    (b"\x93NUMPY", "npy"),
+)
+# What people try that is not read, by its first bytes; saying what it is saves them a search.
+_REFUSED = (
+    (b"%!PS", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive (.npz holds several arrays: save the one you mean as .npy)"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML or SVG"),
+    (b"<!DOCTYPE", "HTML"),
+    (b"<html", "HTML"),
+    (b"\x1f\x8b", "gzip"),
+)
+_READABLE = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
+
+
+def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
+    """Return the format that a file's suffix stands for; None if it has no suffix.
+
+    Raises
+    ------
+    ImageError
+        If the suffix stands for no format that is written.
+
+    Examples
+    --------
+    >>> format_of_suffix("a/photo.JPEG")
+    'jpg'
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        known = " ".join(sorted(SUFFIXES))
+        raise ImageError(f"no picture format has the suffix {suffix!r}; known are {known}")
+    return SUFFIXES.get(suffix)
+
+
+def read_image(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes], *, max_pixels: int = MAX_PIXELS
+) -> Image:
+    """Read a picture: upright, with every frame, in its own depth.
+
+    Parameters
+    ----------
+    source : path, bytes, or binary stream
+        Its content decides the format, never its name.
+    max_pixels : int
+        Width times height times frames that are accepted; checked before memory is taken.
+
+    Raises
+    ------
+    ImageError
+        If it is missing, unreadable, damaged, too large, or not a picture.
+    """
+    data = _read_bytes(source)
+    format = sniff(data)
+    with _as_image_error("cannot be decoded as " + format):
+        image = _decode(data, format, max_pixels)
+    return _upright(image)
+
+
+def _read_bytes(source: Any) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    try:
+        if hasattr(source, "read"):
+            data: bytes = source.read()
+            return data
+        return Path(source).read_bytes()
+    except FileNotFoundError:
+        raise ImageError("there is no such file") from None
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def sniff(data: bytes) -> str:
+    """Return the format that a file's first bytes say it has.
+
+    Raises
+    ------
+    ImageError
+        If it is none that is read.
+    """
+    if not data:
+        raise ImageError("it is empty")
+    for magic, format in _MAGIC:
+        if data.startswith(magic):
+            return format
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in (b"avif", b"avis", b"mif1")):
+        return "avif"
+    if data[:1] == b"P" and data[1:2] in b"1234567fF" and data[2:3].isspace():
+        return "ppm"
+    for magic, name in _REFUSED:
+        if data.lstrip()[: len(magic)].lower() == magic.lower():
+            raise ImageError(f"this is {name}; {_READABLE} can be read")
+    if _looks_like_tga(data):
+        return "tga"
+    raise ImageError(f"not a picture that can be read ({_READABLE})")
+
+
+def _looks_like_tga(data: bytes) -> bool:
+    """TGA has no magic number: its header must make sense in every field."""
+    if len(data) < 18:
+        return False
+    width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")
+    return (
+        data[1] in (0, 1)
+        and data[2] in ((1, 9) if data[1] else (2, 3, 10, 11))
+        and data[16] in (8, 16, 24, 32)
+        and width > 0
+        and height > 0
+        and data[17] & 0xC0 == 0
+    )
+
+
+@contextlib.contextmanager
+def _as_image_error(what: str) -> Iterator[None]:
+    """Whatever a codec raises on a file that somebody gave us is that file's fault."""
+    try:
+        yield
+    except CnnfilterError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{what}: not enough memory") from error
+    except Exception as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{what}: {detail}") from error
+
+
+def _decode(data: bytes, format: str, max_pixels: int) -> Image:
+    from cnnfilter import codecs
+
+    return codecs.read(data, format, max_pixels)
+
+
+# What turns a picture upright, by the EXIF orientation: rows and columns exchanged first, then flips.
+_TURNS = {
+    2: (False, np.s_[:, ::-1]),
+    3: (False, np.s_[::-1, ::-1]),
+    4: (False, np.s_[::-1]),
+    5: (True, np.s_[:]),
+    6: (True, np.s_[:, ::-1]),
+    7: (True, np.s_[::-1, ::-1]),
+    8: (True, np.s_[::-1]),
+}
+
+
+def _upright(image: Image) -> Image:
+    """Apply the EXIF orientation, and remove what asks for it."""
+    orientation, exif = split_orientation(image.metadata.exif)
+    text, dpi = dict(image.metadata.text), image.metadata.dpi
+    if XMP in text:
+        text[XMP] = without_orientation(text[XMP])
+    if orientation in _TURNS:
+        exchanged, flips = _TURNS[orientation]
+        dpi = dpi[::-1] if dpi and exchanged else dpi
+        image = image.map(lambda pixels: (pixels.swapaxes(0, 1) if exchanged else pixels)[flips])
+    metadata = Metadata(image.metadata.icc, exif, dpi, text, image.metadata.colour)
+    return image.replace(metadata=metadata)
+
+
+def write_image(
+    target: str | os.PathLike[str] | IO[bytes],
+    image: Image | np.ndarray,
+    *,
+    format: str | None = None,
+    force: bool = True,
+    strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> None:
+    """Write a picture.
+
+    Parameters
+    ----------
+    target : path or binary stream
+        A path is replaced as a whole or not at all.
+    image : Image or ndarray, shape (H, W) or (H, W, C)
+    format : str, optional
+        One of the values of ``SUFFIXES``; else the path's suffix decides, else it is png.
+    force : bool
+        Whether an existing file may be replaced.
+    strip : bool
+        Leave out profile, EXIF, resolution and texts.
+    max_pixels : int
+        Width times height times frames that are accepted.
+
+    Raises
+    ------
+    ImageError
+        If the format cannot hold it, or it is too large.
+    FileExistsError
+        If the path exists and ``force`` is not set.
+
+    Warns
+    -----
+    ImageWarning
+        For what the format cannot hold and is left out: transparency, the lower 8 of 16 bits, frames.
+    """
+    if format is None:
+        format = None if hasattr(target, "write") else format_of_suffix(target)  # type: ignore[arg-type]
+    parts = _encode(image, format or "png", strip, max_pixels)
+    if hasattr(target, "write"):
+        for part in parts:
+            target.write(part)
+        return
+    from cnnfilter.files import replace_file
+
+    with replace_file(Path(target), force=force) as file:
+        for part in parts:
+            file.write(part)
+
+
+def encode_image(image: Image | np.ndarray, format: str, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return a picture as the bytes of a file.
+
+    Examples
+    --------
+    >>> encode_image(np.zeros((2, 2), np.uint8), "ppm")
+    b'P5\\n2 2\\n255\\n\\x00\\x00\\x00\\x00'
+    """
+    parts = _encode(image, format, strip, max_pixels)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _encode(image: Image | np.ndarray, format: str, strip: bool, max_pixels: int) -> list[bytes]:
+    if format not in _MODES:
+        raise ImageError(f"{format!r} is not a format that can be written; {' '.join(_MODES)} are")
+    if isinstance(image, np.ndarray):
+        image = Image.from_array(image)
+    if strip:
+        image = image.replace(metadata=Metadata())
+    image = _fit(image, format)
+    height, width = image.pixels.shape[:2]
+    check_size(width, height, max_pixels, len(image.frames) or 1)
+    longest = _LONGEST_SIDE.get(format)
+    if longest is not None and max(width, height) > longest:
+        raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
+    with _as_image_error("cannot be encoded as " + format):
+        return _encode_fitting(image, format)
+
+
+def _encode_fitting(image: Image, format: str) -> list[bytes]:
+    from cnnfilter import codecs
+
+    return [codecs.encode(image, format)]
+
+
+def _fit(image: Image, format: str) -> Image:
+    """Turn a picture into one that the format holds, with a warning for each thing that is lost."""
+    if image.frames and format not in ANIMATED:
+        warn(f"{format} holds one frame: the first of {len(image.frames)} is written")
+        image = image.replace(frames=(), durations=(), loop=None)
+    if image.pixels.dtype == np.float32 and format not in _FLOATS:
+        raise ImageError(
+            f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)"
+        )
+    modes = _MODES[format]
+    if image.mode == "maps" and image.mode not in modes:
+        raise ImageError(
+            f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, or make a contact sheet"
+        )
+    if image.mode == "CMYK" and "CMYK" not in modes:
+        from cnnfilter import codecs
+
+        image = codecs.to_rgb(image)
+    if image.has_alpha and not {"LA", "RGBA"} & set(modes):
+        image = _on_white(image, format)
+    if image.mode == "L" and "L" not in modes:
+        image = image.map(lambda pixels: pixels.repeat(3, axis=2))
+    if image.mode == "LA" and "LA" not in modes:
+        image = image.map(lambda pixels: pixels[:, :, [0, 0, 0, 1]])
+    if image.pixels.dtype == np.uint16 and format not in _SIXTEEN_BITS:
+        warn(f"{format} holds 8 bits: the 16-bit values are rounded to them; png and tiff would keep them")
+        image = image.map(_to_eight_bits)
+    return image
+
+
+def _on_white(image: Image, format: str) -> Image:
+    """Lay a picture with transparency on white paper, which is what viewers show."""
+    full = 255 if image.pixels.dtype == np.uint8 else 65535
+
+    def lay(pixels: np.ndarray) -> np.ndarray:
+        colour, alpha = pixels[:, :, :-1].astype(np.uint64), pixels[:, :, -1:].astype(np.uint64)
+        mixed = (2 * (colour * alpha + full * (full - alpha)) + full) // (2 * full)
+        return mixed.astype(pixels.dtype)
+
+    frames = image.frames or (image.pixels,)
+    if any((frame[:, :, -1] != full).any() for frame in frames):
+        warn(f"{format} holds no transparency: the picture is laid on white; png and webp would keep it")
+    return image.map(lay)
+
+
+def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Round 0…65535 to 0…255: 257 steps are one."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,0 +1,120 @@
+"""What a picture file says beside its pixels: colour profile, EXIF, resolution, text.
+
+This module knows the few bytes of EXIF and ICC that a change of the pixels makes wrong; reading and
+writing the rest is left to the formats.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+XMP = "XML:com.adobe.xmp"
+"""The key of an XMP packet among the texts, as PNG names it."""
+
+_ORIENTATION = 0x0112
+_ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
+_XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What belongs to a picture beside its pixels.
+
+    Parameters
+    ----------
+    icc : bytes, optional
+        ICC colour profile.
+    exif : bytes, optional
+        A TIFF structure (without the ``Exif\\0\\0`` that JPEG puts before it), without orientation and thumbnail.
+    dpi : (float, float), optional
+        Dots per inch, across and down.
+    text : mapping of str to str
+        Texts by their PNG keyword; a comment is ``Comment``, an XMP packet ``XML:com.adobe.xmp``.
+    colour : mapping of str to bytes
+        PNG's chunks on the meaning of the numbers (gAMA, cHRM, sRGB, cICP), kept from PNG to PNG.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    colour: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+
+    def icc_for(self, mode: str) -> bytes | None:
+        """Return the profile if it describes pictures of this mode; one for other colours would falsify them."""
+        if self.icc is None or mode not in _ICC_SPACES.get(bytes(self.icc[16:20]), ()):
+            return None
+        return self.icc
+
+
+def split_orientation(exif: bytes | None) -> tuple[int, bytes | None]:
+    """Return the orientation (1…8) that EXIF asks for, and the EXIF without it and without its thumbnail.
+
+    The tag's entry is taken out of the directory in place, so every other offset stays valid. The thumbnail
+    goes because it would show the picture as it was before filtering. EXIF that cannot be followed is dropped.
+
+    Examples
+    --------
+    >>> entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    >>> split_orientation(b"II*\\0" + struct.pack("<IH", 8, 1) + entry + bytes(4))[0]
+    6
+    """
+    if not exif:
+        return 1, None
+    try:
+        return _split_orientation(bytearray(exif.removeprefix(b"Exif\0\0")))
+    except (struct.error, ValueError):
+        return 1, None
+
+
+def _split_orientation(exif: bytearray) -> tuple[int, bytes | None]:
+    order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
+    if order is None:
+        return 1, None
+    (directory,) = struct.unpack_from(order + "I", exif, 4)
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    first, end = directory + 2, directory + 2 + 12 * count
+    if end > len(exif):
+        raise ValueError("the directory runs past the end")
+    orientation = 1
+    if end + 4 <= len(exif):
+        exif = _without_thumbnail(exif, order, end)
+    for entry in reversed(range(first, end, 12)):
+        tag, kind = struct.unpack_from(order + "HH", exif, entry)
+        if tag != _ORIENTATION:
+            continue
+        (orientation,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), exif, entry + 8)
+        exif[entry : end + 4] = exif[entry + 12 : end + 4] + bytes(12)
+        count -= 1
+        end -= 12
+        struct.pack_into(order + "H", exif, directory, count)
+    if count == 0:
+        return orientation, None
+    return orientation if 1 <= orientation <= 8 else 1, bytes(exif)
+
+
+def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:
+    """Unlink the second directory, and cut it off where nothing but it follows (as cameras lay it)."""
+    (second,) = struct.unpack_from(order + "I", exif, link)
+    struct.pack_into(order + "I", exif, link, 0)
+    if 0 < second < len(exif) - 2:
+        tags = {}
+        (count,) = struct.unpack_from(order + "H", exif, second)
+        for entry in range(second + 2, min(second + 2 + 12 * count, len(exif) - 11), 12):
+            tag, _, _, value = struct.unpack_from(order + "HHII", exif, entry)
+            tags[tag] = value
+        start, length = tags.get(0x0201, 0), tags.get(0x0202, 0)
+        if 0 < start < len(exif):
+            exif[start : start + length] = bytes(min(length, len(exif) - start))
+            if start + length >= len(exif):
+                return exif[:start]
+    return exif
+
+
+def without_orientation(xmp: str) -> str:
+    """Return an XMP packet that no longer asks for a rotation."""
+    return _XMP_ORIENTATION.sub("", xmp)

@@ -1,0 +1,151 @@
+"""A picture in memory: its pixels, what they mean, and what its file said beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cnnfilter.errors import ImageError
+from cnnfilter.metadata import Metadata
+
+MAX_PIXELS = 89_478_485
+"""Width times height (times frames) that are accepted without being asked for: 256 MiB as 8-bit RGB."""
+
+CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+"""Channels of each mode; ``maps`` may have any number."""
+
+_MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+class ImageWarning(UserWarning):
+    """Something that a picture's file cannot hold was left out, or changed."""
+
+
+def warn(message: str) -> None:
+    """Tell that something was left out. The file's name is added by the level that knows it."""
+    warnings.warn(message, ImageWarning, stacklevel=3)
+
+
+def mode_of(channels: int) -> str:
+    """Return the mode that a number of channels means where nothing else is known.
+
+    >>> mode_of(3), mode_of(7)
+    ('RGB', 'maps')
+    """
+    return _MODE_OF_CHANNELS.get(channels, "maps")
+
+
+def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> None:
+    """Refuse a picture without pixels, or with more than the limit.
+
+    Raises
+    ------
+    ImageError
+        If there is nothing to see, or more than ``max_pixels``.
+    """
+    if width < 1 or height < 1:
+        raise ImageError(f"{width}x{height} is not the size of a picture")
+    pixels = width * height * frames
+    if pixels > max_pixels:
+        size = f"{width}x{height}" if frames == 1 else f"{frames} frames of {width}x{height}"
+        raise ImageError(
+            f"{size} is {pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels {pixels} allows it)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A picture: still, or animated.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (H, W, C)
+        uint8, uint16 or float32, in the file's own units (0…255, 0…65535); the first frame of an animation.
+    mode : str
+        ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` (0 is no ink), or ``maps`` for any other number of channels.
+    format : str
+        The format that it was read from, as in ``SUFFIXES``.
+    metadata : Metadata
+        Profile, EXIF, resolution, texts.
+    frames : tuple of ndarray, each shape (H, W, C)
+        All frames of an animation (or pages of a TIFF file), each complete; empty for a still picture.
+    durations : tuple of int
+        Milliseconds that each frame is shown; empty for pages.
+    loop : int, optional
+        How often an animation is repeated; 0 is for ever, None is not at all.
+    """
+
+    pixels: np.ndarray
+    mode: str
+    format: str = "png"
+    metadata: Metadata = field(default_factory=Metadata)
+    frames: tuple[np.ndarray, ...] = ()
+    durations: tuple[int, ...] = ()
+    loop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or 0 in self.pixels.shape:
+            raise ImageError(f"pixels must have the shape (H, W, C), not {self.pixels.shape}")
+        if self.pixels.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ImageError(f"pixels must be uint8, uint16 or float32, not {self.pixels.dtype}")
+        if self.mode != "maps" and CHANNELS.get(self.mode) != self.pixels.shape[2]:
+            raise ImageError(f"mode {self.mode!r} does not have {self.pixels.shape[2]} channels")
+
+    @classmethod
+    def from_array(cls, pixels: np.ndarray) -> Image:
+        """Take an array (H, W) or (H, W, C) for a picture.
+
+        >>> Image.from_array(np.zeros((2, 3), np.uint8)).mode
+        'L'
+        """
+        pixels = np.ascontiguousarray(pixels)
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if pixels.ndim != 3:
+            raise ImageError(f"an array of the shape {pixels.shape} is not a picture; (H, W) or (H, W, C) is")
+        return cls(pixels, mode_of(pixels.shape[2]))
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel says how opaque a pixel is."""
+        return self.mode in ("LA", "RGBA")
+
+    @property
+    def colour(self) -> np.ndarray:
+        """The channels without alpha, shape (H, W, C): a view."""
+        return self.pixels[:, :, :-1] if self.has_alpha else self.pixels
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """The alpha channel, shape (H, W, 1): a view; None if there is none."""
+        return self.pixels[:, :, -1:] if self.has_alpha else None
+
+    def replace(self, **changes: Any) -> Image:
+        """Return this picture with other fields (``pixels``, ``mode``, …)."""
+        return dataclasses.replace(self, **changes)
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Image:
+        """Return the picture with ``function`` applied to each frame's pixels, shape (H, W, C) to (H, W, C').
+
+        The mode stays while the number of channels does; otherwise it is the usual one of their number.
+
+        >>> red = Image.from_array(np.ones((2, 2, 3), np.uint8)).map(lambda pixels: pixels[:, :, :1])
+        >>> red.mode, red.pixels.shape
+        ('L', (2, 2, 1))
+        """
+        frames = tuple(_as_pixels(function(frame)) for frame in self.frames)
+        pixels = frames[0] if frames else _as_pixels(function(self.pixels))
+        same = pixels.shape[2] == self.pixels.shape[2]
+        return self.replace(
+            pixels=pixels, frames=frames, mode=self.mode if same else mode_of(pixels.shape[2])
+        )
+
+
+def _as_pixels(result: np.ndarray) -> np.ndarray:
+    result = np.ascontiguousarray(result)
+    return result[:, :, None] if result.ndim == 2 else result

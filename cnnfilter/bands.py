@@ -1,0 +1,71 @@
+"""Work on bands of rows, on threads.
+
+Bands are handed out in order and their results come back in order, so what a task computes does not
+depend on how many threads there are, as long as it computes each row by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import Thread
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def default_threads() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def split_rows(rows: int, pieces: int) -> list[tuple[int, int]]:
+    """Cut `rows` into at most `pieces` bands ``(first, end)`` of nearly equal height.
+
+    >>> split_rows(10, 3)
+    [(0, 3), (3, 6), (6, 10)]
+    """
+    pieces = max(1, min(pieces, rows))
+    edges = [rows * piece // pieces for piece in range(pieces + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def run_in_bands(
+    task: Callable[[int, int], Result], rows: int, *, threads: int | None = None, least: int = 16
+) -> list[Result]:
+    """Call ``task(first, end)`` for bands of at least `least` rows and return the results in order.
+
+    With one band the task runs in the calling thread. The first exception of a band, in the order of
+    the bands, is raised here when all have ended.
+    """
+    threads = default_threads() if threads is None else threads
+    bands = split_rows(rows, min(threads, max(1, rows // least)))
+    return run_tasks([lambda first=first, end=end: task(first, end) for first, end in bands], threads)
+
+
+def run_tasks(tasks: list[Callable[[], Result]], threads: int) -> list[Result]:
+    """Run `tasks` on up to `threads` threads, the calling one among them; return the results in order."""
+    results: list[Result | None] = [None] * len(tasks)
+    failures: dict[int, BaseException] = {}
+    waiting = iter(range(len(tasks)))  # next() on it is atomic under the GIL
+
+    def work() -> None:
+        for index in waiting:
+            try:
+                results[index] = tasks[index]()
+            except BaseException as failure:
+                failures[index] = failure
+                return
+
+    others = [Thread(target=work, daemon=True) for _ in range(min(threads, len(tasks)) - 1)]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
+    if failures:
+        raise failures[min(failures)]
+    return results  # type: ignore[return-value]  # every place is filled

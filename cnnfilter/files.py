@@ -1,0 +1,65 @@
+"""Writing a file so that the old one or the new one is there, never anything else."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+
+@contextmanager
+def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[BinaryIO]:
+    """Give a binary file that takes the place of `path` when the block ends well.
+
+    The bytes go to a hidden temporary file beside the target (beside what it points to, for a
+    symbolic link), are flushed to the disk, and are then renamed. After an exception nothing of
+    it is left. A new file gets the permissions that the umask allows, a replaced one keeps its own.
+
+    Raises
+    ------
+    FileExistsError
+        `path` exists and `force` is false. Also if it came into being while the block ran.
+    OSError
+        The folder does not exist or cannot be written, or the disk is full.
+    """
+    target = os.path.realpath(path)
+    if not force and os.path.lexists(target):
+        raise FileExistsError(f"{os.fspath(path)!r} exists")
+    if os.path.exists(target) and not os.path.isfile(target):  # a device or a named pipe: nothing to rename
+        with open(target, "wb") as file:
+            yield file
+        return
+    folder, name = os.path.split(target)
+    # A file name may have 255 bytes; the hidden one keeps a part that tells whose it is.
+    temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _move(temporary, target, force)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _move(temporary: str, target: str, force: bool) -> None:
+    if force:
+        with suppress(FileNotFoundError):
+            os.chmod(temporary, os.stat(target).st_mode & 0o7777)
+        os.replace(temporary, target)
+        return
+    try:
+        os.link(temporary, target)  # unlike a rename, it refuses a file that came into being meanwhile
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target!r} exists") from None
+        os.replace(temporary, target)
+    else:
+        os.unlink(temporary)

@@ -1,0 +1,161 @@
+"""Machine code that runs where it is put: an object file made into one image, and the image mapped.
+
+What Numba's compiler emits for x86-64 uses the large code model: wherever the code needs an address it
+holds all 64 bits of it. So an object is laid out once as one block of bytes with a list of the places
+that want an address, and to load it is to map the block and to add its address there. No linker, no
+LLVM: a fraction of a millisecond.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from dataclasses import dataclass
+
+_SHF_ALLOC, _SHT_RELA, _SHT_NOBITS, _SHT_SYMTAB = 2, 4, 8, 2
+_SHN_UNDEF, _SHN_COMMON = 0, 0xFFF2
+_R_X86_64_64 = 1
+_X86_64, _RELOCATABLE = 62, 1
+
+
+class UnsupportedObject(Exception):
+    """An object file that asks for more than 64-bit addresses."""
+
+
+@dataclass(frozen=True)
+class CodeImage:
+    """One block of machine code.
+
+    `code` are the bytes, `entry` the offset of the function to call, `inner` the offsets of 64-bit
+    words to which the block's own address is added, `outer` pairs of offset and symbol of the words
+    that take a foreign address.
+    """
+
+    code: bytes
+    entry: int
+    inner: tuple[int, ...]
+    outer: tuple[tuple[int, str], ...]
+
+    def to_bytes(self) -> bytes:
+        """Pack the image for keeping."""
+        names = "\n".join(name for _, name in self.outer).encode()
+        head = struct.pack("<QQQQQ", len(self.code), self.entry, len(self.inner), len(self.outer), len(names))
+        places = [*self.inner, *(place for place, _ in self.outer)]
+        return head + struct.pack(f"<{len(places)}Q", *places) + names + self.code
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CodeImage:
+        """Unpack what `to_bytes` gave."""
+        size, entry, inner, outer, names = struct.unpack_from("<QQQQQ", data)
+        places = struct.unpack_from(f"<{inner + outer}Q", data, 40)
+        start = 40 + 8 * (inner + outer)
+        symbols = data[start : start + names].decode().split("\n") if outer else []
+        code = data[start + names :]
+        if len(code) != size:
+            raise ValueError("the image is cut")
+        return cls(code, entry, places[:inner], tuple(zip(places[inner:], symbols, strict=True)))
+
+
+def lay_out(obj: bytes, entry: str) -> CodeImage:
+    """Make one image of the ELF object `obj` whose function `entry` will be called.
+
+    Raises
+    ------
+    UnsupportedObject
+        It is no x86-64 ELF object, or has a relocation other than a 64-bit address.
+
+    References
+    ----------
+    System V Application Binary Interface, AMD64 Architecture Processor Supplement, section 4.4.
+    """
+    if obj[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", obj, 16) != (_RELOCATABLE, _X86_64):
+        raise UnsupportedObject("not an x86-64 ELF object")
+    table, count = struct.unpack_from("<Q", obj, 40)[0], struct.unpack_from("<H", obj, 60)[0]
+    sections = [struct.unpack_from("<IIQQQQIIQQ", obj, table + 64 * index) for index in range(count)]
+    names_at = sections[struct.unpack_from("<H", obj, 62)[0]][4]
+    names = [_text(obj, names_at + section[0]) for section in sections]
+
+    code = bytearray()
+    base: dict[int, int] = {}
+    for index, (_, kind, flags, _, start, size, _, _, align, _) in enumerate(sections):
+        if flags & _SHF_ALLOC and names[index] != ".eh_frame":  # nothing unwinds through a loop
+            code += bytes(-len(code) % max(align, 1))
+            base[index] = len(code)
+            code += bytes(size) if kind == _SHT_NOBITS else obj[start : start + size]
+
+    symbols = _symbols(obj, sections)
+    address: list[int | None] = []
+    for _, where, value, size in symbols:
+        if where == _SHN_COMMON:  # value is the alignment
+            code += bytes(-len(code) % max(value, 8))
+            address.append(len(code))
+            code += bytes(size)
+        else:
+            address.append(base[where] + value if where in base else None)
+
+    inner, outer = [], []
+    for _, kind, _, _, start, size, _, target, _, _ in sections:
+        if kind != _SHT_RELA or target not in base:
+            continue
+        for at in range(start, start + size, 24):
+            place, info, addend = struct.unpack_from("<QQq", obj, at)
+            if info & 0xFFFFFFFF != _R_X86_64_64:
+                raise UnsupportedObject(f"relocation of type {info & 0xFFFFFFFF}")
+            place += base[target]
+            name, where, _, _ = symbols[info >> 32]
+            own = address[info >> 32]
+            if own is not None:
+                struct.pack_into("<Q", code, place, own + addend)
+                inner.append(place)
+            elif where == _SHN_UNDEF and addend == 0:
+                outer.append((place, name))
+            else:
+                raise UnsupportedObject(f"symbol {name!r}")
+    start_at = next((own for (name, *_), own in zip(symbols, address, strict=True) if name == entry), None)
+    if start_at is None:
+        raise UnsupportedObject(f"no function {entry!r}")
+    return CodeImage(bytes(code), start_at, tuple(inner), tuple(outer))
+
+
+def _text(obj: bytes, start: int) -> str:
+    return obj[start : obj.index(b"\0", start)].decode()
+
+
+def _symbols(obj: bytes, sections: list[tuple[int, ...]]) -> list[tuple[str, int, int, int]]:
+    """Return ``(name, section, value, size)`` of every symbol."""
+    for _, kind, _, _, start, size, link, _, _, _ in sections:
+        if kind == _SHT_SYMTAB:
+            strings = sections[link][4]
+            rows = [struct.unpack_from("<IBBHQQ", obj, at) for at in range(start, start + size, 24)]
+            return [(_text(obj, strings + name), where, value, length) for name, _, _, where, value, length in rows]
+    return []
+
+
+class MappedCode:
+    """An image in executable memory. `entry` is the address to call; it lives as long as this object."""
+
+    def __init__(self, image: CodeImage, foreign: dict[str, int]) -> None:
+        """Map `image`; `foreign` gives the address of each symbol that it does not hold itself.
+
+        Raises
+        ------
+        OSError
+            The system refuses memory that may be executed.
+        KeyError
+            A symbol is not in `foreign`.
+        """
+        # Written first and made executable afterwards: never both, which hardened systems refuse.
+        self._memory = mmap.mmap(-1, len(image.code), prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        self._memory.write(image.code)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        for place in image.inner:
+            (offset,) = struct.unpack_from("<Q", self._memory, place)
+            struct.pack_into("<Q", self._memory, place, base + offset)
+        for place, name in image.outer:
+            struct.pack_into("<Q", self._memory, place, foreign[name])
+        libc = ctypes.CDLL(None, use_errno=True)
+        size = ctypes.c_size_t(len(image.code))
+        if libc.mprotect(ctypes.c_void_p(base), size, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+            raise OSError(ctypes.get_errno(), "no executable memory")
+        self.entry = base + image.entry

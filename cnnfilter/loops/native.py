@@ -1,0 +1,352 @@
+"""Compile a loop once with Numba, afterwards run it without importing Numba.
+
+A loop is a Python function of arrays and numbers that Numba can compile. On its first call its machine
+code is taken from the user's cache, or compiled and put there; then it is called through `ctypes`, which
+releases the GIL. Where code cannot be kept or mapped, the same code runs from the compiler's memory, and
+at the last Numba's ordinary dispatch runs the function: the results are the same.
+
+The kept code stands alone, so a loop must not allocate, raise, or hold a reference.
+
+``NUMBA_DISABLE_JIT=1`` runs the plain Python function, ``NUMBA_BOUNDSCHECK=1`` goes through dispatch, so
+that an index out of bounds is an exception.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Any, NamedTuple
+
+from cnnfilter.loops import code_cache
+from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObject, lay_out
+
+announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
+"""Told, in one line, before a loop is compiled."""
+
+_CTYPES: dict[str, Any] = {
+    "u1": ctypes.c_uint8,
+    "u2": ctypes.c_uint16,
+    "i4": ctypes.c_int32,
+    "i8": ctypes.c_int64,
+    "f4": ctypes.c_float,
+    "f8": ctypes.c_double,
+    "void": None,
+}
+_NUMBA = {"u1": "uint8", "u2": "uint16", "i4": "int32", "i8": "int64", "f4": "float32", "f8": "float64"}
+_OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",  # a division by zero gives infinity instead of an exception
+    "fastmath": {"contract"},  # a product and its sum may be one instruction; nothing else may change
+}
+# The compiler's runtime, which the code names on paths that a loop never takes.
+_NEVER_REACHED = re.compile(r"^(NRT_|numba_|Py|_Py)")
+
+_loops: list[Loop] = []
+
+
+class Argument(NamedTuple):
+    """One argument of a signature: the type of its numbers and how many axes it has (0: a number)."""
+
+    kind: str
+    axes: int
+
+
+class Signature(NamedTuple):
+    """What a compiled form of a loop takes and gives."""
+
+    text: str
+    result: str
+    arguments: tuple[Argument, ...]
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes of the array arguments, as numpy writes them after the byte order."""
+        return tuple(argument.kind for argument in self.arguments if argument.axes)
+
+
+def parse_signature(text: str) -> Signature:
+    """Read a signature in Numba's notation.
+
+    >>> parse_signature("void(u1[:, ::1], f4[::1], i8)").arguments
+    (Argument(kind='u1', axes=2), Argument(kind='f4', axes=1), Argument(kind='i8', axes=0))
+    """
+    match = re.fullmatch(r"\s*(\w+)\((.*)\)\s*", text, re.DOTALL)
+    if not match or match[1] not in _CTYPES:
+        raise TypeError(f"not a signature of a loop: {text!r}")
+    arguments = []
+    for kind, axes in re.findall(r"(\w+)(\[[^]]*\])?", match[2]):
+        if kind not in _NUMBA or (axes and not axes.endswith("::1]")):
+            raise TypeError(f"not an argument of a loop: {kind}{axes}")
+        arguments.append(Argument(kind, axes.count(",") + 1 if axes else 0))
+    return Signature(text, match[1], tuple(arguments))
+
+
+class Inline:
+    """A small function that loops may call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
+class Loop:
+    """A function of contiguous arrays and numbers with one compiled form for each of its signatures."""
+
+    def __init__(self, function: Callable[..., Any], signatures: tuple[str, ...], constants: tuple[int, ...]):
+        self.function = function
+        self.constants = constants
+        self.signatures = {signature.dtypes: signature for signature in map(parse_signature, signatures)}
+        self._ready: dict[tuple[str, ...], Callable[..., Any]] = {}
+        self._lock = Lock()
+        functools.update_wrapper(self, function)
+        _loops.append(self)
+
+    @property
+    def name(self) -> str:
+        """Module, function and constants: ``convolution.row_taps(9)``."""
+        module = self.function.__module__.rpartition(".")[2]
+        constants = f"({', '.join(map(str, self.constants))})" if self.constants else ""
+        return f"{module}.{self.function.__name__}{constants}"
+
+    def __call__(self, *arguments: Any) -> Any:
+        dtypes = tuple([argument.dtype.str[1:] for argument in arguments if hasattr(argument, "dtype")])
+        call = self._ready.get(dtypes) or self.prepare(dtypes)
+        return call(*arguments)
+
+    def prepare(self, dtypes: tuple[str, ...]) -> Callable[..., Any]:
+        """Return the function to call for arrays of `dtypes`, loaded or compiled if it is not ready yet."""
+        with self._lock:
+            if dtypes not in self._ready:
+                if dtypes not in self.signatures:
+                    known = ", ".join(signature.text for signature in self.signatures.values())
+                    raise TypeError(f"{self.name} takes {known}, not arrays of {', '.join(dtypes)}")
+                self._ready[dtypes] = _make_callable(self, self.signatures[dtypes])
+            return self._ready[dtypes]
+
+
+def inline(function: Callable[..., Any]) -> Inline:
+    """Mark a small function that loops may call."""
+    return Inline(function)
+
+
+def loop(*signatures: str, constants: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], Loop]:
+    """Make a loop of a function.
+
+    Parameters
+    ----------
+    signatures
+        One or more in Numba's notation: u1 u2 i4 i8 f4 f8, C-contiguous arrays as ``f4[:, ::1]``; the
+        result is void, i8 or f8. The dtypes of the arrays choose among them.
+    constants
+        The whole numbers that the function closes over. They are constants to the compiler, which
+        unrolls loops over them.
+    """
+    return lambda function: Loop(function, signatures, constants)
+
+
+def every_loop() -> Iterator[tuple[Loop, tuple[str, ...]]]:
+    """Yield each loop that is defined so far, with the dtypes of each of its forms."""
+    for known in list(_loops):
+        for dtypes in known.signatures:
+            yield known, dtypes
+
+
+# --- how a form of a loop becomes something to call ---------------------------------------------------
+
+
+def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return loop.function
+    if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
+        return _jitted(loop.function, nogil=True)  # type: ignore[no-any-return]
+    key = code_cache.cache_key(_what_it_depends_on(loop, signature))
+    kept = code_cache.read_entry(key)
+    if kept is not None:
+        try:
+            code = MappedCode(CodeImage.from_bytes(kept), _ForeignSymbols())
+            return _call_through_ctypes(signature, code.entry, code)
+        except (OSError, KeyError, ValueError):
+            pass  # not on this system: compile
+    announce(f"compiling {loop.name} once")
+    return _compile(loop, signature, key)
+
+
+def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
+    """Compile one form of `loop`, keep its code where that is possible, and return what calls it."""
+    from numba import carray, cfunc
+    from numba import types as numba_types
+
+    jitted = _jitted(loop.function)
+    names, parameters, values = [], [], []
+    for index, (kind, axes) in enumerate(signature.arguments):
+        number = getattr(numba_types, _NUMBA[kind])
+        sizes = [f"n{index}_{axis}" for axis in range(axes)]
+        names += [f"a{index}", *sizes]
+        parameters += [numba_types.CPointer(number) if axes else number] + [numba_types.int64] * axes
+        values.append(f"carray(a{index}, ({', '.join(sizes)},))" if axes else f"a{index}")
+    result = numba_types.void if signature.result == "void" else getattr(numba_types, _NUMBA[signature.result])
+    namespace: dict[str, Any] = {"carray": carray, "jitted": jitted}
+    exec(f"def entry({', '.join(names)}):\n    return jitted({', '.join(values)})\n", namespace)
+    try:
+        compiled = cfunc(result(*parameters), **_OPTIONS)(namespace["entry"])
+    except AttributeError:  # another Numba: its ordinary dispatch does the same
+        return jitted  # type: ignore[no-any-return]
+    try:
+        image = lay_out(compiled._library._get_compiled_object(), compiled.native_name)
+    except (AttributeError, RuntimeError, UnsupportedObject):
+        pass  # it runs all the same, only not the next time without Numba
+    else:
+        if not _foreign_names(image) - _KNOWN_FOREIGN:
+            code_cache.write_entry(key, image.to_bytes())
+    return _call_through_ctypes(signature, compiled.address, compiled)
+
+
+def _jitted(function: Callable[..., Any], **options: Any) -> Any:
+    """Return Numba's dispatcher for `function`, with the inline functions it names compiled too."""
+    from numba import njit
+
+    def replaced(value: Any) -> Any:
+        return _jitted(value.function, inline="always") if isinstance(value, Inline) else value
+
+    known = function.__globals__
+    named = {name: replaced(known[name]) for name in function.__code__.co_names if name in known}
+    closure = tuple(types.CellType(replaced(cell.cell_contents)) for cell in function.__closure__ or ())
+    clone = types.FunctionType(
+        function.__code__, {**known, **named}, function.__name__, function.__defaults__, closure
+    )
+    return njit(clone, **_OPTIONS, **options)
+
+
+def _call_through_ctypes(signature: Signature, address: int, owner: object) -> Callable[..., Any]:
+    """Return a function of arrays and numbers that calls the code at `address`, which `owner` keeps alive."""
+    parameters: list[Any] = []
+    for kind, axes in signature.arguments:
+        parameters += [ctypes.c_void_p] + [ctypes.c_int64] * axes if axes else [_CTYPES[kind]]
+    native = ctypes.CFUNCTYPE(_CTYPES[signature.result], *parameters)(address)
+    axes_of = [argument.axes for argument in signature.arguments]
+
+    def call(*arguments: Any) -> Any:
+        flat: list[Any] = []
+        for argument, axes in zip(arguments, axes_of, strict=True):
+            if not axes:
+                flat.append(argument)
+                continue
+            if argument.ndim != axes or not argument.flags.c_contiguous:
+                raise TypeError(f"{signature.text} takes contiguous arrays, not one of shape {argument.shape}")
+            flat.append(argument.ctypes.data)
+            flat.extend(argument.shape)
+        return native(*flat)
+
+    call.owner = owner  # type: ignore[attr-defined]
+    return call
+
+
+# --- what kept code depends on ------------------------------------------------------------------------
+
+
+def _what_it_depends_on(loop: Loop, signature: Signature) -> Iterator[str]:
+    yield from (loop.name, signature.text, repr(loop.constants), repr(sorted(map(str, _OPTIONS.items()))))
+    yield from _fingerprint(loop.function)
+    yield from _surroundings()
+
+
+def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
+    """Yield the code of a function and of all inline functions that it names, and what it closes over."""
+    code = function.__code__
+    yield from _code_parts(code)
+    for name in code.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, Inline):
+            yield from _fingerprint(value.function)
+        elif isinstance(value, (int, float, tuple)):  # a constant of the module
+            yield f"{name}={value!r}"
+    for cell in function.__closure__ or ():
+        value = cell.cell_contents
+        if isinstance(value, Inline):
+            yield from _fingerprint(value.function)
+        else:
+            yield repr(value)
+
+
+def _code_parts(code: types.CodeType) -> Iterator[str]:
+    yield from (code.co_code.hex(), repr(code.co_names), repr(code.co_varnames), repr(code.co_freevars))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _code_parts(constant)
+        else:
+            yield repr(constant)
+
+
+@functools.cache
+def _surroundings() -> tuple[str, ...]:
+    """Return the versions, the processor and the settings that the compiler's output depends on."""
+    settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    return (sys.version, _version_file("numba"), _version_file("llvmlite"), _processor(), *settings)
+
+
+def _version_file(package: str) -> str:
+    # importlib.metadata would say it too, at the price of the email parser.
+    for folder in sys.path:
+        try:
+            with open(os.path.join(folder, package, "_version.py"), encoding="utf-8") as file:
+                return file.read()
+        except OSError:
+            continue
+    return ""
+
+
+def _processor() -> str:
+    """Return the processor's name and features as the system tells them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first = file.read(16384).split("\n\n", 1)[0]
+    except OSError:
+        import platform
+
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
+    return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
+
+
+# --- foreign symbols ----------------------------------------------------------------------------------
+
+_MATH = ("exp", "expf", "exp2f", "log", "logf", "pow", "powf", "tanh", "tanhf", "sqrt", "sqrtf", "fmod", "fmodf")
+_MEMORY = ("memcpy", "memset", "memmove")
+_KNOWN_FOREIGN = frozenset((*_MATH, *_MEMORY))
+"""What a kept loop may call: C's mathematics and memory functions."""
+
+
+def _foreign_names(image: CodeImage) -> set[str]:
+    return {name for _, name in image.outer if not _NEVER_REACHED.match(name)}
+
+
+class _ForeignSymbols(dict[str, int]):
+    """The addresses of what a loop does not hold itself."""
+
+    def __missing__(self, name: str) -> int:
+        if name in _KNOWN_FOREIGN:
+            library = ctypes.CDLL("libm.so.6") if name in _MATH else ctypes.CDLL(None)
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        elif _NEVER_REACHED.match(name):
+            address = _stop_address()
+        else:
+            raise KeyError(name)
+        assert address
+        self[name] = address
+        return address
+
+
+@functools.cache
+def _stop_address() -> int:
+    """Return the address of C's abort: better an end than a wrong picture, should a loop ever get there."""
+    address = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+    assert address
+    return address

@@ -1,0 +1,360 @@
+"""Kernels as text and as files: rows, JSON, and .txt .csv .json .npy .mat, both ways.
+
+It knows how numbers are written and refuses what is not a rectangle of finite numbers; what the
+numbers mean is left to `cnnfilter.kernels`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.catalogue import LONGEST_SIDE
+from cnnfilter.errors import KernelError
+
+_MOST_BYTES = 64 * 2**20
+
+
+class Table(NamedTuple):
+    """What a text or a file says: weights ``(kH, kW)``, their divisor, and what is added to results."""
+
+    weights: NDArray[np.float64]
+    divisor: float = 1.0
+    offset: float = 0.0
+
+
+def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
+    """Check rows of numbers or words, and give them as ``(kH, kW)`` float64.
+
+    Raises
+    ------
+    KernelError
+        For no numbers at all, rows of different length, what is not a finite number, or more than 1023 a
+        side. The message names the row and the number.
+
+    Examples
+    --------
+    >>> rectangle([["1/4", "1/2", "1/4"]])
+    array([[0.25, 0.5 , 0.25]])
+    >>> rectangle([[1, 2], [3]])
+    Traceback (most recent call last):
+    cnnfilter.errors.KernelError: row 2 has 1 number (3), row 1 has 2: every row needs as many
+    """
+    rows = [row if isinstance(row, list | tuple | np.ndarray) else [row] for row in rows]
+    if not any(len(row) for row in rows):
+        raise KernelError("a kernel needs at least one number, as in '0 -1 0; -1 5 -1; 0 -1 0'")
+    check_size(len(rows), max(len(row) for row in rows))
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            have = "1 number" if len(row) == 1 else f"{len(row)} numbers"
+            raise KernelError(
+                f"row {number} has {have} ({_excerpt(row)}), row 1 has {len(rows[0])}: "
+                "every row needs as many"
+            )
+    return np.array(
+        [[_number(cell, i, j) for j, cell in enumerate(row, 1)] for i, row in enumerate(rows, 1)],
+        dtype=np.float64,
+    )
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse a kernel with more than 1023 weights a side, or none."""
+    if min(height, width) < 1:
+        raise KernelError(f"a kernel of {height}x{width} has no numbers")
+    if max(height, width) > LONGEST_SIDE:
+        raise KernelError(f"a kernel of {height}x{width} is too large: {LONGEST_SIDE} a side is the most")
+
+
+def _excerpt(cells: Sequence[Any]) -> str:
+    words = " ".join(str(cell) for cell in cells)
+    return words if len(words) <= 40 else words[:37] + "..."
+
+
+def _number(cell: Any, i: int, j: int) -> float:
+    place = f"row {i}, column {j}"
+    try:
+        value = _value(cell)
+    except ZeroDivisionError:
+        raise KernelError(f"{place}: {cell} divides by zero") from None
+    except (ValueError, TypeError, OverflowError):
+        shown = "nothing" if cell == "" else repr(cell) if isinstance(cell, str) else str(cell)
+        raise KernelError(f"{place}: {_excerpt([shown])} is not a number") from None
+    if not math.isfinite(value):
+        raise KernelError(f"{place}: {cell} is not a finite number")
+    return value
+
+
+def _value(cell: Any) -> float:
+    if isinstance(cell, bool) or cell is None:
+        raise TypeError
+    if not isinstance(cell, str):
+        return float(cell)
+    above, slash, below = cell.replace("\N{MINUS SIGN}", "-").partition("/")
+    return float(above) / float(below) if slash else float(above)
+
+
+def looks_like_rows(text: str) -> bool:
+    """Whether a text is meant as numbers: it has several rows, or begins with a number."""
+    if ";" in text or "\n" in text:
+        return True
+    first = re.split(r"[\s,]", text.strip(), maxsplit=1)[0]
+    try:
+        _value(first)
+    except ZeroDivisionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def parse_rows(text: str) -> Table:
+    """Rows end at ``;`` or at the line's end; numbers are parted by spaces or commas; ``1/9`` is a number.
+
+    Examples
+    --------
+    >>> parse_rows("0 -1 0; -1 5 -1; 0 -1 0").weights
+    array([[ 0., -1.,  0.],
+           [-1.,  5., -1.],
+           [ 0., -1.,  0.]])
+    """
+    rows: list[list[str]] = []
+    for line in _lines(text):
+        rows += [_cells(row, len(rows) + n) for n, row in enumerate(line.removesuffix(";").split(";"), 1)]
+    return Table(rectangle(rows))
+
+
+def _lines(text: str) -> list[str]:
+    """The lines that say something: without blank ones and ``#`` comments."""
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _cells(row: str, number: int) -> list[str]:
+    if not row.strip():
+        raise KernelError(f"row {number} is empty")
+    return re.split(r"\s*,\s*|\s+", row.strip())
+
+
+def _parse_csv(text: str) -> Table:
+    """One line a row. Between semicolons a comma is the decimal mark, as European spreadsheets write it."""
+    lines = _lines(text)
+    if any(";" in line for line in lines):
+        return Table(
+            rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines])
+        )
+    return Table(
+        rectangle([[cell.strip('"') for cell in _cells(line, n)] for n, line in enumerate(lines, 1)])
+    )
+
+
+def parse_json(text: str) -> Table:
+    """``[[…], […]]``, or an object with ``weights`` and perhaps ``divisor`` and ``offset``."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise KernelError(
+            "not a kernel: lists nested too deeply; write [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]"
+        ) from None
+    except ValueError as error:
+        raise KernelError(f"not JSON: {error}") from None
+    divisor = offset = None
+    if isinstance(value, dict):
+        divisor, offset, value = value.get("divisor"), value.get("offset"), value.get("weights")
+    if isinstance(value, list) and value and not any(isinstance(row, list) for row in value):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise KernelError("JSON for a kernel is a list of rows, as in [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]")
+    return _scaled(rectangle(value), *_scale(divisor, offset))
+
+
+def _scale(divisor: Any, offset: Any) -> tuple[float, float]:
+    """A divisor and an offset as written, or 1 and 0 where they are left out."""
+    values = []
+    for name, value, default in (("divisor", divisor, 1.0), ("offset", offset, 0.0)):
+        try:
+            number = default if value is None else _value(value)
+        except (ValueError, TypeError, OverflowError, ZeroDivisionError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise KernelError(f"the {name} {value} is not a finite number")
+        values.append(number)
+    if values[0] == 0:
+        raise KernelError("the divisor is 0")
+    return values[0], values[1]
+
+
+def _scaled(weights: NDArray[np.float64], divisor: float, offset: float) -> Table:
+    with np.errstate(over="ignore"):
+        return Table(weights / divisor, divisor, offset)
+
+
+def _parse_mat(text: str) -> Table:
+    """libvips' matrix: width, height and perhaps scale and offset; then the rows."""
+    if text.startswith("MATLAB"):
+        raise KernelError("this .mat file is MATLAB's; wanted is libvips' text matrix, or save it as .csv")
+    lines = _lines(text)
+    head = _cells(lines[0], 1) if lines else []
+    if not 2 <= len(head) <= 4 or not all(word.isdigit() for word in head[:2]):
+        raise KernelError(
+            "a .mat kernel begins with 'width height', 'width height scale' or 'width height scale offset'"
+        )
+    width, height = int(head[0]), int(head[1])
+    check_size(height, width)
+    divisor, offset = _scale(*[*head[2:], None, None][:2])
+    weights = rectangle([_cells(line, n) for n, line in enumerate(lines[1:], 1)])
+    if weights.shape != (height, width):
+        raise KernelError(
+            f"the first line says {height} rows of {width} numbers, "
+            f"but there are {weights.shape[0]} of {weights.shape[1]}"
+        )
+    return _scaled(weights, divisor, offset)
+
+
+def _parse_npy(data: bytes) -> Table:
+    stream = io.BytesIO(data)
+    shape, fortran, dtype = _npy_header(stream)
+    if dtype.kind not in "biuf" or dtype.hasobject:
+        raise KernelError(f"a .npy kernel holds real numbers, this one holds {dtype}")
+    if len(shape) not in (1, 2):
+        raise KernelError(f"a .npy kernel has the shape (height, width), this one has {shape}")
+    check_size(*(shape if len(shape) == 2 else (1, *shape)))
+    count = math.prod(shape)
+    there = len(data) - stream.tell()
+    if there < count * dtype.itemsize:
+        raise KernelError(
+            f"a .npy of {shape} {dtype} needs {count * dtype.itemsize} bytes, and there are {there}"
+        )
+    values = np.frombuffer(data, dtype, count, stream.tell()).reshape(shape, order="F" if fortran else "C")
+    with np.errstate(over="ignore"):
+        return Table(from_array(values))
+
+
+def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        return read(stream)
+    # numpy parses the header as Python: what it raises for nonsense is not bounded by its documentation.
+    except Exception as error:
+        raise KernelError(f"not a .npy file: {str(error).splitlines()[0]}") from None
+
+
+def from_array(values: Any) -> NDArray[np.float64]:
+    """A copy of an array ``(kH, kW)`` or ``(kW,)`` as float64, checked as `rectangle` checks."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise KernelError(f"a kernel holds real numbers, this array holds {array.dtype}")
+    if array.ndim == 1:
+        array = array[None, :]
+    if array.ndim != 2:
+        raise KernelError(f"a kernel has the shape (height, width), this array has {array.shape}")
+    check_size(*array.shape)
+    weights = np.array(array, dtype=np.float64, order="C")
+    if not np.isfinite(weights).all():
+        i, j = np.argwhere(~np.isfinite(weights))[0]
+        raise KernelError(f"row {i + 1}, column {j + 1}: {weights[i, j]} is not a finite number")
+    return weights
+
+
+def _text(parse: Callable[[str], Table]) -> Callable[[bytes], Table]:
+    def read(data: bytes) -> Table:
+        # A damaged byte becomes a sign that no number has, and is then named with its row.
+        return parse(data.decode("utf-8-sig", errors="replace"))
+
+    return read
+
+
+READERS: dict[str, Callable[[bytes], Table]] = {
+    ".txt": _text(parse_rows),
+    ".csv": _text(_parse_csv),
+    ".json": _text(parse_json),
+    ".npy": _parse_npy,
+    ".mat": _text(_parse_mat),
+}
+
+
+def read_kernel_file(path: str) -> Table:
+    """Read a kernel from a file; its suffix says how. A name without one is read as rows of text.
+
+    Raises
+    ------
+    KernelError
+        If it cannot be opened, has an unknown suffix, or holds no kernel. The message names the file.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix and suffix not in READERS:
+        raise KernelError(f"{path}: kernels are read from {_listed(READERS)} files, not from {suffix}")
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise KernelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > _MOST_BYTES:
+        raise KernelError(f"{path}: more than {_MOST_BYTES} bytes are no kernel")
+    try:
+        return READERS[suffix or ".txt"](data)
+    except KernelError as error:
+        raise KernelError(f"{path}: {error}") from None
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}"
+
+
+def _rows(weights: NDArray[np.float64], between: str) -> list[str]:
+    return [between.join(repr(float(v)).removesuffix(".0") for v in row) for row in weights]
+
+
+def _refuse_offset(offset: float, suffix: str) -> None:
+    if offset:
+        raise KernelError(f"{suffix} files cannot hold the offset {offset:g}: write .mat or .json")
+
+
+def kernel_text(weights: NDArray[np.float64]) -> str:
+    """Weights as text for ``-k``, every digit kept.
+
+    Examples
+    --------
+    >>> kernel_text(np.array([[0.25, 0.5, 0.25], [1, 2, 1]]))
+    '0.25 0.5 0.25; 1 2 1'
+    """
+    return "; ".join(_rows(weights, " "))
+
+
+def encode_kernel(weights: NDArray[np.float64], suffix: str, *, offset: float = 0.0) -> bytes:
+    """A kernel file's bytes, which `read_kernel_file` reads back to the same numbers.
+
+    Raises
+    ------
+    KernelError
+        For a suffix that is not one of .txt .csv .json .npy .mat, or an offset that the kind cannot hold.
+    """
+    suffix = suffix.lower()
+    if suffix not in READERS:
+        raise KernelError(
+            f"kernels are written as {_listed(READERS)} files, not as {suffix or 'a name without one'}"
+        )
+    if suffix not in (".mat", ".json"):
+        _refuse_offset(offset, suffix)
+    if suffix == ".npy":
+        stream = io.BytesIO()
+        np.save(stream, weights, allow_pickle=False)
+        return stream.getvalue()
+    if suffix == ".json":
+        content: Any = weights.tolist()
+        return (json.dumps({"weights": content, "offset": offset} if offset else content) + "\n").encode()
+    rows = _rows(weights, "," if suffix == ".csv" else " ")
+    if suffix == ".mat":
+        rows.insert(0, f"{weights.shape[1]} {weights.shape[0]} 1 {offset!r}")
+    return ("\n".join(rows) + "\n").encode()

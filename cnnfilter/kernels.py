@@ -1,0 +1,469 @@
+"""A kernel from a name, from text, from a file or an array; its sum, symmetry and separable terms.
+
+The grammar, the same everywhere:
+
+========================  ==========================================================================
+``sobel-h``               a name of the catalogue
+``gaussian:1.4,9``        a name with arguments
+``'0 -1 0; -1 5 -1; …'``  rows of numbers; commas, fractions like ``1/9`` and line ends work too
+``'[[0, -1, 0], …]'``     JSON
+``@my.txt``, ``my.npy``   a file: .txt .csv .json .npy .mat (the @ may be left out where it exists)
+========================  ==========================================================================
+
+What is done with a kernel is left to `cnnfilter.convolution`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnfilter.catalogue import ALSO_CALLED, ENTRIES, Entry, Parameter
+from cnnfilter.errors import KernelError
+from cnnfilter.kernel_files import (
+    Table,
+    from_array,
+    looks_like_rows,
+    parse_json,
+    parse_rows,
+    read_kernel_file,
+    rectangle,
+)
+from cnnfilter.kernel_formulas import FORMULAS
+
+Weights = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kernel:
+    """The weights of a filter, as they are multiplied with the picture.
+
+    Attributes
+    ----------
+    weights : float64 (kH, kW), read-only
+    name : what was typed, or a short stand-in for numbers and arrays (``kernel-3x3``).
+    divisor : what the drawn numbers were divided by to give `weights`.
+    offset : what the kernel's file wants added to every result, in the picture's units.
+    purpose, source : one line each for a kernel of the catalogue, else empty.
+
+    Examples
+    --------
+    >>> kernel = find_kernel("sobel-h")
+    >>> kernel.weights
+    array([[-1., -2., -1.],
+           [ 0.,  0.,  0.],
+           [ 1.,  2.,  1.]])
+    >>> kernel.rank, kernel.is_zero_sum, kernel.tag
+    (1, True, 'sobel-h')
+    """
+
+    weights: Weights
+    name: str = ""
+    divisor: float = 1.0
+    offset: float = 0.0
+    purpose: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        weights = from_array(self.weights)
+        weights.flags.writeable = False
+        object.__setattr__(self, "weights", weights)
+        if not self.name:
+            object.__setattr__(self, "name", "kernel-{}x{}".format(*weights.shape))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Kernel):
+            return NotImplemented
+        return self.offset == other.offset and np.array_equal(self.weights, other.weights)
+
+    def __hash__(self) -> int:
+        # + 0.0 makes -0.0 hash as the 0.0 that it equals.
+        return hash((self.weights.shape, (self.weights + 0.0).tobytes(), self.offset))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.weights.shape
+        return height, width
+
+    @property
+    def tag(self) -> str:
+        """The name in letters that every file system takes: ``gaussian-1.4``."""
+        return re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.")[:60] or "kernel-{}x{}".format(
+            *self.shape
+        )
+
+    @functools.cached_property
+    def sum(self) -> float:
+        """The sum of the weights; exactly 0 where they cancel but for rounding (1e-9 of their sizes' sum)."""
+        total = math.fsum(self.weights.flat)
+        return total if abs(total) > 1e-9 * float(np.abs(self.weights).sum()) else 0.0
+
+    @property
+    def is_zero_sum(self) -> bool:
+        """Whether the weights cancel: such a kernel finds differences, and takes the brightness away."""
+        return self.sum == 0
+
+    @functools.cached_property
+    def factors(self) -> list[tuple[Weights, Weights]]:
+        """The separable terms of `factor`."""
+        return factor(self.weights)
+
+    @property
+    def rank(self) -> int:
+        """How many separable terms make up the kernel."""
+        return len(self.factors)
+
+    @property
+    def symmetry(self) -> str:
+        """What mirrors and turns do to it, in words."""
+        return _symmetry_in_words(symmetries(self.weights))
+
+    def flip(self) -> Kernel:
+        """The kernel turned by 180°: with it, cross-correlation becomes the mathematician's convolution."""
+        return dataclasses.replace(self, weights=self.weights[::-1, ::-1])
+
+    def transpose(self) -> Kernel:
+        """The kernel with y and x exchanged."""
+        return dataclasses.replace(self, weights=self.weights.T)
+
+    def normalized(self) -> Kernel:
+        """The kernel divided by its sum, so that it keeps the brightness.
+
+        Raises
+        ------
+        KernelError
+            If the weights sum to 0.
+
+        Examples
+        --------
+        >>> find_kernel("1 2 1").normalized().weights
+        array([[0.25, 0.5 , 0.25]])
+        """
+        if self.is_zero_sum:
+            raise KernelError(f"{self.name} sums to 0 and cannot be divided by it: leave normalize away")
+        return dataclasses.replace(self, weights=self.weights / self.sum, divisor=self.divisor * self.sum)
+
+
+class KernelSet(tuple[Kernel, ...]):
+    """The kernels that one name stands for, and how their results become one picture.
+
+    `combine` is "magnitude" for the pairs of derivatives (``sobel``), "max" for the eight directions of
+    ``kirsch`` and ``robinson``, and "magnitude" for a single kernel, where nothing is to be combined.
+    """
+
+    name: str
+    combine: str
+
+    def __new__(cls, kernels: Iterable[Kernel], combine: str = "magnitude", name: str = "") -> KernelSet:
+        made = super().__new__(cls, kernels)
+        made.combine = combine
+        made.name = name or made[0].name
+        return made
+
+
+Spec = str | Kernel | ArrayLike
+
+
+def kernel_names() -> list[str]:
+    """The names of all kernels, in the order of the catalogue.
+
+    Examples
+    --------
+    >>> kernel_names()[:4]
+    ['identity', 'blur', 'box', 'gaussian']
+    """
+    return list(ENTRIES)
+
+
+def find_kernel(spec: Spec) -> Kernel:
+    """The kernel that a name, a text, a file or an array means.
+
+    Parameters
+    ----------
+    spec : str, Kernel, or array (kH, kW); a flat array is one row.
+
+    Raises
+    ------
+    KernelError
+        If there is no such name, an argument is out of its range, the numbers are not a rectangle of finite
+        numbers, a file cannot be read, or the name stands for several kernels (then see `find_kernels`).
+
+    Examples
+    --------
+    >>> find_kernel("box:3").weights.sum().round(12)
+    np.float64(1.0)
+    >>> find_kernel("0 -1 0; -1 5 -1; 0 -1 0") == find_kernel("sharpen")
+    True
+    >>> find_kernel("sharpn")
+    Traceback (most recent call last):
+    cnnfilter.errors.KernelError: no kernel is called 'sharpn': did you mean sharpen ...
+    """
+    found = find_kernels(spec)
+    if len(found) > 1:
+        members = ", ".join(kernel.name for kernel in found)
+        raise KernelError(f"{found.name} stands for {len(found)} kernels ({members}): name one of them")
+    return found[0]
+
+
+def find_kernels(spec: Spec) -> KernelSet:
+    """The kernel or kernels that a spec means, as `find_kernel`, with how to combine several.
+
+    Examples
+    --------
+    >>> pair = find_kernels("sobel")
+    >>> [kernel.name for kernel in pair], pair.combine
+    (['sobel-h', 'sobel-v'], 'magnitude')
+    >>> len(find_kernels("kirsch")), find_kernels("kirsch").combine
+    (8, 'max')
+    """
+    if isinstance(spec, KernelSet):
+        return spec
+    if isinstance(spec, Kernel):
+        return KernelSet([spec])
+    if isinstance(spec, str):
+        return _find_text(spec.strip())
+    if isinstance(spec, list | tuple):
+        nested = any(isinstance(row, list | tuple | np.ndarray) for row in spec)
+        return _from_table(Table(rectangle(spec if nested else [spec])))
+    return KernelSet([Kernel(np.asarray(spec))])
+
+
+def _find_text(text: str) -> KernelSet:
+    for is_meant, find in _GRAMMAR:
+        if is_meant(text):
+            return find(text)
+    raise _unknown(text)
+
+
+def _from_table(table: Table, name: str = "") -> KernelSet:
+    return KernelSet([Kernel(table.weights, name, table.divisor, table.offset)])
+
+
+def _find_empty(text: str) -> KernelSet:
+    raise KernelError(
+        "the kernel is empty: give a name (sharpen), numbers ('0 -1 0; -1 5 -1; 0 -1 0') or a file"
+    )
+
+
+def _find_file(text: str) -> KernelSet:
+    path = text.removeprefix("@")
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return _from_table(read_kernel_file(path), stem)
+
+
+def _is_path(text: str) -> bool:
+    # A text too long or with a NUL is no path; os.path.exists says so without raising.
+    return (
+        "/" in text
+        or os.path.exists(text)
+        or bool(re.search(r"\.(txt|csv|json|npy|mat)$", text, re.IGNORECASE))
+    )
+
+
+def _canonical(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+def _is_name(text: str) -> bool:
+    return _canonical(text.partition(":")[0]) in ENTRIES
+
+
+def _find_name(text: str) -> KernelSet:
+    name, colon, arguments = text.partition(":")
+    entry = ENTRIES[_canonical(name)]
+    if entry.members and not colon:
+        kernels = [find_kernel(member) for member in entry.members]
+        return KernelSet(kernels, entry.combine, entry.name)
+    if colon and not entry.parameters:
+        raise KernelError(f"{entry.name} takes no arguments, {text!r} has some")
+    return KernelSet([_build(entry, _values(entry, arguments if colon else None), text)])
+
+
+# Each way to write a kernel: how it is recognised, and what is then done. The first that fits decides, so
+# a name is never taken for a file, nor a number.
+_GRAMMAR: list[tuple[Callable[[str], bool], Callable[[str], KernelSet]]] = [
+    (lambda text: not text, _find_empty),
+    (lambda text: text.startswith("@"), _find_file),
+    (lambda text: text.startswith(("[", "{")), lambda text: _from_table(parse_json(text))),
+    (_is_name, _find_name),
+    (looks_like_rows, lambda text: _from_table(parse_rows(text))),
+    (_is_path, _find_file),
+]
+
+
+def _unknown(text: str) -> KernelError:
+    import difflib
+
+    name = _canonical(text.partition(":")[0]).replace(" ", "-")
+    known = [*ENTRIES, *ALSO_CALLED]
+    near = [name] if name in known else difflib.get_close_matches(name, known, 3, 0.6)
+    names = list(dict.fromkeys(ALSO_CALLED.get(word, word) for word in near))
+    hint = f"did you mean {' or '.join(names)}? " if names else ""
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return KernelError(f"no kernel is called {shown!r}: {hint}`cnnfilter kernels list` shows all")
+
+
+def _build(entry: Entry, values: list[Any], text: str) -> Kernel:
+    if entry.formula:
+        weights = FORMULAS[entry.formula](*values)
+    elif entry.rows:
+        weights = parse_rows(entry.rows).weights / entry.divisor
+    else:
+        column, row = parse_rows(entry.column).weights[0], parse_rows(entry.row).weights[0]
+        weights = np.outer(column, row) / entry.divisor
+    return Kernel(weights, _canonical(text).replace(" ", ""), entry.divisor, 0.0, entry.purpose, entry.source)
+
+
+def _values(entry: Entry, arguments: str | None) -> list[Any]:
+    """The checked arguments, completed by the defaults; those without a default are not passed."""
+    given = [] if arguments is None else [word.strip() for word in arguments.split(",")]
+    if len(given) > len(entry.parameters):
+        raise KernelError(
+            f"{entry.name} takes {entry.usage}, as in {entry.example}; {len(given)} arguments are too many"
+        )
+    values = [
+        _value(entry, parameter, word) for parameter, word in zip(entry.parameters, given, strict=False)
+    ]
+    rest = [p.default for p in entry.parameters[len(given) :] if p.default is not None]
+    return values + [int(d) if isinstance(d, int) else d for d in rest]
+
+
+def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
+    if parameter.choices:
+        if word.lower() in parameter.choices:
+            return word.lower()
+        expected = f"one of {' '.join(parameter.choices)}"
+    else:
+        kind = "a whole number" if parameter.whole else "a number"
+        expected = f"{kind} from {parameter.least:g} to {parameter.most:g}"
+        try:
+            value: float = int(word) if parameter.whole else float(word)
+        except ValueError:
+            value = math.nan
+        if parameter.least <= value <= parameter.most:
+            return value
+    raise KernelError(
+        f"the {parameter.name} of {entry.name} is {expected}, as in {entry.example}; "
+        f"given was {word or 'nothing'!r}"
+    )
+
+
+def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
+    """The separable terms of a kernel: columns and rows whose outer products add up to it.
+
+    Parameters
+    ----------
+    weights : (kH, kW)
+
+    Returns
+    -------
+    list of (column (kH,), row (kW,)), float64
+        As few as reproduce the kernel to float32 rounding, the strongest first; at least one. Whole numbers
+        of one term, also over a divisor, are reproduced exactly.
+
+    Examples
+    --------
+    >>> factor([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
+    [(array([-1.,  0.,  1.]), array([1., 2., 1.]))]
+    >>> len(factor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]))
+    2
+    """
+    matrix = from_array(weights)
+    largest = float(np.abs(matrix).max())
+    if largest == 0:
+        return [(np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]))]
+    # Scaled first, so that neither huge nor tiny weights overflow in the decomposition.
+    left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
+    rank = _rank(left, values, right, matrix / largest)
+    if rank == 1:
+        return [_whole_term(matrix) or _one_term(matrix)]
+    return [
+        (left[:, r] * math.sqrt(values[r] * largest), right[r] * math.sqrt(values[r] * largest))
+        for r in range(rank)
+    ]
+
+
+def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> int:
+    """The least number of terms that come as near to every weight as float32 does to the largest."""
+    close = float(np.finfo(np.float32).eps) / 2
+    for rank in range(1, values.size):
+        if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= close:
+            return rank
+    return values.size
+
+
+def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
+    """The cross through the largest weight; where both parts have a sum, they share the kernel's evenly."""
+    i, j = np.unravel_index(np.abs(matrix).argmax(), matrix.shape)
+    column, row = matrix[:, j], matrix[i] / matrix[i, j]
+    total = math.fsum(matrix.flat)
+    if abs(total) > 1e-6 * float(np.abs(matrix).sum()):
+        scale = math.sqrt(abs(total)) / math.fsum(row)
+        return column / scale, row * scale
+    return column.copy(), row
+
+
+def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:
+    """The exact factors of a matrix of rank 1, if it is whole numbers, or those times its smallest weight."""
+    for step in (1.0, float(np.abs(matrix[matrix != 0]).min())):
+        whole = np.round(matrix / step)
+        if np.abs(whole).max() > 2**24 or not np.allclose(whole * step, matrix, rtol=1e-14, atol=0):
+            continue
+        i, j = np.unravel_index(np.abs(whole).argmax(), whole.shape)
+        row = whole[i] / math.gcd(*(int(v) for v in whole[i]))
+        row *= math.copysign(1, row.sum() or row[np.flatnonzero(row)[0]])
+        column = whole[:, j] / row[j]
+        if np.array_equal(np.outer(column, row), whole):
+            # Adding 0 turns the -0 that a product may leave into 0.
+            return column * step + 0.0, row + 0.0
+    return None
+
+
+# What may be done to a kernel, by the name of the mirror or turn.
+_TURNS: dict[str, Callable[[Weights], Weights]] = {
+    "left-right": lambda w: w[:, ::-1],
+    "top-bottom": lambda w: w[::-1],
+    "half turn": lambda w: w[::-1, ::-1],
+    "diagonal": lambda w: w.T,
+    "other diagonal": lambda w: w[::-1, ::-1].T,
+}
+
+
+def symmetries(weights: ArrayLike) -> dict[str, str]:
+    """Under which mirrors and turns a kernel stays the same ("even") or changes its sign ("odd").
+
+    Examples
+    --------
+    >>> symmetries([[-1, 0, 1]])
+    {'left-right': 'odd', 'top-bottom': 'even', 'half turn': 'odd'}
+    """
+    matrix = np.asarray(weights, dtype=np.float64)
+    close = 1e-12 * float(np.abs(matrix).max())
+    found = {}
+    for name, turn in _TURNS.items():
+        turned = turn(matrix)
+        if turned.shape != matrix.shape:
+            continue
+        if np.abs(turned - matrix).max() <= close:
+            found[name] = "even"
+        elif np.abs(turned + matrix).max() <= close:
+            found[name] = "odd"
+    return found
+
+
+def _symmetry_in_words(found: dict[str, str]) -> str:
+    if len(found) == len(_TURNS) and set(found.values()) == {"even"}:
+        return "the same under every mirror and quarter turn"
+    same = [name for name, kind in found.items() if kind == "even"]
+    negated = [name for name, kind in found.items() if kind == "odd"]
+    parts = [f"the same under {', '.join(same)}"] if same else []
+    parts += [f"negated under {', '.join(negated)}"] if negated else []
+    return "; ".join(parts) or "none"

@@ -1,0 +1,202 @@
+"""The inner loops of convolution.
+
+All of them see an image as rows of numbers, channels interleaved, that were copied into a scratch with
+the border already around them: so a tap is one offset from the place of its output, for any number of
+channels, dilation or border, and the row is what the vector unit walks along.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from cnnfilter.loops.native import Loop, loop
+from cnnfilter.loops.unroll import define, unroll
+
+LARGEST_CHUNK = 16
+"""Taps added in one pass at the most: their weights and the sum stay in registers."""
+CHUNK = 12
+"""Taps of each further pass."""
+WIDEST_CHUNK = 11
+"""Columns of a dense kernel added to two rows at once at the most: 22 weights stay in registers."""
+_BLOCK = 1024  # columns at once, so that the sums between two passes stay in the first-level cache
+
+
+@loop(
+    "void(u1[:, ::1], u1[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
+    "void(u1[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
+    "void(u2[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
+    "void(f4[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
+)
+def fill(source, scratch, rows, columns, channels, left, right, constant):  # type: ignore[no-untyped-def]
+    """Copy rows of `source` (H, W·C) into `scratch` (R, P·C), each pixel from where the border rule says.
+
+    `rows` and `columns` give the place in the source for each place in the scratch, −1 for the constant.
+    The columns from `left` to `right` are one unbroken run of the source.
+    """
+    for r in range(rows.shape[0]):
+        out = scratch[r]
+        if rows[r] < 0:
+            for x in range(columns.shape[0] * channels):
+                out[x] = constant
+        else:
+            row = source[rows[r]]
+            for c in range(left):
+                for k in range(channels):
+                    out[c * channels + k] = row[columns[c] * channels + k] if columns[c] >= 0 else constant
+            if right > left:
+                run = row[columns[left] * channels :]
+                target = out[left * channels : right * channels]
+                for x in range(target.shape[0]):
+                    target[x] = run[x]
+            for c in range(right, columns.shape[0]):
+                for k in range(channels):
+                    out[c * channels + k] = row[columns[c] * channels + k] if columns[c] >= 0 else constant
+
+
+@loop(
+    "i8(f4[:, ::1], u1[:, ::1], f4, f4, i8, f4)",
+    "i8(f4[:, ::1], u2[:, ::1], f4, f4, i8, f4)",
+)
+def finish(values, out, gain, shift, fold, top):  # type: ignore[no-untyped-def]
+    """Round ``values·gain + shift`` (H, N) half up into 0…top; return how many samples lay outside.
+
+    With `fold` the absolute value is taken first. NaN becomes 0.
+    """
+    clipped = 0
+    limit = top + np.float32(0.5)
+    for y in range(values.shape[0]):
+        row = values[y]
+        target = out[y]
+        outside = np.int32(0)  # as wide as the samples, so that as many fit into a vector
+        for x in range(row.shape[0]):
+            value = row[x] * gain + shift
+            if fold:
+                value = abs(value)
+            outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= limit)))
+            value = value if value > np.float32(0) else np.float32(0)
+            target[x] = np.int32(min(value, top) + np.float32(0.5))
+        clipped += outside
+    return clipped
+
+
+_ADD_TAPS = """
+def add_taps(samples, offsets, weights, out, step):
+    for y in range(out.shape[0]):
+        row = out[y]
+        for left in range(0, row.shape[0], BLOCK):
+            block = row[left : left + BLOCK]
+            here = samples[y * step + left :]
+            for chunk in range(0, offsets.shape[0], TAPS):
+                s{t} = here[offsets[chunk + {t}] :]
+                w{t} = weights[chunk + {t}]
+                for x in range(block.shape[0]):
+                    total = FIRST
+                    total += w{t} * s{t}[x]
+                    block[x] = total
+"""
+
+
+@functools.cache
+def add_taps(taps: int, fresh: bool) -> Loop:
+    """Return the loop that adds weighted samples to rows, `taps` of them in a pass.
+
+    ``add_taps(samples (S,), offsets (K·taps,), weights (K·taps,), out (H, N), step)``: sample
+    ``y·step + offsets[t] + x`` times ``weights[t]`` goes to ``out[y, x]``, on top of what is there
+    unless `fresh` (then there may be one pass only).
+    """
+    text = unroll(_ADD_TAPS.replace("FIRST", "np.float32(0)" if fresh else "block[x]"), t=taps)
+    text = text.replace("BLOCK", str(_BLOCK)).replace("TAPS", str(taps))
+    function = define(text, "add_taps", __name__, np=np)
+    return loop("void(f4[::1], i8[::1], f4[::1], f4[:, ::1], i8)", constants=(taps, int(fresh)))(function)
+
+
+_BYTE_TAPS = """
+def byte_taps(samples, offsets, weights, out, step, gain, shift, fold):
+    w{t} = weights[{t}] * gain
+    clipped = 0
+    for y in range(out.shape[0]):
+        target = out[y]
+        here = samples[y * step :]
+        s{t} = here[offsets[{t}] :]
+        outside = np.int32(0)
+        for x in range(target.shape[0]):
+            value = shift
+            value += w{t} * np.float32(s{t}[x])
+            if fold:
+                value = abs(value)
+            outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
+            value = value if value > np.float32(0) else np.float32(0)
+            target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+        clipped += outside
+    return clipped
+"""
+
+
+@functools.cache
+def byte_taps(taps: int) -> Loop:
+    """Return the loop that filters bytes to bytes with a kernel of `taps` taps.
+
+    ``byte_taps(samples (S,), offsets, weights, out (H, N), step, gain, shift, fold)`` is `add_taps` and
+    `finish` in one: the sums never leave the registers.
+    """
+    function = define(unroll(_BYTE_TAPS, t=taps), "byte_taps", __name__, np=np)
+    return loop("i8(u1[::1], i8[::1], f4[::1], u1[:, ::1], i8, f4, f4, i8)", constants=(taps,))(function)
+
+
+_ADD_COLUMNS = """
+def add_columns(samples, line, weights, first, offsets, out):
+    height = weights.shape[0]
+    pairs = out.shape[0] // 2
+    for y in range(0, 2 * pairs, 2):
+        for left in range(0, out.shape[1], HALF):
+            upper = out[y][left : left + HALF]
+            lower = out[y + 1][left : left + HALF]
+            for i in range(height + 1):
+                here = samples[(y + i) * line + left :]
+                s{j} = here[offsets[first + {j}] :]
+                if 0 < i < height:
+                    u{j} = weights[i, first + {j}]
+                    l{j} = weights[i - 1, first + {j}]
+                    for x in range(upper.shape[0]):
+                        above = upper[x]
+                        below = lower[x]
+                        v{j} = s{j}[x]
+                        above += u{j} * v{j}
+                        below += l{j} * v{j}
+                        upper[x] = above
+                        lower[x] = below
+                else:
+                    block = upper if i == 0 else lower
+                    k = min(i, height - 1)
+                    u{j} = weights[k, first + {j}]
+                    for x in range(block.shape[0]):
+                        total = block[x]
+                        total += u{j} * s{j}[x]
+                        block[x] = total
+    for y in range(2 * pairs, out.shape[0]):
+        for i in range(height):
+            here = samples[(y + i) * line :]
+            s{j} = here[offsets[first + {j}] :]
+            u{j} = weights[i, first + {j}]
+            block = out[y]
+            for x in range(block.shape[0]):
+                total = block[x]
+                total += u{j} * s{j}[x]
+                block[x] = total
+"""
+
+
+@functools.cache
+def add_columns(columns: int) -> Loop:
+    """Return the loop that adds some columns of a dense kernel to rows, two rows at once.
+
+    ``add_columns(samples (S,), line, weights (kH, kW), first, offsets (kW,), out (H, N))`` adds the kernel's
+    columns from `first` on; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j` of the
+    kernel reads ``offsets[j]`` further. Each sample is loaded once for two rows of the output.
+    """
+    text = unroll(_ADD_COLUMNS, j=columns).replace("HALF", str(_BLOCK // 2))
+    function = define(text, "add_columns", __name__)
+    return loop("void(f4[::1], i8, f4[:, ::1], i8, i8[::1], f4[:, ::1])", constants=(columns,))(function)

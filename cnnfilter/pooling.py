@@ -6,7 +6,6 @@ samples are in `cnnfilter.loops.pooling`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.errors import ShapeError
+from cnnfilter.windows import Axis, Padding, Pair, pair
 
 OPERATIONS = ("max", "avg", "min")
 
@@ -24,10 +24,10 @@ def pool(
     pixels: Pixels,
     op: str = "max",
     *,
-    size: int | Sequence[int] = 2,
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    size: Pair = 2,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    dilation: Pair = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     dtype: DTypeLike | None = None,
@@ -91,12 +91,9 @@ def pool(
     if op not in OPERATIONS:
         raise ValueError(f"no pooling {op!r}: max, avg or min would do")
     source = _three_axes(pixels)
-    kernel = pair(size, "size")
-    steps = kernel if stride is None else pair(stride, "stride")
-    spread = pair(dilation, "dilation")
-    top, right, bottom, left = _sides(padding)
-    rows = Axis("height", source.shape[0], kernel[0], steps[0], top, bottom, spread[0], ceil_mode)
-    columns = Axis("width", source.shape[1], kernel[1], steps[1], left, right, spread[1], ceil_mode)
+    rows, columns = pool_axes(
+        *source.shape[:2], size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
     if op == "avg":
         pooled = _average(source, rows, columns, count_include_pad)
         pooled = _converted(pooled, np.dtype(np.float32 if dtype is None else dtype))
@@ -131,72 +128,67 @@ def global_pool(
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The windows along one axis: how many there are, and how many samples each holds.
+class PoolAxis(Axis):
+    """The windows along one axis, by PyTorch's rules: how many there are, and how many samples each holds."""
 
-    Raises ShapeError if they do not fit.
-    """
-
-    name: str
-    length: int
-    size: int
-    stride: int
-    before: int
-    after: int
-    dilation: int
-    ceil_mode: bool
-
-    def __post_init__(self) -> None:
-        if 2 * max(self.before, self.after) > self.size:
-            raise ShapeError(
-                f"padding {max(self.before, self.after)} is more than half of the window's {self.name} "
-                f"{self.size}: at most {self.size // 2}"
-            )
-        if self.outputs < 1:
-            padded = f", {self.padded} with padding" if self.padded != self.length else ""
-            raise ShapeError(
-                f"a window {self.span} in {self.name} does not fit a picture of {self.name} {self.length}{padded}"
-            )
-
-    @property
-    def span(self) -> int:
-        """Samples from the first of a window to its last, both counted."""
-        return self.dilation * (self.size - 1) + 1
-
-    @property
-    def padded(self) -> int:
-        return self.length + self.before + self.after
+    ceil_mode: bool = False
 
     @property
     def outputs(self) -> int:
-        room = self.padded - self.span
+        """Count the windows; in ceil mode with a last one that only partly fits."""
+        room = self.size + self.before + self.after - self.reach
         if not self.ceil_mode:
             return room // self.stride + 1
         count = -(-room // self.stride) + 1
         # The last window must start in the picture or in the padding before it.
-        return count - 1 if (count - 1) * self.stride >= self.length + self.before else count
+        return count - 1 if (count - 1) * self.stride >= self.size + self.before else count
 
     def counts(self, *, include_pad: bool) -> NDArray[np.int64]:
-        """Samples of each window that the mean divides by along this axis."""
+        """Count the samples of each window that the mean divides by along this axis."""
         starts = np.arange(self.outputs) * self.stride - self.before
-        taps = starts[:, None] + np.arange(self.size) * self.dilation
-        low, high = (-self.before, self.length + self.after) if include_pad else (0, self.length)
+        taps = starts[:, None] + np.arange(self.taps) * self.dilation
+        low, high = (-self.before, self.size + self.after) if include_pad else (0, self.size)
         return ((taps >= low) & (taps < high)).sum(axis=1)
 
 
-def pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
-    """(down, across) of a number or two, each from 1; else ShapeError."""
-    numbers = _numbers(value, what, (1, 2))
-    if min(numbers) < 1:
-        raise ShapeError(f"{what} {_typed(numbers)}: must be at least 1")
-    return numbers[0], numbers[-1]
+def pool_axes(
+    height: int,
+    width: int,
+    size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[PoolAxis, PoolAxis]:
+    """Plan the windows of `pool` down and across a picture; the parameters are the same.
+
+    Raises
+    ------
+    ShapeError
+        As `pool`.
+    """
+    taps = pair(size, "size")
+    steps = taps if stride is None else pair(stride, "stride")
+    spread = pair(dilation, "dilation")
+    top, right, bottom, left = _sides(padding)
+    _refuse_wide_padding((top, right, bottom, left), taps)
+    down = PoolAxis(height, taps[0], steps[0], spread[0], top, bottom, ceil_mode)
+    across = PoolAxis(width, taps[1], steps[1], spread[1], left, right, ceil_mode)
+    if min(down.outputs, across.outputs) < 1:
+        padded = f"{height + top + bottom}x{width + left + right}"
+        raise ShapeError(
+            f"a window of {down.reach}x{across.reach} does not fit into {padded} samples"
+            f" (a picture of {height}x{width} and its padding); a smaller size would do"
+        )
+    return down, across
 
 
-def _sides(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+def _sides(padding: Padding) -> tuple[int, int, int, int]:
     """(top, right, bottom, left) of one number, of (H, W), or of all four."""
-    numbers = _numbers(padding, "padding", (1, 2, 4))
-    if min(numbers) < 0:
-        raise ShapeError(f"padding {_typed(numbers)}: must be at least 0")
+    numbers = (padding,) if isinstance(padding, int) else tuple(padding)
+    if isinstance(padding, str) or len(numbers) not in (1, 2, 4) or min(numbers) < 0:
+        raise ShapeError(f"padding {padding} is not one, two or four whole numbers of at least 0")
     if len(numbers) == 4:
         top, right, bottom, left = numbers
         return top, right, bottom, left
@@ -204,15 +196,12 @@ def _sides(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
     return down, across, down, across
 
 
-def _numbers(value: int | Sequence[int], what: str, lengths: tuple[int, ...]) -> tuple[int, ...]:
-    given = np.atleast_1d(np.asarray(value))
-    if given.ndim != 1 or len(given) not in lengths or given.dtype.kind not in "iu":
-        raise ShapeError(f"{what} {value!r}: must be {' or '.join(map(str, lengths))} whole numbers")
-    return tuple(int(number) for number in given)
-
-
-def _typed(numbers: Sequence[int]) -> str:
-    return ",".join(map(str, numbers))
+def _refuse_wide_padding(sides: tuple[int, int, int, int], taps: tuple[int, int]) -> None:
+    for padding, size in ((max(sides[::2]), taps[0]), (max(sides[1::2]), taps[1])):
+        if 2 * padding > size:
+            raise ShapeError(
+                f"padding {padding} is more than half of the window's {size} samples; at most {size // 2} would do"
+            )
 
 
 def _three_axes(pixels: Pixels) -> Pixels:
@@ -226,10 +215,10 @@ def _three_axes(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(array)
 
 
-def _windows(source: Pixels, fill: Any, rows: Axis, columns: Axis) -> list[Pixels]:
+def _windows(source: Pixels, fill: Any, rows: PoolAxis, columns: PoolAxis) -> list[Pixels]:
     """For each sample of a window, the samples of all windows at that place: (H', W', C) views."""
-    below = (rows.outputs - 1) * rows.stride + rows.span - rows.length - rows.before
-    beside = (columns.outputs - 1) * columns.stride + columns.span - columns.length - columns.before
+    below = (rows.outputs - 1) * rows.stride + rows.reach - rows.size - rows.before
+    beside = (columns.outputs - 1) * columns.stride + columns.reach - columns.size - columns.before
     padded = np.pad(
         source,
         ((rows.before, max(below, 0)), (columns.before, max(beside, 0)), (0, 0)),
@@ -239,12 +228,12 @@ def _windows(source: Pixels, fill: Any, rows: Axis, columns: Axis) -> list[Pixel
         padded[i * rows.dilation :: rows.stride, j * columns.dilation :: columns.stride][
             : rows.outputs, : columns.outputs
         ]
-        for i in range(rows.size)
-        for j in range(columns.size)
+        for i in range(rows.taps)
+        for j in range(columns.taps)
     ]
 
 
-def _extreme(source: Pixels, op: str, rows: Axis, columns: Axis) -> Pixels:
+def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis) -> Pixels:
     lowest, highest = (
         (-np.inf, np.inf)
         if source.dtype.kind == "f"
@@ -261,7 +250,7 @@ def _extreme(source: Pixels, op: str, rows: Axis, columns: Axis) -> Pixels:
     return best
 
 
-def _average(source: Pixels, rows: Axis, columns: Axis, include_pad: bool) -> NDArray[np.float64]:
+def _average(source: Pixels, rows: PoolAxis, columns: PoolAxis, include_pad: bool) -> NDArray[np.float64]:
     total = np.zeros((rows.outputs, columns.outputs, source.shape[2]))
     for values in _windows(source, 0, rows, columns):
         total += values

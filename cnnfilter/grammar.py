@@ -1,0 +1,293 @@
+"""The text of layers: stages, words and options, and how each kind of word is read and written.
+
+``'conv 32x3x3 stride=2 | relu'`` is stages between ``|``, words between spaces, options as ``key=value``; a word that
+holds spaces or ``|`` is quoted. A layer is a dataclass whose fields say which words it takes (`word`, `words`,
+`option`, `flag`), so that reading, writing and the errors come from one place. What the layers do is in
+`cnnfilter.layers` and `cnnfilter.learned`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+from cnnfilter.errors import ModelError
+
+_TOKEN = re.compile(r"""(?:[^\s'"|]|'[^']*'|"[^"]*")+""")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_OPTION = re.compile(r"([A-Za-z][\w-]*)=(.*)", re.DOTALL)
+
+_YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+class Stage(NamedTuple):
+    """One stage as typed: its text, its words without quotes, and its options."""
+
+    text: str
+    words: tuple[str, ...]
+    options: dict[str, str]
+
+
+def split_stages(text: str) -> list[Stage]:
+    """Cut a text at each ``|`` outside quotes, and each stage into words and options.
+
+    Raises
+    ------
+    ModelError
+        For an empty text or stage, a quote that is not closed, or an option that is given twice.
+
+    Examples
+    --------
+    >>> split_stages("conv '0 1; 1 0' stride=2 | relu")[0]
+    Stage(text="conv '0 1; 1 0' stride=2", words=('conv', '0 1; 1 0'), options={'stride': '2'})
+    """
+    stages: list[list[str]] = [[]]
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token:
+            stages[-1].append(token.group())
+            position = token.end()
+        elif text[position] in "'\"":
+            raise ModelError(f"layers {text!r}: the quote {text[position:]} is not closed")
+        else:
+            if text[position] == "|":
+                stages.append([])
+            position += 1
+    for number, tokens in enumerate(stages, 1):
+        if not tokens:
+            raise ModelError(f"layers {text!r}: stage {number} is empty; write layers between |, as in 'relu | maxpool 2'")
+    return [_stage(number, tokens) for number, tokens in enumerate(stages, 1)]
+
+
+def _stage(number: int, tokens: Sequence[str]) -> Stage:
+    words, options = [], {}
+    text = " ".join(tokens)
+    for token in tokens:
+        option = _OPTION.fullmatch(token)
+        if option is None or not words:
+            words.append(_unquoted(token))
+        elif option[1] in options:
+            raise ModelError(f"layer {number} '{text}': {option[1]}= is given twice")
+        else:
+            options[option[1]] = _unquoted(option[2])
+    return Stage(text, tuple(words), options)
+
+
+def _unquoted(token: str) -> str:
+    return _QUOTED.sub(lambda match: match[1] if match[1] is not None else match[2], token)
+
+
+def quoted(word: str) -> str:
+    """A word as it must stand in the text: in quotes if it would fall apart, or be taken for an option."""
+    if _TOKEN.fullmatch(word) and not _QUOTED.search(word) and not _OPTION.fullmatch(word):
+        return word
+    if "'" not in word:
+        return f"'{word}'"
+    if '"' not in word:
+        return f'"{word}"'
+    return "\"'\"".join(f"'{part}'" for part in word.split("'"))
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What the writer of an unknown word may have meant: ``; did you mean 'relu'`` or nothing."""
+    near = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean {near[0]!r}" if near else ""
+
+
+class Kind(NamedTuple):
+    """How one kind of word is read and written, and how to say what it is. `read` gives None for what it is not."""
+
+    what: str
+    read: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+
+
+def _read_whole(text: str, least: int) -> int | None:
+    return int(text) if re.fullmatch(r"\d{1,9}", text) and int(text) >= least else None
+
+
+def _read_wholes(text: str, lengths: Sequence[int], least: int = 1) -> tuple[int, ...] | None:
+    numbers = [_read_whole(part, least) for part in re.split("[x,]", text)]
+    whole = tuple(number for number in numbers if number is not None)
+    return whole if len(whole) == len(numbers) and len(numbers) in lengths else None
+
+
+def _read_pair(text: str) -> tuple[int, int] | None:
+    numbers = _read_wholes(text, (1, 2))
+    return numbers and (numbers[0], numbers[-1])
+
+
+def _show_pair(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]},{pair[1]}"
+
+
+def _read_sides(text: str) -> tuple[int, int, int, int] | None:
+    """(top, right, bottom, left) of N, of H,W, or of all four."""
+    numbers = _read_wholes(text, (1, 2, 4), least=0)
+    if numbers is None or len(numbers) == 4:
+        return numbers  # type: ignore[return-value]
+    down, across = numbers[0], numbers[-1]
+    return down, across, down, across
+
+
+def _show_sides(sides: tuple[int, int, int, int]) -> str:
+    top, right, bottom, left = sides
+    if (top, right) != (bottom, left):
+        return f"{top},{right},{bottom},{left}"
+    return _show_pair((top, right))
+
+
+def _read_number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _read_share(text: str) -> float | None:
+    number = _read_number(text)
+    return number if number is not None and 0 <= number < 1 else None
+
+
+def _choice(*names: str) -> Kind:
+    return Kind(" or ".join(names), lambda text: text if text in names else None)
+
+
+WHOLE = Kind("a whole number from 1", lambda text: _read_whole(text, 1))
+PAIR = Kind("N or H,W, whole numbers from 1", _read_pair, _show_pair)
+SIZE = Kind("HxW, as in 3x3", lambda text: _read_wholes(text, (2,)), lambda size: f"{size[0]}x{size[1]}")
+KERNELS = Kind(
+    "maps x height x width, as in 32x3x3",
+    lambda text: _read_wholes(text, (3,)) if "," not in text else None,
+    lambda kernels: "x".join(map(str, kernels)),
+)
+SIDES = Kind("N, H,W or T,R,B,L, whole numbers from 0", _read_sides, _show_sides)
+PADDING = Kind(
+    "same, valid, N, H,W or T,R,B,L",
+    lambda text: text if text in ("same", "valid") else _read_sides(text),
+    lambda padding: padding if isinstance(padding, str) else _show_sides(padding),
+)
+NUMBER = Kind("a number", _read_number, lambda number: repr(number).removesuffix(".0"))
+SHARE = Kind("a number from 0 to below 1", _read_share, lambda share: repr(share).removesuffix(".0"))
+YES_NO = Kind("yes or no", lambda text: _YES_NO.get(text.lower()), lambda yes: "yes" if yes else "no")
+MAX_OR_AVG = _choice("avg", "max")
+
+
+def word(kind: Kind, default: Any = dataclasses.MISSING) -> Any:
+    """A field that is the next word of the stage."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "place": "word"})
+
+
+def words(kind: Kind) -> Any:
+    """A field that is a tuple of all further words, one at least."""
+    return dataclasses.field(metadata={"kind": kind, "place": "words"})
+
+
+def option(kind: Kind, default: Any, *, always: bool = False) -> Any:
+    """A field that is written ``name=value``; where it is the default only if `always`."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "place": "option", "always": always})
+
+
+def flag() -> Any:
+    """A field that is true where its name stands among the words."""
+    return dataclasses.field(default=False, metadata={"kind": YES_NO, "place": "flag"})
+
+
+class Written:
+    """What a dataclass needs to be read from a stage's words and written back.
+
+    `name` is the stage's first word; `example` stands in the errors.
+    """
+
+    name: ClassVar[str]
+    example: ClassVar[str]
+
+    @classmethod
+    def read(cls, stage: Stage) -> Self:
+        """Make the layer of a stage.
+
+        Raises
+        ------
+        ModelError
+            For a missing, surplus or unreadable word, and for an unknown option.
+        """
+        fields = _written(cls)
+        values: dict[str, Any] = {}
+        rest = list(stage.words[1:])
+        for field in (field for field in fields if field.metadata["place"] == "flag"):
+            if field.name in rest:
+                rest.remove(field.name)
+                values[field.name] = True
+        for field in (field for field in fields if field.metadata["place"] in ("word", "words")):
+            if field.metadata["place"] == "words":
+                taken, rest = rest, []
+                values[field.name] = tuple(cls._value(field, word) for word in taken)
+            elif rest:
+                values[field.name] = cls._value(field, rest.pop(0))
+            if not values.get(field.name) and field.default is dataclasses.MISSING:
+                raise ModelError(
+                    f"{cls.name} lacks its {field.name}: {field.metadata['kind'].what}, as in '{cls.example}'"
+                )
+        if rest:
+            raise ModelError(f"{cls.name} does not take {rest[0]!r}{suggestion(rest[0], cls._takes())}{cls._usage()}")
+        by_key = {field.name: field for field in fields if field.metadata["place"] in ("option", "flag")}
+        for key, text in stage.options.items():
+            if key not in by_key:
+                raise ModelError(f"{cls.name} has no option {key}={suggestion(key, by_key)}{cls._usage()}")
+            values[by_key[key].name] = cls._value(by_key[key], text)
+        return cls(**values)
+
+    @classmethod
+    def _value(cls, field: dataclasses.Field[Any], text: str) -> Any:
+        kind: Kind = field.metadata["kind"]
+        value = kind.read(text)
+        if value is None:
+            given = f"{field.name}={text}" if field.metadata["place"] == "option" else f"{field.name} {text!r}"
+            raise ModelError(f"{given} is not {kind.what}")
+        return value
+
+    @classmethod
+    def _takes(cls) -> list[str]:
+        endings = {"option": "=", "flag": ""}
+        return [
+            field.name + endings[field.metadata["place"]]
+            for field in _written(cls)
+            if field.metadata["place"] in endings
+        ]
+
+    @classmethod
+    def _usage(cls) -> str:
+        takes = f"it takes {' '.join(cls._takes())}, as in " if cls._takes() else "an example: "
+        return f"; {takes}'{cls.example}'"
+
+    def __str__(self) -> str:
+        parts = [self.name]
+        for field in _written(type(self)):
+            place, value = field.metadata["place"], getattr(self, field.name)
+            show = field.metadata["kind"].show
+            match place:
+                case "word":
+                    parts.append(quoted(show(value)))
+                case "words":
+                    parts.extend(quoted(show(part)) for part in value)
+                case "option" if value != field.default or field.metadata["always"]:
+                    parts.append(f"{field.name}={quoted(show(value))}")
+                case "flag" if value:
+                    parts.append(field.name)
+        return " ".join(parts)
+
+    @property
+    def text(self) -> str:
+        """The stage as text, which reads back as the same layer."""
+        return str(self)
+
+
+def _written(layer: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that stand in the text; a layer may have others, which follow from those."""
+    return [field for field in dataclasses.fields(layer) if "place" in field.metadata]

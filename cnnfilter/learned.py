@@ -1,0 +1,191 @@
+"""The layers with learned weights, and what belongs to training: their shapes, weights and costs.
+
+Weights are named as in a model file: `kernel` is (kH, kW, I, O), `bias` is (O,).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnnfilter import grammar
+from cnnfilter.errors import ShapeError
+from cnnfilter.grammar import option, word
+from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
+from cnnfilter.windows import Axis, Padding, window_axes
+
+
+@dataclass(frozen=True)
+class Convolution(WindowLayer):
+    """`conv 32x3x3`: learned kernels, each across all maps; zeros around."""
+
+    name = "conv"
+    example = "conv 32x3x3"
+    learned = True
+
+    kernels: tuple[int, int, int] = word(grammar.KERNELS)
+    stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
+    pad: Padding = option(grammar.PADDING, "same")
+    dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
+    bias: bool = option(grammar.YES_NO, True)
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        return window_axes(
+            (height, width), self.kernels[1:], stride=self.stride, dilation=self.dilation, padding=self.pad
+        )
+
+    def maps(self, channels: int) -> int:
+        return self.kernels[0]
+
+    def weights(self, shape: Shape) -> dict[str, Shape]:
+        return _with_bias((*self.kernels[1:], three_axes(shape)[2], self.kernels[0]), self.bias)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * math.prod(self.kernels[1:]) * three_axes(shape)[2]
+
+
+@dataclass(frozen=True)
+class Depthwise(WindowLayer):
+    """`depthwise 3x3`: one learned kernel for each map; zeros around."""
+
+    name = "depthwise"
+    example = "depthwise 3x3"
+    learned = True
+
+    size: tuple[int, int] = word(grammar.SIZE)
+    stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
+    pad: Padding = option(grammar.PADDING, "same")
+    dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
+    bias: bool = option(grammar.YES_NO, True)
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        return window_axes(
+            (height, width), self.size, stride=self.stride, dilation=self.dilation, padding=self.pad
+        )
+
+    def weights(self, shape: Shape) -> dict[str, Shape]:
+        channels = three_axes(shape)[2]
+        return {"kernel": (*self.size, channels, 1)} | ({"bias": (channels,)} if self.bias else {})
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * math.prod(self.size)
+
+
+@dataclass(frozen=True)
+class InvertedBottleneck(WindowLayer):
+    """`mbconv 24x3x3 expand=6`: 1x1 to `expand` times the maps, depthwise, 1x1 to few maps again.
+
+    relu6 follows the first two; the third stays linear. The input is added where the shapes are the same
+    (Sandler et al. 2018, MobileNetV2, section 3). Batch norm is folded: each of the three has a bias.
+    """
+
+    name = "mbconv"
+    example = "mbconv 24x3x3 expand=6 stride=2"
+    learned = True
+
+    kernels: tuple[int, int, int] = word(grammar.KERNELS)
+    expand: int = option(grammar.WHOLE, 6, always=True)
+    stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
+    pad: Padding = option(grammar.PADDING, "same")
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        return window_axes((height, width), self.kernels[1:], stride=self.stride, padding=self.pad)
+
+    def maps(self, channels: int) -> int:
+        return self.kernels[0]
+
+    def residual(self, shape: Shape) -> bool:
+        """Whether the input is added to what comes out."""
+        return self.stride == (1, 1) and self.output_shape(shape) == shape
+
+    def stages(self, shape: Shape) -> dict[str, Convolution | Depthwise]:
+        """The convolutions that it is made of, in their order; without `expand` where it would do nothing."""
+        wide = three_axes(shape)[2] * self.expand
+        expand = {"expand": Convolution((wide, 1, 1))} if self.expand > 1 else {}
+        return {
+            **expand,
+            "depthwise": Depthwise(self.kernels[1:], self.stride, self.pad),
+            "project": Convolution((self.kernels[0], 1, 1)),
+        }
+
+    def weights(self, shape: Shape) -> dict[str, Shape]:
+        named = {}
+        for part, layer in self.stages(shape).items():
+            named |= {f"{part}.{tensor}": size for tensor, size in layer.weights(shape).items()}
+            shape = layer.output_shape(shape)
+        return named
+
+    def multiply_adds(self, shape: Shape) -> int:
+        total = 0
+        for layer in self.stages(shape).values():
+            total += layer.multiply_adds(shape)
+            shape = layer.output_shape(shape)
+        return total
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """`batchnorm`: each map brought to mean 0 and variance 1, then scaled and shifted by learned numbers."""
+
+    name = "batchnorm"
+    example = "batchnorm"
+    learned = True
+
+    def weights(self, shape: Shape) -> dict[str, Shape]:
+        return {"scale": shape[-1:], "shift": shape[-1:]}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(shape)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """`dropout 0.3`: while training, sets that share of the numbers to 0; afterwards it does nothing."""
+
+    name = "dropout"
+    example = "dropout 0.3"
+
+    share: float = word(grammar.SHARE, 0.5)
+
+    def forward(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Pass the batch on, as outside training."""
+        return batch
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """`dense 10`: every output a learned weighted sum of all inputs."""
+
+    name = "dense"
+    example = "dense 10"
+    learned = True
+
+    outputs: int = word(grammar.WHOLE)
+    bias: bool = option(grammar.YES_NO, True)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if math.prod(shape) != shape[-1]:
+            raise ShapeError(
+                f"needs flat numbers and gets maps of {show_shape(shape)}; put 'flatten' (which gives "
+                f"{math.prod(shape)} numbers) or 'globalpool avg' ({shape[-1]}) before it"
+            )
+        return (self.outputs,)
+
+    def formula(self, shape: Shape) -> str:
+        return f"{math.prod(shape)} -> {self.outputs}"
+
+    def weights(self, shape: Shape) -> dict[str, Shape]:
+        return _with_bias((math.prod(shape), self.outputs), self.bias)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(shape) * self.outputs
+
+    def receptive_field(self, field: Field | None, shape: Shape) -> Field | None:
+        return None
+
+
+def _with_bias(kernel: Shape, bias: bool) -> dict[str, Shape]:
+    return {"kernel": kernel, "bias": kernel[-1:]} if bias else {"kernel": kernel}

@@ -1,0 +1,331 @@
+"""Many inputs, in parallel, with one report each, in their order.
+
+A picture is read, worked on and written by one thread, so that never more pictures are in memory than
+there are threads, and different pictures overlap. What is printed of a report, and what the process
+returns, is left to the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from cnnfilter.errors import CnnfilterError, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cnnfilter.images import Image
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+STDIN = STDOUT = "-"
+
+GRACE = 1.5
+"""Seconds that threads get to end their file after an interruption, before they are left behind."""
+
+
+class Source:
+    """Where one picture comes from: a file, or ``-`` for standard input.
+
+    An `error` that was met while looking for it is raised when it is read.
+    """
+
+    def __init__(self, path: str, error: Exception | None = None) -> None:
+        self.path = path
+        self.error = error
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "stdin" if self.path == STDIN else self.path
+
+    @cached_property
+    def _streamed(self) -> bytes | None:
+        """All bytes of what can be read only once; None for an ordinary file."""
+        if self.error is not None:
+            raise self.error
+        if self.path == STDIN:
+            return _read_stdin()
+        mode = os.stat(self.path).st_mode
+        if stat.S_ISREG(mode):
+            return None
+        if stat.S_ISDIR(mode):
+            raise ImageError("is a folder; -r reads the pictures in it")
+        if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+            raise ImageError("is a device, not a picture")
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    def head(self, size: int = 64) -> bytes:
+        """Return the first bytes, by which a format is recognised."""
+        if self._streamed is not None:
+            return self._streamed[:size]
+        with open(self.path, "rb") as file:
+            return file.read(size)
+
+    def take(self) -> str | bytes:
+        """Return what `read_image` wants: the path, or the bytes, which are then let go."""
+        data = self._streamed
+        if data is None:
+            return self.path
+        self.__dict__["_streamed"] = b""
+        return data
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "closed")
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise ImageError("empty: no picture came in")
+    return data
+
+
+class Target:
+    """Where one picture goes: a file, or ``-`` for standard output; and in which format."""
+
+    def __init__(self, path: str, format: str | None, *, make_folder: bool = False) -> None:
+        self.path = path
+        self.format = format
+        self.make_folder = make_folder
+        self.force = False
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "stdout" if self.path == STDOUT else self.path
+
+
+class Task:
+    """One input on its way: read it, work on it, write it; and say what there is to say of it."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target | None = None,
+        *,
+        strip: bool = False,
+        max_pixels: int | None = None,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.strip = strip
+        self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+        self.threads: int | None = None
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.failed_at: str | None = None
+        self.error: BaseException | None = None
+        self.result: Any = None
+
+    def read(self) -> Image:
+        """Read the picture."""
+        from cnnfilter.images import read_image
+
+        began = time.perf_counter()
+        image = read_image(self.source.take(), **self.limit)
+        self.note(f"read {describe(image)} in {_milliseconds(began)}")
+        return image
+
+    def write(self, image: Image) -> None:
+        """Write the picture, in the target's format."""
+        from cnnfilter.images import write_image
+
+        assert self.target is not None
+        began = time.perf_counter()
+        with self._writing(self.target.name):
+            options = {"format": self.target.format, "strip": self.strip, **self.limit}
+            if self.target.path == STDOUT:
+                write_image(_stdout(), image, **options)
+                sys.stdout.flush()
+            else:
+                if self.target.make_folder:
+                    os.makedirs(os.path.dirname(self.target.path) or ".", exist_ok=True)
+                write_image(self.target.path, image, force=self.target.force, **options)
+        self.note(f"wrote {describe(image)} as {self.target.format} in {_milliseconds(began)}")
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.failed_at = name
+            raise
+
+    def note(self, text: str) -> None:
+        """Keep a line that is shown if somebody asked for details."""
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a line that is shown unless somebody asked for silence."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def _stdout() -> BinaryIO:
+    return sys.stdout.buffer
+
+
+def _milliseconds(began: float) -> str:
+    return f"{(time.perf_counter() - began) * 1000:.0f} ms"
+
+
+def describe(image: Image) -> str:
+    """Return the size, mode and type of a picture, such as ``512x384 RGB uint8``."""
+    height, width, channels = image.pixels.shape
+    mode = f"{channels} maps" if image.mode == "maps" else image.mode
+    frames = f"{len(image.frames)} frames of " if len(image.frames) > 1 else ""
+    return f"{frames}{width}x{height} {mode} {image.pixels.dtype}"
+
+
+def run(
+    tasks: Sequence[Task], work: Callable[[Task], Any], *, jobs: int | None = None, threads: int | None = None
+) -> Generator[Task, None, None]:
+    """Work on every task, on up to `jobs` threads, and yield the tasks in their order as they end.
+
+    What `work` returns becomes ``task.result``. An error that belongs to the input (a `CnnfilterError`, an
+    `OSError`, too little memory) is kept in ``task.error`` and stops nothing; any other is a bug and is
+    raised here, as is a closed pipe. Python's warnings become ``task.warnings``.
+
+    Parameters
+    ----------
+    jobs : int, optional
+        Pictures at a time; None is one per core.
+    threads : int, optional
+        Threads that a task may use within a picture (``task.threads``); None shares the cores among the jobs.
+    """
+    from cnnfilter.bands import default_threads
+
+    cores = default_threads()
+    jobs = max(1, min(jobs or cores, len(tasks)))
+    for task in tasks:
+        task.threads = threads or max(1, cores // jobs)
+    with _warnings_kept():
+        yield from in_order(lambda task: _work_on(task, work), tasks, jobs=jobs)
+
+
+_current = threading.local()
+
+
+def _work_on(task: Task, work: Callable[[Task], Any]) -> Task:
+    _current.task = task
+    try:
+        task.result = work(task)
+    except BrokenPipeError:
+        raise
+    except (CnnfilterError, OSError, MemoryError) as error:
+        task.error = error.with_traceback(None)  # the frames would keep the picture alive
+        task.error.__context__ = task.error.__cause__ = None
+        task.failed_at = task.failed_at or task.source.name
+    finally:
+        _current.task = None
+    return task
+
+
+@contextlib.contextmanager
+def _warnings_kept() -> Iterator[None]:
+    """Give each warning to the task whose thread raised it.
+
+    The hook is set once for all threads, because `warnings.catch_warnings` in each would undo the others'.
+    """
+
+    def keep(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
+    ) -> None:
+        task = getattr(_current, "task", None)
+        if task is None:
+            show(message, category, filename, lineno, *rest, **more)
+        else:
+            task.warn(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        show, warnings.showwarning = warnings.showwarning, keep
+        yield
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int
+) -> Generator[Result, None, None]:
+    """Yield ``work(item)`` for every item, in order; up to `jobs` are being worked on at a time.
+
+    One job runs in the calling thread. Otherwise the threads stop taking items as soon as the generator is
+    closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun.
+
+    >>> list(in_order(lambda number: number * number, range(5), jobs=2))
+    [0, 1, 4, 9, 16]
+    """
+    if jobs <= 1:
+        yield from map(work, items)
+        return
+    crew = _Crew(work, items)
+    crew.start(jobs)
+    try:
+        for index in range(len(items)):
+            yield crew.wait_for(index)
+    finally:
+        crew.stop()
+
+
+class _Crew:
+    """Threads that take items one after another and put down the results."""
+
+    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        self.work = work
+        self.items = items
+        self.waiting = iter(range(len(items)))
+        self.done: dict[int, tuple[Any, BaseException | None]] = {}
+        self.changed = threading.Condition()
+        self.stopped = False
+        self.threads: list[threading.Thread] = []
+
+    def start(self, jobs: int) -> None:
+        for _ in range(jobs):
+            thread = threading.Thread(target=self._serve, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more threads
+                break
+            self.threads.append(thread)
+
+    def _serve(self) -> None:
+        while (index := self._next()) is not None:
+            try:
+                outcome = self.work(self.items[index]), None
+            except BaseException as error:
+                outcome = None, error
+            with self.changed:
+                self.done[index] = outcome
+                self.changed.notify()
+
+    def _next(self) -> int | None:
+        with self.changed:
+            return None if self.stopped else next(self.waiting, None)
+
+    def wait_for(self, index: int) -> Any:
+        if not self.threads:
+            return self.work(self.items[index])
+        with self.changed:
+            while index not in self.done:
+                self.changed.wait()
+            result, error = self.done.pop(index)
+        if error is not None:
+            raise error
+        return result
+
+    def stop(self) -> None:
+        self.stopped = True
+        end = time.monotonic() + GRACE
+        for thread in self.threads:
+            thread.join(max(0.0, end - time.monotonic()))

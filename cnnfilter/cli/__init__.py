@@ -1,0 +1,197 @@
+"""The command line: which commands there are, and how a run ends.
+
+Each command lives in a module of its own, which is imported when the command is asked for. Whatever goes wrong
+is translated here, once: into one line on stderr and an exit code.
+
+    0  done                       4    a check said no
+    1  an input failed            130  interrupted (128 + the signal's number; 143 for SIGTERM)
+    2  the command line is wrong  141  whoever read the output went away; nothing is printed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import click
+
+from cnnfilter import __version__
+from cnnfilter.cli.messages import one_line, reason, say
+from cnnfilter.errors import CnnfilterError
+
+COMMANDS = {
+    "convolve": "cnnfilter.cli.convolve",
+    "pool": "cnnfilter.cli.pool",
+    "apply": "cnnfilter.cli.apply",
+    "kernels": "cnnfilter.cli.kernels",
+    "describe": "cnnfilter.cli.describe",
+    "warmup": "cnnfilter.cli.warmup",
+}
+
+EXIT_FAILED = 1
+EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to end; everything unwinds as after Ctrl-C."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for, and translates every error."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}.{_advice(name)}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CnnfilterError as error:
+            raise click.ClickException(str(error)) from error
+        except MemoryError as error:
+            raise click.ClickException(reason(error)) from error
+        except BrokenPipeError as error:  # here, because click would make it an exit code of 1
+            raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from error
+        except KeyboardInterrupt as stop:
+            if sys.stderr and sys.stderr.isatty():
+                click.echo(err=True)  # the shell's prompt starts below the echoed ^C
+            raise click.exceptions.Exit(getattr(stop, "exit_code", 128 + signal.SIGINT)) from stop
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        sys.exit(self._run(*args, **extra))
+
+    def _run(self, *args: Any, **extra: Any) -> int:
+        _open_closed_streams()
+        try:
+            with _signals_raise():
+                code = super().main(*args, standalone_mode=False, **extra)
+                sys.stdout.flush()
+            if not code:
+                return 0
+        except click.ClickException as error:
+            error.message = one_line(error.message, keep="\n")
+            error.show()
+            code = error.exit_code
+        except click.Abort as error:  # Ctrl-C while the command line was still being read
+            code = getattr(error.__cause__, "exit_code", 128 + signal.SIGINT)
+        except BrokenPipeError:
+            code = EXIT_CLOSED_PIPE
+        except OSError as error:
+            say("Error", str(error.filename or "stdout"), reason(error))
+            code = EXIT_FAILED
+        _give_up_stdout()
+        return code
+
+
+def _advice(name: str) -> str:
+    """What to say to somebody who typed a command that there is not."""
+    if os.path.exists(name):
+        return f" The command comes before the file, as in: cnnfilter convolve {name} -k sharpen"
+    import difflib
+
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(COMMANDS)}."
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that nothing half-written remains.
+
+    A signal that was ignored on purpose (``nohup``) stays so.
+    """
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    changed = []
+    with contextlib.suppress(ValueError):  # not the main thread: somebody else minds the signals
+        for number in numbers:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, stop)
+                changed.append(number)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _open_closed_streams() -> None:
+    """Put something in the place of standard streams that came closed (``>&-``).
+
+    Otherwise the next file that is opened gets the number of stdout, and what is meant for stdout ends up in it. Writing
+    to what takes its place fails, as it does for a closed one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # the lowest free number is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+
+
+def _give_up_stdout() -> None:
+    """Forget what is still waiting for stdout, so that Python does not try again at its end and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.close()
+
+
+main = Commands(
+    "cnnfilter",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""\
+Filter pictures with the layers of a convolutional network.
+
+Named or custom kernels (sharpen, edges, high-pass), pooling and stacks of both, with the numbers that PyTorch and ONNX
+give, on files, on folders and in pipes.
+
+\b
+Examples:
+  cnnfilter convolve photo.jpg -k sharpen
+  cnnfilter convolve photo.jpg -k sobel -o edges.png
+  cat photo.jpg | cnnfilter convolve -k high-pass | cnnfilter pool --size 4 > small.png
+  cnnfilter apply 'conv sobel-h sobel-v | relu | maxpool 2' photo.jpg -o maps.png
+
+Each command has its own help: cnnfilter convolve --help.
+""",
+    epilog="""\
+\b
+Completion of commands, options and kernel names, for one line in the file that your shell reads at its start:
+  bash (~/.bashrc):  eval "$(_CNNFILTER_COMPLETE=bash_source cnnfilter)"
+  zsh (~/.zshrc):    eval "$(_CNNFILTER_COMPLETE=zsh_source cnnfilter)"
+  fish (~/.config/fish/completions/cnnfilter.fish):  _CNNFILTER_COMPLETE=fish_source cnnfilter | source
+
+\b
+Exit codes: 0 done; 1 an input failed; 2 the command line is wrong; 130 interrupted.
+""",
+)
+click.version_option(__version__, prog_name="cnnfilter", message="%(prog)s %(version)s")(main)

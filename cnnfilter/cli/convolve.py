@@ -1,0 +1,118 @@
+"""``cnnfilter convolve``: filter pictures with one kernel or several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnfilter.cli import options
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Task
+
+CLIPPED_ENOUGH_TO_SAY = 0.01
+
+HELP = """\
+Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own.
+
+The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlation); --flip turns it by 180 degrees for
+the mathematician's convolution.
+
+KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0', fractions such
+as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the names. Several -k are
+combined into one picture; sobel, scharr, prewitt and roberts mean both directions.
+
+INPUT is a file, - for stdin, or with -r a folder. Results are written beside nothing else: an existing file is refused
+unless --force is given.
+
+\b
+Examples:
+  cnnfilter convolve photo.jpg -k sharpen
+  cnnfilter convolve photo.jpg -k sobel -o edges.png
+  cnnfilter convolve photo.jpg -k '0 -1 0; -1 5 -1; 0 -1 0' -o sharp.jpg
+  cnnfilter convolve a.png b.png -k gaussian:2 -o blurred/
+  cnnfilter convolve -r photos -k unsharp:2,0.8 -o 'out/{dir}/{stem}.jpg'
+  cnnfilter convolve photo.jpg -k sobel-h --signed offset --stride 2 -o relief.png
+  cnnfilter convolve photo.jpg -k laplacian -f npy > signed.npy
+  cat photo.jpg | cnnfilter convolve -k high-pass > high.png
+"""
+
+
+@click.command("convolve", help=HELP, short_help="Filter with one kernel or several.")
+@click.option(
+    "-k",
+    "--kernel",
+    "kernels",
+    type=options.KernelText(),
+    multiple=True,
+    required=True,
+    help="A name, NAME:numbers, rows as text, JSON or a file; may be repeated.",
+)
+@click.option("--flip", is_flag=True, help="Turn the kernel by 180 degrees.")
+@click.option("--stride", type=options.Pair(1), default=1, show_default=True, help="Keep every N-th result.")
+@click.option(
+    "--padding",
+    type=options.Padding(),
+    default="same",
+    show_default=True,
+    help="How much is added around: same keeps the size (divided by the stride), valid adds nothing.",
+)
+@click.option(
+    "--border",
+    type=options.Border(),
+    default="replicate",
+    show_default=True,
+    help="What is added: replicate, reflect (without the edge), symmetric, wrap, zero or constant:V.",
+)
+@click.option(
+    "--dilation", type=options.Pair(1), default=1, show_default=True, help="Distance between the kernel's taps."
+)
+@click.option(
+    "--bias", type=options.Number(), default=0.0, show_default=True, help="Added to the result, in the file's units."
+)
+@click.option("--normalize", is_flag=True, help="Divide the kernel by its sum.")
+@click.option(
+    "--signed",
+    type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
+    default="auto",
+    show_default=True,
+    help="How values below 0 enter a picture: auto is abs for kernels that sum to 0, else clip.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["magnitude", "max", "mean", "sum", "stack"]),
+    help="What becomes of several kernels' results.  [default: magnitude, or what the kernel's name means]",
+)
+@click.option(
+    "--algorithm",
+    type=click.Choice(["auto", "direct", "separable", "fft"]),
+    default="auto",
+    show_default=True,
+    help="How it is computed; -v says which was used and why.",
+)
+@options.alpha
+@options.pictures
+def command(pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any) -> None:
+    chosen, combine = options.find_kernels(kernels, flip=flip, normalize=normalize)
+    how["combine"] = how["combine"] or combine
+
+    def convolve(task: Task) -> None:
+        from cnnfilter.alpha import filter_image
+
+        image = task.read()
+        image, clipped, why = filter_image(image, chosen, threads=task.threads, **how)
+        task.note(why)
+        if clipped > CLIPPED_ENOUGH_TO_SAY:
+            task.warn(_clipping(clipped, how["signed"]))
+        task.write(image)
+
+    pictures.run(convolve, tag="-".join(dict.fromkeys(kernel.tag for kernel in chosen)))
+
+
+def _clipping(share: float, signed: str) -> str:
+    instead = "offset or stretch" if signed in ("auto", "clip") else "stretch"
+    return (
+        f"{share:.0%} of the samples are clipped; --normalize, --signed {instead}, or npy or float tiff "
+        "as the format would keep them"
+    )

@@ -1,0 +1,51 @@
+"""What is said to people: one line each, with nothing in it that a terminal would obey."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+def one_line(text: str, keep: str = "") -> str:
+    r"""Return `text` with every control character and undecodable byte written out, except those in `keep`.
+
+    >>> print(one_line("a\nb\x1b[31m.png"))
+    a\nb\x1b[31m.png
+    """
+    return "".join(char if char.isprintable() or char in keep else _written_out(char) for char in text)
+
+
+def _written_out(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a file name that is not UTF-8 (PEP 383)
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def reason(error: BaseException) -> str:
+    """Return what an expected error says, without the name of the file that it happened to.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.png"))
+    'no such file or directory'
+    """
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(error, FileExistsError):
+        return "exists already; --force replaces it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return str(error) or type(error).__name__
+
+
+def say(kind: str, name: str, text: str) -> None:
+    """Write one line such as ``Error: a.png: no such file or directory`` to stderr."""
+    click.echo(one_line(f"{kind}: {name}: {text}"), err=True)
+
+
+def print_path(path: str) -> None:
+    """Write the path of a file to stdout: as it is for a program, harmless for a terminal."""
+    if sys.stdout.isatty():
+        click.echo(one_line(path))
+    else:
+        click.echo(os.fsencode(path))

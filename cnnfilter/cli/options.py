@@ -1,0 +1,312 @@
+"""Options that several commands share, their types, and the way of pictures through a command."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from cnnfilter.errors import CnnfilterError
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Task
+    from cnnfilter.kernels import Kernel
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FORMATS = ("png", "jpg", "webp", "tiff", "gif", "bmp", "ppm", "npy")
+_OTHER_NAMES = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "apng": "png"}
+
+# ---------------------------------------------------------------- types
+
+
+class Pair(click.ParamType):
+    """``N`` or ``H,W`` (``HxW`` is understood too), each from `least` up."""
+
+    name = "N|H,W"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        numbers = _whole_numbers(value)
+        if numbers is None or len(numbers) > 2 or min(numbers) < self.least:
+            self.fail(
+                f"{value!r} is neither a whole number from {self.least} up nor two of them as height,width "
+                f"(such as {max(self.least, 2)} or {max(self.least, 2)},{self.least}).",
+                param,
+                ctx,
+            )
+        return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+def _whole_numbers(text: str) -> list[int] | None:
+    parts = text.lower().replace("x", ",").split(",")
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        return None
+    return numbers if max(map(abs, numbers)) < 2**31 else None
+
+
+class Padding(click.ParamType):
+    """``same``, ``valid``, ``N``, ``H,W`` or ``T,R,B,L``."""
+
+    name = "same|valid|N|H,W|T,R,B,L"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or value in ("same", "valid"):
+            return value
+        numbers = _whole_numbers(value)
+        if numbers is None or len(numbers) not in (1, 2, 4) or min(numbers) < 0:
+            self.fail(
+                f"{value!r} is none of same, valid, N, H,W or T,R,B,L with whole numbers from 0 up "
+                "(such as 1 or 0,1,1,0).",
+                param,
+                ctx,
+            )
+        return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _starting(("same", "valid"), incomplete)
+
+
+class Border(click.ParamType):
+    """The name of a border, or ``constant:V``."""
+
+    name = "BORDER"
+    names = ("replicate", "reflect", "symmetric", "wrap", "zero")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        kind, colon, number = str(value).partition(":")
+        if value in self.names:
+            return value
+        if kind == "constant" and colon and _finite(number) is not None:
+            return value
+        self.fail(f"{value!r} is none of {', '.join(self.names)} or constant:V (such as constant:255).", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _starting((*self.names, "constant:"), incomplete)
+
+
+class Number(click.ParamType):
+    """A number that is neither NaN nor infinite."""
+
+    name = "V"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = _finite(value)
+        if number is None:
+            self.fail(f"{value!r} is not a finite number (such as 128 or -0.5).", param, ctx)
+        return number
+
+
+def _finite(text: Any) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+class Format(click.Choice[str]):
+    """One of `FORMATS`, also by other names that people use."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMATS, case_sensitive=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name = str(value).lower().lstrip(".")
+        return super().convert(_OTHER_NAMES.get(name, name), param, ctx)
+
+
+class KernelText(click.ParamType):
+    """A kernel as text. It is made into numbers by the command, when the rest of the line has been found right."""
+
+    name = "KERNEL"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from cnnfilter.catalogue import ENTRIES
+
+        found = _starting(ENTRIES, incomplete)
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+def _starting(names: Any, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+# ---------------------------------------------------------------- from text to what the library takes
+
+
+@contextlib.contextmanager
+def about(hint: str) -> Iterator[None]:
+    """Turn an error about what was typed into a usage error that names the option or argument."""
+    try:
+        yield
+    except (CnnfilterError, OSError) as error:
+        raise click.BadParameter(str(error), param_hint=hint) from error
+
+
+def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> tuple[list[Kernel], str]:
+    """Return the kernels that ``-k`` names, in order, and how their results become one picture.
+
+    A name that stands for several kernels, such as ``sobel``, says so itself; several ``-k`` are combined by
+    magnitude.
+    """
+    from cnnfilter import kernels
+
+    with about("'-k' / '--kernel'"):
+        sets = [kernels.find_kernels(spec) for spec in specs]
+        chosen = [kernel.flip() if flip else kernel for found in sets for kernel in found]
+        if normalize:
+            chosen = [kernel.normalized() for kernel in chosen]
+    return chosen, sets[0].combine if len(sets) == 1 else "magnitude"
+
+
+# ---------------------------------------------------------------- pictures in and out
+
+
+class Pictures:
+    """What was asked of the pictures that a command reads and writes."""
+
+    def __init__(
+        self,
+        *,
+        input: tuple[str, ...],
+        output: str | None = None,
+        format: str | None = None,
+        force: bool = False,
+        strip: bool = False,
+        recursive: bool = False,
+        max_pixels: int | None = None,
+        jobs: int | None = None,
+        threads: int | None = None,
+        verbose: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.inputs = list(input) or ["-"]
+        self.output = output
+        self.format = format
+        self.force = force
+        self.strip = strip
+        self.recursive = recursive
+        self.max_pixels = max_pixels
+        self.jobs = jobs
+        self.threads = threads
+        self.verbose = verbose
+        self.quiet = quiet
+        if self.inputs.count("-") > 1:
+            raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
+        if "-" in self.inputs and sys.stdin is not None and sys.stdin.isatty():
+            _ask_for_input(explicit="-" in input)
+
+    def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
+        """Read, work on and write every picture; end with exit code 1 if one failed.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a `Task`: reads, calls the library, writes.
+        tag : str
+            What is done, for the names of results that nobody named.
+        """
+        from cnnfilter import batch
+        from cnnfilter.cli import targets
+        from cnnfilter.cli.report import Reporter
+
+        out_folder = self.output if self.output and self.output.endswith("/") else None
+        sources = list(targets.find_sources(self.inputs, self.recursive, leave_out=out_folder))
+        naming = targets.Naming(
+            self.output, self.format, tag, to_stdout=len(sources) == 1 and not sys.stdout.isatty()
+        )
+        tasks = [
+            batch.Task(source, target, strip=self.strip, max_pixels=self.max_pixels)
+            for source, target in zip(sources, targets.plan(sources, naming, force=self.force), strict=True)
+        ]
+        with (
+            Reporter(len(tasks), verbose=self.verbose, quiet=self.quiet, paths=naming.chosen_here) as reporter,
+            contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended,
+        ):
+            for task in ended:
+                reporter.report(task)
+        if reporter.failed:
+            raise click.exceptions.Exit(1)
+
+
+def _ask_for_input(explicit: bool) -> None:
+    """Refuse to wait for a picture to be typed."""
+    command = click.get_current_context().command_path
+    what = "'-' is the terminal" if explicit else "no picture was given"
+    raise click.UsageError(
+        f"{what}. Name a file, or send one through a pipe:\n"
+        f"  {command} photo.jpg …\n"
+        f"  cat photo.jpg | {command} …"
+    )
+
+
+def pictures(function: Function) -> Function:
+    """Give a command INPUT and the options of reading and writing, as one argument ``pictures``."""
+    names = "input output format force strip recursive max_pixels jobs threads verbose quiet".split()
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        chosen = Pictures(**{name: values.pop(name) for name in names})
+        return function(chosen, **values)
+
+    for option in reversed(_PICTURE_OPTIONS):
+        command = option(command)
+    return command  # type: ignore[return-value]
+
+
+_PICTURE_OPTIONS = (
+    click.argument("input", nargs=-1, type=click.Path()),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(),
+        metavar="OUT",
+        help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index}, or - for stdout. "
+        "Without it: stdout if that is not a terminal and there is one input, else a file named after the "
+        "input in the current folder.",
+    ),
+    click.option(
+        "-f",
+        "--format",
+        type=Format(),
+        help="Format of the result; else the suffix of OUT says it, else it is the input's if that loses nothing, else png.",
+    ),
+    click.option("--force", is_flag=True, help="Replace files that exist, the input too."),
+    click.option("-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."),
+    click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts."),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Accept pictures of up to N pixels (width x height x frames).  [default: 89478485]",
+    ),
+    click.option(
+        "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Pictures at a time.  [default: one per core]"
+    ),
+    click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads for one picture.  [default: the free cores]"
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
+    click.option("-q", "--quiet", is_flag=True, help="No warnings, and no paths of written files."),
+)
+
+alpha = click.option(
+    "--alpha",
+    type=click.Choice(["keep", "filter", "drop"]),
+    default="keep",
+    show_default=True,
+    help="The alpha channel: keep it, filter it like a colour, or drop it. Colour is weighted by it in any case.",
+)

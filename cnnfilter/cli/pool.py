@@ -1,0 +1,78 @@
+"""``cnnfilter pool``: shrink pictures by the largest, smallest or mean value of each window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnfilter.cli import options
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Task
+
+HELP = """\
+Shrink pictures by pooling: the largest, smallest or mean value of each window.
+
+Sizes and corner cases are PyTorch's. 8 and 16-bit pictures stay so; means are rounded half up.
+
+INPUT is a file, - for stdin, or with -r a folder.
+
+\b
+Examples:
+  cnnfilter pool photo.jpg
+  cnnfilter pool photo.jpg --op avg --size 4 -o small.png
+  cnnfilter pool photo.jpg --size 3 --stride 2 --padding 1 --ceil-mode -o half.png
+  cnnfilter pool a.png b.png --op min --size 1,8 -o pooled/
+  cnnfilter pool photo.jpg --op avg --global -f npy > mean.npy
+  cat photo.jpg | cnnfilter convolve -k sharpen | cnnfilter pool --size 2 --stride 2 > small.png
+"""
+
+
+@click.command("pool", help=HELP, short_help="Shrink by the largest, smallest or mean value of each window.")
+@click.option(
+    "--op", type=click.Choice(["max", "avg", "min"]), default="max", show_default=True, help="What a window gives."
+)
+@click.option("--size", type=options.Pair(1), default=2, show_default=True, help="Size of the window.")
+@click.option("--stride", type=options.Pair(1), help="Distance between windows.  [default: the size]")
+@click.option(
+    "--padding",
+    type=options.Pair(0),
+    default=0,
+    show_default=True,
+    help="Added on each side, at most half the window: never chosen by max and min, zeros to avg.",
+)
+@click.option(
+    "--dilation", type=options.Pair(1), default=1, show_default=True, help="Distance between a window's samples."
+)
+@click.option("--ceil-mode", is_flag=True, help="Keep the windows that reach over the end.")
+@click.option(
+    "--count-include-pad/--no-count-include-pad",
+    default=True,
+    show_default=True,
+    help="Whether avg counts the padding as samples.",
+)
+@click.option("--global", "whole", is_flag=True, help="One window: the whole picture.")
+@options.alpha
+@options.pictures
+@click.pass_context
+def command(ctx: click.Context, pictures: options.Pictures, op: str, whole: bool, **how: Any) -> None:
+    if whole:
+        _refuse_window(ctx)
+
+    def pool(task: Task) -> None:
+        from cnnfilter.alpha import pool_image
+
+        image = task.read()
+        if whole:
+            how["size"] = image.pixels.shape[:2]
+        task.write(pool_image(image, op, threads=task.threads, **how))
+
+    pictures.run(pool, tag=f"{op}pool")
+
+
+def _refuse_window(ctx: click.Context) -> None:
+    """Refuse what has no meaning beside ``--global``, rather than leave it out without a word."""
+    for name in ("size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad"):
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"--global is one window over the whole picture: leave out --{name.replace('_', '-')}.")

@@ -1,0 +1,221 @@
+"""Which files are read, and what the results are called: all of it decided before any work."""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from cnnfilter.batch import STDIN, STDOUT, Source, Target
+from cnnfilter.errors import ImageError
+
+FIELDS = ("stem", "name", "ext", "dir", "index")
+
+
+def find_sources(
+    inputs: Sequence[str], recursive: bool = False, *, leave_out: str | None = None
+) -> Iterator[Source]:
+    """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
+
+    Below a folder the entries come sorted, hidden ones are skipped, and so is the folder `leave_out`, where the
+    results go.
+    """
+    for path in inputs:
+        if recursive and path != STDIN and os.path.isdir(path):
+            yield from _walk(path, leave_out)
+        else:
+            yield Source(path)
+
+
+def _walk(folder: str, leave_out: str | None) -> Iterator[Source]:
+    found = False
+    unreadable: list[OSError] = []
+    for root, folders, files in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _same(os.path.join(root, name), leave_out)
+        )
+        for name in sorted(files):
+            path = os.path.normpath(os.path.join(root, name))
+            if not name.startswith(".") and _is_picture(path):
+                found = True
+                yield Source(path)
+    yield from (Source(error.filename, error) for error in unreadable)
+    if not found and not unreadable:
+        raise click.BadParameter(f"there is no picture in the folder {folder!r}.", param_hint="'INPUT'")
+
+
+def _same(path: str, other: str | None) -> bool:
+    return other is not None and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def _is_picture(path: str) -> bool:
+    """Whether a file of a folder is to be read: its name or its content says that it is a picture.
+
+    By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has no mark.
+    """
+    from cnnfilter.images import SUFFIXES
+
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
+        return True
+    return os.path.isfile(path) and _format_of(Source(path)) not in (None, "tga")
+
+
+def _format_of(source: Source) -> str | None:
+    """Return the format of an input; None if it cannot be told, which reading it will report."""
+    from cnnfilter.images import sniff
+
+    try:
+        return sniff(source.head())
+    except (ImageError, OSError):
+        return None
+
+
+class Naming:
+    """How results are named: the rules of ``-o/--output`` and ``-f/--format``.
+
+    Parameters
+    ----------
+    output : str or None
+        What was given with ``-o``: a file, a folder, a template or ``-``.
+    format : str or None
+        What was given with ``-f``.
+    tag : str
+        What was done, for the name of a result that nobody named: ``{stem}-{tag}.{ext}``.
+    to_stdout : bool
+        Whether a single result that nobody named goes to stdout.
+    """
+
+    def __init__(self, output: str | None, format: str | None, tag: str, *, to_stdout: bool) -> None:
+        self.format = format
+        self.chosen_here = output is None and not to_stdout
+        self.folder = None
+        if output is None:
+            output = STDOUT if to_stdout else "{stem}-" + _literal(tag) + ".{ext}"
+        elif output != STDOUT and _is_folder(output):
+            self.folder = output
+            output = os.path.join(_literal(output), "{stem}.{ext}")
+        self.template = output
+        self.fields = set() if output == STDOUT else _fields_of(output)
+        self.makes_folders = self.folder is not None or "dir" in self.fields
+
+    def target(self, source: Source, index: int) -> Target:
+        """Return where the result of `source` goes, its number `index` counted from 1."""
+        if self.template == STDOUT:
+            return Target(STDOUT, self.format or ("npy" if _format_of(source) == "npy" else "png"))
+        folder, name = os.path.split(source.name)
+        values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
+        bare = self._fill(values, "")
+        format = self.format or _format_of_suffix(bare) or _default_format(_format_of(source))
+        return Target(self._fill(values, format), format, make_folder=self.makes_folders)
+
+    def _fill(self, values: dict[str, Any], ext: str) -> str:
+        try:
+            return self.template.format(**values, ext=ext)
+        except ValueError as error:  # {stem:d}
+            raise _bad_output(f"{self.template!r} cannot be filled in: {error}.") from error
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _bad_output(message: str) -> click.BadParameter:
+    return click.BadParameter(message, param_hint="'-o' / '--output'")
+
+
+def _is_folder(output: str) -> bool:
+    if not output.endswith(("/", os.sep)):
+        return os.path.isdir(output)
+    if os.path.isfile(output.rstrip("/" + os.sep)):
+        raise _bad_output(f"{output!r} is a file, not a folder.")
+    return True
+
+
+def _fields_of(template: str) -> set[str]:
+    """Return the names in braces, which must be known ones."""
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise _bad_output(f"{template!r}: {error}; a brace that is meant is doubled.") from error
+    for name in names:
+        if name not in FIELDS:
+            known = " ".join(f"{{{field}}}" for field in FIELDS)
+            raise _bad_output(f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled).")
+    return names
+
+
+def _format_of_suffix(path: str) -> str | None:
+    """Return the format that a file's name asks for; None if it has no suffix."""
+    suffix = os.path.splitext(path)[1]
+    if suffix in ("", "."):
+        return None
+    from cnnfilter.images import format_of_suffix
+
+    try:
+        return format_of_suffix(path)
+    except ImageError as error:
+        raise _bad_output(f"{error}; or name the format with -f.") from error
+
+
+def _default_format(format: str | None) -> str:
+    """Return the format of a result where nothing asks for another: the input's if that loses nothing."""
+    from cnnfilter.images import LOSSLESS
+
+    return format if format in LOSSLESS else "png"
+
+
+def plan(sources: Sequence[Source], naming: Naming, *, force: bool = False) -> list[Target]:
+    """Return the target of every source, or refuse, before anything has been done.
+
+    Raises
+    ------
+    click.UsageError
+        Two inputs would be written to one output, or one over another input, or there is no such folder.
+    click.ClickException
+        An output exists, and `force` is false.
+    """
+    targets = [naming.target(source, index) for index, source in enumerate(sources, 1)]
+    _refuse_shared(sources, targets)
+    files = [target for target in targets if target.path != STDOUT]
+    existing = []
+    for target in files:
+        target.force = force
+        if not os.path.lexists(target.path):
+            _refuse_missing_folder(target)
+        elif os.path.isdir(target.path):
+            raise _bad_output(f"{target.path!r} is a folder.")
+        elif os.path.exists(target.path) and not os.path.isfile(target.path):
+            target.force = True  # a device or a pipe is written to, not replaced
+        elif not force:
+            existing.append(target.path)
+    if existing:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise click.ClickException(f"{existing[0]}: exists already{more}; --force replaces it")
+    return targets
+
+
+def _refuse_missing_folder(target: Target) -> None:
+    folder = os.path.dirname(target.path)
+    if folder and not target.make_folder and not os.path.isdir(folder):
+        raise _bad_output(f"there is no folder {folder!r}.")
+
+
+def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None:
+    if len(sources) < 2:
+        return
+    readers = {os.path.realpath(source.path): source for source in sources if source.path != STDIN}
+    writers: dict[str, Source] = {}
+    for source, target in zip(sources, targets, strict=True):
+        place = target.path if target.path == STDOUT else os.path.realpath(target.path)
+        if place in writers:
+            raise _bad_output(
+                f"{writers[place].name!r} and {source.name!r} would both be written to {target.name!r}; "
+                "a template such as '{dir}/{stem}-{index}.{ext}' keeps them apart."
+            )
+        writers[place] = source
+        reader = readers.get(place)
+        if reader is not None and reader is not source:
+            raise _bad_output(f"the result of {source.name!r} would replace {target.name!r}, another input.")

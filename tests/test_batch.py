@@ -1,0 +1,221 @@
+"""Many inputs: order, failures, warnings, threads, memory."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+
+from cnnfilter import batch
+from cnnfilter.batch import Source, Target, Task, in_order, run
+from cnnfilter.errors import ImageError
+from cnnfilter.images import read_image, write_image
+
+
+@pytest.fixture
+def pictures(tmp_path, rng):
+    """Ten small PNG files."""
+    paths = [tmp_path / f"{index}.png" for index in range(10)]
+    for path in paths:
+        write_image(path, rng.integers(0, 256, (5, 7, 3), np.uint8))
+    return paths
+
+
+def tasks_for(paths, folder):
+    return [Task(Source(str(path)), Target(str(folder / path.name), "png")) for path in paths]
+
+
+def copy(task):
+    task.write(task.read())
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 20])
+def test_results_come_in_the_order_of_the_items(jobs):
+    def late_at_first(number):
+        time.sleep(0.02 if number < 2 else 0)
+        return number
+
+    assert list(in_order(late_at_first, range(8), jobs=jobs)) == list(range(8))
+
+
+def test_nothing_to_do_yields_nothing():
+    assert list(in_order(str, [], jobs=4)) == []
+
+
+def test_two_jobs_work_at_the_same_time():
+    meeting = threading.Barrier(2, timeout=10)
+    assert len(list(in_order(lambda item: meeting.wait(), range(2), jobs=2))) == 2
+
+
+def test_one_job_uses_the_calling_thread():
+    assert set(in_order(lambda item: threading.current_thread(), range(3), jobs=1)) == {threading.main_thread()}
+
+
+def test_a_bug_is_raised_at_its_place_and_stops_the_rest():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 1:
+            raise ZeroDivisionError
+        time.sleep(0.01)
+        return number
+
+    results = in_order(work, range(1000), jobs=2)
+    assert next(results) == 0
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(begun) < 1000
+
+
+def test_closing_lets_the_threads_end_what_they_have_begun():
+    ended = []
+
+    def work(number):
+        time.sleep(0.05)
+        ended.append(number)
+
+    results = in_order(work, range(100), jobs=2)
+    next(results)
+    results.close()
+    count = len(ended)
+    assert 1 <= count <= 4
+    time.sleep(0.15)
+    assert len(ended) == count
+
+
+def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert list(in_order(str, range(3), jobs=2)) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_bad_file_does_not_stop_the_others(pictures, tmp_path, jobs):
+    pictures[3].write_bytes(b"no picture")
+    pictures[5].unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    done = list(run(tasks_for(pictures, out), copy, jobs=jobs))
+    assert [task.source.path for task in done] == [str(path) for path in pictures]
+    assert [index for index, task in enumerate(done) if task.error] == [3, 5]
+    assert done[3].failed_at == str(pictures[3])
+    assert isinstance(done[5].error, FileNotFoundError)
+    assert len(list(out.iterdir())) == 8
+
+
+def test_a_failure_while_writing_is_about_the_output(pictures, tmp_path):
+    target = str(tmp_path / "missing" / "a.png")
+    task = Task(Source(str(pictures[0])), Target(target, "png"))
+    list(run([task], copy))
+    assert task.failed_at == target
+
+
+def test_the_result_of_the_work_is_kept(pictures):
+    tasks = [Task(Source(str(path))) for path in pictures]
+    assert [task.result for task in run(tasks, lambda task: task.read().pixels.shape)] == [(5, 7, 3)] * 10
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_each_warning_belongs_to_its_input(pictures, jobs):
+    def work(task):
+        time.sleep(0.001)
+        warnings.warn(f"about {task.source.path}", UserWarning, stacklevel=1)
+        warnings.warn(f"about {task.source.path}", UserWarning, stacklevel=1)
+
+    tasks = [Task(Source(str(path))) for path in pictures]
+    for task in run(tasks, work, jobs=jobs):
+        assert task.warnings == [f"about {task.source.path}"]
+
+
+def test_warnings_are_as_before_afterwards(pictures):
+    show, filters = warnings.showwarning, list(warnings.filters)
+    list(run([Task(Source(str(pictures[0])))], lambda task: None))
+    assert warnings.showwarning is show
+    assert warnings.filters == filters
+
+
+def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
+    alive, most = weakref.WeakSet(), []
+    lock = threading.Lock()
+
+    def work(task):
+        image = task.read()
+        with lock:
+            alive.add(image)
+            most.append(len(alive))
+        if len(most) % 3 == 0:
+            raise ImageError("some fail; their picture must go too")
+        time.sleep(0.002)
+
+    tasks = [Task(Source(str(path))) for path in pictures * 4]
+    list(run(tasks, work, jobs=2))
+    gc.collect()
+    assert max(most) <= 3
+    assert not alive
+
+
+@pytest.mark.parametrize(("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)])
+def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, threads, expected):
+    monkeypatch.setattr("cnnfilter.bands.default_threads", lambda: 8)
+    tasks = [Task(Source(str(path))) for path in pictures]
+    assert {task.threads for task in run(tasks, lambda task: None, jobs=jobs, threads=threads)} == {expected}
+
+
+def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
+    code = f"""
+import sys, threading
+from cnnfilter.batch import *
+def work(task):
+    task.write(task.read())
+    assert threading.active_count() == 1
+list(run([Task(Source({str(pictures[0])!r}), Target({str(tmp_path / "x.png")!r}, "png"))], work))
+assert "concurrent.futures" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_is_not_a_picture(tmp_path):
+    with pytest.raises(ImageError, match="folder; -r"):
+        Source(str(tmp_path)).take()
+
+
+def test_a_device_is_not_a_picture():
+    with pytest.raises(ImageError, match="device"):
+        Source("/dev/zero").take()
+
+
+def test_a_named_pipe_is_read_once(tmp_path, pictures):
+    import os
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = pictures[0].read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    source = Source(str(pipe))
+    assert source.head(4) == b"\x89PNG"
+    assert source.take() == data
+    writer.join()
+
+
+def test_a_folder_that_is_missing_is_made_when_something_is_written(pictures, tmp_path):
+    target = Target(str(tmp_path / "a" / "b" / "x.png"), "png", make_folder=True)
+    list(run([Task(Source(str(pictures[0])), target)], copy))
+    assert read_image(target.path).pixels.shape == (5, 7, 3)
+
+
+def test_an_image_is_described_by_its_size():
+    from cnnfilter.images import Image
+
+    assert batch.describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
+    assert batch.describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"

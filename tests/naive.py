@@ -62,3 +62,26 @@ def _extreme(values, op, dtype):
         if (value > best if op == "max" else value < best) or value != value:
             best = value
     return best
+
+
+def convolve(pixels, weights, stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), border="zero"):
+    """Correlate every channel of (H, W, C) with (kH, kW) in float64; `pads` are before and after, y and x."""
+    mode = {"replicate": "edge", "reflect": "reflect", "symmetric": "symmetric", "wrap": "wrap"}.get(border)
+    pixels = pixels.astype(np.float64)
+    if mode is None:
+        value = float(border.partition(":")[2] or 0)
+        padded = np.pad(pixels, (*pads, (0, 0)), constant_values=value)
+    else:
+        padded = np.pad(pixels, (*pads, (0, 0)), mode=mode)
+    kernel_h, kernel_w = weights.shape
+    height = (padded.shape[0] - dilation[0] * (kernel_h - 1) - 1) // stride[0] + 1
+    width = (padded.shape[1] - dilation[1] * (kernel_w - 1) - 1) // stride[1] + 1
+    out = np.zeros((height, width, pixels.shape[2]))
+    for y in range(height):
+        for x in range(width):
+            for i in range(kernel_h):
+                for j in range(kernel_w):
+                    if weights[i, j] != 0:  # 0 times infinity is no part of a sum
+                        a, b = y * stride[0] + i * dilation[0], x * stride[1] + j * dilation[1]
+                        out[y, x] += weights[i, j] * padded[a, b]
+    return out

@@ -1,0 +1,337 @@
+"""Convolve a picture with one kernel, or with several at once.
+
+The way of the samples: a band of rows is copied into a scratch with its border around it, an engine
+turns the scratch into float32 sums, and the sums are combined, rounded and stored. The picture itself is
+never copied as a whole, and each row's result is the same for any number of threads.
+
+Which engine: small sparse kernels go tap by tap, dense ones column by column on two rows at once, kernels
+of low rank as sums of separable ones, large dense ones through the FFT (`cnnfilter.engines`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cnnfilter.bands import default_threads, run_tasks
+from cnnfilter.depth import Scale, store_band
+from cnnfilter.engines import DirectTaps, Engine, Geometry, choose_engine
+from cnnfilter.errors import ShapeError
+from cnnfilter.kernels import Kernel, find_kernels
+from cnnfilter.loops.convolution import LARGEST_CHUNK, byte_taps
+from cnnfilter.windows import Pair, Padding, window_axes
+
+COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
+SIGNED = ("auto", "clip", "abs", "offset", "stretch")
+
+Samples = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What `filter_picture` gives.
+
+    Attributes
+    ----------
+    pixels : (H', W', C), or (H', W', C·K) for ``combine="stack"`` of K kernels (K maps of each channel).
+    clipped : share of the samples that lay outside the range of an integer picture, 0 to 1.
+    ways : one line a kernel: the algorithm and why.
+    """
+
+    pixels: Samples
+    clipped: float
+    ways: tuple[str, ...]
+
+
+def convolve(
+    pixels: Samples,
+    kernel: Any,
+    *,
+    stride: Pair = 1,
+    padding: Padding = "same",
+    border: str = "replicate",
+    dilation: Pair = 1,
+    bias: float = 0.0,
+    algorithm: str = "auto",
+    dtype: DTypeLike = np.float32,
+    threads: int | None = None,
+) -> Samples:
+    """Slide a kernel over every channel of a picture and sum; the kernel is applied as drawn.
+
+    This is the cross-correlation of PyTorch, ONNX and OpenCV. Turn the kernel by 180° (`Kernel.flip`)
+    for the mathematician's convolution.
+
+    Parameters
+    ----------
+    pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
+    kernel : what `find_kernel` takes: a name, text, an array (kH, kW), a Kernel; a name that means several
+        kernels (``sobel``) gives their magnitude
+    stride : step of the window, one number or (vertical, horizontal)
+    padding : "same" (ceil(H / stride) rows, the smaller half before), "valid", N, (H, W) or
+        (top, right, bottom, left)
+    border : what stands in the padding: replicate, reflect, symmetric, wrap, zero, constant:V
+    dilation : distance of the kernel's taps
+    bias : added to every result, in the picture's units
+    algorithm : "auto", "direct", "separable" or "fft"
+    dtype : of the result; uint8 and uint16 round half up and saturate
+    threads : None for all cores; the result does not depend on it
+
+    Returns
+    -------
+    (H', W') or (H', W', C) with H' = floor((H + pad − dilation·(kH − 1) − 1) / stride) + 1
+
+    Raises
+    ------
+    KernelError
+        There is no such kernel.
+    ShapeError
+        The window does not fit into the padded picture, or a parameter is not what is said above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> impulse = np.zeros((3, 3), np.uint8)
+    >>> impulse[1, 1] = 1
+    >>> convolve(impulse, "1 2 3; 4 5 6; 7 8 9", dtype=np.uint8)  # as drawn: the answer is turned
+    array([[9, 8, 7],
+           [6, 5, 4],
+           [3, 2, 1]], dtype=uint8)
+    >>> convolve(np.ones((4, 6), np.float32), "box:3", padding="valid", stride=(1, 2)).shape
+    (2, 2)
+    """
+    filtered = filter_picture(
+        pixels,
+        [kernel],
+        stride=stride,
+        padding=padding,
+        border=border,
+        dilation=dilation,
+        bias=bias,
+        signed="auto" if np.dtype(dtype) == np.float32 else "clip",
+        algorithm=algorithm,
+        dtype=dtype,
+        threads=threads,
+    )
+    return filtered.pixels if pixels.ndim == 3 else filtered.pixels[:, :, 0]
+
+
+def filter_picture(
+    pixels: Samples,
+    kernels: Sequence[Any],
+    *,
+    combine: str | None = None,
+    stride: Pair = 1,
+    padding: Padding = "same",
+    border: str = "replicate",
+    dilation: Pair = 1,
+    bias: float = 0.0,
+    signed: str = "auto",
+    algorithm: str = "auto",
+    dtype: DTypeLike | None = None,
+    threads: int | None = None,
+) -> Filtered:
+    """Convolve with one or several kernels and store the result in a picture's type.
+
+    Parameters
+    ----------
+    pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
+    kernels : each what `find_kernel` takes, or a name that means several (``sobel``, ``kirsch``)
+    combine : how several results become one: magnitude (root of the sum of squares), max (of the
+        absolute values where `signed` says abs), mean, sum, stack (a map for each, side by side as
+        channels). None for what a name that means several asks for, else magnitude.
+    signed : how values below 0 enter an unsigned picture: clip, abs, offset (half of the range plus v/2),
+        stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0, else clip).
+        A float picture keeps its signs unless one is named.
+    dtype : of the result; None for that of `pixels`
+
+    The other parameters are those of `convolve`.
+
+    Raises
+    ------
+    KernelError, ShapeError
+        As `convolve`; also kernels whose results differ in size, or no kernel at all.
+    """
+    samples = _samples(pixels)
+    sets = [find_kernels(kernel) for kernel in kernels]
+    found = [kernel for several in sets for kernel in several]
+    if not found:
+        raise ShapeError("no kernel was given")
+    if combine is None:
+        combine = sets[0].combine if len(sets) == 1 else "magnitude"
+    for name, value, known in (("combine", combine, COMBINATIONS), ("signed", signed, SIGNED)):
+        if value not in known:
+            raise ShapeError(f"{name} {value!r} is not one of {', '.join(known)}")
+    target = samples.dtype if dtype is None else np.dtype(dtype)
+    if target not in (np.uint8, np.uint16, np.float32):
+        raise ShapeError(f"dtype {target} is not uint8, uint16 or float32")
+
+    geometries = [
+        Geometry(
+            *window_axes(samples.shape[:2], kernel.weights.shape, stride=stride, dilation=dilation, padding=padding),
+            channels=samples.shape[2],
+            border=border,
+        )
+        for kernel in found
+    ]
+    if len({geometry.outputs for geometry in geometries}) > 1:
+        sizes = ", ".join("{}x{}".format(*geometry.outputs) for geometry in geometries)
+        raise ShapeError(f"the kernels give results of different sizes ({sizes}); use padding same")
+    chosen = [
+        choose_engine(kernel.weights, geometry, algorithm)
+        for kernel, geometry in zip(found, geometries, strict=True)
+    ]
+    work = _Work(
+        samples,
+        [kernel.weights for kernel in found],
+        [engine for engine, _ in chosen],
+        combine if len(found) > 1 else "",
+        threads=default_threads() if threads is None else threads,
+    )
+    offsets = [bias + getattr(kernel, "offset", 0.0) for kernel in found]
+    work.biases = offsets if combine == "stack" or len(found) == 1 else [bias] * len(found)
+    scale = Scale.of(_signed_rule(signed, found, combine, target), target)
+    if scale.stretch:
+        scale = scale.stretched(*work.extremes())
+    work.fold = scale.fold
+    pixels_out, clipped = work.store(target, scale)
+    return Filtered(pixels_out, clipped / max(pixels_out.size, 1), tuple(why for _, why in chosen))
+
+
+def _samples(pixels: Samples) -> Samples:
+    """Return `pixels` as a contiguous (H, W, C) array of a type that the loops take."""
+    if pixels.ndim not in (2, 3) or 0 in pixels.shape:
+        raise ShapeError(f"pixels of shape {pixels.shape} are not (H, W) or (H, W, C) with at least one sample")
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        pixels = pixels.astype(np.float32)
+    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
+
+
+def _signed_rule(signed: str, kernels: Sequence[Kernel], combine: str, target: np.dtype[Any]) -> str:
+    if signed != "auto":
+        return signed
+    if target == np.float32:
+        return "keep"
+    return "abs" if all(kernel.is_zero_sum for kernel in kernels) else "clip"
+
+
+class _Work:
+    """One run of some engines over a picture."""
+
+    def __init__(
+        self, samples: Samples, weights: list[Samples], engines: list[Engine], combine: str, threads: int
+    ) -> None:
+        self.weights = weights
+        self.source = samples.reshape(samples.shape[0], -1)
+        self.engines = engines
+        self.combine = combine
+        self.threads = threads
+        self.biases = [0.0] * len(engines)
+        self.fold = False
+        self.rows, self.columns = engines[0].geometry.outputs
+        self.channels = engines[0].geometry.channels
+        maps = len(engines) if combine == "stack" else 1
+        self.shape = (self.rows, self.columns, self.channels * maps)
+
+    def store(self, dtype: np.dtype[Any], scale: Scale) -> tuple[Samples, int]:
+        """Return the stored picture and how many of its samples were clipped."""
+        out = np.empty(self.shape, dtype)
+        rows = out.reshape(self.rows, -1)
+        bytes_only = self.source.dtype == dtype == np.uint8 and not self.combine
+        taps = self.engines[0].taps if bytes_only else None
+        if taps is not None and 0 < len(taps[0]) <= LARGEST_CHUNK:
+            return out, self._store_bytes(rows, taps, scale)
+
+        def band(first: int, end: int) -> int:
+            if dtype == np.float32 and not self.combine:  # the sums are made where they stay
+                self._sums(first, end, rows[first:end])
+                return store_band(rows[first:end], rows[first:end], scale)
+            return store_band(self._sums(first, end), rows[first:end], scale)
+
+        return out, sum(self._in_bands(band))
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest finite result."""
+
+        def band(first: int, end: int) -> tuple[float, float]:
+            sums = self._sums(first, end)
+            finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
+            return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+        found = self._in_bands(band)
+        return min(low for low, _ in found), max(high for _, high in found)
+
+    def _store_bytes(self, rows: Samples, taps: tuple[Samples, Samples], scale: Scale) -> int:
+        geometry = self.engines[0].geometry
+        loop = byte_taps(len(taps[0]))
+        shift = self.biases[0] * scale.gain + scale.shift
+
+        def band(first: int, end: int) -> int:
+            scratch = geometry.scratch(end - first, np.uint8)
+            geometry.fill(self.source, scratch, first, end)
+            step = geometry.step * scratch.shape[1]
+            clipped = loop(scratch.reshape(-1), *taps, rows[first:end], step, scale.gain, shift, int(scale.fold))
+            return int(clipped)
+
+        return sum(self._in_bands(band))
+
+    def _sums(self, first: int, end: int, out: Samples | None = None) -> Samples:
+        """Return the float32 sums (end − first, W'·C) of all engines, with their biases, combined."""
+        total = None
+        filled: dict[Geometry, Samples] = {}
+        maps = []
+        for index, (engine, bias) in enumerate(zip(self.engines, self.biases, strict=True)):
+            geometry = engine.geometry
+            if geometry not in filled:
+                filled[geometry] = geometry.scratch(end - first, np.float32)
+                geometry.fill(self.source, filled[geometry], first, end)
+            own = out if out is not None else np.empty((end - first, self.columns * self.channels), np.float32)
+            engine.run(filled[geometry], own)
+            if self.source.dtype == np.float32 and engine.taps is None and not _is_finite(own):
+                # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
+                DirectTaps(self.weights[index], geometry).run(filled[geometry], own)
+            if self.combine == "stack":
+                maps.append(own.reshape(end - first, self.columns, self.channels, 1) + np.float32(bias))
+                continue
+            if self.combine == "magnitude":
+                np.multiply(own, own, out=own)
+            elif self.combine == "max" and self.fold:
+                np.abs(own, out=own)
+            total = own if total is None else _ADDED[self.combine](total, own, out=total)
+            last = index == len(self.engines) - 1
+            if last and self.combine == "magnitude":
+                np.sqrt(total, out=total)
+            elif last and self.combine == "mean":
+                total /= np.float32(len(self.engines))
+            if last and bias:
+                total += np.float32(bias)
+        if maps:
+            return np.concatenate(maps, axis=3).reshape(end - first, -1)
+        assert total is not None
+        return total
+
+    def _in_bands(self, band: Callable[[int, int], Any]) -> list[Any]:
+        """Call `band` for all rows, in bands that depend on the picture alone."""
+        height = min(engine.band for engine in self.engines)
+        tasks = [
+            lambda first=first: band(first, min(first + height, self.rows)) for first in range(0, self.rows, height)
+        ]
+        return run_tasks(tasks, self.threads)
+
+
+def _is_finite(values: Samples) -> bool:
+    """Return whether all `values` are finite (and their squares sum to a finite number)."""
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat)))
+
+
+_ADDED: dict[str, Callable[..., Samples]] = {
+    "magnitude": np.add,
+    "max": np.maximum,
+    "mean": np.add,
+    "sum": np.add,
+}

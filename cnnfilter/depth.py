@@ -1,0 +1,92 @@
+"""Float results in a picture's own type: signs, rounding, saturation.
+
+Rounding is half up, once, at the end. A float picture keeps what it is given unless a rule is named; its
+range is then taken as 0 to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cnnfilter.loops.convolution import finish
+
+Samples = NDArray[Any]
+
+
+def top_of(dtype: DTypeLike) -> float:
+    """Return the largest value of a picture's type: 255, 65535, or 1 for float32."""
+    dtype = np.dtype(dtype)
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a result `v` becomes a sample: ``v·gain + shift``, its absolute value with `fold`."""
+
+    gain: float = 1.0
+    shift: float = 0.0
+    fold: bool = False
+    stretch: bool = False
+    keep: bool = False
+    top: float = 255.0
+
+    @classmethod
+    def of(cls, signed: str, dtype: DTypeLike) -> Scale:
+        """Return the scale of a rule: keep, clip, abs, offset, or stretch (which wants its range yet)."""
+        top = top_of(dtype)
+        if signed == "offset":
+            return cls(gain=0.5, shift=top / 2, top=top)
+        return cls(fold=signed == "abs", stretch=signed == "stretch", keep=signed == "keep", top=top)
+
+    def stretched(self, low: float, high: float) -> Scale:
+        """Return the scale that takes `low` to 0 and `high` to the top; a constant becomes 0."""
+        gain = self.top / (high - low) if high > low else 0.0
+        return replace(self, gain=gain, shift=-low * gain)
+
+
+def store_band(values: Samples, out: Samples, scale: Scale) -> int:
+    """Store float32 `values` (H, N) in `out` (H, N) and return how many samples were clipped."""
+    if out.dtype != np.float32:
+        clipped: int = finish(values, out, scale.gain, scale.shift, int(scale.fold), scale.top)
+        return clipped
+    if scale.keep:
+        if out is not values:
+            out[...] = values
+        return 0
+    np.multiply(values, np.float32(scale.gain), out=out)
+    out += np.float32(scale.shift)
+    if scale.fold:
+        np.abs(out, out=out)
+    elif not scale.stretch:
+        np.maximum(out, 0, out=out)
+    return 0
+
+
+def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple[Samples, float]:
+    """Return float32 `values` (H, W, C) as a picture of `dtype`, and the share of its samples that was clipped.
+
+    Parameters
+    ----------
+    signed : clip, abs, offset (half of the range plus v/2), stretch (smallest to 0, largest to the top), or
+        keep (a float picture as it is)
+
+    Examples
+    --------
+    >>> values = np.array([[[-300.0], [-1.5], [0.5], [254.5]]], np.float32)
+    >>> to_picture(values, np.uint8)[0].ravel()
+    array([  0,   0,   1, 255], dtype=uint8)
+    >>> to_picture(values, np.uint8, "abs")[0].ravel()
+    array([255,   2,   1, 255], dtype=uint8)
+    """
+    scale = Scale.of(signed, dtype)
+    flat = np.ascontiguousarray(values, np.float32).reshape(values.shape[0], -1)
+    if scale.stretch:
+        finite = flat[np.isfinite(flat)]
+        scale = scale.stretched(float(finite.min()), float(finite.max())) if finite.size else scale.stretched(0, 0)
+    out = np.empty(values.shape, dtype)
+    clipped = store_band(flat, out.reshape(flat.shape), scale)
+    return out, clipped / max(out.size, 1)

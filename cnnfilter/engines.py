@@ -1,0 +1,325 @@
+"""The ways to convolve a band of rows, what each of them costs, and the choice among them.
+
+An engine turns a scratch (rows with their border, `Geometry`) into float32 sums. Costs are nanoseconds for
+one output sample on one thread, fitted to measurements (``python -m tests.benchmarks --fit``); only their
+ratios matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import ShapeError
+from cnnfilter.kernels import factor
+from cnnfilter.loops.convolution import CHUNK, LARGEST_CHUNK, WIDEST_CHUNK, add_columns, add_taps, fill
+from cnnfilter.windows import Axis, border_constant, source_positions
+
+Samples = NDArray[Any]
+
+ALGORITHMS = ("auto", "direct", "separable", "fft")
+
+_SCRATCH = 1 << 18  # samples of a scratch that still lie in the second-level cache
+_FFT_TILES = (128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the window of a kernel falls, and the scratch in which every one of its taps is an offset.
+
+    A row of the scratch holds the padded row. With a horizontal stride `s` its columns are sorted into `s`
+    phases (all columns 0, s, 2s…, then 1, s + 1, …), so that the samples that one tap needs for neighbouring
+    outputs are neighbours there.
+    """
+
+    vertical: Axis
+    horizontal: Axis
+    channels: int
+    border: str
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Return the height and width of the result."""
+        return self.vertical.outputs, self.horizontal.outputs
+
+    @property
+    def step(self) -> int:
+        """Return how many scratch rows one output row is from the next."""
+        return self.vertical.stride
+
+    @cached_property
+    def _phase(self) -> int:
+        """Return the columns of one phase."""
+        axis = self.horizontal
+        seen = (axis.outputs - 1) * axis.stride + axis.reach
+        return -(-seen // axis.stride)
+
+    @property
+    def line(self) -> int:
+        """Return the samples of one scratch row."""
+        return self._phase * self.horizontal.stride * self.channels
+
+    def column_offsets(self) -> NDArray[np.int64]:
+        """Return for each column of the kernel how far its samples lie from those of column 0."""
+        axis = self.horizontal
+        places = np.arange(axis.taps) * axis.dilation
+        return (places % axis.stride * self._phase + places // axis.stride) * self.channels
+
+    def row_offsets(self) -> NDArray[np.int64]:
+        """Return the same for each row of the kernel."""
+        return np.arange(self.vertical.taps) * (self.vertical.dilation * self.line)
+
+    def scratch(self, rows: int, dtype: Any) -> Samples:
+        """Return an unfilled scratch for `rows` rows of output."""
+        return np.empty(((rows - 1) * self.step + self.vertical.reach, self.line), dtype)
+
+    @cached_property
+    def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
+        """Return the source rows, the source columns in the scratch's order, and the unbroken run of them."""
+        axis = self.horizontal
+        rows = source_positions(self.vertical, self.border)
+        columns = source_positions(axis, self.border)
+        if axis.stride == 1:
+            columns = columns[: self._phase]
+            left = min(axis.before, len(columns))
+            return rows, columns, left, max(left, min(len(columns), axis.before + axis.size))
+        padded = np.full(self._phase * axis.stride, columns[-1])
+        count = min(len(padded), len(columns))
+        padded[:count] = columns[:count]
+        columns = padded.reshape(self._phase, axis.stride).T.ravel()
+        return rows, np.ascontiguousarray(columns), len(columns), len(columns)
+
+    def fill(self, source: Samples, scratch: Samples, first: int, end: int) -> None:
+        """Copy what the output rows from `first` to `end` see of `source` (H, W·C) into `scratch`."""
+        rows, columns, left, right = self._sources
+        top = first * self.step
+        needed = rows[top : top + (end - first - 1) * self.step + self.vertical.reach]
+        constant = border_constant(self.border) or 0.0
+        fill(source, scratch, np.ascontiguousarray(needed), columns, self.channels, left, right, constant)
+
+
+class Engine(Protocol):
+    """One way to convolve.
+
+    Attributes
+    ----------
+    band : the rows of output that are best made at once.
+    taps : offsets and weights, where the kernel is a plain list of taps; else None.
+    """
+
+    geometry: Geometry
+    band: int
+    taps: tuple[NDArray[np.int64], NDArray[np.float32]] | None
+
+    def run(self, scratch: Samples, out: Samples) -> None:
+        """Store the sums of a filled `scratch` (R, line) in `out` (rows, W'·C)."""
+
+
+def _band_rows(geometry: Geometry) -> int:
+    """Return how many rows of output keep the scratch in the cache, and do not read its border too often."""
+    rows = (_SCRATCH // max(geometry.line, 1) - geometry.vertical.reach) // geometry.step + 1
+    return max(rows, geometry.vertical.reach // geometry.step, 8) & ~1
+
+
+def _add_all(flat: Samples, offsets: NDArray[np.int64], weights: NDArray[np.float32], out: Samples, step: int) -> None:
+    """Store the sum of any number of taps in `out`: a first pass of what is over, then full ones."""
+    count = len(offsets)
+    if count == 0:
+        out[...] = 0
+        return
+    first = count if count <= LARGEST_CHUNK else (count - 1) % CHUNK + 1
+    add_taps(first, True)(flat, offsets[:first], weights[:first], out, step)
+    if first < count:
+        add_taps(CHUNK, False)(flat, offsets[first:], weights[first:], out, step)
+
+
+class DirectTaps:
+    """The taps that are not 0, one after the other: any stride, dilation and shape."""
+
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.band = _band_rows(geometry)
+        rows, columns = np.nonzero(weights)
+        offsets = geometry.row_offsets()[rows] + geometry.column_offsets()[columns]
+        self.taps = (offsets, weights[rows, columns].astype(np.float32))
+
+    def run(self, scratch: Samples, out: Samples) -> None:
+        offsets, weights = self.taps
+        _add_all(scratch.reshape(-1), offsets, weights, out, self.geometry.step * scratch.shape[1])
+
+
+class DirectColumns:
+    """A dense kernel, column by column on two rows at once."""
+
+    taps = None
+
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.band = _band_rows(geometry)
+        self.weights = np.ascontiguousarray(weights, np.float32)
+        self.offsets = geometry.column_offsets()
+
+    def run(self, scratch: Samples, out: Samples) -> None:
+        out[...] = 0
+        width = self.weights.shape[1]
+        chunks = -(-width // WIDEST_CHUNK)
+        edges = [width * chunk // chunks for chunk in range(chunks + 1)]
+        flat, line = scratch.reshape(-1), scratch.shape[1]
+        for first, end in zip(edges[:-1], edges[1:], strict=True):
+            add_columns(end - first)(flat, line, self.weights, first, self.offsets, out)
+
+
+class Separable:
+    """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
+
+    taps = None
+
+    def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.band = _band_rows(geometry)
+        self.downs, self.acrosses = [], []
+        for column, row in terms:
+            for weights, offsets, found in (
+                (column, geometry.row_offsets(), self.downs),
+                (row, geometry.column_offsets(), self.acrosses),
+            ):
+                used = np.flatnonzero(weights)
+                found.append((offsets[used], weights[used].astype(np.float32)))
+
+    def run(self, scratch: Samples, out: Samples) -> None:
+        line = scratch.shape[1]
+        between = np.empty((len(out), line), np.float32)
+        own = out
+        for term, (down, across) in enumerate(zip(self.downs, self.acrosses, strict=True)):
+            _add_all(scratch.reshape(-1), *down, between, self.geometry.step * line)
+            own = out if term == 0 else np.empty_like(out)
+            _add_all(between.reshape(-1), *across, own, line)
+            if term:
+                out += own
+
+
+class Fourier:
+    """A large dense kernel: multiplied with tiles of the picture in the frequency domain, in float32."""
+
+    taps = None
+
+    def __init__(self, weights: Samples, geometry: Geometry, tile: int | None = None) -> None:
+        self.geometry = geometry
+        vertical, horizontal = geometry.vertical, geometry.horizontal
+        spread = np.zeros((vertical.reach, horizontal.reach), np.float32)
+        spread[:: vertical.dilation, :: horizontal.dilation] = weights
+        self.height = tile or _tile_size(vertical)
+        self.width = tile or _tile_size(horizontal)
+        # Correlation is convolution with the kernel turned by 180°.
+        self.spectrum = np.fft.rfft2(spread[::-1, ::-1], s=(self.height, self.width)).astype(np.complex64)
+        self.band = max((self.height - vertical.reach) // vertical.stride + 1, 1)
+
+    def run(self, scratch: Samples, out: Samples) -> None:
+        vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
+        rows, channels = len(out), self.geometry.channels
+        # Undo the phases of a horizontal stride: the transform wants the columns in their order.
+        image = scratch.reshape(len(scratch), horizontal.stride, -1, channels).transpose(0, 2, 1, 3)
+        image = image.reshape(len(scratch), -1, channels)
+        result = out.reshape(rows, -1, channels)
+        wide = (self.width - horizontal.reach) // horizontal.stride + 1
+        for left in range(0, result.shape[1], wide):
+            count = min(wide, result.shape[1] - left)
+            start = left * horizontal.stride
+            for channel in range(channels):
+                tile = image[:, start : start + self.width, channel]
+                spectrum = np.fft.rfft2(tile, s=(self.height, self.width))
+                spectrum *= self.spectrum
+                full = np.fft.irfft2(spectrum, s=(self.height, self.width))
+                result[:, left : left + count, channel] = full[
+                    vertical.reach - 1 :: vertical.stride, horizontal.reach - 1 :: horizontal.stride
+                ][:rows, :count]
+
+
+def _tile_size(axis: Axis) -> int:
+    """Return the side of the tile that costs least for each output of this axis."""
+    needed = (axis.outputs - 1) * axis.stride + axis.reach
+    fitting = [tile for tile in _FFT_TILES if tile >= axis.reach] or [1 << (2 * axis.reach - 1).bit_length()]
+    useful = [tile for tile in fitting if tile <= 2 * needed] or fitting[:1]
+    return min(useful, key=lambda tile: tile * math.log2(tile) * -(-needed // (tile - axis.reach + 1)))
+
+
+# --- the choice ---------------------------------------------------------------------------------------
+
+
+def _taps_cost(taps: int) -> float:
+    return 0.10 + 0.035 * taps + 0.02 * (taps > LARGEST_CHUNK) * taps
+
+
+def _columns_cost(height: int, width: int) -> float:
+    return 0.15 + 0.0245 * (height + 0.5) * (width + 0.5)
+
+
+def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
+    widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
+    return sum(
+        _taps_cost(np.count_nonzero(column)) * widening + _taps_cost(np.count_nonzero(row)) + 0.1 * (term > 0)
+        for term, (column, row) in enumerate(terms)
+    )
+
+
+def _fft_cost(geometry: Geometry) -> float:
+    cost = 0.7
+    for axis in (geometry.vertical, geometry.horizontal):
+        tile = _tile_size(axis)
+        outputs = min((tile - axis.reach) // axis.stride + 1, axis.outputs)
+        cost *= tile / outputs
+    tiles = _tile_size(geometry.vertical) * _tile_size(geometry.horizontal)
+    return cost * math.log2(tiles)
+
+
+def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto") -> tuple[Engine, str]:
+    """Return the engine for a kernel, and one line that says which it is and why.
+
+    Raises
+    ------
+    ShapeError
+        There is no such algorithm.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    height, width = weights.shape
+    taps = int(np.count_nonzero(weights))
+    vertical = geometry.vertical
+    in_columns = vertical.stride == vertical.dilation == 1 and height > 1 and width > 2 and taps > 9
+    costs = {"direct": _taps_cost(taps)}
+    if in_columns:
+        costs["direct"] = min(costs["direct"], _columns_cost(height, width))
+    terms = None
+    if algorithm == "separable" or (algorithm == "auto" and min(height, width) > 1 and taps > 6):
+        terms = factor(weights)
+        costs["separable"] = _separable_cost(terms, geometry)
+    if algorithm == "fft" or (algorithm == "auto" and taps > 100):
+        costs["fft"] = _fft_cost(geometry)
+    ranking = sorted(costs, key=lambda way: costs[way])
+    way = ranking[0] if algorithm == "auto" else algorithm
+    reason = "asked for" if algorithm != "auto" else ", ".join(f"{name} {costs[name]:.2f}" for name in ranking)
+    if algorithm == "auto":
+        reason += " ns a sample"
+    return _build(way, weights, geometry, terms, in_columns and costs["direct"] < _taps_cost(taps)), (
+        f"{way}: {height}x{width}, {taps} taps" + (f", rank {len(terms)}" if terms is not None else "") + f" ({reason})"
+    )
+
+
+def _build(
+    way: str,
+    weights: Samples,
+    geometry: Geometry,
+    terms: Sequence[tuple[Samples, Samples]] | None,
+    in_columns: bool,
+) -> Engine:
+    if way == "fft":
+        return Fourier(weights, geometry)
+    if way == "separable" and terms is not None:
+        return Separable(terms, geometry)
+    return DirectColumns(weights, geometry) if in_columns else DirectTaps(weights, geometry)

@@ -233,6 +233,10 @@ def _as_image_error(what: str) -> Iterator[None]:
 
 
 def _decode(data: bytes, format: str, max_pixels: int) -> Image:
+    if format == "png":
+        from cnnfilter import png
+
+        return png.read(data, max_pixels)
     from cnnfilter import codecs
 
     return codecs.read(data, format, max_pixels)
@@ -345,6 +349,10 @@ def _encode(image: Image | np.ndarray, format: str, strip: bool, max_pixels: int
 
 
 def _encode_fitting(image: Image, format: str) -> list[bytes]:
+    if format == "png":
+        from cnnfilter import png
+
+        return png.encode(image)
     from cnnfilter import codecs
 
     return [codecs.encode(image, format)]

@@ -1,0 +1,45 @@
+"""Make the next piece on a second thread while the last one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+Piece = TypeVar("Piece")
+
+
+def run_ahead(make: Callable[[int], Piece], count: int) -> Iterator[Piece]:
+    """Yield ``make(0)``, ``make(1)``, …, each made while the one before it is used, never further ahead.
+
+    ``make`` may use three buffers in turn: one is being used, one is ready, one is being filled.
+
+    >>> list(run_ahead(lambda index: index * index, 4))
+    [0, 1, 4, 9]
+    """
+    ready: SimpleQueue[Piece | BaseException] = SimpleQueue()
+    allowed: SimpleQueue[bool] = SimpleQueue()
+
+    def work() -> None:
+        for index in range(count):
+            if not allowed.get():
+                return
+            try:
+                ready.put(make(index))
+            except BaseException as failure:
+                ready.put(failure)
+                return
+
+    Thread(target=work, daemon=True).start()
+    allowed.put(True)
+    allowed.put(True)
+    try:
+        for _ in range(count):
+            piece = ready.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+            allowed.put(True)
+    finally:
+        allowed.put(False)

@@ -67,7 +67,7 @@ class Entry(NamedTuple):
 
 # The order of the families is the order in which they are listed.
 FAMILIES = {
-    "plain": "Nothing at all",
+    "plain": "As it is",
     "blur": "Blur",
     "sharpen": "Sharpen",
     "pass": "High-pass and low-pass",
@@ -153,7 +153,7 @@ _ALL = [
     Entry(
         "gaussian",
         "blur",
-        "Gaussian blur; SIGMA in pixels, SIZE 2 round(4 SIGMA) + 1",
+        "Gaussian blur; SIZE is 8 SIGMA + 1 if left out",
         "sampled Gaussian, sums to 1; scipy.ndimage.gaussian_filter",
         formula="gaussian",
         parameters=(_sigma("sigma", 1.0), _side("size", None)),

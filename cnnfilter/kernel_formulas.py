@@ -100,8 +100,9 @@ def disk(radius: float) -> Weights:
     corners = np.arange(-reach - 0.5, reach + 1)
     quadrants = _quarter_area(np.abs(corners)[None, :], np.abs(corners)[:, None], radius)
     signed = quadrants * np.sign(corners)[None, :] * np.sign(corners)[:, None]
-    areas: Weights = np.diff(np.diff(signed, axis=0), axis=1)
-    return areas / areas.sum()
+    areas = np.diff(np.diff(signed, axis=0), axis=1)
+    weights: Weights = areas / areas.sum()
+    return weights
 
 
 def _quarter_area(x: Weights, y: Weights, radius: float) -> Weights:

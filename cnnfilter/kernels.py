@@ -96,9 +96,7 @@ class Kernel:
     @property
     def tag(self) -> str:
         """The name in letters that every file system takes: ``gaussian-1.4``."""
-        return re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.")[:60] or "kernel-{}x{}".format(
-            *self.shape
-        )
+        return _tag(self.name) or "kernel-{}x{}".format(*self.shape)
 
     @functools.cached_property
     def sum(self) -> float:
@@ -167,6 +165,15 @@ class KernelSet(tuple[Kernel, ...]):
         made.combine = combine
         made.name = name or made[0].name
         return made
+
+    @property
+    def tag(self) -> str:
+        """The name in letters that every file system takes."""
+        return _tag(self.name) or self[0].tag
+
+
+def _tag(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60]
 
 
 Spec = str | Kernel | ArrayLike
@@ -419,11 +426,46 @@ def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:
             continue
         i, j = np.unravel_index(np.abs(whole).argmax(), whole.shape)
         row = whole[i] / math.gcd(*(int(v) for v in whole[i]))
-        row *= math.copysign(1, row.sum() or row[np.flatnonzero(row)[0]])
         column = whole[:, j] / row[j]
+        # A part that has a sum is a smoothing one, and is written with a positive sum.
+        sign = math.copysign(1, row.sum() or column.sum() or row[np.flatnonzero(row)[0]])
+        column, row = column * sign, row * sign
         if np.array_equal(np.outer(column, row), whole):
             # Adding 0 turns the -0 that a product may leave into 0.
             return column * step + 0.0, row + 0.0
+    return None
+
+
+# Divisors under which weights are looked for as whole numbers: small ones, and powers of two.
+_DIVISORS = (*range(1, 1025), *(2**power for power in range(11, 53)))
+
+
+def whole_numbers(weights: Weights, room: ArrayLike = 0.0) -> tuple[NDArray[np.int64], int] | None:
+    """Weights as whole numbers over one divisor, the smallest that does.
+
+    Parameters
+    ----------
+    weights : (kH, kW)
+    room : how far each weight may be from its fraction, beside rounding; one number or (kH, kW)
+
+    Examples
+    --------
+    >>> whole_numbers(find_kernel("blur").weights)
+    (array([[1, 2, 1],
+           [2, 4, 2],
+           [1, 2, 1]]), 16)
+    >>> whole_numbers(find_kernel("gaussian:1").weights) is None
+    True
+    """
+    largest = float(np.abs(weights).max())
+    allowed = np.asarray(room) + 1e-13 * largest
+    for divisor in _DIVISORS:
+        # Where the room is a good part of the way from one whole number to the next, a match says nothing.
+        if allowed.max() * divisor > 0.02 or largest * divisor > 2**52:
+            return None
+        whole = np.round(weights * divisor)
+        if (np.abs(whole / divisor - weights) <= allowed).all() and (whole.any() or largest == 0):
+            return whole.astype(np.int64), divisor
     return None
 
 

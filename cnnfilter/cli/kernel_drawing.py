@@ -1,0 +1,152 @@
+"""Kernels drawn: as blocks in a terminal, and as a picture."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.kernels import Kernel, whole_numbers
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
+
+# From white to the full colour, of the 256 that terminals have: red is positive, blue negative.
+_RED = (231, 224, 217, 210, 203, 196)
+_BLUE = (231, 189, 147, 105, 63, 21)
+
+# Weights below this share of the largest are drawn as nothing.
+_FAINT = 0.01
+
+_SHADES = (" ░▒▓█", " .:*#")
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that shows colours, and nobody asked for none (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def draw_blocks(
+    weights: NDArray[np.float64], *, columns: int, colour: bool, encoding: str = "utf-8"
+) -> list[str]:
+    """Draw weights as lines of text, two characters each.
+
+    In colour, red is positive and blue negative; otherwise a sign and a shade say the same. A kernel wider
+    than `columns` is drawn with every n-th weight, the middle one among them.
+
+    Examples
+    --------
+    >>> print("\\n".join(draw_blocks(np.array([[-1, 0, 2.0]]), columns=80, colour=False)))
+    -▒ · +█
+    """
+    step = every(weights.shape, columns)
+    middles = [(side - 1) // 2 % step for side in weights.shape]
+    picked = weights[middles[0] :: step, middles[1] :: step]
+    largest = float(np.abs(weights).max()) or 1.0
+    if colour:
+        return ["".join(f"\x1b[48;5;{_hue(v / largest)}m  " for v in row) + "\x1b[0m" for row in picked]
+    shades, nothing = _SHADES[0], "·"
+    try:
+        (shades + nothing).encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        shades, nothing = _SHADES[1], "."
+    return [" ".join(_shaded(v / largest, shades, nothing) for v in row).rstrip() for row in picked]
+
+
+def every(shape: tuple[int, ...], columns: int) -> int:
+    """Of how many weights one is drawn, so that three characters each fit into the columns."""
+    return max(1, math.ceil(3 * shape[1] / columns), math.ceil(shape[0] / 60))
+
+
+def _hue(value: float) -> int:
+    ramp = _RED if value > 0 else _BLUE
+    return ramp[math.ceil(abs(value) * (len(ramp) - 1) - 1e-9)]
+
+
+def _shaded(value: float, shades: str, nothing: str) -> str:
+    if abs(value) < _FAINT:
+        return f" {nothing}"
+    return ("+" if value > 0 else "-") + shades[max(1, math.ceil(abs(value) * (len(shades) - 1) - 1e-9))]
+
+
+def draw_picture(kernels: Sequence[Kernel]) -> NDArray[np.uint8]:
+    """Draw kernels as a picture ``(H, W, 3)``: red positive, blue negative, numbers in large cells.
+
+    Several kernels stand beside each other, at most four in a row, each in its own range.
+    """
+    tiles = [_tile(kernel, titled=len(kernels) > 1) for kernel in kernels]
+    across = min(4, len(tiles))
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    padded = [
+        np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0)), constant_values=255)
+        for t in tiles
+    ]
+    padded += [np.full_like(padded[0], 255)] * (-len(padded) % across)
+    return np.vstack([np.hstack(padded[i : i + across]) for i in range(0, len(padded), across)])
+
+
+_MARGIN = 12
+_TITLE = 24
+
+
+def _tile(kernel: Kernel, *, titled: bool) -> NDArray[np.uint8]:
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = kernel.shape
+    cell = max(1, min(96, 480 // max(height, width)))
+    top = _MARGIN + _TITLE * titled
+    size = (max(width * cell, 120 * titled) + 2 * _MARGIN, height * cell + top + _MARGIN)
+    picture = Image.new("RGB", size, "white")
+    cells = Image.fromarray(_colours(kernel.weights)).resize(
+        (width * cell, height * cell), Image.Resampling.NEAREST
+    )
+    picture.paste(cells, (_MARGIN, top))
+    pen = ImageDraw.Draw(picture)
+    if titled:
+        pen.text((_MARGIN, _MARGIN), kernel.name, fill="black", font=ImageFont.load_default(16))
+    if cell >= 32:
+        _write_numbers(pen, kernel, cell, top)
+    return np.asarray(picture)
+
+
+def _colours(weights: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Each weight as a colour between blue (the largest size, negative), white (0) and red."""
+    share = weights / (np.abs(weights).max() or 1.0)
+    ends = np.where(share[:, :, None] > 0, np.array([178, 24, 43]), np.array([33, 102, 172]))
+    colours: NDArray[np.uint8] = np.round(255 + np.abs(share)[:, :, None] * (ends - 255.0)).astype(np.uint8)
+    return colours
+
+
+def _write_numbers(pen: ImageDraw.ImageDraw, kernel: Kernel, cell: int, top: int) -> None:
+    from PIL import ImageFont
+
+    texts = number_texts(kernel.weights)
+    longest = max(len(text) for row in texts for text in row)
+    font: Any = ImageFont.load_default(max(8, min(cell // 3, int(1.6 * cell / longest))))
+    largest = float(np.abs(kernel.weights).max()) or 1.0
+    for (i, j), value in np.ndenumerate(kernel.weights):
+        place = (_MARGIN + (j + 0.5) * cell, top + (i + 0.5) * cell)
+        fill = "white" if abs(value) > 0.6 * largest else "black"
+        pen.text(place, texts[i][j], fill=fill, font=font, anchor="mm")
+
+
+def number_texts(weights: NDArray[np.float64]) -> list[list[str]]:
+    """Each weight as short as it is clear: ``-1``, ``1/9``, or four digits.
+
+    Examples
+    --------
+    >>> number_texts(np.array([[1 / 3, 2 / 3, 1.0, 0.123456]]))
+    [['0.3333', '0.6667', '1', '0.1235']]
+    >>> number_texts(np.array([[1 / 3, 2 / 3, 1.0]]))
+    [['1/3', '2/3', '3/3']]
+    """
+    found = whole_numbers(weights)
+    if found is None or found[1] > 10**6:
+        return [[f"{v:.4g}" for v in row] for row in weights]
+    whole, divisor = found
+    over = f"/{divisor}" if divisor > 1 else ""
+    return [[f"{v}{over}" if v else "0" for v in row] for row in whole]

@@ -1,0 +1,488 @@
+"""``cnnfilter kernels``: what there is to filter with, what a kernel does, and which kernel was used."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnfilter.catalogue import ENTRIES, FAMILIES
+from cnnfilter.cli.messages import reason
+from cnnfilter.cli.options import KernelText, about
+from cnnfilter.errors import CnnfilterError
+
+if TYPE_CHECKING:
+    from cnnfilter.images import Image
+    from cnnfilter.kernel_fitting import Residual
+    from cnnfilter.kernels import Kernel, KernelSet
+
+HELP = """\
+List the named kernels, show what one does, or find the one that was used.
+
+Without a command, all names are listed.
+
+\b
+Examples:
+  cnnfilter kernels
+  cnnfilter kernels show sobel-h
+  cnnfilter kernels show 'gaussian:1.4' --png gaussian.png
+  cnnfilter kernels fit photo.jpg filtered.png --size 3x3
+"""
+
+
+@click.group("kernels", help=HELP, short_help="List, show and find kernels.", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_names)
+
+
+# ---------------------------------------------------------------- list
+
+LIST_HELP = """\
+List the named kernels, one line each.
+
+Words in capitals stand for numbers (gaussian:1.4). Those in brackets may be left out, and so may all of
+them: the bare name takes usual ones. Wherever a kernel is asked for, rows of numbers and files do as well.
+
+\b
+Examples:
+  cnnfilter kernels list
+  cnnfilter kernels list --json
+"""
+
+
+@command.command("list", help=LIST_HELP, short_help="List the named kernels.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON: a list with an object per name.")
+def list_names(as_json: bool = False) -> None:
+    if as_json:
+        _print_json([_entry_record(name) for name in ENTRIES])
+        return
+    width = max(len(entry.usage) for entry in ENTRIES.values())
+    for family, title in FAMILIES.items():
+        click.echo(title)
+        for entry in ENTRIES.values():
+            if entry.family == family:
+                click.echo(f"  {entry.usage:<{width}}  {entry.purpose}")
+        click.echo()
+    click.echo("Numbers, JSON and files do as well: -k '0 -1 0; -1 5 -1; 0 -1 0', -k @kernel.txt")
+    click.echo("More on one: cnnfilter kernels show NAME")
+
+
+def _entry_record(name: str) -> dict[str, Any]:
+    entry = ENTRIES[name]
+    parameters = [
+        {
+            "name": p.name,
+            "default": p.default,
+            **(
+                {"choices": list(p.choices)}
+                if p.choices
+                else {"least": p.least, "most": p.most, "whole": p.whole}
+            ),
+        }
+        for p in entry.parameters
+    ]
+    return {
+        "name": name,
+        "usage": entry.usage,
+        "family": entry.family,
+        "purpose": entry.purpose,
+        "source": entry.source,
+        "parameters": parameters,
+        "members": list(entry.members),
+    }
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+# ---------------------------------------------------------------- show
+
+SHOW_HELP = """\
+Show a kernel: its numbers, a drawing, sum, symmetry and separable parts, what it makes of a single bright
+pixel and of a ramp, and where it comes from.
+
+KERNEL is anything that -k takes: a name, a name with numbers, rows in quotes, JSON or a file. In the
+drawing, red (or +) adds and blue (or -) takes away.
+
+\b
+Examples:
+  cnnfilter kernels show sobel-h
+  cnnfilter kernels show gaussian:1.4
+  cnnfilter kernels show '-1 0 1; -2 0 2; -1 0 1'
+  cnnfilter kernels show kirsch --png kirsch.png
+  cnnfilter kernels show log:2 --json
+"""
+
+
+class _NumbersAreArguments(click.Command):
+    """A command whose argument may begin with a negative number, which is then not taken for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        numbers = [arg for arg in args if re.match(r"-[\d.]", arg)]
+        if numbers and "--" not in args:
+            args = [arg for arg in args if arg not in numbers] + ["--", *numbers]
+        return super().parse_args(ctx, args)
+
+
+@command.command(
+    "show", cls=_NumbersAreArguments, help=SHOW_HELP, short_help="Show what a kernel is and does."
+)
+@click.argument("kernel", type=KernelText())
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every digit.")
+@click.option(
+    "--png", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it into a picture, too; - is stdout."
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
+    from cnnfilter.kernels import find_kernels
+
+    with about("'KERNEL'"):
+        found = find_kernels(kernel)
+    if png:
+        _write_png(found, png, force)
+    if as_json:
+        records = [_record(one) for one in found]
+        _print_json(
+            {"name": found.name, "combine": found.combine if len(found) > 1 else None, "kernels": records}
+        )
+        return
+    if png == "-":
+        return
+    if len(found) > 1:
+        click.echo(f"{found.name}: {len(found)} kernels, whose results are combined by {found.combine}\n")
+    for n, one in enumerate(found):
+        click.echo(("\n" if n else "") + "\n".join(_description(one)))
+
+
+def _write_png(found: KernelSet, path: str, force: bool) -> None:
+    from cnnfilter.cli.kernel_drawing import draw_picture
+    from cnnfilter.images import format_of_suffix, write_image
+
+    if path == "-":
+        write_image(sys.stdout.buffer, draw_picture(found), format="png")
+        return
+    with about("'--png'"):
+        format_of_suffix(path)
+    with _naming(path):
+        write_image(path, draw_picture(found), force=force)
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Say which file it was that could not be read or written."""
+    try:
+        yield
+    except (OSError, CnnfilterError) as error:
+        raise click.ClickException(f"{path}: {reason(error)}") from error
+
+
+def _record(kernel: Kernel) -> dict[str, Any]:
+    from cnnfilter.kernels import symmetries
+
+    down, right = _ramps(kernel)
+    return {
+        "name": kernel.name,
+        "weights": kernel.weights.tolist(),
+        "divisor": kernel.divisor,
+        "offset": kernel.offset,
+        "sum": kernel.sum,
+        "symmetry": symmetries(kernel.weights),
+        "rank": kernel.rank,
+        "factors": [{"column": column.tolist(), "row": row.tolist()} for column, row in kernel.factors],
+        "impulse": kernel.flip().weights.tolist(),
+        "ramp_down": down,
+        "ramp_right": right,
+        "purpose": kernel.purpose,
+        "source": kernel.source,
+    }
+
+
+def _ramps(kernel: Kernel) -> tuple[float, float]:
+    """What a ramp of 1 a pixel, downwards and to the right, gives at the pixel where it is 0."""
+    import numpy as np
+
+    moments = []
+    for axis in (0, 1):
+        size = kernel.shape[axis]
+        line = kernel.weights.sum(axis=1 - axis)
+        moment = float(line @ (np.arange(size) - (size - 1) // 2))
+        # What rounding leaves of a moment that cancels is no slope.
+        moments.append(0.0 if abs(moment) <= 1e-9 * size * np.abs(kernel.weights).sum() else moment)
+    return moments[0], moments[1]
+
+
+def _description(kernel: Kernel) -> list[str]:
+    height, width = kernel.shape
+    lines = [f"{kernel.name}: {kernel.purpose}" if kernel.purpose else kernel.name, ""]
+    lines += [f"  {line}" for line in _side_by_side(_numbers(kernel), _blocks(kernel))]
+    lines += ["", _fact("size", f"{height}x{width} (height x width)"), _fact("sum", _sum_in_words(kernel))]
+    if kernel.offset:
+        lines.append(_fact("offset", f"{kernel.offset:g} is added to every result"))
+    lines.append(_fact("symmetry", kernel.symmetry))
+    lines += _rank_lines(kernel)
+    lines += _impulse_lines(kernel)
+    lines += [
+        _fact(f"ramp {where}", _ramp_in_words(kernel.sum, slope))
+        for where, slope in zip(("down", "right"), _ramps(kernel), strict=True)
+    ]
+    if kernel.source:
+        lines.append(_fact("source", kernel.source))
+    return lines
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name:<11} {text}"
+
+
+def _side_by_side(left: list[str], right: list[str]) -> list[str]:
+    """Numbers and drawing in one view where the terminal is wide enough, else below each other."""
+    if not left:
+        return right
+    width = max(map(len, left))
+    if width + 4 + 3 * len(left) > _columns():
+        return [*left, "", *right]
+    pairs = zip(left, [*right, *[""] * (len(left) - len(right))], strict=False)
+    return [f"{a:<{width}}    {b}".rstrip() for a, b in pairs]
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns - 4
+
+
+def _numbers(kernel: Kernel) -> list[str]:
+    """The weights as a table, as whole numbers over a divisor where there are such; [] if too wide."""
+    import numpy as np
+
+    from cnnfilter.kernels import whole_numbers
+
+    found = whole_numbers(kernel.weights)
+    if found and found[1] <= 10**6:
+        whole, divisor = found
+        table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""
+    else:
+        # Four digits of the largest weight, and as many places for the others.
+        places = max(0, 3 - math.floor(math.log10(np.abs(kernel.weights).max())))
+        table, after = [[f"{v:.{places}f}" for v in row] for row in kernel.weights], ""
+    cell = max(len(word) for row in table for word in row)
+    lines = ["  ".join(f"{word:>{cell}}" for word in row) for row in table]
+    if len(lines[0]) > _columns() or len(lines) > 40:
+        return []
+    lines[(len(lines) - 1) // 2] += after
+    return lines
+
+
+def _blocks(kernel: Kernel) -> list[str]:
+    from cnnfilter.cli.kernel_drawing import draw_blocks, every, wants_colour
+
+    lines = draw_blocks(
+        kernel.weights,
+        columns=_columns(),
+        colour=wants_colour(sys.stdout),
+        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
+    )
+    step = every(kernel.shape, _columns())
+    return [*lines, f"(one of every {step}x{step} weights is drawn)"] if step > 1 else lines
+
+
+def _sum_in_words(kernel: Kernel) -> str:
+    if kernel.is_zero_sum:
+        return "0: an even area becomes 0, what differs remains"
+    if abs(kernel.sum - 1) < 1e-9:
+        return "1: brightness is kept"
+    return f"{kernel.sum:.6g}: brightness is multiplied by it (--normalize divides by it)"
+
+
+def _rank_lines(kernel: Kernel) -> list[str]:
+    if kernel.rank > 1:
+        return [_fact("rank", f"{kernel.rank}: a sum of {kernel.rank} separable kernels")]
+    column, row = kernel.factors[0]
+    lines = [_fact("rank", "1: separable, a column times a row")]
+    if max(kernel.shape) > 15:
+        return lines
+    return [*lines, _fact("  column", _short(column)), _fact("  row", _short(row))]
+
+
+def _short(values: Any) -> str:
+    from cnnfilter.cli.kernel_drawing import number_texts
+
+    return "  ".join(number_texts(values[None, :])[0])
+
+
+def _impulse_lines(kernel: Kernel) -> list[str]:
+    """A single bright pixel shows the kernel turned by a half turn, since the kernel is applied as drawn."""
+    if "half turn" in _even(kernel):
+        return [_fact("impulse", "one bright pixel becomes the kernel as drawn")]
+    turned = _numbers(kernel.flip())
+    lines = [
+        _fact("impulse", "one bright pixel becomes the kernel turned by 180 degrees" + ":" * bool(turned))
+    ]
+    return lines + [_fact("", line) for line in turned]
+
+
+def _even(kernel: Kernel) -> set[str]:
+    from cnnfilter.kernels import symmetries
+
+    return {name for name, kind in symmetries(kernel.weights).items() if kind == "even"}
+
+
+def _ramp_in_words(total: float, slope: float) -> str:
+    """What becomes of a pixel v in a picture that rises by 1 a pixel."""
+    if total == 0:
+        result = f"{slope:.6g}"
+    else:
+        result = "v" if abs(total - 1) < 1e-9 else f"{total:.6g} v"
+        result += f" {'+' if slope > 0 else '-'} {abs(slope):.6g}" if slope else ""
+    return f"where it rises by 1 a pixel, v becomes {result}"
+
+
+# ---------------------------------------------------------------- fit
+
+FIT_HELP = """\
+Find the kernel that turns one picture into another, by least squares.
+
+Say BEFORE went through an unknown filter and AFTER came out: the kernel of the given size that explains
+AFTER best is printed, ready for -k. How well it does is said on stderr. All channels are used at once; the
+border is left out, and so are samples at the end of an 8 or 16-bit range, where the filter may have
+clipped. Where whole numbers over a divisor lie within what the pictures leave open, those are printed;
+--exact prints what was computed.
+
+Only a linear filter can be found: absolute values, as of an edge filter written to a PNG, are not linear.
+
+\b
+Examples:
+  cnnfilter kernels fit photo.jpg filtered.png --size 3x3
+  cnnfilter kernels fit photo.jpg filtered.png --size 5x5 --bias -o kernel.mat
+  cnnfilter convolve other.jpg -k "$(cnnfilter kernels fit photo.jpg filtered.png -s 3)" -o same.png
+"""
+
+
+class _Size(click.ParamType[Any]):
+    """``N``, ``HxW`` or ``H,W``, from 1 up."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d{1,4})(?:[x,](\d{1,4}))?", str(value).strip().lower())
+        if not match or "0" in (match[1].lstrip("0") or "0", (match[2] or "1").lstrip("0") or "0"):
+            self.fail(f"{value!r} is not a size such as 5, 5x5 or 3x7 (height x width).", param, ctx)
+        return int(match[1]), int(match[2] or match[1])
+
+
+@command.command("fit", help=FIT_HELP, short_help="Find the kernel between two pictures.")
+@click.argument("before", type=click.Path())
+@click.argument("after", type=click.Path())
+@click.option(
+    "-s", "--size", type=_Size(), default="3x3", show_default=True, help="Height and width of the kernel."
+)
+@click.option("--bias", is_flag=True, help="Fit a constant that is added, too (as --signed offset adds 128).")
+@click.option("--exact", is_flag=True, help="Every digit as computed, no whole numbers sought.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the kernel to a file: .txt .csv .json .npy or .mat (these keep a bias: .json .mat).",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Kernel and residual as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr.")
+def fit(
+    before: str,
+    after: str,
+    size: tuple[int, int],
+    bias: bool,
+    exact: bool,
+    output: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from cnnfilter.kernel_fitting import fit_kernel, known_name, simplify
+
+    pictures = _read_pair(before, after)
+    kernel, residual = fit_kernel(pictures[0].colour, pictures[1].colour, size, bias=bias)
+    name = known_name(kernel, residual.error)
+    if not exact:
+        kernel = simplify(kernel, residual.error) or kernel
+    if output:
+        _write_kernel(kernel, output, force)
+    if as_json:
+        _print_json({**_record(kernel), "known_as": name, "residual": _residual_record(residual)})
+    elif not output:
+        click.echo(_pasteable(kernel, exact))
+    if not quiet and not as_json:
+        for line in _remarks(kernel, residual, name, pictures):
+            click.echo(line, err=True)
+
+
+def _read_pair(before: str, after: str) -> tuple[Image, Image]:
+    from cnnfilter.images import read_image
+
+    if before == after == "-":
+        raise click.UsageError("'-' (stdin) can be read only once: name a file for BEFORE or AFTER.")
+    images = []
+    for path in (before, after):
+        with _naming(path):
+            images.append(read_image(sys.stdin.buffer if path == "-" else path))
+    return images[0], images[1]
+
+
+def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
+    from cnnfilter.files import replace_file
+    from cnnfilter.kernel_files import encode_kernel
+
+    with about("'-o' / '--output'"):
+        data = encode_kernel(kernel.weights, os.path.splitext(path)[1], offset=kernel.offset)
+    with _naming(path), replace_file(path, force=force) as stream:
+        stream.write(data)
+
+
+def _pasteable(kernel: Kernel, exact: bool) -> str:
+    """The weights as text for -k: fractions where they are whole numbers over a divisor."""
+    from cnnfilter.cli.kernel_drawing import number_texts
+    from cnnfilter.kernel_files import kernel_text
+    from cnnfilter.kernels import whole_numbers
+
+    if exact or whole_numbers(kernel.weights) is None:
+        return kernel_text(kernel.weights)
+    return "; ".join(" ".join(row) for row in number_texts(kernel.weights))
+
+
+def _residual_record(residual: Residual) -> dict[str, Any]:
+    record = residual._asdict()
+    record["error"] = residual.error.tolist()
+    return record
+
+
+def _remarks(
+    kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]
+) -> list[str]:
+    lines = [
+        f"residual: {residual.rms:.4g} (root mean square), {residual.max:.4g} at most; "
+        f"explains {100 * residual.explained:.4g} % of AFTER, over {residual.samples:,} samples"
+        + (f", {residual.clipped:,} at the ends of the range left out" if residual.clipped else "")
+    ]
+    if name:
+        lines.append(f"this is {name}")
+    if kernel.offset:
+        lines.append(f"bias: {kernel.offset:.6g} (--bias {kernel.offset:.6g})")
+    depths = [image.pixels.dtype.name for image in pictures]
+    if depths[0] != depths[1]:
+        lines.append(f"BEFORE is {depths[0]} and AFTER {depths[1]}: the kernel is in their own units")
+    if residual.explained < 0.9:
+        lines.append(
+            "that is a poor fit: AFTER may not be a linear filter of BEFORE (absolute values, a curve), or "
+            "needs a larger --size or --bias"
+        )
+    return lines

@@ -1,0 +1,244 @@
+"""The kernel that turns one picture into another: least squares over all their samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.catalogue import ENTRIES
+from cnnfilter.errors import KernelError, ShapeError
+from cnnfilter.kernels import Kernel, find_kernels, whole_numbers
+
+MOST_WEIGHTS = 1024
+_MOST_SAMPLES = 2_000_000
+_MOST_PRODUCTS = 2e11  # samples times the square of the weights: a few seconds
+_CHUNK_BYTES = 2**26
+
+Floats = NDArray[np.float64]
+
+
+class Residual(NamedTuple):
+    """How well a fitted kernel does, in the units of the second picture."""
+
+    rms: float
+    """Root of the mean square of what is left."""
+    max: float
+    """The largest deviation."""
+    explained: float
+    """The share of the second picture's variance that the kernel explains, at most 1."""
+    samples: int
+    """How many samples were used."""
+    clipped: int
+    """How many were left out, because they are at the end of the range and may have been cut there."""
+    error: Floats
+    """The standard error of each weight (kH, kW)."""
+
+
+def fit_kernel(
+    before: NDArray[Any], after: NDArray[Any], size: int | tuple[int, int], *, bias: bool = False
+) -> tuple[Kernel, Residual]:
+    """Find the kernel of a size that turns `before` into `after` with the least squared error.
+
+    All channels are fitted jointly, over the windows that lie wholly inside; so the border that was used
+    does not matter. Of 8 and 16-bit pictures the samples at either end of the range are left out, since they
+    may have been clipped. Of large pictures evenly spread rows are used.
+
+    Parameters
+    ----------
+    before : (H, W) or (H, W, C)
+    after : the same shape, or smaller by a ``valid`` convolution
+    size : height and width of the kernel, or one number for both
+    bias : whether a constant is fitted beside the weights; it becomes the kernel's `offset`.
+
+    Returns
+    -------
+    (Kernel, Residual)
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit each other, or the kernel does not fit into the picture.
+    KernelError
+        If the size is not positive or too large, or if the picture does not determine the kernel: too few
+        samples, or too little variety (a constant picture, a ramp).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> before = rng.random((9, 9))
+    >>> after = before[:-2, 1:-1] - before[2:, 1:-1] + 5
+    >>> kernel, residual = fit_kernel(before[:, 1:-1], after, (3, 1), bias=True)
+    >>> simplify(kernel, residual.error).weights.ravel(), round(kernel.offset, 6), residual.rms < 1e-9
+    (array([ 1.,  0., -1.]), 5.0, True)
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    _check_size(height, width)
+    before, after = _aligned(before, after, height, width)
+    problem = _Problem(before, after, height, width, bias)
+    weights, inverse = _solve(problem)
+    residual = problem.residual(weights, inverse)
+    drawn = weights[: height * width].reshape(height, width)
+    return Kernel(drawn, f"fitted-{height}x{width}", offset=float(weights[-1]) if bias else 0.0), residual
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < 1:
+        raise KernelError(f"a kernel of {height}x{width} has no weights: the least size is 1x1")
+    if height * width > MOST_WEIGHTS:
+        raise KernelError(
+            f"a kernel of {height}x{width} has {height * width} weights; {MOST_WEIGHTS} are the most that "
+            "can be fitted, as in 32x32"
+        )
+
+
+def _aligned(
+    before: NDArray[Any], after: NDArray[Any], height: int, width: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both as (H, W, C), `after` cut to the windows that lie wholly inside `before`."""
+    before, after = (a[:, :, None] if a.ndim == 2 else a for a in (np.asarray(before), np.asarray(after)))
+    if before.ndim != 3 or after.ndim != 3 or before.shape[2] != after.shape[2]:
+        raise ShapeError(
+            f"pictures of {_by(before.shape)} and {_by(after.shape)} do not have the same channels"
+        )
+    rows, columns = before.shape[0] - height + 1, before.shape[1] - width + 1
+    if min(rows, columns) < 1:
+        raise ShapeError(
+            f"a kernel of {height}x{width} does not fit into a picture of {_by(before.shape[:2])}"
+        )
+    if after.shape[:2] == before.shape[:2]:
+        top, left = (height - 1) // 2, (width - 1) // 2
+        after = after[top : top + rows, left : left + columns]
+    if after.shape[:2] != (rows, columns):
+        raise ShapeError(
+            f"the second picture is {_by(after.shape[:2])} (height x width); beside one of "
+            f"{_by(before.shape[:2])} it must have the same size, or {rows}x{columns} "
+            f"(a {height}x{width} kernel without padding)"
+        )
+    return before, after
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+class _Problem:
+    """The equations windows · weights = samples, given out in chunks of rows."""
+
+    def __init__(
+        self, before: NDArray[Any], after: NDArray[Any], height: int, width: int, bias: bool
+    ) -> None:
+        self.windows = np.lib.stride_tricks.sliding_window_view(before, (height, width), axis=(0, 1))
+        self.after = after
+        self.taps = height * width
+        self.shape = height, width
+        self.unknowns = self.taps + bias
+        rows, per_row = after.shape[0], after.shape[1] * after.shape[2]
+        most = min(_MOST_SAMPLES, max(_MOST_PRODUCTS / self.unknowns**2, 50 * self.unknowns))
+        count = min(rows, max(1, math.ceil(most / per_row)))
+        self.rows = np.unique(np.linspace(0, rows - 1, count).round().astype(int))
+        self.rows_at_once = max(1, _CHUNK_BYTES // (8 * self.unknowns * per_row))
+        self.kind = after.dtype
+
+    def chunks(self) -> Iterator[tuple[Floats, Floats]]:
+        """Windows (N, unknowns) and samples (N,), without those that may have been clipped."""
+        for start in range(0, self.rows.size, self.rows_at_once):
+            rows = self.rows[start : start + self.rows_at_once]
+            samples = self.after[rows].reshape(-1)
+            free = self._free(samples)
+            windows = np.ones((int(free.sum()), self.unknowns))
+            windows[:, : self.taps] = self.windows[rows].reshape(-1, self.taps)[free]
+            yield windows, samples[free].astype(np.float64)
+
+    def _free(self, samples: NDArray[Any]) -> NDArray[np.bool_]:
+        if self.kind.kind != "u":
+            return np.ones(samples.shape, bool)
+        free: NDArray[np.bool_] = (samples > 0) & (samples < np.iinfo(self.kind).max)
+        return free
+
+    def normal_equations(self) -> tuple[Floats, Floats]:
+        products, right = np.zeros((self.unknowns, self.unknowns)), np.zeros(self.unknowns)
+        for windows, samples in self.chunks():
+            products += windows.T @ windows
+            right += windows.T @ samples
+        return products, right
+
+    def residual(self, weights: Floats, inverse: Floats) -> Residual:
+        count, squares, largest, total, total_squares = 0, 0.0, 0.0, 0.0, 0.0
+        for windows, samples in self.chunks():
+            left = samples - windows @ weights
+            count += left.size
+            squares += float(left @ left)
+            largest = max(largest, float(np.abs(left).max(initial=0)))
+            total += float(samples.sum())
+            total_squares += float(samples @ samples)
+        variance = total_squares - total**2 / count
+        noise = squares / max(1, count - self.unknowns)
+        error = np.sqrt(noise * np.maximum(np.diag(inverse), 0))[: self.taps].reshape(self.shape)
+        everything = self.rows.size * self.after.shape[1] * self.after.shape[2]
+        return Residual(
+            math.sqrt(squares / count),
+            largest,
+            1 - squares / variance if variance > 0 else float(squares == 0),
+            count,
+            everything - count,
+            error,
+        )
+
+
+def _solve(problem: _Problem) -> tuple[Floats, Floats]:
+    """The weights, and the inverse of the normal equations' matrix."""
+    products, right = problem.normal_equations()
+    if not np.isfinite(products).all() or not np.isfinite(right).all():
+        raise KernelError("the pictures hold NaN or infinity: no kernel can be fitted to them")
+    # Every unknown in units of its own size, so that the bias does not look small beside bright pixels.
+    scale = 1 / np.sqrt(np.maximum(np.diag(products), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(products * np.outer(scale, scale))
+    rank = int((values > values.max() * 1e-13).sum()) if products.any() else 0
+    if rank < problem.unknowns:
+        raise KernelError(
+            f"the first picture determines only {rank} of {problem.unknowns} unknowns (it is too small or "
+            "plain, or the second is clipped nearly everywhere): take one with more detail, or a smaller size"
+        )
+    inverse = (vectors / values) @ vectors.T * np.outer(scale, scale)
+    return inverse @ right, inverse
+
+
+def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
+    """The kernel in whole numbers over a divisor, if such ones lie within what the fit leaves open.
+
+    Parameters
+    ----------
+    error : standard error of each weight (kH, kW), as `Residual.error`
+
+    Examples
+    --------
+    >>> simplify(Kernel(np.array([[0.25004, 0.49999, 0.25001]])), np.full((1, 3), 2e-5)).weights
+    array([[0.25, 0.5 , 0.25]])
+    """
+    found = whole_numbers(kernel.weights, _room(kernel, error))
+    if found is None or not found[0].any():
+        return None
+    whole, divisor = found
+    return dataclasses.replace(kernel, weights=whole / divisor + 0.0, divisor=float(divisor))
+
+
+def known_name(kernel: Kernel, error: Floats) -> str | None:
+    """The catalogue's name for a kernel, if one of its kernels lies within what the fit leaves open."""
+    height, width = kernel.shape
+    room = _room(kernel, error)
+    for spec in [*ENTRIES, f"box:{height},{width}", f"binomial:{height}"]:
+        for known in find_kernels(spec):
+            if known.shape == kernel.shape and (np.abs(known.weights - kernel.weights) <= room).all():
+                return known.name
+    return None
+
+
+def _room(kernel: Kernel, error: Floats) -> Floats:
+    """How far a weight may be from the true one: 4 errors, since rounding errors of flat areas are alike."""
+    room: Floats = 4 * error + 1e-9 * np.abs(kernel.weights).max()
+    return room

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cnnfilter import grammar
 from cnnfilter.activation import NAMES as ACTIVATIONS
 from cnnfilter.activation import activate, find_activation
+from cnnfilter.convolution import convolve
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
 from cnnfilter.grammar import Stage, flag, option, split_stages, suggestion, word, words
 from cnnfilter.kernels import Kernel, KernelSet, find_kernels, kernel_names
@@ -107,8 +108,6 @@ class FixedConvolution(WindowLayer):
         return combined + np.float32(self.bias) if self.bias else combined
 
     def _convolved(self, picture: Batch, kernel: Kernel) -> Batch:
-        from cnnfilter.convolution import convolve
-
         return convolve(
             picture, kernel, stride=self.stride, padding=self.pad, border=self.border, dilation=self.dilation
         )

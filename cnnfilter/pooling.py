@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnfilter.bands import run_in_bands
 from cnnfilter.errors import ShapeError
+from cnnfilter.loops import pooling as loops
 from cnnfilter.windows import Axis, Padding, Pair, pair
 
 OPERATIONS = ("max", "avg", "min")
@@ -94,12 +96,14 @@ def pool(
     rows, columns = pool_axes(
         *source.shape[:2], size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
+    wanted = np.dtype(dtype or (np.float32 if op == "avg" else source.dtype))
     if op == "avg":
-        pooled = _average(source, rows, columns, count_include_pad)
-        pooled = _converted(pooled, np.dtype(np.float32 if dtype is None else dtype))
+        # 8 and 16 bits are rounded once, from the exact sum.
+        direct = wanted if wanted == source.dtype else np.dtype(np.float32)
+        pooled = _average(source, rows, columns, count_include_pad, direct, threads)
     else:
-        pooled = _extreme(source, op, rows, columns)
-        pooled = _converted(pooled, np.dtype(source.dtype if dtype is None else dtype))
+        pooled = _extreme(source, op, rows, columns, threads)
+    pooled = _converted(pooled, wanted)
     return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
 
 
@@ -215,48 +219,63 @@ def _three_axes(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(array)
 
 
-def _windows(source: Pixels, fill: Any, rows: PoolAxis, columns: PoolAxis) -> list[Pixels]:
-    """For each sample of a window, the samples of all windows at that place: (H', W', C) views."""
-    below = (rows.outputs - 1) * rows.stride + rows.reach - rows.size - rows.before
-    beside = (columns.outputs - 1) * columns.stride + columns.reach - columns.size - columns.before
-    padded = np.pad(
-        source,
-        ((rows.before, max(below, 0)), (columns.before, max(beside, 0)), (0, 0)),
-        constant_values=fill,
-    )
-    return [
-        padded[i * rows.dilation :: rows.stride, j * columns.dilation :: columns.stride][
-            : rows.outputs, : columns.outputs
-        ]
-        for i in range(rows.taps)
-        for j in range(columns.taps)
-    ]
+def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads: int | None) -> Pixels:
+    if source.dtype.kind == "f":
+        lowest, highest = -np.inf, np.inf
+    else:
+        lowest, highest = 0, np.iinfo(source.dtype).max
+    neutral = float(lowest if op == "max" else highest)
+    channels = source.shape[2]
+    flat = source.reshape(source.shape[0], -1)
+    target = np.empty((rows.outputs, columns.outputs * channels), source.dtype)
+    window = _window(channels, rows, columns)
+
+    def band(y0: int, y1: int) -> None:
+        work, ring = _scratch(channels, rows, columns, source.dtype)
+        loops.extremes(op)(flat, work, ring, target, window, y0, y1, neutral)
+
+    run_in_bands(band, rows.outputs, threads=threads)
+    return target.reshape(rows.outputs, columns.outputs, channels)
 
 
-def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis) -> Pixels:
-    lowest, highest = (
-        (-np.inf, np.inf)
-        if source.dtype.kind == "f"
-        else (np.iinfo(source.dtype).min, np.iinfo(source.dtype).max)
-    )
-    best = None
-    for values in _windows(source, lowest if op == "max" else highest, rows, columns):
-        if best is None:
-            best = values.copy()
-            continue
-        wins = (values > best if op == "max" else values < best) | (values != values)
-        np.copyto(best, values, where=wins)
-    assert best is not None
-    return best
-
-
-def _average(source: Pixels, rows: PoolAxis, columns: PoolAxis, include_pad: bool) -> NDArray[np.float64]:
-    total = np.zeros((rows.outputs, columns.outputs, source.shape[2]))
-    for values in _windows(source, 0, rows, columns):
-        total += values
-    counts = np.multiply.outer(rows.counts(include_pad=include_pad), columns.counts(include_pad=include_pad))
+def _average(
+    source: Pixels,
+    rows: PoolAxis,
+    columns: PoolAxis,
+    include_pad: bool,
+    dtype: np.dtype[Any],
+    threads: int | None,
+) -> Pixels:
+    channels = source.shape[2]
+    flat = source.reshape(source.shape[0], -1)
+    target = np.empty((rows.outputs, columns.outputs * channels), dtype)
+    window = _window(channels, rows, columns)
     # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
-    return total / np.maximum(counts, 1)[:, :, None]
+    high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1.0) for axis in (rows, columns))
+    wide = np.repeat(wide, channels)
+
+    def band(y0: int, y1: int) -> None:
+        work, ring = _scratch(channels, rows, columns, np.dtype(np.float64))
+        loops.means()(flat, work, ring, target, high, wide, window, y0, y1, int(dtype.kind == "u"))
+
+    run_in_bands(band, rows.outputs, threads=threads)
+    return target.reshape(rows.outputs, columns.outputs, channels)
+
+
+def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:
+    """The window as the loops take it."""
+    pairs = [(axis.taps, axis.stride, axis.dilation, axis.before) for axis in (rows, columns)]
+    return np.array([channels, *(number for both in zip(*pairs, strict=True) for number in both)], np.int64)
+
+
+def _scratch(
+    channels: int, rows: PoolAxis, columns: PoolAxis, dtype: np.dtype[Any]
+) -> tuple[Pixels, Pixels]:
+    """Room for one row as wide as the windows reach, three times, and for as many pooled rows as one is high."""
+    reach = (columns.outputs - 1) * columns.stride + columns.reach
+    work = np.empty((3, reach * channels), dtype)
+    ring = np.empty((min(rows.reach, rows.size), columns.outputs * channels), dtype)
+    return work, ring
 
 
 def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:

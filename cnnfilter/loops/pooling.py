@@ -1,0 +1,180 @@
+"""The inner loops of pooling.
+
+A picture is rows of numbers, channels interleaved: (H, W·C). Each row of the picture is pooled across once, into a
+ring that holds as many rows as a window is high; each row of the result then joins rows of the ring. Across comes
+first so that the samples of a window are met line by line, as PyTorch meets them: of equal numbers (0 and −0) the
+first one stays, and of several NaN the last.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from cnnfilter.loops.native import Inline, Loop, inline, loop
+
+
+@inline
+def larger(best, value):  # type: ignore[no-untyped-def]
+    """Join for max; written so that it becomes two vector instructions."""
+    best = value if value > best else best
+    return value if value != value else best
+
+
+@inline
+def smaller(best, value):  # type: ignore[no-untyped-def]
+    """Join for min."""
+    best = value if value < best else best
+    return value if value != value else best
+
+
+@inline
+def added(total, value):  # type: ignore[no-untyped-def]
+    """Join for sums."""
+    return total + value
+
+
+_JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "avg": added}
+
+
+@functools.cache
+def across_any(op: str) -> Inline:
+    """Make the pooling of one row across, for any window."""
+    join = _JOINS[op]
+
+    @inline
+    def across(row, work, out, window, neutral):  # type: ignore[no-untyped-def]
+        """Pool `row` (W·C) across into `out` (W'·C); `work` (3, P·C) holds what the windows see.
+
+        Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to right,
+        so the work grows with the logarithm of the window.
+        """
+        power, spare, joined = work[0], work[1], work[2]
+        channels, taps, stride = window[0], window[2], window[4]
+        step = window[6] * channels
+        start = window[8] * channels
+        end = min(start + row.shape[0], power.shape[0])
+        for j in range(start):
+            power[j] = neutral
+        inside = power[start:]
+        for j in range(end - start):
+            inside[j] = row[j]
+        for j in range(end, power.shape[0]):
+            power[j] = neutral
+        length = power.shape[0] - (taps - 1) * step
+        width, covered, rest = 1, 0, taps
+        while rest > 0:
+            if rest & 1:
+                shifted = power[covered * step :]
+                if covered == 0:
+                    for j in range(length):
+                        joined[j] = shifted[j]
+                else:
+                    for j in range(length):
+                        joined[j] = join(joined[j], shifted[j])
+                covered += width
+            rest >>= 1
+            if rest > 0:
+                shifted = power[width * step :]
+                for j in range(power.shape[0] - (2 * width - 1) * step):
+                    spare[j] = join(power[j], shifted[j])
+                power, spare = spare, power
+                width *= 2
+        if stride == 1:
+            for j in range(out.shape[0]):
+                out[j] = joined[j]
+        elif channels == 1:
+            for x in range(out.shape[0]):
+                out[x] = joined[x * stride]
+        else:
+            for x in range(out.shape[0] // channels):
+                for c in range(channels):
+                    out[x * channels + c] = joined[x * stride * channels + c]
+
+    return across
+
+
+@functools.cache
+def extremes(op: str) -> Loop:
+    """Make the loop of max or min for any window."""
+    join, across = _JOINS[op], across_any(op)
+
+    @loop(
+        *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
+        constants=(int(op == "max"),),
+    )
+    def extreme_rows(source, work, ring, target, window, y0, y1, neutral):  # type: ignore[no-untyped-def]
+        """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
+
+        `window` is C, taps down and across, stride down and across, dilation down and across, padding at the top and
+        at the left; `work` (3, P·C) takes a row as wide as the windows reach, `ring` (reach, W'·C) the pooled rows.
+        """
+        rows, down, apart, top = window[1], window[3], window[5], window[7]
+        height, held = source.shape[0], ring.shape[0]
+        done = 0
+        for y in range(y0, y1):
+            first = y * down - top
+            end = min(first + (rows - 1) * apart + 1, height)
+            for r in range(max(first, done), end):
+                across(source[r], work, ring[r % held], window, neutral)
+            done = max(done, end)
+            out = target[y]
+            for j in range(out.shape[0]):
+                out[j] = neutral
+            for i in range(rows):
+                r = first + i * apart
+                if 0 <= r < height:
+                    row = ring[r % held]
+                    for j in range(out.shape[0]):
+                        out[j] = join(out[j], row[j])
+
+    return extreme_rows
+
+
+@functools.cache
+def means() -> Loop:
+    """Make the loop of the mean for any window; its sums are float64, which is exact for 8 and 16 bits."""
+    across = across_any("avg")
+
+    @loop(
+        *(
+            f"void({s}[:, ::1], f8[:, ::1], f8[:, ::1], {t}[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8, i8)"
+            for s, t in (("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4"))
+        )
+    )
+    def mean_rows(  # type: ignore[no-untyped-def]
+        source, work, ring, target, high, wide, window, y0, y1, whole
+    ):
+        """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); `window` as for max.
+
+        A window counts ``high[y] * wide[j]`` samples; with `whole` the mean is rounded half up.
+        """
+        rows, down, apart, top = window[1], window[3], window[5], window[7]
+        height, held = source.shape[0], ring.shape[0]
+        done = 0
+        for y in range(y0, y1):
+            first = y * down - top
+            end = min(first + (rows - 1) * apart + 1, height)
+            for r in range(max(first, done), end):
+                across(source[r], work, ring[r % held], window, 0.0)
+            done = max(done, end)
+            out = target[y]
+            total = work[0]
+            for j in range(out.shape[0]):
+                total[j] = 0.0
+            for i in range(rows):
+                r = first + i * apart
+                if 0 <= r < height:
+                    row = ring[r % held]
+                    for j in range(out.shape[0]):
+                        total[j] += row[j]
+            if whole:
+                for j in range(out.shape[0]):
+                    out[j] = np.int32(math.floor(total[j] / (high[y] * wide[j]) + 0.5))
+            else:
+                for j in range(out.shape[0]):
+                    out[j] = total[j] / (high[y] * wide[j])
+
+    return mean_rows

@@ -227,15 +227,42 @@ def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
     return dataclasses.replace(kernel, weights=whole / divisor + 0.0, divisor=float(divisor))
 
 
+def rounded(kernel: Kernel, error: Floats) -> Kernel:
+    """The kernel without the digits that the pictures do not determine.
+
+    Examples
+    --------
+    >>> rounded(Kernel(np.array([[0.123456789]])), np.array([[2e-4]])).weights
+    array([[0.1235]])
+    """
+    least = float(error.min())
+    if least == 0:
+        return kernel
+    places = min(15, -math.floor(math.log10(least)))
+    return dataclasses.replace(kernel, weights=np.round(kernel.weights, places) + 0.0)
+
+
 def known_name(kernel: Kernel, error: Floats) -> str | None:
     """The catalogue's name for a kernel, if one of its kernels lies within what the fit leaves open."""
-    height, width = kernel.shape
     room = _room(kernel, error)
-    for spec in [*ENTRIES, f"box:{height},{width}", f"binomial:{height}"]:
+    for spec in [*ENTRIES, *_of_size(kernel)]:
         for known in find_kernels(spec):
             if known.shape == kernel.shape and (np.abs(known.weights - kernel.weights) <= room).all():
                 return known.name
     return None
+
+
+def _of_size(kernel: Kernel) -> list[str]:
+    """Names with arguments that give a kernel of the same size, and a Gaussian as wide as it."""
+    height, width = kernel.shape
+    if height != width:
+        return [f"box:{height},{width}"]
+    names = [f"box:{height}", f"binomial:{height}"]
+    distances = np.arange(height) - (height - 1) / 2
+    variance = float(distances**2 @ kernel.weights.sum(axis=1))
+    if 0.01 < variance < height**2:
+        names.append(f"gaussian:{math.sqrt(variance):.2g},{height}")
+    return names
 
 
 def _room(kernel: Kernel, error: Floats) -> Floats:

@@ -101,8 +101,7 @@ class Kernel:
     @functools.cached_property
     def sum(self) -> float:
         """The sum of the weights; exactly 0 where they cancel but for rounding (1e-9 of their sizes' sum)."""
-        total = math.fsum(self.weights.flat)
-        return total if abs(total) > 1e-9 * float(np.abs(self.weights).sum()) else 0.0
+        return _clear_sum(self.weights.ravel())
 
     @property
     def is_zero_sum(self) -> bool:
@@ -408,14 +407,24 @@ def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> in
 
 
 def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
-    """The cross through the largest weight; where both parts have a sum, they share the kernel's evenly."""
+    """The cross through the largest weight; a part that has a sum smooths, and is made to sum to 1.
+
+    Where both have a sum, they share the kernel's evenly.
+    """
     i, j = np.unravel_index(np.abs(matrix).argmax(), matrix.shape)
     column, row = matrix[:, j], matrix[i] / matrix[i, j]
-    total = math.fsum(matrix.flat)
-    if abs(total) > 1e-6 * float(np.abs(matrix).sum()):
-        scale = math.sqrt(abs(total)) / math.fsum(row)
-        return column / scale, row * scale
-    return column.copy(), row
+    above, beside = _clear_sum(column), _clear_sum(row)
+    if above and beside:
+        scale = math.sqrt(abs(above * beside)) / beside
+    else:
+        scale = above or (1 / beside if beside else 1.0)
+    return column / scale + 0.0, row * scale + 0.0
+
+
+def _clear_sum(values: Weights) -> float:
+    """The sum, or 0 where it is nothing but rounding."""
+    total = math.fsum(values)
+    return total if abs(total) > 1e-9 * float(np.abs(values).sum()) else 0.0
 
 
 def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:

@@ -108,6 +108,8 @@ def _tile(kernel: Kernel, *, titled: bool) -> NDArray[np.uint8]:
     pen = ImageDraw.Draw(picture)
     if titled:
         pen.text((_MARGIN, _MARGIN), kernel.name, fill="black", font=ImageFont.load_default(16))
+    if cell >= 16:
+        _rule(pen, kernel.shape, cell, top)
     if cell >= 32:
         _write_numbers(pen, kernel, cell, top)
     return np.asarray(picture)
@@ -119,6 +121,15 @@ def _colours(weights: NDArray[np.float64]) -> NDArray[np.uint8]:
     ends = np.where(share[:, :, None] > 0, np.array([178, 24, 43]), np.array([33, 102, 172]))
     colours: NDArray[np.uint8] = np.round(255 + np.abs(share)[:, :, None] * (ends - 255.0)).astype(np.uint8)
     return colours
+
+
+def _rule(pen: ImageDraw.ImageDraw, shape: tuple[int, int], cell: int, top: int) -> None:
+    """Lines between the cells, so that white ones are seen."""
+    bottom, right = top + shape[0] * cell, _MARGIN + shape[1] * cell
+    for i in range(shape[0] + 1):
+        pen.line([(_MARGIN, top + i * cell), (right, top + i * cell)], fill=(200, 200, 200))
+    for j in range(shape[1] + 1):
+        pen.line([(_MARGIN + j * cell, top), (_MARGIN + j * cell, bottom)], fill=(200, 200, 200))
 
 
 def _write_numbers(pen: ImageDraw.ImageDraw, kernel: Kernel, cell: int, top: int) -> None:

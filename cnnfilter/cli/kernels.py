@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,20 @@ Examples:
 """
 
 
-@click.group("kernels", help=HELP, short_help="List, show and find kernels.", invoke_without_command=True)
+class _Kernels(click.Group):
+    """A group that knows what somebody means who gives it a kernel for a command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            ctx.fail(
+                f"No such command {args[0]!r}. To see a kernel: cnnfilter kernels show {shlex.quote(args[0])}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    "kernels", cls=_Kernels, help=HELP, short_help="List, show and find kernels.", invoke_without_command=True
+)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
@@ -354,8 +368,8 @@ Find the kernel that turns one picture into another, by least squares.
 Say BEFORE went through an unknown filter and AFTER came out: the kernel of the given size that explains
 AFTER best is printed, ready for -k. How well it does is said on stderr. All channels are used at once; the
 border is left out, and so are samples at the end of an 8 or 16-bit range, where the filter may have
-clipped. Where whole numbers over a divisor lie within what the pictures leave open, those are printed;
---exact prints what was computed.
+clipped. Where whole numbers over a divisor lie within what the pictures leave open, those are printed,
+else as many digits as they determine; --exact prints all that was computed.
 
 Only a linear filter can be found: absolute values, as of an edge filter written to a PNG, are not linear.
 
@@ -386,7 +400,7 @@ class _Size(click.ParamType[Any]):
     "-s", "--size", type=_Size(), default="3x3", show_default=True, help="Height and width of the kernel."
 )
 @click.option("--bias", is_flag=True, help="Fit a constant that is added, too (as --signed offset adds 128).")
-@click.option("--exact", is_flag=True, help="Every digit as computed, no whole numbers sought.")
+@click.option("--exact", is_flag=True, help="Print every digit as computed.")
 @click.option(
     "-o",
     "--output",
@@ -408,13 +422,13 @@ def fit(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from cnnfilter.kernel_fitting import fit_kernel, known_name, simplify
+    from cnnfilter.kernel_fitting import fit_kernel, known_name, rounded, simplify
 
     pictures = _read_pair(before, after)
     kernel, residual = fit_kernel(pictures[0].colour, pictures[1].colour, size, bias=bias)
     name = known_name(kernel, residual.error)
     if not exact:
-        kernel = simplify(kernel, residual.error) or kernel
+        kernel = simplify(kernel, residual.error) or rounded(kernel, residual.error)
     if output:
         _write_kernel(kernel, output, force)
     if as_json:
@@ -470,7 +484,7 @@ def _remarks(
 ) -> list[str]:
     lines = [
         f"residual: {residual.rms:.4g} (root mean square), {residual.max:.4g} at most; "
-        f"explains {100 * residual.explained:.4g} % of AFTER, over {residual.samples:,} samples"
+        f"explains {100 * max(0.0, residual.explained):.4g} % of AFTER, over {residual.samples:,} samples"
         + (f", {residual.clipped:,} at the ends of the range left out" if residual.clipped else "")
     ]
     if name:

@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata
-from cnnfilter.picture import Image, check_size, warn
+from cnnfilter.picture import Image, check_size, whole_numbers
 
 if TYPE_CHECKING:
     from PIL import Image as pillow
@@ -50,9 +50,9 @@ _PILLOW_NAME = {"jpg": "JPEG"}
 
 def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode a file's bytes, known to be of this format, with all its frames."""
-    with _open(data, format) as picture:
+    with open_file(data, format) as picture:
         check_size(*picture.size, max_pixels)
-        metadata = _metadata(picture)
+        metadata = read_metadata(picture)
         count = _count_frames(picture)
         if count > 1:
             check_size(*picture.size, max_pixels, count)
@@ -61,7 +61,8 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
         return Image(pixels, mode, format, metadata)
 
 
-def _open(data: bytes, format: str) -> pillow.Image:
+def open_file(data: bytes, format: str) -> pillow.Image:
+    """Open a file's bytes with the one plugin for its format. No pixel is decoded yet."""
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
     opened: pillow.Image = plugin(io.BytesIO(data))
@@ -106,7 +107,7 @@ def to_array(picture: pillow.Image) -> tuple[np.ndarray, str]:
     elif mode.startswith("I;16"):
         return np.array(picture).astype(np.uint16, copy=False)[:, :, None], "L"
     elif mode == "I":
-        return from_integers(np.array(picture))[:, :, None], "L"
+        return _unsigned_if_it_fits(np.array(picture))[:, :, None], "L"
     elif mode == "F":
         return np.array(picture)[:, :, None], "L"
     elif mode == "LAB":
@@ -117,14 +118,11 @@ def to_array(picture: pillow.Image) -> tuple[np.ndarray, str]:
     return (pixels[:, :, None] if pixels.ndim == 2 else pixels), _AS_IT_IS[picture.mode]
 
 
-def from_integers(values: np.ndarray) -> np.ndarray:
-    """Return whole numbers as uint16 where they fit, else as float32."""
+def _unsigned_if_it_fits(values: np.ndarray) -> np.ndarray:
+    """Pillow's mode I holds 16-bit greys in 32 bits."""
     if values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16)
-    floats = values.astype(np.float32)
-    if not np.array_equal(floats.astype(np.float64), values.astype(np.float64)):
-        warn("whole numbers above 16,777,216 were rounded to float32")
-    return floats
+    return whole_numbers(values)
 
 
 def _from_palette(picture: pillow.Image) -> tuple[np.ndarray, str]:
@@ -146,7 +144,8 @@ def _from_lab(picture: pillow.Image) -> pillow.Image:
     return converted
 
 
-def _metadata(picture: pillow.Image) -> Metadata:
+def read_metadata(picture: pillow.Image) -> Metadata:
+    """Return what Pillow found beside the pixels."""
     info: Mapping[Any, Any] = picture.info
     text = {key: str(value) for key, value in getattr(picture, "text", {}).items()}
     comment, xmp = info.get("comment"), info.get("xmp")

@@ -7,20 +7,17 @@ when a picture of its kind turns up.
 from __future__ import annotations
 
 import contextlib
-import io
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.metadata import XMP, Metadata, split_orientation, without_orientation
 from cnnfilter.picture import MAX_PIXELS, Image, ImageWarning, check_size, mode_of, warn
-
-if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
 
 __all__ = [
     "ANIMATED",
@@ -84,6 +81,9 @@ _SIXTEEN_BITS = ("png", "tiff", "ppm", "npy")
 _FLOATS = ("tiff", "npy")
 # The longest side, in pixels, that a format (or its encoder) allows.
 _LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
+
+# The modules of the formats that have one of their own; Pillow does the others.
+_OWN = {"png": "cnnfilter.png", "tiff": "cnnfilter.tiff", "ppm": "cnnfilter.pnm", "npy": "cnnfilter.npy"}
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -233,10 +233,10 @@ def _as_image_error(what: str) -> Iterator[None]:
 
 
 def _decode(data: bytes, format: str, max_pixels: int) -> Image:
-    if format == "png":
-        from cnnfilter import png
-
-        return png.read(data, max_pixels)
+    module = _OWN.get(format)
+    if module is not None:
+        image: Image = importlib.import_module(module).read(data, max_pixels)
+        return image
     from cnnfilter import codecs
 
     return codecs.read(data, format, max_pixels)
@@ -348,11 +348,11 @@ def _encode(image: Image | np.ndarray, format: str, strip: bool, max_pixels: int
         return _encode_fitting(image, format)
 
 
-def _encode_fitting(image: Image, format: str) -> list[bytes]:
-    if format == "png":
-        from cnnfilter import png
-
-        return png.encode(image)
+def _encode_fitting(image: Image, format: str, **options: Any) -> list[bytes]:
+    module = _OWN.get(format)
+    if module is not None:
+        parts: list[bytes] = importlib.import_module(module).encode(image, **options)
+        return parts
     from cnnfilter import codecs
 
     return [codecs.encode(image, format)]

@@ -58,6 +58,34 @@ def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> Non
         )
 
 
+def as_pixels(values: np.ndarray) -> np.ndarray:
+    """Return an array of any numbers in one of the three types of a picture, the values as they are.
+
+    uint8 and uint16 stay; booleans become 0 and 255; all else becomes float32.
+
+    >>> as_pixels(np.array([True, False]))
+    array([255,   0], dtype=uint8)
+    >>> as_pixels(np.array([-1, 300]))
+    array([ -1., 300.], dtype=float32)
+    """
+    if values.dtype.kind == "b":
+        return np.ascontiguousarray(values).view(np.uint8) * np.uint8(255)
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    if values.dtype.kind in "ui":
+        return whole_numbers(np.ascontiguousarray(values))
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def whole_numbers(values: np.ndarray) -> np.ndarray:
+    """Return integers of any width as float32, which holds them exactly up to 16,777,216."""
+    floats = values.astype(np.float32)
+    if np.abs(floats).max(initial=0) > 2**24:
+        warn("whole numbers above 16,777,216 are rounded to float32")
+    return floats
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """A picture: still, or animated.

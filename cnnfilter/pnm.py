@@ -1,0 +1,148 @@
+"""Netpbm's formats: PBM, PGM, PPM (plain and raw), PAM with alpha, and PFM with floats.
+
+Pillow reads most of them, but cuts 16-bit colour to 8 bits.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from cnnfilter.errors import ImageError
+from cnnfilter.picture import Image, check_size
+
+# A word of a header, after white space and comments.
+_WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
+_CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_TUPLE_TYPES = {"L": "GRAYSCALE", "LA": "GRAYSCALE_ALPHA", "RGB": "RGB", "RGBA": "RGB_ALPHA"}
+
+
+def read(data: bytes, max_pixels: int) -> Image:
+    """Decode a PNM file's first picture.
+
+    Values of a maximum other than 255 and 65535 are stretched to the next of the two.
+
+    Raises
+    ------
+    ImageError
+        If it is cut off, over the limit, or not as the format asks.
+    """
+    kind = data[:2]
+    if kind == b"P7":
+        width, height, channels, maximum, start = _pam_header(data)
+    else:
+        width, height, channels, maximum, start = _header(data, kind)
+    check_size(width, height, max_pixels)
+    if kind in (b"Pf", b"PF"):
+        return Image(_floats(data, start, (height, width, channels), maximum), _MODES[channels], "ppm")
+    if not 0 < maximum < 65536:
+        raise ImageError(f"a maximum of {maximum:g} is not between 1 and 65535")
+    shape = (height, width, channels)
+    if kind in (b"P1", b"P4"):
+        values = 1 - (_plain_bits(data, start, shape) if kind == b"P1" else _packed_bits(data, start, shape))
+    elif kind in (b"P2", b"P3"):
+        values = _plain_numbers(data, start, shape)
+    else:
+        values = _raw(data, start, shape, np.dtype(">u2") if maximum > 255 else np.dtype(np.uint8))
+    return Image(_stretch(values, int(maximum)), _MODES[channels], "ppm")
+
+
+def _header(data: bytes, kind: bytes) -> tuple[int, int, int, float, int]:
+    words, at = [], 2
+    for _ in range(2 if kind in (b"P1", b"P4") else 3):
+        match = _WORD.match(data, at)
+        if match is None:
+            raise ImageError("the file is cut off in its header")
+        words.append(match[1])
+        at = match.end()
+    width, height, maximum = _number(words[0]), _number(words[1]), 1.0
+    if len(words) == 3:
+        maximum = float(words[2]) if kind in (b"Pf", b"PF") else _number(words[2])
+    return width, height, _CHANNELS[kind], maximum, at + 1
+
+
+def _number(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 10:
+        raise ImageError(f"its header says {word[:20]!r} where a number must be")
+    return int(word)
+
+
+def _pam_header(data: bytes) -> tuple[int, int, int, float, int]:
+    head, mark, _ = data[:4096].partition(b"ENDHDR\n")
+    fields = dict(line.split(None, 1) for line in head.splitlines()[1:] if len(line.split(None, 1)) == 2)
+    names = (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")
+    if not mark or not all(name in fields for name in names):
+        raise ImageError("its header is not one of a PAM file")
+    width, height, channels, maximum = (_number(fields[name].strip()) for name in names)
+    if channels not in _MODES:
+        raise ImageError(f"it has {channels} channels; 1 to 4 can be read")
+    return width, height, channels, maximum, len(head) + len(mark)
+
+
+def _raw(data: bytes, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    count = int(np.prod(shape))
+    _require(len(data) - start, count * dtype.itemsize)
+    return np.frombuffer(data, dtype, count, start).reshape(shape)
+
+
+def _require(there: int, needed: int) -> None:
+    if there < needed:
+        raise ImageError(f"the file is cut off: {needed:,} bytes of pixels are missing {needed - max(there, 0):,}")
+
+
+def _packed_bits(data: bytes, start: int, shape: tuple[int, int, int]) -> np.ndarray:
+    height, width, _ = shape
+    rows = _raw(data, start, (height, (width + 7) // 8), np.dtype(np.uint8))
+    return np.unpackbits(rows, axis=1, count=width)[:, :, None]
+
+
+def _plain_bits(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Plain PBM: the digits may stand together."""
+    digits = np.frombuffer(_without_comments(data[start:]), np.uint8)
+    bits = digits[(digits == 0x30) | (digits == 0x31)] - np.uint8(0x30)
+    count = int(np.prod(shape))
+    _require(len(bits), count)
+    return bits[:count].reshape(shape)
+
+
+def _plain_numbers(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarray:
+    count = int(np.prod(shape))
+    _require(len(data) - start, 2 * count - 1)  # a digit and a space each
+    words = _without_comments(data[start:]).split(None, count)[:count]
+    if len(words) < count or not all(word.isdigit() and len(word) < 10 for word in words):
+        raise ImageError(f"the file is cut off or damaged: {count:,} numbers must follow its header")
+    return np.array(words).astype(np.int64).reshape(shape)
+
+
+def _without_comments(text: bytes) -> bytes:
+    return re.sub(rb"#[^\n\r]*", b"", text)
+
+
+def _stretch(values: np.ndarray, maximum: int) -> np.ndarray:
+    """Return values 0…maximum as 0…255 or 0…65535, rounded half up."""
+    full, dtype = (255, np.uint8) if maximum <= 255 else (65535, np.uint16)
+    if maximum == full and values.dtype.kind == "u":
+        return values.astype(dtype)
+    wide = np.minimum(values.astype(np.uint64), maximum)
+    return ((wide * (2 * full) + maximum) // (2 * maximum)).astype(dtype)
+
+
+def _floats(data: bytes, start: int, shape: tuple[int, ...], scale: float) -> np.ndarray:
+    """PFM: rows from the bottom up, little-endian where the scale is negative."""
+    values = _raw(data, start, shape, np.dtype("<f4" if scale < 0 else ">f4"))
+    return np.ascontiguousarray(values[::-1], dtype=np.float32)
+
+
+def encode(image: Image) -> list[bytes]:
+    """Return the pieces of a PGM or PPM file, or, with alpha, of a PAM file."""
+    height, width, channels = image.pixels.shape
+    maximum = np.iinfo(image.pixels.dtype).max
+    if image.has_alpha:
+        head = f"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {channels}\nMAXVAL {maximum}\n"
+        head += f"TUPLTYPE {_TUPLE_TYPES[image.mode]}\nENDHDR\n"
+    else:
+        head = f"P{5 if channels == 1 else 6}\n{width} {height}\n{maximum}\n"
+    pixels = image.pixels.astype(">u2") if maximum > 255 else image.pixels
+    return [head.encode(), memoryview(pixels).cast("B")]  # type: ignore[list-item]

@@ -193,7 +193,7 @@ def filter_picture(
     )
     offsets = [bias + getattr(kernel, "offset", 0.0) for kernel in found]
     work.biases = offsets if combine == "stack" or len(found) == 1 else [bias] * len(found)
-    scale = Scale.of(_signed_rule(signed, found, combine, target), target)
+    scale = Scale.of(signed_rule(signed, found, target), target)
     if scale.stretch:
         scale = scale.stretched(*work.extremes())
     work.fold = scale.fold
@@ -210,7 +210,8 @@ def _samples(pixels: Samples) -> Samples:
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
 
 
-def _signed_rule(signed: str, kernels: Sequence[Kernel], combine: str, target: np.dtype[Any]) -> str:
+def signed_rule(signed: str, kernels: Sequence[Kernel], target: np.dtype[Any]) -> str:
+    """Return the rule that `signed` means for these kernels and a result of dtype `target`."""
     if signed != "auto":
         return signed
     if target == np.float32:
@@ -280,10 +281,9 @@ class _Work:
 
     def _sums(self, first: int, end: int, out: Samples | None = None) -> Samples:
         """Return the float32 sums (end − first, W'·C) of all engines, with their biases, combined."""
-        total = None
         filled: dict[Geometry, Samples] = {}
         maps = []
-        for index, (engine, bias) in enumerate(zip(self.engines, self.biases, strict=True)):
+        for engine, weights in zip(self.engines, self.weights, strict=True):
             geometry = engine.geometry
             if geometry not in filled:
                 filled[geometry] = geometry.scratch(end - first, np.float32)
@@ -292,26 +292,9 @@ class _Work:
             engine.run(filled[geometry], own)
             if self.source.dtype == np.float32 and engine.taps is None and not _is_finite(own):
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
-                DirectTaps(self.weights[index], geometry).run(filled[geometry], own)
-            if self.combine == "stack":
-                maps.append(own.reshape(end - first, self.columns, self.channels, 1) + np.float32(bias))
-                continue
-            if self.combine == "magnitude":
-                np.multiply(own, own, out=own)
-            elif self.combine == "max" and self.fold:
-                np.abs(own, out=own)
-            total = own if total is None else _ADDED[self.combine](total, own, out=total)
-            last = index == len(self.engines) - 1
-            if last and self.combine == "magnitude":
-                np.sqrt(total, out=total)
-            elif last and self.combine == "mean":
-                total /= np.float32(len(self.engines))
-            if last and bias:
-                total += np.float32(bias)
-        if maps:
-            return np.concatenate(maps, axis=3).reshape(end - first, -1)
-        assert total is not None
-        return total
+                DirectTaps(weights, geometry).run(filled[geometry], own)
+            maps.append(own)
+        return combine_maps(maps, self.combine, self.biases, self.fold)
 
     def _in_bands(self, band: Callable[[int, int], Any]) -> list[Any]:
         """Call `band` for all rows, in bands that depend on the picture alone."""
@@ -329,9 +312,30 @@ def _is_finite(values: Samples) -> bool:
         return bool(np.isfinite(np.dot(flat, flat)))
 
 
-_ADDED: dict[str, Callable[..., Samples]] = {
-    "magnitude": np.add,
-    "max": np.maximum,
-    "mean": np.add,
-    "sum": np.add,
-}
+def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fold: bool) -> Samples:
+    """Return float32 `maps`, all (…, C) of one shape, as one; their memory is used up.
+
+    `combine` is one of COMBINATIONS, or "" for a single map. The biases of a stack are added to its maps, else
+    the first one is added to the result. With `fold`, ``max`` takes the largest absolute value.
+    """
+    if combine == "stack":
+        for values, bias in zip(maps, biases, strict=True):
+            values += np.float32(bias)
+        return np.stack(maps, axis=-1).reshape(*maps[0].shape[:-1], -1)
+    total, *others = maps
+    if combine == "magnitude":
+        for values in maps:
+            np.multiply(values, values, out=values)
+    elif combine == "max" and fold:
+        for values in maps:
+            np.abs(values, out=values)
+    add = np.maximum if combine == "max" else np.add
+    for values in others:
+        add(total, values, out=total)
+    if combine == "magnitude":
+        np.sqrt(total, out=total)
+    elif combine == "mean":
+        total /= np.float32(len(maps))
+    if biases[0]:
+        total += np.float32(biases[0])
+    return total

@@ -1,0 +1,191 @@
+"""Filter and pool whole pictures: every frame, and colour weighted by alpha.
+
+The colour of a transparent pixel is nobody's intention, so it must not bleed into its neighbours. Each
+sample of a window counts with its alpha α, and the part that is missing takes the window's own mean colour,
+``m = Σ|k|αc / Σ|k|α``:
+
+    Σ k·(α·c + (1 − α)·m)
+
+For a kernel without negative weights that is the weighted mean of the visible colours, times the kernel's
+sum; a constant colour gives an edge filter nothing to find, whatever its alpha does; and an opaque picture is
+filtered as if it had no alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.convolution import combine_maps, filter_picture, signed_rule
+from cnnfilter.depth import to_picture, top_of
+from cnnfilter.errors import ShapeError
+from cnnfilter.kernels import Kernel, find_kernels
+from cnnfilter.picture import Image
+from cnnfilter.pooling import pool
+from cnnfilter.windows import border_constant, source_positions, window_axes
+
+Samples = NDArray[Any]
+
+ALPHA = ("keep", "filter", "drop")
+
+
+def filter_image(
+    image: Image, kernels: Sequence[Any], *, alpha: str = "keep", **options: Any
+) -> tuple[Image, float, tuple[str, ...]]:
+    """Convolve every frame of a picture.
+
+    Parameters
+    ----------
+    kernels : each what `find_kernels` takes
+    alpha : "keep" (taken where the window's centre is), "filter" (convolved like the colours), "drop"
+    options : those of `filter_picture`
+
+    Returns
+    -------
+    the picture, the largest share of clipped samples of a frame, and a line on the algorithm for each kernel
+    """
+    _check(alpha)
+    clipped = [0.0]
+    ways: list[tuple[str, ...]] = []
+
+    def filtered(frame: Samples) -> Samples:
+        pixels, share, how = _filter_frame(image, frame, kernels, alpha, options)
+        clipped.append(share)
+        ways.append(how)
+        return pixels
+
+    result = image.map(filtered)
+    return result, max(clipped), ways[0]
+
+
+def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
+    """Pool every frame of a picture; whole numbers stay whole.
+
+    Parameters
+    ----------
+    alpha : "keep" (pooled where the size changes), "filter" (always pooled), "drop"
+    options : those of `pool`
+    """
+    _check(alpha)
+    return image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
+
+
+def _check(alpha: str) -> None:
+    if alpha not in ALPHA:
+        raise ShapeError(f"alpha {alpha!r} is not one of {', '.join(ALPHA)}")
+
+
+def _filter_frame(
+    image: Image, frame: Samples, kernels: Sequence[Any], alpha: str, options: dict[str, Any]
+) -> tuple[Samples, float, tuple[str, ...]]:
+    if not image.has_alpha:
+        result = filter_picture(frame, kernels, **options)
+        return result.pixels, result.clipped, result.ways
+    colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
+    top = top_of(frame.dtype)
+    if (opacity == top).all():
+        result = filter_picture(colour, kernels, **options)
+        pixels, clipped, ways = result.pixels, result.clipped, result.ways
+    else:
+        pixels, clipped, ways = _filter_weighted(colour, opacity.astype(np.float32) / np.float32(top), kernels, options)
+    sets = [kernel for spec in kernels for kernel in find_kernels(spec)]
+    if alpha == "drop" or pixels.shape[2] != colour.shape[2]:  # a stack of maps has no alpha of its own
+        return pixels, clipped, ways
+    if alpha == "filter":
+        without = {name: value for name, value in options.items() if name not in ("bias", "signed", "dtype")}
+        result = filter_picture(opacity, kernels, signed="clip", dtype=frame.dtype, **without)
+        new_opacity = result.pixels
+    else:
+        new_opacity = _at_centres(opacity, sets[0], top, options)
+    if pixels.dtype != new_opacity.dtype:
+        scale = top_of(pixels.dtype) / top
+        new_opacity = to_picture(new_opacity.astype(np.float32) * np.float32(scale), pixels.dtype)[0]
+    return np.concatenate([pixels, new_opacity], axis=2), clipped, ways
+
+
+def _filter_weighted(
+    colour: Samples, weight: Samples, kernels: Sequence[Any], options: dict[str, Any]
+) -> tuple[Samples, float, tuple[str, ...]]:
+    """Return the weighted result of the module's formula; `weight` is alpha, 0 to 1, float32 (H, W, 1)."""
+    signed, combine, bias = options.get("signed", "auto"), options.get("combine"), options.get("bias", 0.0)
+    dtype = np.dtype(options.get("dtype") or colour.dtype)
+    window = {
+        name: value for name, value in options.items() if name not in ("signed", "combine", "bias", "dtype")
+    }
+    border = window.get("border", "replicate")
+    # What a constant border adds is opaque.
+    opaque = {**window, "border": "constant:1"} if border_constant(border) is not None else window
+    sets = [find_kernels(spec) for spec in kernels]
+    found = [kernel for several in sets for kernel in several]
+    visible = colour * weight
+
+    def sums(samples: Samples, weights: Samples, where: dict[str, Any]) -> Samples:
+        return filter_picture(samples, [weights], signed="auto", dtype=np.float32, **where).pixels
+
+    maps, ways = [], []
+    for kernel in found:
+        shares = np.abs(kernel.weights)
+        result = filter_picture(visible, [kernel.weights], signed="auto", dtype=np.float32, **window)
+        signs = kernel.weights.min() < 0
+        total = sums(visible, shares, window) if signs else result.pixels
+        seen = sums(weight, shares, opaque)
+        mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6 * shares.sum())
+        present = sums(weight, kernel.weights, opaque) if signs else seen
+        maps.append(result.pixels + mean * (np.float32(kernel.weights.sum()) - present))
+        ways += result.ways
+    if combine is None:
+        combine = sets[0].combine if len(sets) == 1 else "magnitude"
+    rule = signed_rule(signed, found, dtype)
+    biases = [bias + kernel.offset for kernel in found]
+    values = combine_maps(maps, combine if len(found) > 1 else "", biases, rule == "abs")
+    pixels, clipped = to_picture(values, dtype, rule)
+    return pixels, clipped, tuple(ways)
+
+
+def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str, Any]) -> Samples:
+    """Return the alpha that stands under the centre of each window; beyond a constant border it is opaque."""
+    window = {name: options[name] for name in ("stride", "dilation", "padding") if name in options}
+    axes = window_axes(opacity.shape[:2], kernel.weights.shape, **window)
+    places = []
+    for axis in axes:
+        at = np.arange(axis.outputs) * axis.stride + axis.dilation * ((axis.taps - 1) // 2)
+        places.append(source_positions(axis, options.get("border", "replicate"))[at])
+    rows, columns = places
+    taken = opacity[rows[:, None], columns[None, :]]
+    taken[(rows[:, None] < 0) | (columns[None, :] < 0)] = top
+    return taken
+
+
+def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
+    options = {"dtype": frame.dtype, **options}
+    if not image.has_alpha:
+        return pool(frame, op, **options)
+    colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
+    top = top_of(frame.dtype)
+    if (opacity == top).all():
+        pixels = pool(colour, op, **options)
+    elif op == "avg":
+        pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
+    else:  # a colour that cannot be seen never wins
+        lowest = {"max": 0 if frame.dtype.kind == "u" else -np.inf, "min": top if frame.dtype.kind == "u" else np.inf}
+        pixels = pool(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
+        if pixels.dtype.kind == "f":
+            pixels[~np.isfinite(pixels)] = 0
+    if alpha == "drop":
+        return pixels
+    new_opacity = opacity
+    if alpha == "filter" or pixels.shape[:2] != opacity.shape[:2]:
+        new_opacity = pool(opacity, op, **options)
+    return np.concatenate([pixels, new_opacity], axis=2)
+
+
+def _weighted_mean(colour: Samples, weight: Samples, options: dict[str, Any]) -> Samples:
+    """Return the mean of the colours, each with its alpha; the padding counts as opaque black, as in `pool`."""
+    window = {**options, "dtype": np.float32}
+    total = pool(colour * weight, "avg", **window)
+    seen = pool(weight, "avg", **window) + (1 - pool(np.ones_like(weight), "avg", **window))
+    mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6)
+    return to_picture(mean, options["dtype"], "keep" if np.dtype(options["dtype"]).kind == "f" else "clip")[0]

@@ -1,0 +1,47 @@
+"""Work on bands of rows."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from cnnfilter.bands import default_threads, run_in_bands, run_tasks, split_rows
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+@pytest.mark.parametrize("pieces", [1, 2, 3, 50, 2000])
+def test_bands_cover_every_row_once(rows, pieces):
+    bands = split_rows(rows, pieces)
+    assert [row for first, end in bands for row in range(first, end)] == list(range(rows))
+    assert len(bands) == min(rows, pieces)
+
+
+def test_results_come_back_in_order():
+    assert run_in_bands(lambda first, end: (first, end), 100, threads=3, least=10) == [(0, 33), (33, 66), (66, 100)]
+    assert run_tasks([lambda index=index: index for index in range(50)], 4) == list(range(50))
+
+
+def test_one_band_runs_in_the_calling_thread():
+    here = threading.get_ident()
+    assert run_in_bands(lambda first, end: threading.get_ident(), 30, threads=8, least=16) == [here]
+
+
+def test_work_is_shared_among_threads():
+    meeting = threading.Barrier(3, timeout=10)
+    run_tasks([meeting.wait] * 3, 3)  # ends only if three threads are in it at once
+
+
+def test_the_first_failure_is_raised():
+    def fail(index):
+        raise ValueError(index)
+
+    tasks = [lambda index=index: fail(index) for index in range(4)]
+    with pytest.raises(ValueError, match="0"):
+        run_tasks(tasks, 1)
+    with pytest.raises(ValueError, match="^[0-3]$"):
+        run_tasks(tasks, 4)
+
+
+def test_there_is_at_least_one_thread():
+    assert default_threads() >= 1

@@ -1,4 +1,4 @@
-"""The formats that Pillow decodes and encodes: JPEG, WebP, AVIF, BMP, GIF, TGA, animated PNG, 8-bit TIFF.
+"""The formats that Pillow decodes and encodes: JPEG, WebP, AVIF, BMP, GIF, TGA, and pages of TIFF.
 
 Each format's plugin is imported and called by name. ``PIL.Image.open`` would try every plugin it knows (one
 of them starts Ghostscript), import a dozen, and apply a pixel limit that is global to the process.
@@ -18,14 +18,13 @@ from cnnfilter.metadata import XMP, Metadata
 from cnnfilter.picture import Image, check_size, whole_numbers
 
 if TYPE_CHECKING:
-    from PIL import Image as pillow
+    from PIL import Image as PillowImage
 
 _PLUGINS = {
     "avif": ("AvifImagePlugin", "AvifImageFile"),
     "bmp": ("BmpImagePlugin", "BmpImageFile"),
     "gif": ("GifImagePlugin", "GifImageFile"),
     "jpg": ("JpegImagePlugin", "JpegImageFile"),
-    "png": ("PngImagePlugin", "PngImageFile"),
     "tga": ("TgaImagePlugin", "TgaImageFile"),
     "tiff": ("TiffImagePlugin", "TiffImageFile"),
     "webp": ("WebPImagePlugin", "WebPImageFile"),
@@ -41,7 +40,6 @@ _SAVE: dict[str, dict[str, Any]] = {
     "bmp": {},
     "gif": {},
     "jpg": {"quality": 95, "subsampling": 0},
-    "png": {},
     "tga": {},
     "webp": {"quality": 90, "exact": True},
 }
@@ -51,33 +49,31 @@ _PILLOW_NAME = {"jpg": "JPEG"}
 def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode a file's bytes, known to be of this format, with all its frames."""
     with open_file(data, format) as picture:
-        check_size(*picture.size, max_pixels)
+        check_size(picture.width, picture.height, max_pixels)
         metadata = read_metadata(picture)
         count = _count_frames(picture)
         if count > 1:
-            check_size(*picture.size, max_pixels, count)
+            check_size(picture.width, picture.height, max_pixels, count)
             return _animation(picture, format, metadata, count)
         pixels, mode = to_array(picture)
         return Image(pixels, mode, format, metadata)
 
 
-def open_file(data: bytes, format: str) -> pillow.Image:
+def open_file(data: bytes, format: str) -> Any:
     """Open a file's bytes with the one plugin for its format. No pixel is decoded yet."""
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
-    opened: pillow.Image = plugin(io.BytesIO(data))
-    return opened
+    return plugin(io.BytesIO(data))
 
 
-def _count_frames(picture: pillow.Image) -> int:
+def _count_frames(picture: PillowImage.Image) -> int:
     return int(getattr(picture, "n_frames", 1))
 
 
-def _animation(picture: pillow.Image, format: str, metadata: Metadata, count: int) -> Image:
+def _animation(picture: PillowImage.Image, format: str, metadata: Metadata, count: int) -> Image:
     """Read each frame as the viewer sees it: complete, on top of what earlier ones left."""
     frames, durations = [], []
-    first = 1 if picture.info.get("default_image") else 0
-    for index in range(first, count):
+    for index in range(count):
         picture.seek(index)
         frames.append(np.array(picture.convert("RGBA")))
         durations.append(round(picture.info.get("duration", 0)))
@@ -87,15 +83,15 @@ def _animation(picture: pillow.Image, format: str, metadata: Metadata, count: in
     return Image(frames[0], mode, format, metadata, tuple(frames), tuple(durations), _loop(picture, format))
 
 
-def _loop(picture: pillow.Image, format: str) -> int | None:
-    """Repetitions after the first showing. GIF counts these; WebP and PNG count the first one too."""
+def _loop(picture: PillowImage.Image, format: str) -> int | None:
+    """Repetitions after the first showing. GIF counts these; WebP counts the first one too."""
     loop = picture.info.get("loop")
     if format == "gif" or not loop:
         return loop
     return loop - 1 if loop > 1 else None
 
 
-def to_array(picture: pillow.Image) -> tuple[np.ndarray, str]:
+def to_array(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
     """Return a Pillow image's pixels (H, W, C) and their mode, whatever the Pillow mode."""
     mode = picture.mode
     if mode == "P":
@@ -125,17 +121,21 @@ def _unsigned_if_it_fits(values: np.ndarray) -> np.ndarray:
     return whole_numbers(values)
 
 
-def _from_palette(picture: pillow.Image) -> tuple[np.ndarray, str]:
+def _from_palette(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
     """Look the colours up; a palette of greys gives a grey picture."""
-    transparent = "transparency" in picture.info
-    pixels = np.array(picture.convert("RGBA" if transparent or picture.palette.mode == "RGBA" else "RGB"))
-    grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(pixels[:, :, 0], pixels[:, :, 2])
+    transparent = "transparency" in picture.info or (
+        picture.palette is not None and picture.palette.mode == "RGBA"
+    )
+    pixels = np.array(picture.convert("RGBA" if transparent else "RGB"))
+    grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(
+        pixels[:, :, 0], pixels[:, :, 2]
+    )
     if not grey:
         return pixels, "RGBA" if pixels.shape[2] == 4 else "RGB"
     return np.ascontiguousarray(pixels[:, :, ::3]), "LA" if pixels.shape[2] == 4 else "L"
 
 
-def _from_lab(picture: pillow.Image) -> pillow.Image:
+def _from_lab(picture: PillowImage.Image) -> PillowImage.Image:
     from PIL import ImageCms
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -144,7 +144,7 @@ def _from_lab(picture: pillow.Image) -> pillow.Image:
     return converted
 
 
-def read_metadata(picture: pillow.Image) -> Metadata:
+def read_metadata(picture: PillowImage.Image) -> Metadata:
     """Return what Pillow found beside the pixels."""
     info: Mapping[Any, Any] = picture.info
     text = {key: str(value) for key, value in getattr(picture, "text", {}).items()}
@@ -167,12 +167,12 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
 
 def encode(image: Image, format: str) -> bytes:
     """Encode a picture whose mode and depth the format holds."""
-    from PIL import Image as pillow
+    from PIL import Image as PillowImage
 
     frames = image.frames or (image.pixels,)
-    pictures = [pillow.fromarray(f[:, :, 0] if f.shape[2] == 1 else f, mode=None) for f in frames]
+    pictures = [PillowImage.fromarray(f[:, :, 0] if f.shape[2] == 1 else f) for f in frames]
     if image.mode == "CMYK":
-        pictures = [pillow.frombytes("CMYK", (f.shape[1], f.shape[0]), f) for f in frames]
+        pictures = [PillowImage.frombytes("CMYK", (f.shape[1], f.shape[0]), f) for f in frames]
     options = _SAVE[format] | _metadata_options(image, format)
     if len(pictures) > 1:
         options |= _animation_options(image, format) | {"save_all": True, "append_images": pictures[1:]}
@@ -182,7 +182,7 @@ def encode(image: Image, format: str) -> bytes:
 
 
 def _animation_options(image: Image, format: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"duration": list(image.durations) or 100}
+    options: dict[str, Any] = {"duration": list(image.durations)}
     if format == "gif":
         options["disposal"] = 2 if image.has_alpha else 1
         return options if image.loop is None else options | {"loop": image.loop}
@@ -190,10 +190,11 @@ def _animation_options(image: Image, format: str) -> dict[str, Any]:
 
 
 def _metadata_options(image: Image, format: str) -> dict[str, Any]:
-    metadata, options = image.metadata, {}
+    metadata = image.metadata
+    options: dict[str, Any] = {}
     if icc := metadata.icc_for(image.mode):
         options["icc_profile"] = icc
-    if metadata.exif and format in ("jpg", "webp", "avif", "png"):
+    if metadata.exif and format in ("jpg", "webp", "avif"):
         options["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.dpi:
         options["dpi"] = metadata.dpi
@@ -206,12 +207,12 @@ def _metadata_options(image: Image, format: str) -> dict[str, Any]:
 
 def to_rgb(image: Image) -> Image:
     """Return a CMYK picture as RGB: by its profile if it has one, else by the plain complement."""
-    from PIL import Image as pillow
+    from PIL import Image as PillowImage
 
     icc = image.metadata.icc_for("CMYK")
 
     def convert(frame: np.ndarray) -> np.ndarray:
-        inks = pillow.frombytes("CMYK", (frame.shape[1], frame.shape[0]), frame)
+        inks = PillowImage.frombytes("CMYK", (frame.shape[1], frame.shape[0]), frame)
         return np.array(_by_profile(inks, icc) if icc else inks.convert("RGB"))
 
     if image.pixels.dtype != np.uint8:
@@ -219,7 +220,7 @@ def to_rgb(image: Image) -> Image:
     return image.map(convert).replace(mode="RGB")
 
 
-def _by_profile(inks: pillow.Image, icc: bytes) -> pillow.Image:
+def _by_profile(inks: PillowImage.Image, icc: bytes) -> PillowImage.Image:
     from PIL import ImageCms
 
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnfilter.errors import ImageError
 
+_library: Any
 try:
     from isal import isal_zlib as _library
 except ImportError:  # several times slower, otherwise the same

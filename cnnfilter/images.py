@@ -139,7 +139,9 @@ def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
 
 
 def read_image(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes], *, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes],
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image:
     """Read a picture: upright, with every frame, in its own depth.
 
@@ -243,7 +245,7 @@ def _decode(data: bytes, format: str, max_pixels: int) -> Image:
 
 
 # What turns a picture upright, by the EXIF orientation: rows and columns exchanged first, then flips.
-_TURNS = {
+_TURNS: dict[int, tuple[bool, Any]] = {
     2: (False, np.s_[:, ::-1]),
     3: (False, np.s_[::-1, ::-1]),
     4: (False, np.s_[::-1]),
@@ -275,6 +277,7 @@ def write_image(
     format: str | None = None,
     force: bool = True,
     strip: bool = False,
+    compression: str = "default",
     max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write a picture.
@@ -290,6 +293,8 @@ def write_image(
         Whether an existing file may be replaced.
     strip : bool
         Leave out profile, EXIF, resolution and texts.
+    compression : str
+        ``default``, or ``fast`` for a pipe, where PNG's rows are stored as they are.
     max_pixels : int
         Width times height times frames that are accepted.
 
@@ -306,8 +311,8 @@ def write_image(
         For what the format cannot hold and is left out: transparency, the lower 8 of 16 bits, frames.
     """
     if format is None:
-        format = None if hasattr(target, "write") else format_of_suffix(target)  # type: ignore[arg-type]
-    parts = _encode(image, format or "png", strip, max_pixels)
+        format = None if hasattr(target, "write") else format_of_suffix(target)
+    parts = _encode(image, format or "png", strip, compression, max_pixels)
     if hasattr(target, "write"):
         for part in parts:
             target.write(part)
@@ -319,19 +324,30 @@ def write_image(
             file.write(part)
 
 
-def encode_image(image: Image | np.ndarray, format: str, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return a picture as the bytes of a file.
+def encode_image(
+    image: Image | np.ndarray,
+    format: str,
+    *,
+    strip: bool = False,
+    compression: str = "default",
+    max_pixels: int = MAX_PIXELS,
+) -> bytes:
+    """Return a picture as the bytes of a file. The parameters are those of `write_image`.
 
     Examples
     --------
     >>> encode_image(np.zeros((2, 2), np.uint8), "ppm")
     b'P5\\n2 2\\n255\\n\\x00\\x00\\x00\\x00'
     """
-    parts = _encode(image, format, strip, max_pixels)
+    parts = _encode(image, format, strip, compression, max_pixels)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _encode(image: Image | np.ndarray, format: str, strip: bool, max_pixels: int) -> list[bytes]:
+def _encode(
+    image: Image | np.ndarray, format: str, strip: bool, compression: str, max_pixels: int
+) -> list[bytes]:
+    if compression not in ("default", "fast"):
+        raise ValueError(f"compression must be 'default' or 'fast', not {compression!r}")
     if format not in _MODES:
         raise ImageError(f"{format!r} is not a format that can be written; {' '.join(_MODES)} are")
     if isinstance(image, np.ndarray):
@@ -343,9 +359,13 @@ def _encode(image: Image | np.ndarray, format: str, strip: bool, max_pixels: int
     check_size(width, height, max_pixels, len(image.frames) or 1)
     longest = _LONGEST_SIDE.get(format)
     if longest is not None and max(width, height) > longest:
-        raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
+        raise ImageError(
+            f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side"
+        )
     with _as_image_error("cannot be encoded as " + format):
-        return _encode_fitting(image, format)
+        return _encode_fitting(
+            image, format, **({"fast": True} if compression == "fast" and format == "png" else {})
+        )
 
 
 def _encode_fitting(image: Image, format: str, **options: Any) -> list[bytes]:
@@ -360,9 +380,8 @@ def _encode_fitting(image: Image, format: str, **options: Any) -> list[bytes]:
 
 def _fit(image: Image, format: str) -> Image:
     """Turn a picture into one that the format holds, with a warning for each thing that is lost."""
-    if image.frames and format not in ANIMATED:
-        warn(f"{format} holds one frame: the first of {len(image.frames)} is written")
-        image = image.replace(frames=(), durations=(), loop=None)
+    if image.frames:
+        image = _fit_frames(image, format)
     if image.pixels.dtype == np.float32 and format not in _FLOATS:
         raise ImageError(
             f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)"
@@ -370,7 +389,7 @@ def _fit(image: Image, format: str) -> Image:
     modes = _MODES[format]
     if image.mode == "maps" and image.mode not in modes:
         raise ImageError(
-            f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, or make a contact sheet"
+            f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, a contact sheet too"
         )
     if image.mode == "CMYK" and "CMYK" not in modes:
         from cnnfilter import codecs
@@ -386,6 +405,19 @@ def _fit(image: Image, format: str) -> Image:
         warn(f"{format} holds 8 bits: the 16-bit values are rounded to them; png and tiff would keep them")
         image = image.map(_to_eight_bits)
     return image
+
+
+def _fit_frames(image: Image, format: str) -> Image:
+    """Keep frames where they can be shown after each other, and pages where there are pages."""
+    if format == "tiff":
+        if any(image.durations):
+            warn("tiff holds the frames as pages, without their timing")
+        return image
+    if format in ANIMATED and image.durations:
+        return image
+    kind, other = ("frame", "gif, webp and png") if image.durations else ("page", "tiff")
+    warn(f"{format} holds one {kind}: the first of {len(image.frames)} is written; {other} would keep all")
+    return image.replace(frames=(), durations=(), loop=None)
 
 
 def _on_white(image: Image, format: str) -> Image:

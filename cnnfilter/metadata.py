@@ -17,7 +17,9 @@ XMP = "XML:com.adobe.xmp"
 
 _ORIENTATION = 0x0112
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
-_XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
+_XMP_ORIENTATION = re.compile(
+    r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>"""
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Metadata:
     icc : bytes, optional
         ICC colour profile.
     exif : bytes, optional
-        A TIFF structure (without the ``Exif\\0\\0`` that JPEG puts before it), without orientation and thumbnail.
+        A TIFF structure (without the ``Exif\\0\\0`` that JPEG puts before it), without its orientation.
     dpi : (float, float), optional
         Dots per inch, across and down.
     text : mapping of str to str
@@ -45,7 +47,7 @@ class Metadata:
     colour: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
 
     def icc_for(self, mode: str) -> bytes | None:
-        """Return the profile if it describes pictures of this mode; one for other colours would falsify them."""
+        """Return the profile if it describes this mode's colours; another would falsify them."""
         if self.icc is None or mode not in _ICC_SPACES.get(bytes(self.icc[16:20]), ()):
             return None
         return self.icc
@@ -55,7 +57,7 @@ def split_orientation(exif: bytes | None) -> tuple[int, bytes | None]:
     """Return the orientation (1…8) that EXIF asks for, and the EXIF without it and without its thumbnail.
 
     The tag's entry is taken out of the directory in place, so every other offset stays valid. The thumbnail
-    goes because it would show the picture as it was before filtering. EXIF that cannot be followed is dropped.
+    goes because it would show the picture as it was before filtering. Damaged EXIF is dropped.
 
     Examples
     --------

@@ -15,8 +15,8 @@ from cnnfilter.picture import Image, as_pixels, check_size, mode_of
 def read(data: bytes, max_pixels: int) -> Image:
     """Read an array (H, W) or (H, W, C) as a picture.
 
-    uint8 and uint16 stay what they are, with 2 and 4 channels as grey and RGB with alpha. Booleans become 0 and 255.
-    All else becomes float32 with the values as they are, where 2 and 4 channels are maps.
+    uint8 and uint16 stay what they are, with 2 and 4 channels as grey and RGB with alpha. Booleans become 0
+    and 255. All else becomes float32 with the values as they are, where 2 and 4 channels are maps.
 
     Raises
     ------
@@ -35,7 +35,9 @@ def read(data: bytes, max_pixels: int) -> Image:
         raise ImageError(f"an array of the shape {shape} has no channels")
     there, needed = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
     if there < needed:
-        raise ImageError(f"the file is cut off: {shape} of {dtype} are {needed:,} bytes, and {there:,} are there")
+        raise ImageError(
+            f"the file is cut off: {shape} of {dtype} are {needed:,} bytes, and {there:,} are there"
+        )
     flat = np.frombuffer(data, dtype, math.prod(shape), stream.tell())
     values = flat.reshape(shape, order="F" if fortran_order else "C").reshape(height, width, channels)
     pixels = as_pixels(values)
@@ -54,10 +56,10 @@ def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     raise ImageError(f"npy of version {version[0]}.{version[1]} holds named fields, not a picture")
 
 
-def encode(image: Image) -> list[bytes]:
+def encode(image: Image) -> list[bytes | memoryview]:
     """Return the pieces of an npy file: (H, W) for one channel, else (H, W, C)."""
     pixels = image.pixels[:, :, 0] if image.pixels.shape[2] == 1 else image.pixels
     pixels = np.ascontiguousarray(pixels)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(pixels))
-    return [header.getvalue(), memoryview(pixels).cast("B")]  # type: ignore[list-item]
+    return [header.getvalue(), pixels.data.cast("B")]

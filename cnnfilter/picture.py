@@ -95,7 +95,7 @@ class Image:
     pixels : ndarray, shape (H, W, C)
         uint8, uint16 or float32, in the file's own units (0…255, 0…65535); the first frame of an animation.
     mode : str
-        ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` (0 is no ink), or ``maps`` for any other number of channels.
+        ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` (0 is no ink), or ``maps`` for any channels.
     format : str
         The format that it was read from, as in ``SUFFIXES``.
     metadata : Metadata

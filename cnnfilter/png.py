@@ -25,7 +25,13 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Colour types (section 11.2.1): channels in the file, and the depths that each may have.
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
-_DEPTHS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGBA: (8, 16)}
+_DEPTHS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _RGB: (8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    _GREY_ALPHA: (8, 16),
+    _RGBA: (8, 16),
+}
 _COLOUR_TYPE = {"L": _GREY, "LA": _GREY_ALPHA, "RGB": _RGB, "RGBA": _RGBA}
 
 # Adam7 (section 8.1): first column, first row, and the steps between the pixels of each pass.
@@ -58,7 +64,7 @@ class Header(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """A file taken apart: its header, image data, and other chunks, the last of each kind unless repeatable."""
+    """A file taken apart: its header, image data, and the other chunks that mean something here."""
 
     header: Header
     data: list[memoryview]
@@ -83,7 +89,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     if chunks.animation:
         from cnnfilter import apng
 
-        animation = apng.read(chunks, metadata, max_pixels)
+        animation: Image | None = apng.read(chunks, metadata, max_pixels)
         if animation is not None:
             return animation
     pixels, mode = to_picture(decode(chunks.header, chunks.data), chunks)
@@ -97,7 +103,9 @@ def split(data: memoryview, max_pixels: int) -> Chunks:
         if not intact:
             if kind[0] & 0x20:  # a lower-case letter: the picture can be shown without it
                 continue
-            raise ImageError(f"the {kind.decode('latin-1')} part of the file is damaged (its checksum is wrong)")
+            raise ImageError(
+                f"the {kind.decode('latin-1')} part of the file is damaged (its checksum is wrong)"
+            )
         if kind == b"IDAT":
             chunks.data.append(content)
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -185,7 +193,7 @@ def _inflate_bands(inflater: deflate.Inflater, height: int, length: int) -> Iter
 
     def fill(index: int) -> np.ndarray:
         band = buffers[index % len(buffers)][: min(rows, height - index * rows)]
-        inflater.fill(memoryview(band).cast("B"))
+        inflater.fill(band.data.cast("B"))
         return band
 
     return run_ahead(fill, -(-height // rows)) if len(buffers) > 1 else map(fill, range(-(-height // rows)))
@@ -204,7 +212,7 @@ def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:
 
 
 def to_picture(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
-    """Return pixels and mode: colours looked up, depths below 8 stretched to 8, one transparent colour made alpha."""
+    """Return pixels and mode: colours looked up, depths below 8 stretched to 8, one colour made alpha."""
     header, transparent = chunks.header, chunks.other.get(b"tRNS")
     if header.colour == _PALETTE:
         return _look_up(samples[:, :, 0], chunks.other.get(b"PLTE"), transparent)
@@ -341,7 +349,7 @@ def encode(image: Image, *, fast: bool = False, threads: int | None = None) -> l
     if len(image.frames) > 1:
         from cnnfilter import apng
 
-        return [head, *apng.encode(image, fast, threads), tail]
+        return [head, *apng.encode(image, fast=fast, threads=threads), tail]
     pieces = compress(image.pixels, fast, threads)
     return [head, *(part for piece in pieces for part in _image_data(piece)), tail]
 
@@ -362,7 +370,7 @@ def _checksum(value: int) -> bytes:
     return struct.pack(">I", value)
 
 
-def compress(pixels: np.ndarray, fast: bool = False, threads: int | None = None) -> list[bytes]:
+def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[bytes]:
     """Return the zlib stream of a picture's filtered rows, in pieces.
 
     The bands' height depends on the picture alone, so the bytes do not depend on the number of threads.
@@ -372,7 +380,9 @@ def compress(pixels: np.ndarray, fast: bool = False, threads: int | None = None)
     band = max(1, _BAND_BYTES // length)
     firsts = range(0, height, band)
     threads = default_threads() if threads is None else threads
-    bands = run_tasks([_band_task(pixels, first, min(first + band, height), fast) for first in firsts], threads)
+    bands = run_tasks(
+        [_band_task(pixels, first, min(first + band, height), fast) for first in firsts], threads
+    )
     total = 1
     for _, checksum, size in bands:
         total = deflate.join_adler32(total, checksum, size)
@@ -391,7 +401,7 @@ def _compress_band(pixels: np.ndarray, first: int, end: int, fast: bool) -> tupl
         filtered[:, 1:] = rows[1:]
     else:
         scanlines.filter_rows(pixels.shape[2] * pixels.itemsize)(rows, filtered)
-    data = memoryview(filtered).cast("B")
+    data = filtered.data.cast("B")
     blocks = deflate.compress_band(data, last=end == len(pixels), stored=fast)
     return blocks, deflate.adler32(data), len(data)
 

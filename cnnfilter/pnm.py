@@ -84,12 +84,15 @@ def _pam_header(data: bytes) -> tuple[int, int, int, float, int]:
 def _raw(data: bytes, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     count = int(np.prod(shape))
     _require(len(data) - start, count * dtype.itemsize)
-    return np.frombuffer(data, dtype, count, start).reshape(shape)
+    values: np.ndarray = np.frombuffer(data, dtype, count, start).reshape(shape)
+    return values
 
 
 def _require(there: int, needed: int) -> None:
     if there < needed:
-        raise ImageError(f"the file is cut off: {needed:,} bytes of pixels are missing {needed - max(there, 0):,}")
+        raise ImageError(
+            f"the file is cut off: {needed:,} bytes of pixels are missing {needed - max(there, 0):,}"
+        )
 
 
 def _packed_bits(data: bytes, start: int, shape: tuple[int, int, int]) -> np.ndarray:
@@ -135,7 +138,7 @@ def _floats(data: bytes, start: int, shape: tuple[int, ...], scale: float) -> np
     return np.ascontiguousarray(values[::-1], dtype=np.float32)
 
 
-def encode(image: Image) -> list[bytes]:
+def encode(image: Image) -> list[bytes | memoryview]:
     """Return the pieces of a PGM or PPM file, or, with alpha, of a PAM file."""
     height, width, channels = image.pixels.shape
     maximum = np.iinfo(image.pixels.dtype).max
@@ -145,4 +148,4 @@ def encode(image: Image) -> list[bytes]:
     else:
         head = f"P{5 if channels == 1 else 6}\n{width} {height}\n{maximum}\n"
     pixels = image.pixels.astype(">u2") if maximum > 255 else image.pixels
-    return [head.encode(), memoryview(pixels).cast("B")]  # type: ignore[list-item]
+    return [head.encode(), pixels.data.cast("B")]

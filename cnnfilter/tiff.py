@@ -76,7 +76,7 @@ def _silence_libtiff() -> None:
     The library is found through the module that is linked to it. Where it is built in without its symbols,
     its messages cannot be stopped.
     """
-    from PIL import _imaging  # type: ignore[attr-defined]
+    from PIL import _imaging
 
     try:
         library = ctypes.CDLL(_imaging.__file__)
@@ -98,7 +98,8 @@ def _is_kept_whole(picture: TiffImageFile) -> bool:
 
 
 def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.ndarray, str]]:
-    pages, pixels = [], 0
+    pages: list[tuple[np.ndarray, str]] = []
+    pixels = 0
     for index in range(picture.n_frames):
         picture.seek(index)
         if index and int(picture.tag_v2.get(_SUBFILE, 0)) & 1:  # a smaller copy of another page
@@ -117,9 +118,9 @@ def _metadata(picture: TiffImageFile, data: bytes) -> Metadata:
 
 def _exif(data: bytes) -> bytes | None:
     """Return the tags that describe the picture, and not how the file holds it, as EXIF."""
-    from PIL import Image as pillow
+    from PIL import Image as PillowImage
 
-    exif = pillow.Exif()
+    exif = PillowImage.Exif()
     try:
         exif.load(data)
         for tag in list(exif):
@@ -136,7 +137,8 @@ def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, s
     import tifffile
 
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
-    pages, pixels = [], 0
+    pages: list[tuple[np.ndarray, str]] = []
+    pixels = 0
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         for index, page in enumerate(file.pages):
             assert isinstance(page, tifffile.TiffPage)
@@ -179,7 +181,9 @@ def _meaning(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
     if kind == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
     elif kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK):
-        raise ImageError(f"colours of the kind {page.photometric.name} with more than 8 bits cannot be read")
+        raise ImageError(
+            f"colours of the kind {_name(page.photometric)} with more than 8 bits cannot be read"
+        )
     colours = {_RGB: 3, _CMYK: 4}.get(kind, 1)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
     extra = int(page.extrasamples[0]) if page.extrasamples else 0
@@ -188,6 +192,10 @@ def _meaning(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
     if channels == colours + 1 and mode != "CMYK" and extra in (_PREMULTIPLIED, _ALPHA):
         return (_divided_by_alpha(pixels) if extra == _PREMULTIPLIED else pixels), mode + "A"
     return pixels, "maps"
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
 
 
 def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
@@ -201,10 +209,12 @@ def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
 
 
 def _unpack_by_libtiff(data: bytes, page: TiffPage) -> np.ndarray:
-    """Let Pillow's libtiff unpack strips or tiles as greys of 8 bits, and read the numbers out of these bytes."""
+    """Let Pillow's libtiff unpack strips or tiles as 8-bit greys, and read the numbers out of them."""
     assert page.dtype is not None
     if page.bitspersample not in (16, 32, 64) or page.fillorder != 1:
-        raise ImageError(f"{page.bitspersample} bits with {page.compression.name} compression cannot be read")
+        raise ImageError(
+            f"{page.bitspersample} bits with {_name(page.compression)} compression cannot be read"
+        )
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     samples = 1 if separate else page.samplesperpixel
     planes = page.samplesperpixel if separate else 1
@@ -248,7 +258,9 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
     """Rows of bytes (length, blocks across, bytes) to numbers, by TIFF's predictors 1 to 3."""
     assert page.dtype is not None
     dtype = page.dtype.newbyteorder(page.parent.byteorder)
-    if page.predictor == 3:  # bytes by significance, differences of bytes along the row (TIFF Technical Note 3)
+    if (
+        page.predictor == 3
+    ):  # bytes by significance, differences of bytes along the row (TIFF Technical Note 3)
         rows = blocks.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=np.uint8)
         planes = rows.reshape(*blocks.shape[:2], dtype.itemsize, -1)
         return np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{dtype.itemsize}").astype(page.dtype)
@@ -263,7 +275,7 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def encode(image: Image) -> list[bytes]:
+def encode(image: Image) -> list[bytes | memoryview]:
     """Return the pieces of an uncompressed TIFF file: a page for each frame, or for each of ``maps``.
 
     EXIF is a TIFF structure itself. Put at the start of the file, all its offsets are right as they are, and
@@ -272,19 +284,22 @@ def encode(image: Image) -> list[bytes]:
     frames: Sequence[np.ndarray] = image.frames or (image.pixels,)
     mode = image.mode
     if mode == "maps":
-        frames = [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
+        frames = [
+            np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])
+        ]
         mode = "L"
     order, head, described = _taken_apart(image.metadata.exif)
     end = len(head) + sum(frame.nbytes + frame.nbytes % 2 for frame in frames)
     if end + (1 << 20) > 1 << 32:
         raise ImageError("a TIFF file ends at 4 GiB; npy does not")
-    pieces, directories, at = [], [], len(head)
+    pieces: list[bytes | memoryview] = []
+    directories, at = [], len(head)
     for index, frame in enumerate(frames):
         entries = {} if index else dict(described)
         entries |= _page_entries(frame, mode, at, order)
         entries |= _metadata_entries(image.metadata, mode, order)
-        directories.append([entries[tag] for tag in sorted(entries)])
-        pieces.append(np.ascontiguousarray(frame, frame.dtype.newbyteorder(order)).tobytes())
+        directories.append(list(entries.values()))
+        pieces.append(np.ascontiguousarray(frame, order + frame.dtype.str[1:]).data.cast("B"))
         pieces.append(bytes(frame.nbytes % 2))
         at += frame.nbytes + frame.nbytes % 2
     head[4:8] = struct.pack(order + "I", end)
@@ -295,8 +310,8 @@ def encode(image: Image) -> list[bytes]:
     return [bytes(head), *pieces]
 
 
-def _taken_apart(exif: bytes | None) -> tuple[str, bytearray, dict[int, bytes]]:
-    """Return the byte order of EXIF, its bytes up to an even length, and its first directory's raw entries."""
+def _taken_apart(exif: bytes | None) -> tuple[str, bytearray, dict[int, tuple[bytes, bytes]]]:
+    """Return EXIF's byte order, its bytes up to an even length, and its first directory's raw entries."""
     if exif is None:
         return "<", bytearray(b"II*\0" + bytes(4)), {}
     order = "<" if exif[:2] == b"II" else ">"
@@ -306,11 +321,11 @@ def _taken_apart(exif: bytes | None) -> tuple[str, bytearray, dict[int, bytes]]:
     for at in range(directory + 2, directory + 2 + 12 * count, 12):
         (tag,) = struct.unpack_from(order + "H", exif, at)
         if tag in _DESCRIPTIVE:
-            entries[tag] = exif[at : at + 12]
+            entries[tag] = exif[at : at + 8], exif[at + 8 : at + 12]  # an offset stays right
     return order, bytearray(exif + bytes(len(exif) % 2)), entries
 
 
-def _page_entries(frame: np.ndarray, mode: str, at: int, order: str) -> dict[int, Any]:
+def _page_entries(frame: np.ndarray, mode: str, at: int, order: str) -> dict[int, tuple[bytes, bytes]]:
     height, width, channels = frame.shape
     values: dict[int, Any] = {
         _SUBFILE: 0,
@@ -331,7 +346,7 @@ def _page_entries(frame: np.ndarray, mode: str, at: int, order: str) -> dict[int
     return {tag: _entry(order, tag, value) for tag, value in values.items()}
 
 
-def _metadata_entries(metadata: Metadata, mode: str, order: str) -> dict[int, Any]:
+def _metadata_entries(metadata: Metadata, mode: str, order: str) -> dict[int, tuple[bytes, bytes]]:
     values: dict[int, Any] = {}
     if icc := metadata.icc_for(mode):
         values[_ICC] = icc
@@ -358,15 +373,12 @@ def _entry(order: str, tag: int, value: Any) -> tuple[bytes, bytes]:
     return struct.pack(order + "HHI", tag, kind, count), content
 
 
-def _directory(entries: Sequence[Any], order: str, at: int, *, last: bool = True) -> bytes:
-    """Lay out a directory that starts at an even offset, with the long values behind it, up to an even length."""
-    entries = sorted(entries, key=lambda entry: struct.unpack_from(order + "H", entry[0] if isinstance(entry, tuple) else entry))
+def _directory(entries: Sequence[tuple[bytes, bytes]], order: str, at: int, *, last: bool = True) -> bytes:
+    """Lay out a directory that starts at `at`, sorted by tag, with the long values behind it."""
+    entries = sorted(entries, key=lambda entry: struct.unpack_from(order + "H", b"".join(entry)))
     behind = at + 2 + 12 * len(entries) + 4
     table, values = [struct.pack(order + "H", len(entries))], b""
     for entry in entries:
-        if isinstance(entry, bytes):  # EXIF's, whose value is where it was
-            table.append(entry)
-            continue
         head, content = entry
         if len(content) <= 4:
             table.append(head + content.ljust(4, b"\0"))

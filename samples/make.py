@@ -1,4 +1,4 @@
-"""Make the pictures of this folder from those of the scikit-image 0.26 wheel (needs scikit-image, Pillow, numpy).
+"""Make the pictures of this folder from those of the scikit-image 0.26 wheel (which must be installed).
 
     python samples/make.py
 
@@ -48,7 +48,7 @@ def palette() -> None:
 
 
 def alpha() -> None:
-    """The cat's head cut out with a soft edge; under what cannot be seen lies a colour that must not bleed."""
+    """The cat's head cut out with a soft edge; beneath lies a hidden colour that must not bleed."""
     pixels = np.asarray(photo("chelsea.png"))[:240, 110:350]
     y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
     distance = np.hypot((y - 120) / 115, (x - 120) / 115)
@@ -94,7 +94,14 @@ def main() -> None:
         make()
     for path in sorted(HERE.glob("*.*g*")):
         image = read_image(path)
-        print(path.name, path.stat().st_size, image.mode, image.pixels.dtype, image.pixels.shape, len(image.frames))
+        print(
+            path.name,
+            path.stat().st_size,
+            image.mode,
+            image.pixels.dtype,
+            image.pixels.shape,
+            len(image.frames),
+        )
 
 
 if __name__ == "__main__":

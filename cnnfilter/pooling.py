@@ -229,10 +229,11 @@ def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads
     flat = source.reshape(source.shape[0], -1)
     target = np.empty((rows.outputs, columns.outputs * channels), source.dtype)
     window = _window(channels, rows, columns)
+    loop = loops.extremes(op, *(_small(channels, rows, columns) if op == "max" else ()))
 
     def band(y0: int, y1: int) -> None:
         work, ring = _scratch(channels, rows, columns, source.dtype)
-        loops.extremes(op)(flat, work, ring, target, window, y0, y1, neutral)
+        loop(flat, work, ring, target, window, y0, y1, neutral)
 
     run_in_bands(band, rows.outputs, threads=threads)
     return target.reshape(rows.outputs, columns.outputs, channels)
@@ -250,13 +251,17 @@ def _average(
     flat = source.reshape(source.shape[0], -1)
     target = np.empty((rows.outputs, columns.outputs * channels), dtype)
     window = _window(channels, rows, columns)
+    small = _small(channels, rows, columns)
+    loop, sums = loops.means(*small), np.dtype(np.float32 if small else np.float64)
     # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
-    high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1.0) for axis in (rows, columns))
+    high, wide = (
+        np.maximum(axis.counts(include_pad=include_pad), 1).astype(sums) for axis in (rows, columns)
+    )
     wide = np.repeat(wide, channels)
 
     def band(y0: int, y1: int) -> None:
-        work, ring = _scratch(channels, rows, columns, np.dtype(np.float64))
-        loops.means()(flat, work, ring, target, high, wide, window, y0, y1, int(dtype.kind == "u"))
+        work, ring = _scratch(channels, rows, columns, sums)
+        loop(flat, work, ring, target, high, wide, window, y0, y1, int(dtype.kind == "u"))
 
     run_in_bands(band, rows.outputs, threads=threads)
     return target.reshape(rows.outputs, columns.outputs, channels)
@@ -266,6 +271,14 @@ def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int6
     """The window as the loops take it."""
     pairs = [(axis.taps, axis.stride, axis.dilation, axis.before) for axis in (rows, columns)]
     return np.array([channels, *(number for both in zip(*pairs, strict=True) for number in both)], np.int64)
+
+
+def _small(channels: int, rows: PoolAxis, columns: PoolAxis) -> tuple[int, int, int] | tuple[()]:
+    """What to ask the loops for: a small square window that has a loop of its own, or nothing."""
+    if (rows.taps, rows.stride, rows.dilation) != (columns.taps, columns.stride, columns.dilation):
+        return ()
+    small = rows.taps, rows.stride, 0 if rows.stride == 1 else channels
+    return small if rows.dilation == 1 and small in loops.SMALL else ()
 
 
 def _scratch(

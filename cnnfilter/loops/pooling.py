@@ -9,7 +9,6 @@ first one stays, and of several NaN the last.
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 
@@ -97,13 +96,62 @@ def across_any(op: str) -> Inline:
 
 
 @functools.cache
-def extremes(op: str) -> Loop:
-    """Make the loop of max or min for any window."""
-    join, across = _JOINS[op], across_any(op)
+def across_small(op: str, taps: int, stride: int, channels: int) -> Inline:
+    """Make the pooling of one row across for a window of 2 or 3 neighbours, known to the compiler.
+
+    With a stride of 1 the number of channels is of no matter, and `channels` 0.
+    """
+    join = _JOINS[op]
+
+    @inline
+    def across(row, work, out, window, neutral):  # type: ignore[no-untyped-def]
+        """Pool `row` (W·C) across into `out` (W'·C)."""
+        depth = channels if channels else window[0]
+        left = window[8]
+        width, outputs = row.shape[0] // depth, out.shape[0] // depth
+        low = min((left + stride - 1) // stride, outputs)
+        high = max(low, min((width + left - taps) // stride + 1, outputs))
+        for edge in range(low + outputs - high):  # what reaches into the padding
+            x = edge if edge < low else edge - low + high
+            for c in range(depth):
+                out[x * depth + c] = neutral
+                for i in range(max(0, left - x * stride), min(taps, width + left - x * stride)):
+                    q = (x * stride - left + i) * depth + c
+                    out[x * depth + c] = join(out[x * depth + c], row[q])
+        inside = out[low * depth : high * depth]
+        first = row[(low * stride - left) * depth :]
+        second = first[depth:]
+        third = first[(taps - 1) * depth :]
+        if stride == 1:
+            if taps == 2:
+                for j in range(inside.shape[0]):
+                    inside[j] = join(first[j], second[j])
+            else:
+                for j in range(inside.shape[0]):
+                    inside[j] = join(join(first[j], second[j]), third[j])
+        elif taps == 2:
+            for x in range(high - low):
+                for c in range(channels):
+                    q = x * stride * channels + c
+                    inside[x * channels + c] = join(first[q], second[q])
+        else:
+            for x in range(high - low):
+                for c in range(channels):
+                    q = x * stride * channels + c
+                    inside[x * channels + c] = join(join(first[q], second[q]), third[q])
+
+    return across
+
+
+@functools.cache
+def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
+    """Make the loop of max or min: for any window, or for one of `SMALL`, square and without dilation."""
+    join = _JOINS[op]
+    across = across_small(op, taps, stride, channels) if taps else across_any(op)
 
     @loop(
         *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
-        constants=(int(op == "max"),),
+        constants=(int(op == "max"), taps, stride, channels),
     )
     def extreme_rows(source, work, ring, target, window, y0, y1, neutral):  # type: ignore[no-untyped-def]
         """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
@@ -121,32 +169,45 @@ def extremes(op: str) -> Loop:
                 across(source[r], work, ring[r % held], window, neutral)
             done = max(done, end)
             out = target[y]
-            for j in range(out.shape[0]):
-                out[j] = neutral
-            for i in range(rows):
-                r = first + i * apart
-                if 0 <= r < height:
-                    row = ring[r % held]
-                    for j in range(out.shape[0]):
-                        out[j] = join(out[j], row[j])
+            if taps == 2 and 0 <= first <= height - 2:
+                upper, lower = ring[first % held], ring[(first + 1) % held]
+                for j in range(out.shape[0]):
+                    out[j] = join(upper[j], lower[j])
+            elif taps == 3 and 0 <= first <= height - 3:
+                upper, middle, lower = ring[first % held], ring[(first + 1) % held], ring[(first + 2) % held]
+                for j in range(out.shape[0]):
+                    out[j] = join(join(upper[j], middle[j]), lower[j])
+            else:
+                for j in range(out.shape[0]):
+                    out[j] = neutral
+                for i in range(rows):
+                    r = first + i * apart
+                    if 0 <= r < height:
+                        row = ring[r % held]
+                        for j in range(out.shape[0]):
+                            out[j] = join(out[j], row[j])
 
     return extreme_rows
 
 
 @functools.cache
-def means() -> Loop:
-    """Make the loop of the mean for any window; its sums are float64, which is exact for 8 and 16 bits."""
-    across = across_any("avg")
+def means(taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
+    """Make the loop of the mean: for any window, or for one of `SMALL`, square and without dilation.
+
+    Sums of any window are float64, which is exact for 8 and 16 bits; those of a small one are float32, which is too.
+    """
+    across = across_small("avg", taps, stride, channels) if taps else across_any("avg")
+    kind = "f4" if taps else "f8"
+    half, nothing = (np.float32(0.5), np.float32(0)) if taps else (np.float64(0.5), np.float64(0))
 
     @loop(
         *(
-            f"void({s}[:, ::1], f8[:, ::1], f8[:, ::1], {t}[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8, i8)"
+            f"void({s}[:, ::1], {kind}[:, ::1], {kind}[:, ::1], {t}[:, ::1], {kind}[::1], {kind}[::1], i8[::1], i8, i8, i8)"
             for s, t in (("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4"))
-        )
+        ),
+        constants=(taps, stride, channels),
     )
-    def mean_rows(  # type: ignore[no-untyped-def]
-        source, work, ring, target, high, wide, window, y0, y1, whole
-    ):
+    def mean_rows(source, work, ring, target, high, wide, window, y0, y1, whole):  # type: ignore[no-untyped-def]
         """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); `window` as for max.
 
         A window counts ``high[y] * wide[j]`` samples; with `whole` the mean is rounded half up.
@@ -158,23 +219,42 @@ def means() -> Loop:
             first = y * down - top
             end = min(first + (rows - 1) * apart + 1, height)
             for r in range(max(first, done), end):
-                across(source[r], work, ring[r % held], window, 0.0)
+                across(source[r], work, ring[r % held], window, nothing)
             done = max(done, end)
             out = target[y]
             total = work[0]
-            for j in range(out.shape[0]):
-                total[j] = 0.0
-            for i in range(rows):
-                r = first + i * apart
-                if 0 <= r < height:
-                    row = ring[r % held]
-                    for j in range(out.shape[0]):
-                        total[j] += row[j]
-            if whole:
+            if taps == 2 and 0 <= first <= height - 2:
+                upper, lower = ring[first % held], ring[(first + 1) % held]
                 for j in range(out.shape[0]):
-                    out[j] = np.int32(math.floor(total[j] / (high[y] * wide[j]) + 0.5))
+                    total[j] = upper[j] + lower[j]
+            elif taps == 3 and 0 <= first <= height - 3:
+                upper, middle, lower = ring[first % held], ring[(first + 1) % held], ring[(first + 2) % held]
+                for j in range(out.shape[0]):
+                    total[j] = upper[j] + middle[j] + lower[j]
             else:
                 for j in range(out.shape[0]):
-                    out[j] = total[j] / (high[y] * wide[j])
+                    total[j] = nothing
+                for i in range(rows):
+                    r = first + i * apart
+                    if 0 <= r < height:
+                        row = ring[r % held]
+                        for j in range(out.shape[0]):
+                            total[j] += row[j]
+            samples = high[y]
+            if whole:
+                for j in range(out.shape[0]):
+                    out[j] = np.int32(total[j] / (samples * wide[j]) + half)
+            else:
+                for j in range(out.shape[0]):
+                    out[j] = total[j] / (samples * wide[j])
 
     return mean_rows
+
+
+SMALL = frozenset((taps, stride, channels) for taps, stride in ((2, 2), (3, 2)) for channels in (1, 3, 4)) | {(3, 1, 0)}
+"""Windows with loops of their own: taps, stride, channels (0: any)."""
+
+for _small in ((0, 0, 0), *SMALL):
+    extremes("max", *_small)
+    means(*_small)
+extremes("min")

@@ -7,7 +7,6 @@ A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the uni
 from __future__ import annotations
 
 import difflib
-import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from cnnfilter.activation import activate, find_activation
 from cnnfilter.convolution import convolve
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
 from cnnfilter.grammar import Stage, flag, option, split_stages, suggestion, word, words
-from cnnfilter.kernels import Kernel, KernelSet, find_kernels, kernel_names
+from cnnfilter.kernels import KernelSet, find_kernels, kernel_names
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.pooling import global_pool, pool, pool_axes
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
@@ -94,23 +93,12 @@ class FixedConvolution(WindowLayer):
         return np.stack([self._maps_of(picture) for picture in batch])
 
     def _maps_of(self, picture: Batch) -> Batch:
-        filtered = np.stack([self._filtered(picture, group) for group in self.found], axis=-1)
-        return filtered.reshape(*filtered.shape[:2], -1)
-
-    def _filtered(self, picture: Batch, kernels: KernelSet) -> Batch:
-        parts = [self._convolved(picture, kernel) for kernel in kernels]
-        if len(parts) == 1:
-            combined = parts[0]
-        elif kernels.combine == "max":
-            combined = functools.reduce(np.maximum, parts)
-        else:
-            combined = np.sqrt(sum(part * part for part in parts))
-        return combined + np.float32(self.bias) if self.bias else combined
-
-    def _convolved(self, picture: Batch, kernel: Kernel) -> Batch:
-        return convolve(
-            picture, kernel, stride=self.stride, padding=self.pad, border=self.border, dilation=self.dilation
-        )
+        options = {"padding": self.pad, "border": self.border, "bias": self.bias}
+        filtered = [
+            convolve(picture, kernels, stride=self.stride, dilation=self.dilation, **options)
+            for kernels in self.found
+        ]
+        return np.stack(filtered, axis=-1).reshape(*filtered[0].shape[:2], -1)
 
 
 class _Pool(WindowLayer):
@@ -431,15 +419,20 @@ def run_layers(pixels: NDArray[Any], layers: Layers | str) -> Batch:
            [1., 0., 0.]], dtype=float32)
     """
     layers = parse_layers(layers) if isinstance(layers, str) else layers
-    for number, layer in enumerate(layers, 1):
-        if layer.learned:
-            raise ModelError(
-                f"layer {number} '{layer}' has learned weights, which its text does not give; "
-                "a fixed kernel such as 'conv sobel-h' would do"
-            )
+    refuse_learned(layers)
     batch = np.asarray(pixels, np.float32)[None]
     batch = batch[..., None] if batch.ndim == 3 else batch
     layers.output_shape(batch.shape[1:])  # refuses what does not fit before any work
     for layer in layers:
         batch = layer.forward(batch)  # type: ignore[attr-defined]  # every layer without weights has it
     return batch[None] if batch.ndim == 2 else np.ascontiguousarray(batch[0])
+
+
+def refuse_learned(layers: Layers) -> None:
+    """Raise ModelError for the first layer whose weights its text does not give."""
+    for number, layer in enumerate(layers, 1):
+        if layer.learned:
+            raise ModelError(
+                f"layer {number} '{layer}' has learned weights, which its text does not give; "
+                "a fixed kernel such as 'conv sobel-h' would do"
+            )

@@ -1,0 +1,158 @@
+"""Contact sheets: many maps on one picture, each stretched to its own range and labelled.
+
+A sheet is for looking; the numbers themselves go to npy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cnnfilter.errors import ImageError, ShapeError
+
+MOST_MAPS = 2048
+"""On one sheet; at the smallest tile that a label fits on, that is a sheet of about 5000 x 6000."""
+
+_TILE = 112  # a tile is at least so wide, or its label cannot be read
+_LONGEST = 4096  # tiles shrink where a side of the sheet would be longer
+_GAP = 8
+_LINE = 14
+_FONT_SIZE = 12
+_BACKGROUND, _NAME, _RANGE = (24, 24, 24), (240, 240, 240), (160, 160, 160)
+_NOT_FINITE = (200, 0, 120)
+
+
+class _Tile(NamedTuple):
+    """A map as it is drawn, and the two lines below it."""
+
+    picture: Image.Image
+    name: str
+    range: str
+
+
+def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | None = None) -> NDArray[np.uint8]:
+    """Draw maps side by side, each stretched to its own range and labelled with its name and that range.
+
+    Small maps are enlarged by whole factors, without smoothing; large ones shrink where the sheet would pass 4096
+    samples a side. A map of one value is mid-grey; NaN and infinity are drawn in magenta.
+
+    Parameters
+    ----------
+    maps : sequence of (name, (H, W) array)
+    columns : int, optional
+        Maps in a row; without it the sheet comes out nearly square.
+
+    Returns
+    -------
+    (H', W', 3) uint8 array
+
+    Raises
+    ------
+    ImageError
+        For no map at all, or more than 2048.
+    ShapeError
+        For a map that is not (H, W), or columns below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ramp = np.linspace(-1, 1, 64).reshape(8, 8)
+    >>> contact_sheet([("ramp", ramp), ("its square", ramp**2)]).dtype
+    dtype('uint8')
+    """
+    if not 1 <= len(maps) <= MOST_MAPS:
+        raise ImageError(
+            f"{len(maps)} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number of them"
+        )
+    if columns is not None and columns < 1:
+        raise ShapeError(f"columns {columns}: must be at least 1")
+    for name, values in maps:
+        if np.ndim(values) != 2 or 0 in np.shape(values):
+            raise ShapeError(f"map {name!r} of shape {np.shape(values)}: must be (H, W), none of them 0")
+    height = max(np.shape(values)[0] for _, values in maps)
+    width = max(np.shape(values)[1] for _, values in maps)
+    across = min(columns or _near_square(len(maps), height, width), len(maps))
+    down = -(-len(maps) // across)
+    scale = _scale(height, width, down, across)
+    tiles = [_tile(name, np.asarray(values), scale) for name, values in maps]
+    return _arranged(tiles, across)
+
+
+def _near_square(count: int, height: int, width: int) -> int:
+    """How many columns make the sheet about as wide as high."""
+    return max(1, round(math.sqrt(count * (height + 2 * _LINE) / width)))
+
+
+def _scale(height: int, width: int, down: int, across: int) -> float:
+    """Enlarge by a whole factor to the width of a label, or shrink to what the sheet may measure."""
+    enlarged = max(1, -(-_TILE // max(height, width)))
+    room = min((_LONGEST / across - _GAP) / width, (_LONGEST / down - _GAP - 2 * _LINE) / height)
+    if room >= 1:
+        return min(enlarged, int(room))
+    return max(room, min(1.0, _TILE / max(height, width)))
+
+
+def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
+    finite = np.isfinite(values)
+    bad = values.size - int(np.count_nonzero(finite))
+    if bad == values.size:
+        low = high = 0.0
+        label = "no finite value"
+    else:
+        low, high = (float(f(values[finite])) for f in (np.min, np.max))
+        label = f"{low:.4g} … {high:.4g}" if low < high else f"constant {low:.4g}"
+        label += f", {bad:,} not finite" if bad else ""
+    return _Tile(_drawn(_stretched(values, low, high), finite, scale), name, label)
+
+
+def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """The range from `low` to `high` spread over 0 to 255; one value alone becomes 128."""
+    if low == high:
+        return np.full(values.shape, 128, np.uint8)
+    # Halves, so that the difference of the largest float64 values does not overflow.
+    share = (np.nan_to_num(values.astype(np.float64)) / 2 - low / 2) / (high / 2 - low / 2)
+    return (share.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _drawn(grey: NDArray[np.uint8], finite: NDArray[np.bool_], scale: float) -> Image.Image:
+    colour = np.repeat(grey[:, :, None], 3, axis=2)
+    colour[~finite] = _NOT_FINITE
+    picture = Image.fromarray(colour)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+
+
+def _arranged(tiles: Sequence[_Tile], across: int) -> NDArray[np.uint8]:
+    wide = max(_TILE, *(tile.picture.width for tile in tiles)) + _GAP
+    high = max(tile.picture.height for tile in tiles) + 2 * _LINE + _GAP
+    sheet = Image.new("RGB", (across * wide + _GAP, -(-len(tiles) // across) * high + _GAP), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_SIZE)
+    for index, tile in enumerate(tiles):
+        x, y = _GAP + index % across * wide, _GAP + index // across * high
+        sheet.paste(tile.picture, (x, y))
+        below = y + tile.picture.height
+        draw.text((x, below), _cut(tile.name, font, wide - _GAP), _NAME, font)
+        draw.text((x, below + _LINE), _cut(tile.range, font, wide - _GAP), _RANGE, font)
+    return np.asarray(sheet).copy()
+
+
+def _cut(text: str, font: Any, width: int) -> str:
+    """Leave out of the middle what is too long: the start names the layer, the end the number."""
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    if font.getlength(text) <= width:
+        return text
+    keep = len(text)
+    while keep > 1 and font.getlength(_without_middle(text, keep)) > width:
+        keep -= 1
+    return _without_middle(text, keep)
+
+
+def _without_middle(text: str, keep: int) -> str:
+    tail = keep // 2
+    return text[: keep - tail] + "…" + (text[-tail:] if tail else "")

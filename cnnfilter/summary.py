@@ -1,0 +1,98 @@
+"""What a stack of layers costs: a row per layer, and totals, beside fully connected layers of the same outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from cnnfilter.layers import FixedConvolution, Layers
+from cnnfilter.learned import Convolution, Dense, Depthwise, InvertedBottleneck
+from cnnfilter.shapes import Field, Layer, Shape
+
+BYTES = 4
+"""Of a float32, in which maps and weights are held."""
+
+
+class Row(NamedTuple):
+    """One layer: its text, what comes out, how its size comes about, and what it costs for one picture.
+
+    `memory` is of the maps that come out, in bytes. `receptive_field` is height and width in samples of the input,
+    None for all of it. `fully_connected` counts the parameters of a fully connected layer from the same input to the
+    same output; None for layers that multiply nothing.
+    """
+
+    layer: str
+    output: Shape
+    formula: str
+    parameters: int
+    multiply_adds: int
+    memory: int
+    receptive_field: tuple[int, int] | None
+    fully_connected: int | None
+
+
+class Summary(NamedTuple):
+    """All rows, and their totals.
+
+    `memory` is of the input and all maps, `peak_memory` of a layer's input and output together where they are largest,
+    both in bytes.
+    """
+
+    input: Shape
+    rows: tuple[Row, ...]
+    parameters: int
+    multiply_adds: int
+    memory: int
+    peak_memory: int
+    fully_connected: int
+
+
+def summarize(layers: Layers, shape: Shape) -> Summary:
+    """Count what each layer makes of an input of `shape` (H, W, C), and what it costs.
+
+    Raises
+    ------
+    ShapeError
+        Where a layer cannot take what the one before gives.
+
+    Examples
+    --------
+    >>> from cnnfilter.layers import parse_layers
+    >>> summary = summarize(parse_layers("conv 32x3x3 | relu | maxpool 2 | flatten | dense 10"), (28, 28, 1))
+    >>> [row.parameters for row in summary.rows], summary.rows[2].output, summary.rows[2].receptive_field
+    ([320, 0, 0, 0, 62730], (14, 14, 32), (4, 4))
+    """
+    shapes = list(layers.shapes(shape))
+    rows = []
+    field: Field | None = Field()
+    for layer, before, after in zip(layers, shapes[:-1], shapes[1:], strict=True):
+        field = layer.receptive_field(field, before)
+        rows.append(_row(layer, before, after, field))
+    sizes = [math.prod(stage) * BYTES for stage in shapes]
+    return Summary(
+        input=shape,
+        rows=tuple(rows),
+        parameters=sum(row.parameters for row in rows),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+        memory=sum(sizes),
+        peak_memory=max(map(sum, zip(sizes[:-1], sizes[1:], strict=True))),
+        fully_connected=sum(row.fully_connected or 0 for row in rows),
+    )
+
+
+def _row(layer: Layer, before: Shape, after: Shape, field: Field | None) -> Row:
+    multiplies = isinstance(layer, (Convolution, Depthwise, InvertedBottleneck, FixedConvolution, Dense))
+    return Row(
+        layer=str(layer),
+        output=after,
+        formula=layer.formula(before) + _residual(layer, before),
+        parameters=layer.parameters(before),
+        multiply_adds=layer.multiply_adds(before),
+        memory=math.prod(after) * BYTES,
+        receptive_field=field and field.size,
+        fully_connected=(math.prod(before) + 1) * math.prod(after) if multiplies else None,
+    )
+
+
+def _residual(layer: Layer, before: Shape) -> str:
+    return "; plus its input" if isinstance(layer, InvertedBottleneck) and layer.residual(before) else ""

@@ -31,6 +31,11 @@ Result = TypeVar("Result")
 
 STDIN = STDOUT = "-"
 
+HOLD_FLOATS = ("npy", "tiff")
+
+CLIPPED_ENOUGH_TO_SAY = 0.01
+"""Share of the samples above which clipping is worth a word."""
+
 GRACE = 1.5
 """Seconds that threads get to end their file after an interruption, before they are left behind."""
 
@@ -123,11 +128,17 @@ class Task:
         self.strip = strip
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
+        self.stopping = threading.Event()
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.failed_at: str | None = None
         self.error: BaseException | None = None
         self.result: Any = None
+
+    @property
+    def format(self) -> str | None:
+        """The format that the result is written in."""
+        return self.target and self.target.format
 
     def read(self) -> Image:
         """Read the picture."""
@@ -143,7 +154,10 @@ class Task:
         from cnnfilter.images import write_image
 
         assert self.target is not None
+        if self.stopping.is_set():  # the process may end before the file would be whole
+            raise InterruptedError(errno.EINTR, "interrupted")
         began = time.perf_counter()
+        image = self._fitted(image)
         with self._writing(self.target.name):
             options = {"format": self.target.format, "strip": self.strip, **self.limit}
             if self.target.path == STDOUT:
@@ -154,6 +168,43 @@ class Task:
                     os.makedirs(os.path.dirname(self.target.path) or ".", exist_ok=True)
                 write_image(self.target.path, image, force=self.target.force, **options)
         self.note(f"wrote {describe(image)} as {self.target.format} in {_milliseconds(began)}")
+
+    def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
+        """Return the type of the samples that a result of `image` is to have.
+
+        It is the picture's own; float32 where `signed` values are to be kept and the target is npy; and uint8
+        where a float picture goes to a format that holds no floats.
+        """
+        import numpy as np
+
+        if self.format == "npy" and signed:
+            return np.dtype(np.float32)
+        if image.pixels.dtype == np.float32 and self.format not in HOLD_FLOATS:
+            return np.dtype(np.uint8)
+        return image.pixels.dtype
+
+    def _fitted(self, image: Image) -> Image:
+        """Return `image` with its floats as bytes, in the units of 0…255, if the target holds no floats."""
+        dtype = self.dtype_for(image)
+        if dtype == image.pixels.dtype:
+            return image
+        from cnnfilter.depth import to_picture
+
+        shares = []
+
+        def convert(pixels: np.ndarray) -> np.ndarray:
+            picture, clipped = to_picture(pixels, dtype)
+            shares.append(clipped)
+            return picture
+
+        image = image.map(convert)
+        self.warn_clipped(max(shares), "-f npy would avoid it")
+        return image
+
+    def warn_clipped(self, share: float, advice: str) -> None:
+        """Say which share of the samples lay outside the range of the picture, where it is worth a word."""
+        if share > CLIPPED_ENOUGH_TO_SAY:
+            self.warn(f"{share:.0%} of the samples are clipped to the range of the picture; {advice}")
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
@@ -208,11 +259,13 @@ def run(
     from cnnfilter.bands import default_threads
 
     cores = default_threads()
+    stopping = threading.Event()
     jobs = max(1, min(jobs or cores, len(tasks)))
     for task in tasks:
         task.threads = threads or max(1, cores // jobs)
+        task.stopping = stopping
     with _warnings_kept():
-        yield from in_order(lambda task: _work_on(task, work), tasks, jobs=jobs)
+        yield from in_order(lambda task: _work_on(task, work), tasks, jobs=jobs, stopping=stopping)
 
 
 _current = threading.local()
@@ -256,12 +309,17 @@ def _warnings_kept() -> Iterator[None]:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    jobs: int,
+    stopping: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
     """Yield ``work(item)`` for every item, in order; up to `jobs` are being worked on at a time.
 
     One job runs in the calling thread. Otherwise the threads stop taking items as soon as the generator is
-    closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun.
+    closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun; `stopping` is
+    set meanwhile, so that the work can see it.
 
     >>> list(in_order(lambda number: number * number, range(5), jobs=2))
     [0, 1, 4, 9, 16]
@@ -269,7 +327,7 @@ def in_order(
     if jobs <= 1:
         yield from map(work, items)
         return
-    crew = _Crew(work, items)
+    crew = _Crew(work, items, stopping or threading.Event())
     crew.start(jobs)
     try:
         for index in range(len(items)):
@@ -281,13 +339,13 @@ def in_order(
 class _Crew:
     """Threads that take items one after another and put down the results."""
 
-    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any], stopping: threading.Event) -> None:
         self.work = work
+        self.stopping = stopping
         self.items = items
         self.waiting = iter(range(len(items)))
         self.done: dict[int, tuple[Any, BaseException | None]] = {}
         self.changed = threading.Condition()
-        self.stopped = False
         self.threads: list[threading.Thread] = []
 
     def start(self, jobs: int) -> None:
@@ -311,7 +369,7 @@ class _Crew:
 
     def _next(self) -> int | None:
         with self.changed:
-            return None if self.stopped else next(self.waiting, None)
+            return None if self.stopping.is_set() else next(self.waiting, None)
 
     def wait_for(self, index: int) -> Any:
         if not self.threads:
@@ -325,7 +383,7 @@ class _Crew:
         return result
 
     def stop(self) -> None:
-        self.stopped = True
+        self.stopping.set()
         end = time.monotonic() + GRACE
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))

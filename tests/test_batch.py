@@ -91,6 +91,27 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
     assert len(ended) == count
 
 
+def test_after_an_interruption_nothing_more_is_written(pictures, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    reading = threading.Event()
+
+    def work(task):
+        image = task.read()
+        if task is tasks[1]:
+            reading.set()
+            task.stopping.wait(10)
+        task.write(image)
+
+    tasks = tasks_for(pictures, out)
+    results = run(tasks, work, jobs=2)
+    assert next(results) is tasks[0]
+    reading.wait(10)
+    results.close()
+    assert isinstance(tasks[1].error, InterruptedError)
+    assert "1.png" not in {path.name for path in out.iterdir()}
+
+
 def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")

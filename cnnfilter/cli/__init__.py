@@ -89,9 +89,9 @@ class Commands(click.Group):
         try:
             with _signals_raise():
                 code = super().main(*args, standalone_mode=False, **extra)
-                sys.stdout.flush()
-            if not code:
-                return 0
+                if not code:
+                    sys.stdout.flush()
+                    return 0
         except click.ClickException as error:
             error.message = one_line(error.message, keep="\n")
             error.show()

@@ -10,8 +10,7 @@ from cnnfilter.cli import options
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
-
-CLIPPED_ENOUGH_TO_SAY = 0.01
+    from cnnfilter.kernels import KernelSet
 
 HELP = """\
 Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own.
@@ -94,25 +93,25 @@ Examples:
 @options.alpha
 @options.pictures
 def command(pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any) -> None:
-    chosen, combine = options.find_kernels(kernels, flip=flip, normalize=normalize)
-    how["combine"] = how["combine"] or combine
+    chosen = options.find_kernels(kernels, flip=flip, normalize=normalize)
 
     def convolve(task: Task) -> None:
         from cnnfilter.alpha import filter_image
 
         image = task.read()
-        image, clipped, why = filter_image(image, chosen, threads=task.threads, **how)
-        task.note(why)
-        if clipped > CLIPPED_ENOUGH_TO_SAY:
-            task.warn(_clipping(clipped, how["signed"]))
+        dtype = task.dtype_for(image, signed=how["signed"] == "auto")
+        image, clipped, ways = filter_image(image, chosen, dtype=dtype, threads=task.threads, **how)
+        task.note("; ".join(ways))
+        task.warn_clipped(clipped, _against_clipping(chosen))
         task.write(image)
 
-    pictures.run(convolve, tag="-".join(dict.fromkeys(kernel.tag for kernel in chosen)))
+    pictures.run(convolve, tag="-".join(_tag(named) for named in chosen))
 
 
-def _clipping(share: float, signed: str) -> str:
-    instead = "offset or stretch" if signed in ("auto", "clip") else "stretch"
-    return (
-        f"{share:.0%} of the samples are clipped; --normalize, --signed {instead}, or npy or float tiff "
-        "as the format would keep them"
-    )
+def _tag(named: KernelSet) -> str:
+    return named[0].tag if len(named) == 1 else named.name
+
+
+def _against_clipping(chosen: list[KernelSet]) -> str:
+    brighter = any(abs(kernel.sum) > 1.001 for named in chosen for kernel in named)
+    return ("--normalize, " if brighter else "") + "--signed stretch or -f npy would avoid it"

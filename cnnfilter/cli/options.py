@@ -16,7 +16,7 @@ from cnnfilter.errors import CnnfilterError
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
-    from cnnfilter.kernels import Kernel
+    from cnnfilter.kernels import KernelSet
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -156,20 +156,17 @@ def about(hint: str) -> Iterator[None]:
         raise click.BadParameter(str(error), param_hint=hint) from error
 
 
-def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> tuple[list[Kernel], str]:
-    """Return the kernels that ``-k`` names, in order, and how their results become one picture.
+def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> list[KernelSet]:
+    """Return the kernels that each ``-k`` names; one for most, two for ``sobel``."""
+    from cnnfilter.kernels import KernelSet, find_kernels
 
-    A name that stands for several kernels, such as ``sobel``, says so itself; several ``-k`` are combined by
-    magnitude.
-    """
-    from cnnfilter import kernels
-
+    found = []
     with about("'-k' / '--kernel'"):
-        sets = [kernels.find_kernels(spec) for spec in specs]
-        chosen = [kernel.flip() if flip else kernel for found in sets for kernel in found]
-        if normalize:
-            chosen = [kernel.normalized() for kernel in chosen]
-    return chosen, sets[0].combine if len(sets) == 1 else "magnitude"
+        for named in map(find_kernels, specs):
+            kernels = [kernel.flip() for kernel in named] if flip else list(named)
+            kernels = [kernel.normalized() for kernel in kernels] if normalize else kernels
+            found.append(KernelSet(kernels, named.combine, named.name))
+    return found
 
 
 # ---------------------------------------------------------------- pictures in and out
@@ -221,8 +218,9 @@ class Pictures:
         """
         from cnnfilter import batch
         from cnnfilter.cli import targets
-        from cnnfilter.cli.report import Reporter
+        from cnnfilter.cli.report import Reporter, announce_compilation
 
+        announce_compilation(quiet=self.quiet)
         out_folder = self.output if self.output and self.output.endswith("/") else None
         sources = list(targets.find_sources(self.inputs, self.recursive, leave_out=out_folder))
         naming = targets.Naming(

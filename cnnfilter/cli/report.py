@@ -18,6 +18,14 @@ LONG = 1.0
 """Seconds after which a run is long enough for a progress line."""
 
 
+def announce_compilation(*, quiet: bool = False) -> None:
+    """Tell a terminal when a loop is compiled, so that nobody wonders why the first run takes so long."""
+    if not quiet and sys.stderr is not None and sys.stderr.isatty():
+        from cnnfilter.loops import native
+
+        native.announce = lambda text: click.echo(f"{text} …", err=True)
+
+
 class Reporter:
     """Prints what the tasks of a run have to say, in their order, and counts the failures.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import time
 
 import click
@@ -11,13 +12,13 @@ import click
 HELP = """\
 Compile every loop now, so that no later run has to wait for it.
 
-Otherwise each loop is compiled when it is first used, and its machine code kept in the user's cache folder (or in
-CNNFILTER_CACHE_DIR). For container images, servers and continuous integration.
+Otherwise each loop is compiled when it is first used, and its machine code kept in the user's cache folder, or in
+CNNFILTER_CACHE_DIR if that is set. This is for container images, servers and continuous integration; it takes about a
+minute the first time.
 
 \b
 Examples:
   cnnfilter warmup
-  CNNFILTER_CACHE_DIR=./cache cnnfilter warmup
 """
 
 
@@ -31,9 +32,11 @@ def command(quiet: bool) -> None:
         importlib.import_module(f"{loops.__name__}.{module.name}")
     began = time.perf_counter()
     forms = list(native.every_loop())
+    on_terminal = sys.stderr is not None and sys.stderr.isatty() and not quiet
     for number, (loop, dtypes) in enumerate(forms, 1):
-        if not quiet:
-            click.echo(f"[{number}/{len(forms)}] {loop.name} ({', '.join(dtypes)})", err=True)
+        if on_terminal:
+            click.echo(f"\r\x1b[K{number}/{len(forms)}  {loop.name}", nl=False, err=True)
         loop.prepare(dtypes)
     if not quiet:
-        click.echo(f"{len(forms)} loops are ready after {time.perf_counter() - began:.1f} s.", err=True)
+        clear = "\r\x1b[K" if on_terminal else ""
+        click.echo(f"{clear}{len(forms)} loops are ready after {time.perf_counter() - began:.1f} s.", err=True)

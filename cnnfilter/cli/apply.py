@@ -1,0 +1,60 @@
+"""``cnnfilter apply``: a stack of layers in one process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cnnfilter.cli import options
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Task
+
+HELP = """\
+Send pictures through a stack of layers: one reading, one writing, float32 in between.
+
+LAYERS are stages between bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and every one is
+applied to every map; a kernel typed as numbers is quoted. Also maxpool, minpool, avgpool, globalpool, relu, relu6, leaky:0.1,
+sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the shapes.
+
+1, 3 or 4 maps are written as a picture, any other number as a contact sheet, on which each map is stretched to its own
+range. With -f npy the maps are written as they are.
+
+\b
+Examples:
+  cnnfilter apply 'conv sobel-h | relu | maxpool 2' photo.jpg -o edges.png
+  cnnfilter apply 'gray | conv sobel-h sobel-v laplacian emboss gaussian:3 | maxpool 4' photo.jpg -o sheet.png
+  cnnfilter apply "conv '1 2 1; 2 4 2; 1 2 1' bias=10 | avgpool 2" photo.jpg --signed stretch -o soft.png
+  cnnfilter apply 'gray | conv sobel stride=2' -r photos -o maps/
+  cat photo.jpg | cnnfilter apply 'gray | conv log:1.4 | abs | globalpool avg' -f npy > number.npy
+"""
+
+
+@click.command("apply", help=HELP, short_help="Send through a stack of layers.")
+@click.argument("layers", metavar="LAYERS")
+@click.option(
+    "--signed",
+    type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
+    default="auto",
+    show_default=True,
+    help="How values below 0 enter a picture: auto is abs for values of kernels that sum to 0, else clip.",
+)
+@options.alpha
+@options.pictures
+def command(pictures: options.Pictures, layers: str, signed: str, alpha: str) -> None:
+    from cnnfilter.layers import parse_layers
+    from cnnfilter.stacks import apply_layers, refuse_learned
+
+    with options.about("'LAYERS'"):
+        stack = parse_layers(layers)
+        refuse_learned(stack)
+
+    def apply(task: Task) -> None:
+        image = task.read()
+        dtype = None if task.format == "npy" else task.dtype_for(image)
+        image, clipped = apply_layers(image, stack, alpha=alpha, signed=signed, dtype=dtype)
+        task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
+        task.write(image)
+
+    pictures.run(apply, tag="maps")

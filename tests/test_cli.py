@@ -1,0 +1,507 @@
+"""The command line as a shell sees it: streams, exit codes, signals, start-up, completion, help."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cnnfilter
+from cnnfilter.cli import COMMANDS, main
+from cnnfilter.images import Image, encode_image, read_image, write_image
+
+PYTHON = [sys.executable, "-m", "cnnfilter"]
+COPY = ["convolve", "-k", "identity"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(cnnfilter.__file__).parents[1]))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def photo(rng):
+    """A small picture in the current folder."""
+    write_image("photo.png", rng.integers(100, 140, (12, 16, 3), np.uint8))
+    return "photo.png"
+
+
+def run(*args, input=None, **more):
+    """Run a command in a process of its own."""
+    return subprocess.run([*PYTHON, *args], input=input, capture_output=True, timeout=60, **more)
+
+
+def invoke(*args, input=None):
+    return CliRunner().invoke(main, args, input=input)
+
+
+def on_terminal(*args, keys=b""):
+    """Run a command on a terminal and return what it shows and its exit code."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [*PYTHON, *args])
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(terminal)
+    return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def litter():
+    return [name for name in os.listdir() if name.startswith(".") or name.endswith(".tmp")]
+
+
+# --- streams
+
+
+def test_a_file_to_a_pipe(photo):
+    done = run(*COPY, photo)
+    assert (done.returncode, done.stderr) == (0, b"")
+    np.testing.assert_array_equal(read_image(done.stdout).pixels, read_image(photo).pixels)
+    assert os.listdir() == [photo]
+
+
+@pytest.mark.parametrize("input", [[], ["-"]])
+def test_stdin_to_stdout_is_the_same_as_a_file(photo, input):
+    done = run(*COPY, *input, input=Path(photo).read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == run(*COPY, photo, "-o", "-").stdout
+
+
+def test_a_pipe_of_commands(photo):
+    line = f"cat {photo} | {{0}} convolve -k sharpen | {{0}} pool --size 2 --stride 2".format(" ".join(PYTHON))
+    piped = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
+    assert run("convolve", photo, "-k", "sharpen", "-o", "a.png").returncode == 0
+    assert run("pool", "a.png", "--size", "2", "--stride", "2", "-o", "b.png").returncode == 0
+    np.testing.assert_array_equal(read_image(piped).pixels, read_image("b.png").pixels)
+    assert read_image(piped).pixels.shape == (6, 8, 3)
+
+
+def test_npy_stays_npy_through_pipes():
+    values = np.linspace(-3, 3, 20, dtype=np.float32).reshape(4, 5, 1)
+    done = run(*COPY, input=encode_image(values, "npy"))
+    np.testing.assert_array_equal(read_image(done.stdout).pixels, values)
+
+
+def test_on_a_terminal_a_file_is_written_and_its_path_printed(photo):
+    shown, code = on_terminal("convolve", photo, "-k", "sobel-h")
+    assert (shown, code) == ("photo-sobel-h.png\r\n", 0)
+    assert os.path.exists("photo-sobel-h.png")
+
+
+def test_quiet_prints_no_path(photo):
+    assert on_terminal("convolve", photo, "-k", "sobel-h", "-q") == ("", 0)
+
+
+@pytest.mark.parametrize("input", [[], ["-"]])
+def test_a_terminal_is_not_read(input):
+    shown, code = on_terminal(*COPY, *input)
+    assert code == 2
+    assert "cat photo.jpg | cnnfilter convolve" in shown
+
+
+def test_a_terminal_needs_no_numpy_to_be_refused():
+    shown, code = on_terminal("pool")
+    assert code == 2
+
+
+def test_several_inputs_are_written_to_files_even_in_a_pipe(photo):
+    shutil.copy(photo, "b.png")
+    done = run("convolve", photo, "b.png", "-k", "blur")
+    assert done.stdout == b"photo-blur.png\nb-blur.png\n"
+
+
+def test_the_path_of_a_written_file_is_what_the_next_program_needs(photo):
+    name = b"new\nline\xff.png"
+    shutil.copy(photo, name)
+    done = run("convolve", os.fsdecode(name), photo, "-k", "blur")
+    assert done.stdout == b"new\nline\xff-blur.png\nphoto-blur.png\n"
+    assert os.path.exists(b"new\nline\xff-blur.png")
+
+
+def test_nothing_on_stdin():
+    done = run(*COPY, input=b"")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"Error: stdin: empty: no picture came in\n"
+
+
+def shell(line):
+    script = f'cnnfilter() {{ {" ".join(PYTHON)} "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", script], capture_output=True, timeout=60, text=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("cnnfilter {copy} photo.png > /dev/full", 1, "Error: stdout: no space left on device\n"),
+        ("cnnfilter {copy} photo.png >&-", 1, "Error: stdout: bad file descriptor\n"),
+        ("cnnfilter --help > /dev/full", 1, "Error: stdout: no space left on device\n"),
+        ("cnnfilter --help >&-", 1, "Error: stdout: bad file descriptor\n"),
+        ("cnnfilter --version > /dev/full", 1, "Error: stdout: no space left on device\n"),
+        ("cnnfilter {copy} photo.png -o a.png >&-", 0, ""),
+        ("cnnfilter {copy} <&-", 1, "Error: stdin: closed\n"),
+        ("cnnfilter {copy} photo.png -o a.png 2>&-", 0, ""),
+        ("cnnfilter {copy} nothere.png 2>&-", 1, ""),
+        ("cnnfilter {copy} photo.png -o /dev/full", 1, "Error: /dev/full: no space left on device\n"),
+        ("cnnfilter {copy} photo.png -o /dev/null", 0, ""),
+        ("set -o pipefail; cnnfilter {copy} photo.png | true", 141, ""),
+        ("set -o pipefail; cnnfilter {copy} photo.png | head -c 1 > /dev/null", None, ""),
+        ("cnnfilter {copy} <(cat photo.png) -o a.png", 0, ""),
+        ("cat photo.png | cnnfilter {copy} /dev/stdin > a.png", 0, ""),
+    ],
+)
+def test_what_becomes_of_the_streams(photo, line, code, message):
+    done = shell(line.format(copy=" ".join(COPY)))
+    assert done.stderr == message
+    if code is not None:
+        assert done.returncode == code
+    assert not litter()
+
+
+def test_closed_streams_do_not_end_up_in_the_picture(photo):
+    assert shell(f"cnnfilter {' '.join(COPY)} photo.png -v -o a.png <&- >&- 2>&-").returncode == 0
+    np.testing.assert_array_equal(read_image("a.png").pixels, read_image(photo).pixels)
+
+
+# --- failures
+
+
+def test_one_bad_file_does_not_stop_the_others(photo):
+    Path("bad.jpg").write_bytes(b"no picture at all")
+    done = run(*COPY, "nothere.png", photo, "bad.jpg", "-o", "out/")
+    assert done.returncode == 1
+    first, second = done.stderr.decode().splitlines()
+    assert first == "Error: nothere.png: no such file or directory"
+    assert second.startswith("Error: bad.jpg: not a picture that can be read")
+    assert os.listdir("out") == ["photo.png"]
+
+
+def test_a_folder_without_recursive(photo):
+    os.mkdir("d")
+    done = run(*COPY, "d", photo, "-o", "out/")
+    assert (done.returncode, done.stderr) == (1, b"Error: d: is a folder; -r reads the pictures in it\n")
+    assert os.listdir("out") == ["photo.png"]
+
+
+def test_control_characters_are_written_out():
+    done = run(*COPY, "a\x1b[31m\n.png")
+    assert done.stderr == b"Error: a\\x1b[31m\\n.png: no such file or directory\n"
+    done = run("a\x1b[31m")
+    assert b"\x1b" not in done.stderr
+
+
+def test_existing_output_is_refused_before_anything_is_done(photo):
+    Path("a.png").write_bytes(b"precious")
+    done = run(*COPY, photo, "-o", "a.png")
+    assert (done.returncode, done.stderr) == (1, b"Error: a.png: exists already; --force replaces it\n")
+    assert Path("a.png").read_bytes() == b"precious"
+    assert run(*COPY, photo, "-o", "a.png", "--force").returncode == 0
+    assert read_image("a.png").pixels.shape == (12, 16, 3)
+
+
+def test_in_place_with_force(photo):
+    before = read_image(photo).pixels
+    assert run("pool", photo, "-o", photo).returncode == 1
+    assert run("pool", photo, "-o", photo, "--force").returncode == 0
+    assert read_image(photo).pixels.shape == (6, 8, before.shape[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convolve", "photo.png"], "Missing option '-k'"),
+        (["convolve", "photo.png", "-k", "sobl-h"], "'-k' / '--kernel': no kernel is called 'sobl-h': did you mean sobel-h"),
+        (["convolve", "photo.png", "-k", "1 2; 3"], "'-k' / '--kernel'"),
+        (["convolve", "photo.png", "-k", "1 nan 1"], "'-k' / '--kernel'"),
+        (["convolve", "photo.png", "-k", "sobel-h", "--normalize"], "sums to 0"),
+        (["convolve", "photo.png", "-k", "blur", "--stride", "0"], "'--stride': '0' is neither"),
+        (["convolve", "photo.png", "-k", "blur", "--bias", "nan"], "'--bias': 'nan' is not a finite number"),
+        (["convolve", "photo.png", "-k", "blur", "--border", "mirror"], "'--border': 'mirror' is none of"),
+        (["convolve", "photo.png", "-k", "blur", "-f", "xcf"], "'-f' / '--format'"),
+        (["convolve", "photo.png", "-k", "blur", "-o", "x.foo"], "'-o' / '--output': no picture format has the suffix"),
+        (["convolve", "photo.png", "-k", "blur", "--max-pixels", "0"], "'--max-pixels'"),
+        (["convolve", "-", "-", "-k", "blur"], "only once"),
+        (["convolve", "photo.png", "--kern"], "--kernel"),
+        (["pool", "photo.png", "--size", "-1"], "'--size'"),
+        (["pool", "photo.png", "--global", "--size", "3"], "leave out --size"),
+        (["apply", "conv sobl-h", "photo.png"], "LAYERS"),
+        (["convole"], "Did you mean 'convolve'?"),
+        (["photo.png"], "cnnfilter convolve photo.png -k sharpen"),
+        ([], "Usage:"),
+    ],
+)
+def test_usage_errors(photo, arguments, message):
+    done = invoke(*arguments)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert os.listdir() == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convolve", "photo.png", "-k", "box:15", "--padding", "valid"], "Error: photo.png: "),
+        (["pool", "photo.png", "--size", "13"], "Error: photo.png: "),
+        (["convolve", "photo.png", "-k", "blur", "--max-pixels", "100"], "the limit is 100"),
+        (["pool", "photo.png", "--size", "3", "--padding", "2"], "Error: photo.png: "),
+    ],
+)
+def test_what_does_not_fit_the_picture(photo, arguments, message):
+    done = invoke(*arguments, "-o", "out.png")
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir() == ["photo.png"]
+
+
+def test_a_bug_keeps_its_traceback(photo, monkeypatch):
+    monkeypatch.setattr("cnnfilter.images.read_image", lambda *args, **more: 1 / 0)
+    done = invoke(*COPY, photo)
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_verbose_says_how(photo):
+    done = run("convolve", photo, "-k", "gaussian:2", "-v")
+    assert done.returncode == 0
+    text = done.stderr.decode()
+    assert "photo.png: read 16x12 RGB uint8 in" in text
+    assert re.search(r"photo\.png: .*(direct|separable|fft)", text)
+    assert "photo.png: wrote 16x12 RGB uint8 as png in" in text
+
+
+def test_clipping_is_said_once_and_not_with_quiet(photo):
+    done = run("convolve", photo, "-k", "identity", "--bias", "200")
+    assert re.fullmatch(r"Warning: photo\.png: \d+% of the samples are clipped .*\n", done.stderr.decode())
+    assert run("convolve", photo, "-k", "identity", "--bias", "200", "-q").stderr == b""
+
+
+# --- signals
+
+
+def slow_batch():
+    """A folder with enough work for seconds."""
+    os.mkdir("in")
+    for index in range(40):
+        write_image(f"in/{index}.png", np.zeros((1000, 1500, 3), np.uint8))
+    return subprocess.Popen(
+        [*PYTHON, "convolve", "-r", "in", "-k", "gabor:8,30", "--algorithm", "direct", "-o", "out/"],
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupted_batch_ends_soon_and_whole(number, code):
+    process = slow_batch()
+    deadline = time.monotonic() + 30
+    while not (os.path.isdir("out") and os.listdir("out")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (code, b"")
+    assert time.monotonic() - began < 2
+    done = os.listdir("out")
+    assert 0 < len(done) < 40
+    assert not [name for name in done if name.startswith(".")]
+    for name in done:
+        assert read_image(f"out/{name}").pixels.shape == (1000, 1500, 3)
+
+
+def test_a_hangup_that_is_ignored_stays_so(photo):
+    done = shell(f"trap '' HUP; cnnfilter {' '.join(COPY)} photo.png -o a.png & sleep 0.05; kill -HUP $!; wait $!")
+    assert done.returncode == 0
+    assert os.path.exists("a.png")
+
+
+def test_ctrl_c_while_waiting_for_stdin():
+    process = subprocess.Popen(
+        [*PYTHON, *COPY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+# --- progress
+
+
+def test_a_long_run_on_a_terminal_shows_how_far_it_is(monkeypatch):
+    from cnnfilter.cli import report
+
+    for index in range(4):
+        write_image(f"{index}.png", np.zeros((4, 4), np.uint8))
+    monkeypatch.setattr(report, "LONG", 0.0)
+
+    class Terminal(type(sys.stderr)):  # a text stream that says it is a terminal
+        def isatty(self):
+            return True
+
+    with open("shown.txt", "wb") as file:
+        monkeypatch.setattr(sys, "stderr", Terminal(file, encoding="utf-8", write_through=True))
+        progress = report.Progress(3)
+        progress.advance()
+        progress.advance()
+        progress.clear()
+        progress.advance()
+    shown = Path("shown.txt").read_bytes().decode()
+    assert re.match(r"\r\[#{10}-{20}\] 1/3  \S+/s  0:00 left ", shown)
+    assert "2/3" in shown
+    assert "3/3" not in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_a_short_run_shows_no_progress(photo):
+    shutil.copy(photo, "b.png")
+    shown, code = on_terminal(*COPY, photo, "b.png")
+    assert (shown.split(), code) == (["photo-identity.png", "b-identity.png"], 0)
+
+
+# --- start-up
+
+LIGHT = [
+    ["--help"],
+    ["--version"],
+    ["nonsense"],
+    *[[command, "--help"] for command in COMMANDS],
+    ["convolve"],
+    ["convolve", "photo.png", "-k", "blur", "--stride", "0"],
+    ["pool", "-", "-"],
+    ["pool", "--size", "0"],
+]
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_help_and_usage_errors_import_nothing_heavy(arguments):
+    code = f"""
+import sys
+from cnnfilter.cli import main
+try:
+    main({arguments!r}, prog_name="cnnfilter")
+finally:
+    heavy = {{"numpy", "numba", "llvmlite", "PIL", "concurrent.futures"}} & set(sys.modules)
+    assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "AssertionError" not in done.stderr
+
+
+def test_completion_is_light_and_knows_kernels():
+    code = """
+import sys
+from cnnfilter.cli import main
+try:
+    main(prog_name="cnnfilter")
+finally:
+    assert not {"numpy", "numba", "PIL"} & set(sys.modules)
+"""
+    words = {"COMP_WORDS": "cnnfilter convolve -k sobel-", "COMP_CWORD": "3", "_CNNFILTER_COMPLETE": "bash_complete"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **words}, check=True
+    )
+    assert done.stdout.split() == ["plain,sobel-h", "plain,sobel-v"]
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_the_completion_scripts_of_the_help_exist(shell_name):
+    assert f"_CNNFILTER_COMPLETE={shell_name}_source cnnfilter" in invoke("--help").stdout
+    code = "from cnnfilter.cli import main; main(prog_name='cnnfilter')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "_CNNFILTER_COMPLETE": f"{shell_name}_source"},
+        check=True,
+    )
+    assert "_CNNFILTER_COMPLETE" in done.stdout
+
+
+def test_one_picture_needs_neither_numba_nor_pillow(photo):
+    assert run(*COPY, photo).returncode == 0  # now the loop is compiled
+    code = f"""
+import sys
+from cnnfilter.cli import main
+try:
+    main({[*COPY, photo, "-o", "a.png"]!r}, prog_name="cnnfilter")
+finally:
+    heavy = {{"numba", "llvmlite", "PIL", "concurrent.futures", "logging"}} & set(sys.modules)
+    assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- help
+
+
+def test_the_version_is_the_package_s():
+    assert invoke("--version").stdout == f"cnnfilter {cnnfilter.__version__}\n"
+
+
+def test_the_group_lists_every_command_with_a_line():
+    shown = invoke("--help").stdout
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} +\S", shown, re.MULTILINE), name
+
+
+def examples():
+    for name in [None, *COMMANDS]:
+        command = main if name is None else main.get_command(click.Context(main), name)
+        lines = (command.help or "").partition("Examples:")[2].splitlines()
+        for line in lines:
+            if re.match(r"\s+\S.*\bcnnfilter\b", line):
+                yield pytest.param(line.strip(), id=line.strip())
+
+
+def test_every_command_has_examples():
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert "Examples:" in command.help, name
+        assert command.help.index("Examples:") > 80, f"{name} has no prose"
+
+
+@pytest.mark.parametrize("line", list(examples()))
+def test_the_examples_of_the_help_run(line, rng):
+    pixels = rng.integers(100, 110, (64, 96, 3), np.uint8)
+    for name in ("photo.jpg", "a.png", "b.png", "before.png", "after.png"):
+        write_image(name, pixels)
+    os.mkdir("photos")
+    shutil.copy("photo.jpg", "photos/one.jpg")
+    Path("kernel.txt").write_text("0 -1 0\n-1 5 -1\n0 -1 0\n")
+    if "warmup" in line:  # a minute, where nothing is kept
+        line = f"NUMBA_DISABLE_JIT=1 {line} --quiet"
+    done = shell(f"set -eo pipefail; {line}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_warmup_prepares_every_form_of_every_loop(monkeypatch):
+    from cnnfilter.loops import native
+
+    monkeypatch.setattr(native.Loop, "prepare", lambda loop, dtypes: prepared.append((loop, dtypes)))
+    prepared = []
+    done = invoke("warmup")
+    assert prepared == list(native.every_loop())
+    assert {loop.function.__module__ for loop, _ in prepared} >= {"cnnfilter.loops.convolution", "cnnfilter.loops.pooling"}
+    assert re.fullmatch(rf"{len(prepared)} loops are ready after \S+ s\.\n", done.stderr)
+    assert invoke("warmup", "-q").stderr == ""
+
+
+def test_the_image_class_is_the_one_of_the_api():
+    assert cnnfilter.Image is Image

@@ -66,27 +66,34 @@ class Inflater:
         done = 0
         while done < len(target):
             piece = self._next(len(target) - done)
+            if not piece:
+                raise ImageError("the compressed data end too early")
             target[done : done + len(piece)] = piece
             done += len(piece)
 
     def finish(self) -> None:
         """Check that the stream's end and its checksum are there. What it holds beyond is left."""
-        while not self._decompressor.eof and not self._next(1, at_end=True):
+        while not self._decompressor.eof and not self._next(1):
             pass
 
-    def _next(self, length: int, at_end: bool = False) -> bytes:
-        if self._decompressor.eof:
-            raise ImageError("the compressed data end too early")
-        if not self._pending:
-            self._pending = next(self._slices, b"")
-            if not self._pending:
-                raise ImageError("the file is cut off")
-        try:
-            piece: bytes = self._decompressor.decompress(self._pending, length)
-        except (zlib.error, _library.error) as error:
-            raise ImageError(f"the compressed data are damaged ({error})") from None
-        self._pending = self._decompressor.unconsumed_tail
-        return piece
+    def _next(self, length: int) -> bytes:
+        """Return at least one byte, or none at the stream's end.
+
+        The library may have taken all of its input and still hold output back, so it is asked for that first.
+        """
+        while not self._decompressor.eof:
+            try:
+                piece: bytes = self._decompressor.decompress(self._pending, length)
+            except (zlib.error, _library.error) as error:
+                raise ImageError(f"the compressed data are damaged ({error})") from None
+            self._pending = self._decompressor.unconsumed_tail
+            if piece:
+                return piece
+            if not self._pending and not self._decompressor.eof:
+                self._pending = next(self._slices, None)
+                if self._pending is None:
+                    raise ImageError("the file is cut off")
+        return b""
 
 
 def _slices(parts: Iterable[Any]) -> Iterator[Any]:

@@ -81,7 +81,7 @@ def as_pixels(values: np.ndarray) -> np.ndarray:
 def whole_numbers(values: np.ndarray) -> np.ndarray:
     """Return integers of any width as float32, which holds them exactly up to 16,777,216."""
     floats = values.astype(np.float32)
-    if np.abs(floats).max(initial=0) > 2**24:
+    if int(values.max(initial=0)) > 2**24 or int(values.min(initial=0)) < -(2**24):
         warn("whole numbers above 16,777,216 are rounded to float32")
     return floats
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
-from cnnfilter.engines import DirectTaps, Engine, Geometry, choose_engine
+from cnnfilter.engines import DirectTaps, Engine, Geometry, Region, Rows, choose_engine
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
-from cnnfilter.loops.convolution import LARGEST_CHUNK, byte_taps
 from cnnfilter.windows import Pair, Padding, window_axes
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -198,7 +198,7 @@ def filter_picture(
         scale = scale.stretched(*work.extremes())
     work.fold = scale.fold
     pixels_out, clipped = work.store(target, scale)
-    return Filtered(pixels_out, clipped / max(pixels_out.size, 1), tuple(why for _, why in chosen))
+    return Filtered(pixels_out, clipped, tuple(why for _, why in chosen))
 
 
 def _samples(pixels: Samples) -> Samples:
@@ -225,8 +225,8 @@ class _Work:
     def __init__(
         self, samples: Samples, weights: list[Samples], engines: list[Engine], combine: str, threads: int
     ) -> None:
-        self.weights = weights
         self.source = samples.reshape(samples.shape[0], -1)
+        self.weights = weights
         self.engines = engines
         self.combine = combine
         self.threads = threads
@@ -236,23 +236,23 @@ class _Work:
         self.channels = engines[0].geometry.channels
         maps = len(engines) if combine == "stack" else 1
         self.shape = (self.rows, self.columns, self.channels * maps)
+        self._memory = local()
 
-    def store(self, dtype: np.dtype[Any], scale: Scale) -> tuple[Samples, int]:
-        """Return the stored picture and how many of its samples were clipped."""
+    def store(self, dtype: np.dtype[Any], scale: Scale) -> tuple[Samples, float]:
+        """Return the stored picture and the share of its samples that was clipped."""
         out = np.empty(self.shape, dtype)
         rows = out.reshape(self.rows, -1)
-        bytes_only = self.source.dtype == dtype == np.uint8 and not self.combine
-        taps = self.engines[0].taps if bytes_only else None
-        if taps is not None and 0 < len(taps[0]) <= LARGEST_CHUNK:
-            return out, self._store_bytes(rows, taps, scale)
+        engine = self.engines[0]
+        if self.source.dtype == dtype == np.uint8 and not self.combine and isinstance(engine, DirectTaps):
+            if engine.suits_bytes:
+                return out, self._store_bytes(rows, engine, scale)
 
         def band(first: int, end: int) -> int:
-            if dtype == np.float32 and not self.combine:  # the sums are made where they stay
-                self._sums(first, end, rows[first:end])
-                return store_band(rows[first:end], rows[first:end], scale)
-            return store_band(self._sums(first, end), rows[first:end], scale)
+            kept = dtype == np.float32 and not self.combine  # then the sums are made where they stay
+            sums = self._sums(first, end, rows[first:end] if kept else None)
+            return store_band(sums, rows[first:end], scale)
 
-        return out, sum(self._in_bands(band))
+        return out, sum(self._in_bands(band)) / max(out.size, 1)
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest finite result."""
@@ -265,36 +265,46 @@ class _Work:
         found = self._in_bands(band)
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def _store_bytes(self, rows: Samples, taps: tuple[Samples, Samples], scale: Scale) -> int:
-        geometry = self.engines[0].geometry
-        loop = byte_taps(len(taps[0]))
-        shift = self.biases[0] * scale.gain + scale.shift
+    def _store_bytes(self, rows: Samples, engine: DirectTaps, scale: Scale) -> float:
+        # Of a larger picture each fourth row tells what is clipped as well as all of them.
+        every = 4 if rows.size > 1 << 18 else 1
+        parameters = (scale.gain, self.biases[0] * scale.gain + scale.shift, int(scale.fold), every)
 
-        def band(first: int, end: int) -> int:
-            scratch = geometry.scratch(end - first, np.uint8)
-            geometry.fill(self.source, scratch, first, end)
-            step = geometry.step * scratch.shape[1]
-            clipped = loop(scratch.reshape(-1), *taps, rows[first:end], step, scale.gain, shift, int(scale.fold))
-            return int(clipped)
+        def band(first: int, end: int) -> tuple[int, int]:
+            clipped = 0
+            for region in _split(Region(first, end, 0, self.columns), engine.geometry):
+                seen = self._seen(engine.geometry, region, np.uint8)
+                place = (region.left * self.channels, (region.right - region.left) * self.channels)
+                clipped += engine.run_bytes(seen, rows[first:end], *place, parameters)
+            return clipped, -(-(end - first) // every) * rows.shape[1]
 
-        return sum(self._in_bands(band))
+        counts = self._in_bands(band)
+        return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
 
     def _sums(self, first: int, end: int, out: Samples | None = None) -> Samples:
         """Return the float32 sums (end − first, W'·C) of all engines, with their biases, combined."""
-        filled: dict[Geometry, Samples] = {}
-        maps = []
-        for engine, weights in zip(self.engines, self.weights, strict=True):
+        shape = (end - first, self.columns * self.channels)
+        maps = [out if out is not None else np.empty(shape, np.float32) for _ in self.engines]
+        whole = Region(first, end, 0, self.columns)
+        for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
             geometry = engine.geometry
-            if geometry not in filled:
-                filled[geometry] = geometry.scratch(end - first, np.float32)
-                geometry.fill(self.source, filled[geometry], first, end)
-            own = out if out is not None else np.empty((end - first, self.columns * self.channels), np.float32)
-            engine.run(filled[geometry], own)
-            if self.source.dtype == np.float32 and engine.taps is None and not _is_finite(own):
+            is_float = self.source.dtype == np.float32
+            regions = _split(whole, geometry) if is_float and not engine.whole else [whole]
+            for region in regions:
+                seen = self._seen(geometry, region, np.float32)
+                place = (region.left * self.channels, (region.right - region.left) * self.channels)
+                engine.run(seen, own, *place)
+            if is_float and not engine.exact and not _is_finite(own):
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
-                DirectTaps(weights, geometry).run(filled[geometry], own)
-            maps.append(own)
+                seen = geometry.fill(self.source, whole, np.float32, self._memory.__dict__)
+                DirectTaps(weights, geometry).run(seen, own, 0, shape[1])
         return combine_maps(maps, self.combine, self.biases, self.fold)
+
+    def _seen(self, geometry: Geometry, region: Region, dtype: DTypeLike) -> Rows:
+        """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
+        if self.source.dtype == dtype and _is_inner(region, geometry):
+            return geometry.window(self.source, region)
+        return geometry.fill(self.source, region, dtype, self._memory.__dict__)
 
     def _in_bands(self, band: Callable[[int, int], Any]) -> list[Any]:
         """Call `band` for all rows, in bands that depend on the picture alone."""
@@ -303,6 +313,27 @@ class _Work:
             lambda first=first: band(first, min(first + height, self.rows)) for first in range(0, self.rows, height)
         ]
         return run_tasks(tasks, self.threads)
+
+
+def _is_inner(region: Region, geometry: Geometry) -> bool:
+    inner = geometry.inner
+    rows = inner.top <= region.top and region.bottom <= inner.bottom
+    columns = inner.left <= region.left and region.right <= inner.right
+    return rows and columns and geometry.horizontal.stride == 1
+
+
+def _split(region: Region, geometry: Geometry) -> list[Region]:
+    """Return `region` in an inner part and what is left and right of it, if its rows are all inner ones."""
+    inner = geometry.inner
+    middle = Region(region.top, region.bottom, inner.left, inner.right)
+    if inner.left >= inner.right or not _is_inner(middle, geometry):
+        return [region]
+    edges = [region.left, inner.left, inner.right, region.right]
+    return [
+        Region(region.top, region.bottom, left, right)
+        for left, right in zip(edges[:-1], edges[1:], strict=True)
+        if left < right
+    ]
 
 
 def _is_finite(values: Samples) -> bool:

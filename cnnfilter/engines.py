@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import CHUNK, LARGEST_CHUNK, WIDEST_CHUNK, add_columns, add_taps, fill
+from cnnfilter.loops.convolution import CHUNK, LARGEST_CHUNK, WIDEST_CHUNK, add_columns, add_taps, byte_taps, fill
 from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]
@@ -60,24 +60,57 @@ class Geometry:
         seen = (axis.outputs - 1) * axis.stride + axis.reach
         return -(-seen // axis.stride)
 
-    @property
-    def line(self) -> int:
-        """Return the samples of one scratch row."""
-        return self._phase * self.horizontal.stride * self.channels
-
     def column_offsets(self) -> NDArray[np.int64]:
         """Return for each column of the kernel how far its samples lie from those of column 0."""
         axis = self.horizontal
         places = np.arange(axis.taps) * axis.dilation
         return (places % axis.stride * self._phase + places // axis.stride) * self.channels
 
-    def row_offsets(self) -> NDArray[np.int64]:
-        """Return the same for each row of the kernel."""
-        return np.arange(self.vertical.taps) * (self.vertical.dilation * self.line)
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Return for each row of the kernel how many rows it lies below row 0."""
+        return np.arange(self.vertical.taps) * self.vertical.dilation
 
-    def scratch(self, rows: int, dtype: Any) -> Samples:
-        """Return an unfilled scratch for `rows` rows of output."""
-        return np.empty(((rows - 1) * self.step + self.vertical.reach, self.line), dtype)
+    @property
+    def inner(self) -> Region:
+        """Return the outputs whose windows do not reach beyond the picture."""
+        edges = []
+        for axis in (self.vertical, self.horizontal):
+            first = min(-(-axis.before // axis.stride), axis.outputs)
+            end = (axis.size + axis.before - axis.reach) // axis.stride + 1
+            edges += [first, max(min(end, axis.outputs), first)]
+        return Region(*edges)
+
+    @property
+    def line(self) -> int:
+        """Return the samples of one scratch row that serves a whole row of output."""
+        return self._phase * self.horizontal.stride * self.channels
+
+    def window(self, source: Samples, region: Region) -> Rows:
+        """Return what the outputs of an inner region see, in `source` (H, W·C) itself."""
+        top = region.top * self.step - self.vertical.before
+        left = (region.left - self.horizontal.before) * self.channels
+        return Rows(source.reshape(-1)[top * source.shape[1] + left :], source.shape[1])
+
+    def fill(self, source: Samples, region: Region, dtype: Any, memory: dict[Any, Samples]) -> Rows:
+        """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
+
+        `memory` keeps the scratch for the next call of the same thread. A horizontal stride wants whole rows.
+        """
+        rows, columns, left, right = self._sources
+        if self.horizontal.stride == 1:
+            first, end = region.left, region.right - 1 + self.horizontal.reach
+            columns = columns[first:end]
+            left, right = (min(max(edge - first, 0), end - first) for edge in (left, right))
+        top = region.top * self.step
+        needed = rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
+        size = len(needed) * len(columns) * self.channels
+        key = np.dtype(dtype)
+        if key not in memory or memory[key].size < size:
+            memory[key] = np.empty(size, dtype)
+        scratch = memory[key][:size].reshape(len(needed), -1)
+        constant = border_constant(self.border) or 0.0
+        fill(source, scratch, needed, columns, self.channels, left, right, constant)
+        return Rows(scratch.reshape(-1), scratch.shape[1])
 
     @cached_property
     def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
@@ -95,13 +128,21 @@ class Geometry:
         columns = padded.reshape(self._phase, axis.stride).T.ravel()
         return rows, np.ascontiguousarray(columns), len(columns), len(columns)
 
-    def fill(self, source: Samples, scratch: Samples, first: int, end: int) -> None:
-        """Copy what the output rows from `first` to `end` see of `source` (H, W·C) into `scratch`."""
-        rows, columns, left, right = self._sources
-        top = first * self.step
-        needed = rows[top : top + (end - first - 1) * self.step + self.vertical.reach]
-        constant = border_constant(self.border) or 0.0
-        fill(source, scratch, np.ascontiguousarray(needed), columns, self.channels, left, right, constant)
+
+class Region(NamedTuple):
+    """A rectangle of outputs."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class Rows(NamedTuple):
+    """Rows of samples, one after the other: row `r` starts at ``samples[r·line]``."""
+
+    samples: Samples
+    line: int
 
 
 class Engine(Protocol):
@@ -110,15 +151,17 @@ class Engine(Protocol):
     Attributes
     ----------
     band : the rows of output that are best made at once.
-    taps : offsets and weights, where the kernel is a plain list of taps; else None.
+    exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
+    whole : whether it wants whole rows of output.
     """
 
     geometry: Geometry
     band: int
-    taps: tuple[NDArray[np.int64], NDArray[np.float32]] | None
+    exact: bool
+    whole: bool
 
-    def run(self, scratch: Samples, out: Samples) -> None:
-        """Store the sums of a filled `scratch` (R, line) in `out` (rows, W'·C)."""
+    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+        """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C)."""
 
 
 def _band_rows(geometry: Geometry) -> int:
@@ -127,37 +170,61 @@ def _band_rows(geometry: Geometry) -> int:
     return max(rows, geometry.vertical.reach // geometry.step, 8) & ~1
 
 
-def _add_all(flat: Samples, offsets: NDArray[np.int64], weights: NDArray[np.float32], out: Samples, step: int) -> None:
-    """Store the sum of any number of taps in `out`: a first pass of what is over, then full ones."""
-    count = len(offsets)
-    if count == 0:
-        out[...] = 0
-        return
-    first = count if count <= LARGEST_CHUNK else (count - 1) % CHUNK + 1
-    add_taps(first, True)(flat, offsets[:first], weights[:first], out, step)
-    if first < count:
-        add_taps(CHUNK, False)(flat, offsets[first:], weights[first:], out, step)
-
-
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
+
+    exact, whole = True, False
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
         self.band = _band_rows(geometry)
         rows, columns = np.nonzero(weights)
-        offsets = geometry.row_offsets()[rows] + geometry.column_offsets()[columns]
-        self.taps = (offsets, weights[rows, columns].astype(np.float32))
+        self.rows = geometry.row_numbers()[rows]
+        self.columns = geometry.column_offsets()[columns]
+        self.weights = weights[rows, columns].astype(np.float32)
 
-    def run(self, scratch: Samples, out: Samples) -> None:
-        offsets, weights = self.taps
-        _add_all(scratch.reshape(-1), offsets, weights, out, self.geometry.step * scratch.shape[1])
+    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+        offsets = self.rows * rows.line + self.columns
+        _add_all(rows.samples, offsets, self.weights, out, first, count, self.geometry.step * rows.line)
+
+    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: tuple[float, float, int, int]) -> int:
+        """Store bytes made of bytes, as the loop `byte_taps`; return how many were found clipped."""
+        offsets = self.rows * rows.line + self.columns
+        step = self.geometry.step * rows.line
+        loop = byte_taps(len(self.weights))
+        clipped: int = loop(rows.samples, offsets, self.weights, out, first, count, step, *scale)
+        return clipped
+
+    @property
+    def suits_bytes(self) -> bool:
+        """Whether the kernel is small enough for `run_bytes`."""
+        return 0 < len(self.weights) <= LARGEST_CHUNK
+
+
+def _add_all(
+    samples: Samples,
+    offsets: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    out: Samples,
+    first: int,
+    count: int,
+    step: int,
+) -> None:
+    """Store the sum of any number of taps in `out`: a first pass of what is over, then full ones."""
+    taps = len(offsets)
+    if taps == 0:
+        out[:, first : first + count] = 0
+        return
+    some = taps if taps <= LARGEST_CHUNK else (taps - 1) % CHUNK + 1
+    add_taps(some, True)(samples, offsets[:some], weights[:some], out, first, count, step)
+    if some < taps:
+        add_taps(CHUNK, False)(samples, offsets[some:], weights[some:], out, first, count, step)
 
 
 class DirectColumns:
     """A dense kernel, column by column on two rows at once."""
 
-    taps = None
+    exact, whole = False, False
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -165,49 +232,51 @@ class DirectColumns:
         self.weights = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
-    def run(self, scratch: Samples, out: Samples) -> None:
-        out[...] = 0
+    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+        out[:, first : first + count] = 0
         width = self.weights.shape[1]
         chunks = -(-width // WIDEST_CHUNK)
         edges = [width * chunk // chunks for chunk in range(chunks + 1)]
-        flat, line = scratch.reshape(-1), scratch.shape[1]
-        for first, end in zip(edges[:-1], edges[1:], strict=True):
-            add_columns(end - first)(flat, line, self.weights, first, self.offsets, out)
+        for column, end in zip(edges[:-1], edges[1:], strict=True):
+            loop = add_columns(end - column)
+            loop(rows.samples, rows.line, self.weights, column, self.offsets, out, first, count)
 
 
 class Separable:
     """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
 
-    taps = None
+    exact, whole = False, False
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
         self.band = _band_rows(geometry)
-        self.downs, self.acrosses = [], []
+        self.terms = []
         for column, row in terms:
-            for weights, offsets, found in (
-                (column, geometry.row_offsets(), self.downs),
-                (row, geometry.column_offsets(), self.acrosses),
-            ):
-                used = np.flatnonzero(weights)
-                found.append((offsets[used], weights[used].astype(np.float32)))
+            down, across = np.flatnonzero(column), np.flatnonzero(row)
+            self.terms.append(
+                (
+                    (geometry.row_numbers()[down], column[down].astype(np.float32)),
+                    (geometry.column_offsets()[across], row[across].astype(np.float32)),
+                )
+            )
 
-    def run(self, scratch: Samples, out: Samples) -> None:
-        line = scratch.shape[1]
-        between = np.empty((len(out), line), np.float32)
+    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+        reached = count + int(self.geometry.column_offsets().max(initial=0))
+        between = np.empty((len(out), reached), np.float32)
         own = out
-        for term, (down, across) in enumerate(zip(self.downs, self.acrosses, strict=True)):
-            _add_all(scratch.reshape(-1), *down, between, self.geometry.step * line)
+        for term, ((down, columns), (across, weights)) in enumerate(self.terms):
+            step = self.geometry.step * rows.line
+            _add_all(rows.samples, down * rows.line, columns, between, 0, reached, step)
             own = out if term == 0 else np.empty_like(out)
-            _add_all(between.reshape(-1), *across, own, line)
+            _add_all(between.reshape(-1), across, weights, own, first, count, reached)
             if term:
-                out += own
+                out[:, first : first + count] += own[:, first : first + count]
 
 
 class Fourier:
     """A large dense kernel: multiplied with tiles of the picture in the frequency domain, in float32."""
 
-    taps = None
+    exact, whole = False, True
 
     def __init__(self, weights: Samples, geometry: Geometry, tile: int | None = None) -> None:
         self.geometry = geometry
@@ -220,25 +289,25 @@ class Fourier:
         self.spectrum = np.fft.rfft2(spread[::-1, ::-1], s=(self.height, self.width)).astype(np.complex64)
         self.band = max((self.height - vertical.reach) // vertical.stride + 1, 1)
 
-    def run(self, scratch: Samples, out: Samples) -> None:
+    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
-        rows, channels = len(out), self.geometry.channels
+        height, channels = len(out), self.geometry.channels
         # Undo the phases of a horizontal stride: the transform wants the columns in their order.
-        image = scratch.reshape(len(scratch), horizontal.stride, -1, channels).transpose(0, 2, 1, 3)
-        image = image.reshape(len(scratch), -1, channels)
-        result = out.reshape(rows, -1, channels)
+        scratch = rows.samples.reshape(-1, horizontal.stride, rows.line // (horizontal.stride * channels), channels)
+        image = scratch.transpose(0, 2, 1, 3).reshape(len(scratch), -1, channels)
+        result = out.reshape(height, -1, channels)
         wide = (self.width - horizontal.reach) // horizontal.stride + 1
         for left in range(0, result.shape[1], wide):
-            count = min(wide, result.shape[1] - left)
+            end = min(left + wide, result.shape[1])
             start = left * horizontal.stride
             for channel in range(channels):
                 tile = image[:, start : start + self.width, channel]
                 spectrum = np.fft.rfft2(tile, s=(self.height, self.width))
                 spectrum *= self.spectrum
                 full = np.fft.irfft2(spectrum, s=(self.height, self.width))
-                result[:, left : left + count, channel] = full[
+                result[:, left:end, channel] = full[
                     vertical.reach - 1 :: vertical.stride, horizontal.reach - 1 :: horizontal.stride
-                ][:rows, :count]
+                ][:height, : end - left]
 
 
 def _tile_size(axis: Axis) -> int:

@@ -83,10 +83,10 @@ def finish(values, out, gain, shift, fold, top):  # type: ignore[no-untyped-def]
 
 
 _ADD_TAPS = """
-def add_taps(samples, offsets, weights, out, step):
+def add_taps(samples, offsets, weights, out, first, count, step):
     for y in range(out.shape[0]):
-        row = out[y]
-        for left in range(0, row.shape[0], BLOCK):
+        row = out[y][first : first + count]
+        for left in range(0, count, BLOCK):
             block = row[left : left + BLOCK]
             here = samples[y * step + left :]
             for chunk in range(0, offsets.shape[0], TAPS):
@@ -103,34 +103,43 @@ def add_taps(samples, offsets, weights, out, step):
 def add_taps(taps: int, fresh: bool) -> Loop:
     """Return the loop that adds weighted samples to rows, `taps` of them in a pass.
 
-    ``add_taps(samples (S,), offsets (K·taps,), weights (K·taps,), out (H, N), step)``: sample
-    ``y·step + offsets[t] + x`` times ``weights[t]`` goes to ``out[y, x]``, on top of what is there
-    unless `fresh` (then there may be one pass only).
+    ``add_taps(samples (S,), offsets (K·taps,), weights (K·taps,), out (H, N), first, count, step)``: sample
+    ``y·step + offsets[t] + x`` times ``weights[t]`` goes to ``out[y, first + x]`` for `x` below `count`, on top
+    of what is there unless `fresh` (then there may be one pass only).
     """
     text = unroll(_ADD_TAPS.replace("FIRST", "np.float32(0)" if fresh else "block[x]"), t=taps)
     text = text.replace("BLOCK", str(_BLOCK)).replace("TAPS", str(taps))
     function = define(text, "add_taps", __name__, np=np)
-    return loop("void(f4[::1], i8[::1], f4[::1], f4[:, ::1], i8)", constants=(taps, int(fresh)))(function)
+    return loop("void(f4[::1], i8[::1], f4[::1], f4[:, ::1], i8, i8, i8)", constants=(taps, int(fresh)))(function)
 
 
 _BYTE_TAPS = """
-def byte_taps(samples, offsets, weights, out, step, gain, shift, fold):
+def byte_taps(samples, offsets, weights, out, first, count, step, gain, shift, fold, every):
     w{t} = weights[{t}] * gain
     clipped = 0
     for y in range(out.shape[0]):
-        target = out[y]
+        target = out[y][first : first + count]
         here = samples[y * step :]
         s{t} = here[offsets[{t}] :]
-        outside = np.int32(0)
-        for x in range(target.shape[0]):
-            value = shift
-            value += w{t} * np.float32(s{t}[x])
-            if fold:
-                value = abs(value)
-            outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
-            value = value if value > np.float32(0) else np.float32(0)
-            target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-        clipped += outside
+        if y % every == 0:
+            outside = np.int32(0)
+            for x in range(count):
+                value = shift
+                value += w{t} * np.float32(s{t}[x])
+                if fold:
+                    value = abs(value)
+                outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
+                value = value if value > np.float32(0) else np.float32(0)
+                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+            clipped += outside
+        else:
+            for x in range(count):
+                value = shift
+                value += w{t} * np.float32(s{t}[x])
+                if fold:
+                    value = abs(value)
+                value = value if value > np.float32(0) else np.float32(0)
+                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
     return clipped
 """
 
@@ -139,27 +148,30 @@ def byte_taps(samples, offsets, weights, out, step, gain, shift, fold):
 def byte_taps(taps: int) -> Loop:
     """Return the loop that filters bytes to bytes with a kernel of `taps` taps.
 
-    ``byte_taps(samples (S,), offsets, weights, out (H, N), step, gain, shift, fold)`` is `add_taps` and
-    `finish` in one: the sums never leave the registers.
+    ``byte_taps(samples, offsets, weights, out, first, count, step, gain, shift, fold, every)`` is `add_taps`
+    and `finish` in one: the sums never leave the registers. What is clipped is counted on each row whose
+    number `every` divides, for counting takes a third of the time.
     """
     function = define(unroll(_BYTE_TAPS, t=taps), "byte_taps", __name__, np=np)
-    return loop("i8(u1[::1], i8[::1], f4[::1], u1[:, ::1], i8, f4, f4, i8)", constants=(taps,))(function)
+    signature = "i8(u1[::1], i8[::1], f4[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
+    return loop(signature, constants=(taps,))(function)
 
 
 _ADD_COLUMNS = """
-def add_columns(samples, line, weights, first, offsets, out):
+def add_columns(samples, line, weights, column, offsets, out, first, count):
     height = weights.shape[0]
     pairs = out.shape[0] // 2
     for y in range(0, 2 * pairs, 2):
-        for left in range(0, out.shape[1], HALF):
-            upper = out[y][left : left + HALF]
-            lower = out[y + 1][left : left + HALF]
+        for left in range(0, count, HALF):
+            end = first + min(left + HALF, count)
+            upper = out[y][first + left : end]
+            lower = out[y + 1][first + left : end]
             for i in range(height + 1):
                 here = samples[(y + i) * line + left :]
-                s{j} = here[offsets[first + {j}] :]
+                s{j} = here[offsets[column + {j}] :]
                 if 0 < i < height:
-                    u{j} = weights[i, first + {j}]
-                    l{j} = weights[i - 1, first + {j}]
+                    u{j} = weights[i, column + {j}]
+                    l{j} = weights[i - 1, column + {j}]
                     for x in range(upper.shape[0]):
                         above = upper[x]
                         below = lower[x]
@@ -171,7 +183,7 @@ def add_columns(samples, line, weights, first, offsets, out):
                 else:
                     block = upper if i == 0 else lower
                     k = min(i, height - 1)
-                    u{j} = weights[k, first + {j}]
+                    u{j} = weights[k, column + {j}]
                     for x in range(block.shape[0]):
                         total = block[x]
                         total += u{j} * s{j}[x]
@@ -179,10 +191,10 @@ def add_columns(samples, line, weights, first, offsets, out):
     for y in range(2 * pairs, out.shape[0]):
         for i in range(height):
             here = samples[(y + i) * line :]
-            s{j} = here[offsets[first + {j}] :]
-            u{j} = weights[i, first + {j}]
-            block = out[y]
-            for x in range(block.shape[0]):
+            s{j} = here[offsets[column + {j}] :]
+            u{j} = weights[i, column + {j}]
+            block = out[y][first : first + count]
+            for x in range(count):
                 total = block[x]
                 total += u{j} * s{j}[x]
                 block[x] = total
@@ -193,10 +205,11 @@ def add_columns(samples, line, weights, first, offsets, out):
 def add_columns(columns: int) -> Loop:
     """Return the loop that adds some columns of a dense kernel to rows, two rows at once.
 
-    ``add_columns(samples (S,), line, weights (kH, kW), first, offsets (kW,), out (H, N))`` adds the kernel's
-    columns from `first` on; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j` of the
-    kernel reads ``offsets[j]`` further. Each sample is loaded once for two rows of the output.
+    ``add_columns(samples (S,), line, weights (kH, kW), column, offsets (kW,), out (H, N), first, count)`` adds
+    the kernel's columns from `column` on; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j`
+    of the kernel reads ``offsets[j]`` further. Each sample is loaded once for two rows of the output.
     """
     text = unroll(_ADD_COLUMNS, j=columns).replace("HALF", str(_BLOCK // 2))
     function = define(text, "add_columns", __name__)
-    return loop("void(f4[::1], i8, f4[:, ::1], i8, i8[::1], f4[:, ::1])", constants=(columns,))(function)
+    signature = "void(f4[::1], i8, f4[:, ::1], i8, i8[::1], f4[:, ::1], i8, i8)"
+    return loop(signature, constants=(columns,))(function)

@@ -193,7 +193,7 @@ def _scale(divisor: Any, offset: Any) -> tuple[float, float]:
 
 def _scaled(weights: NDArray[np.float64], divisor: float, offset: float) -> Table:
     with np.errstate(over="ignore"):
-        return Table(weights / divisor, divisor, offset)
+        return Table(from_array(weights / divisor), divisor, offset)
 
 
 def _parse_mat(text: str) -> Table:
@@ -209,12 +209,11 @@ def _parse_mat(text: str) -> Table:
     width, height = int(head[0]), int(head[1])
     check_size(height, width)
     divisor, offset = _scale(*[*head[2:], None, None][:2])
-    weights = rectangle([_cells(line, n) for n, line in enumerate(lines[1:], 1)])
-    if weights.shape != (height, width):
-        raise KernelError(
-            f"the first line says {height} rows of {width} numbers, "
-            f"but there are {weights.shape[0]} of {weights.shape[1]}"
-        )
+    rows = [_cells(line, n) for n, line in enumerate(lines[1:], 1)]
+    if (len(rows), len(rows[0]) if rows else width) != (height, width):
+        have = f"{len(rows)} of {len(rows[0])}" if rows else "none"
+        raise KernelError(f"the first line says {height} rows of {width} numbers, but there are {have}")
+    weights = rectangle(rows)
     return _scaled(weights, divisor, offset)
 
 

@@ -103,7 +103,8 @@ def _aligned(
     before, after = (a[:, :, None] if a.ndim == 2 else a for a in (np.asarray(before), np.asarray(after)))
     if before.ndim != 3 or after.ndim != 3 or before.shape[2] != after.shape[2]:
         raise ShapeError(
-            f"pictures of {_by(before.shape)} and {_by(after.shape)} do not have the same channels"
+            f"pictures of {_by(before.shape)} and {_by(after.shape)} (height x width x channels) do not have "
+            "the same channels"
         )
     rows, columns = before.shape[0] - height + 1, before.shape[1] - width + 1
     if min(rows, columns) < 1:
@@ -162,9 +163,11 @@ class _Problem:
 
     def normal_equations(self) -> tuple[Floats, Floats]:
         products, right = np.zeros((self.unknowns, self.unknowns)), np.zeros(self.unknowns)
-        for windows, samples in self.chunks():
-            products += windows.T @ windows
-            right += windows.T @ samples
+        # NaN and infinity are looked for in the sums, which costs nothing.
+        with np.errstate(invalid="ignore", over="ignore"):
+            for windows, samples in self.chunks():
+                products += windows.T @ windows
+                right += windows.T @ samples
         return products, right
 
     def residual(self, weights: Floats, inverse: Floats) -> Residual:
@@ -208,8 +211,14 @@ def _solve(problem: _Problem) -> tuple[Floats, Floats]:
     return inverse @ right, inverse
 
 
+# Divisors that kernels are written with. Trying all would find 239/169 for the root of 2.
+_USUAL_DIVISORS = sorted(
+    {*range(1, 33), *(n * n for n in range(6, 13)), 48, 96, *(2**power for power in range(6, 17))}
+)
+
+
 def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
-    """The kernel in whole numbers over a divisor, if such ones lie within what the fit leaves open.
+    """The kernel in whole numbers over a usual divisor, if such ones lie within what the fit leaves open.
 
     Parameters
     ----------
@@ -220,7 +229,7 @@ def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
     >>> simplify(Kernel(np.array([[0.25004, 0.49999, 0.25001]])), np.full((1, 3), 2e-5)).weights
     array([[0.25, 0.5 , 0.25]])
     """
-    found = whole_numbers(kernel.weights, _room(kernel, error))
+    found = whole_numbers(kernel.weights, _room(kernel, error), _USUAL_DIVISORS)
     if found is None or not found[0].any():
         return None
     whole, divisor = found

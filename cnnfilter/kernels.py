@@ -20,7 +20,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -449,13 +449,16 @@ def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:
 _DIVISORS = (*range(1, 1025), *(2**power for power in range(11, 53)))
 
 
-def whole_numbers(weights: Weights, room: ArrayLike = 0.0) -> tuple[NDArray[np.int64], int] | None:
+def whole_numbers(
+    weights: Weights, room: ArrayLike = 0.0, divisors: Sequence[int] = _DIVISORS
+) -> tuple[NDArray[np.int64], int] | None:
     """Weights as whole numbers over one divisor, the smallest that does.
 
     Parameters
     ----------
     weights : (kH, kW)
     room : how far each weight may be from its fraction, beside rounding; one number or (kH, kW)
+    divisors : those that are tried, rising
 
     Examples
     --------
@@ -468,7 +471,7 @@ def whole_numbers(weights: Weights, room: ArrayLike = 0.0) -> tuple[NDArray[np.i
     """
     largest = float(np.abs(weights).max())
     allowed = np.asarray(room) + 1e-13 * largest
-    for divisor in _DIVISORS:
+    for divisor in divisors:
         # Where the room is a good part of the way from one whole number to the next, a match says nothing.
         if allowed.max() * divisor > 0.02 or largest * divisor > 2**52:
             return None

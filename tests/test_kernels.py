@@ -1,0 +1,622 @@
+"""A kernel from a spec; its sum, symmetry and separable terms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnfilter.catalogue import COMPASS, ENTRIES
+from cnnfilter.errors import KernelError
+from cnnfilter.kernels import (
+    Kernel,
+    KernelSet,
+    factor,
+    find_kernel,
+    find_kernels,
+    kernel_names,
+    symmetries,
+    whole_numbers,
+)
+
+SINGLE = [
+    *(name for name, entry in ENTRIES.items() if not entry.members),
+    *(f"{name}:{side}" for name in ("kirsch", "robinson") for side in COMPASS),
+]
+ZERO_SUM = {"blob", "edge", "compass", "line"}
+
+# What is drawn, and what it is divided by.
+GOLDEN = {
+    "identity": ("0 0 0; 0 1 0; 0 0 0", 1),
+    "blur": ("1 2 1; 2 4 2; 1 2 1", 16),
+    "box": ("1 1 1; 1 1 1; 1 1 1", 9),
+    "box:1,4": ("1 1 1 1", 4),
+    "binomial": ("1 4 6 4 1; 4 16 24 16 4; 6 24 36 24 6; 4 16 24 16 4; 1 4 6 4 1", 256),
+    "binomial:2": ("1 1; 1 1", 4),
+    "motion": ("1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", 15),
+    "motion:3,90": ("1; 1; 1", 3),
+    "motion:4": ("0.5 1 1 1 0.5", 4),
+    "sharpen": ("0 -1 0; -1 5 -1; 0 -1 0", 1),
+    "sharpen-more": ("-1 -1 -1; -1 9 -1; -1 -1 -1", 1),
+    "high-boost": ("-1 -1 -1; -1 17 -1; -1 -1 -1", 9),
+    "high-boost:1": ("-1 -1 -1; -1 8 -1; -1 -1 -1", 9),
+    "low-pass": ("1 1 1; 1 1 1; 1 1 1", 9),
+    "high-pass": ("-1 -1 -1; -1 8 -1; -1 -1 -1", 9),
+    "high-pass-5": (
+        "-1 -1 -1 -1 -1; -1 -1 -1 -1 -1; -1 -1 24 -1 -1; -1 -1 -1 -1 -1; -1 -1 -1 -1 -1",
+        25,
+    ),
+    "laplacian": ("0 1 0; 1 -4 1; 0 1 0", 1),
+    "laplacian-8": ("1 1 1; 1 -8 1; 1 1 1", 1),
+    "outline": ("-1 -1 -1; -1 8 -1; -1 -1 -1", 1),
+    "sobel-h": ("-1 -2 -1; 0 0 0; 1 2 1", 1),
+    "sobel-v": ("-1 0 1; -2 0 2; -1 0 1", 1),
+    "scharr-h": ("-3 -10 -3; 0 0 0; 3 10 3", 1),
+    "scharr-v": ("-3 0 3; -10 0 10; -3 0 3", 1),
+    "prewitt-h": ("-1 -1 -1; 0 0 0; 1 1 1", 1),
+    "prewitt-v": ("-1 0 1; -1 0 1; -1 0 1", 1),
+    "frei-chen-h": ("-1 -1.4142135623730951 -1; 0 0 0; 1 1.4142135623730951 1", 1),
+    "frei-chen-v": ("-1 0 1; -1.4142135623730951 0 1.4142135623730951; -1 0 1", 1),
+    "roberts-1": ("-1 0; 0 1", 1),
+    "roberts-2": ("0 -1; 1 0", 1),
+    "kirsch:n": ("5 5 5; -3 0 -3; -3 -3 -3", 1),
+    "kirsch:ne": ("-3 5 5; -3 0 5; -3 -3 -3", 1),
+    "kirsch:e": ("-3 -3 5; -3 0 5; -3 -3 5", 1),
+    "kirsch:se": ("-3 -3 -3; -3 0 5; -3 5 5", 1),
+    "kirsch:s": ("-3 -3 -3; -3 0 -3; 5 5 5", 1),
+    "kirsch:sw": ("-3 -3 -3; 5 0 -3; 5 5 -3", 1),
+    "kirsch:w": ("5 -3 -3; 5 0 -3; 5 -3 -3", 1),
+    "kirsch:nw": ("5 5 -3; 5 0 -3; -3 -3 -3", 1),
+    "robinson:n": ("1 2 1; 0 0 0; -1 -2 -1", 1),
+    "robinson:ne": ("0 1 2; -1 0 1; -2 -1 0", 1),
+    "robinson:e": ("-1 0 1; -2 0 2; -1 0 1", 1),
+    "robinson:se": ("-2 -1 0; -1 0 1; 0 1 2", 1),
+    "robinson:s": ("-1 -2 -1; 0 0 0; 1 2 1", 1),
+    "robinson:sw": ("0 -1 -2; 1 0 -1; 2 1 0", 1),
+    "robinson:w": ("1 0 -1; 2 0 -2; 1 0 -1", 1),
+    "robinson:nw": ("2 1 0; 1 0 -1; 0 -1 -2", 1),
+    "line-h": ("-1 -1 -1; 2 2 2; -1 -1 -1", 1),
+    "line-v": ("-1 2 -1; -1 2 -1; -1 2 -1", 1),
+    "line-45": ("-1 -1 2; -1 2 -1; 2 -1 -1", 1),
+    "line-135": ("2 -1 -1; -1 2 -1; -1 -1 2", 1),
+    "emboss": ("-2 -1 0; -1 1 1; 0 1 2", 1),
+}
+# These have no simple numbers; test_kernel_formulas.py holds their truths.
+COMPUTED = {"gaussian", "disk", "unsharp", "log", "dog", "gabor", "farid-h", "farid-v"}
+
+
+def drawn(text: str) -> np.ndarray:
+    return np.array([[float(word) for word in row.split()] for row in text.split(";")])
+
+
+# ---------------------------------------------------------------- known values
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_weights_are_as_published(name):
+    text, divisor = GOLDEN[name]
+    np.testing.assert_allclose(find_kernel(name).weights, drawn(text) / divisor, rtol=1e-15, atol=0)
+
+
+def test_every_name_is_checked_by_a_literal_or_a_truth_of_its_own():
+    covered = {name.partition(":")[0] for name in GOLDEN} | COMPUTED
+    pairs = {name for name, entry in ENTRIES.items() if entry.members}
+    assert covered | pairs == set(kernel_names())
+
+
+def test_farid_has_the_published_taps():
+    smooth = [0.037659, 0.249153, 0.426375, 0.249153, 0.037659]
+    edge = [-0.109604, -0.276691, 0, 0.276691, 0.109604]
+    np.testing.assert_allclose(find_kernel("farid-h").weights, np.outer(edge, smooth), atol=1e-6)
+    np.testing.assert_allclose(find_kernel("farid-v").weights, np.outer(smooth, edge), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sobel", "scharr", "prewitt", "farid", "frei-chen"])
+def test_h_finds_horizontal_edges_and_rises_where_it_gets_brighter_downwards(name):
+    step = np.repeat([0.0, 0, 1, 1, 1], 5).reshape(5, 5)
+    horizontal, vertical = find_kernels(name)
+    window = tuple(slice(0, side) for side in horizontal.shape)
+    assert (horizontal.weights * step[window]).sum() > 0
+    assert (vertical.weights * step[window]).sum() == pytest.approx(0, abs=1e-15)
+    np.testing.assert_array_equal(vertical.weights, horizontal.weights.T)
+
+
+@pytest.mark.parametrize("name", ["kirsch", "robinson"])
+@pytest.mark.parametrize("side", COMPASS)
+def test_a_compass_kernel_is_strongest_where_its_side_is_brighter(name, side):
+    y, x = np.mgrid[-1:2, -1:2]
+    south = ("s" in side) - ("n" in side)
+    east = ("e" in side) - ("w" in side)
+    brighter = (y * south + x * east > 0).astype(float)
+    strongest = max(find_kernels(name), key=lambda kernel: (kernel.weights * brighter).sum())
+    assert strongest.name == f"{name}:{side}"
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_edge_finders_sum_to_zero_and_blurs_to_one(name):
+    kernel = find_kernel(name)
+    family = ENTRIES[name.partition(":")[0]].family
+    if family in ZERO_SUM or name.startswith("high-pass"):
+        assert kernel.is_zero_sum
+        assert kernel.sum == 0
+    else:
+        assert kernel.sum == pytest.approx(1, abs=1e-14)
+
+
+# ---------------------------------------------------------------- oracles: what other tools hold
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "scale"),
+    [
+        ("sobel-h", "sobel_h", 4),
+        ("sobel-v", "sobel_v", 4),
+        ("scharr-h", "scharr_h", 16),
+        ("scharr-v", "scharr_v", 16),
+        ("prewitt-h", "prewitt_h", 3),
+        ("prewitt-v", "prewitt_v", 3),
+        ("farid-h", "farid_h", 1),
+        ("farid-v", "farid_v", 1),
+        ("roberts-1", "roberts_pos_diag", 1),
+        ("roberts-2", "roberts_neg_diag", 1),
+    ],
+)
+def test_same_as_scikit_image(name, function, scale, rng):
+    filters = pytest.importorskip("skimage.filters")
+    picture = rng.random((12, 13))
+    theirs = getattr(filters, function)(picture) * scale
+    np.testing.assert_allclose(same(picture, find_kernel(name))[3:-3, 3:-3], theirs[3:-3, 3:-3], atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("sobel-h", lambda cv2, p: cv2.Sobel(p, -1, 0, 1)),
+        ("sobel-v", lambda cv2, p: cv2.Sobel(p, -1, 1, 0)),
+        ("scharr-h", lambda cv2, p: cv2.Scharr(p, -1, 0, 1)),
+        ("scharr-v", lambda cv2, p: cv2.Scharr(p, -1, 1, 0)),
+        ("laplacian", lambda cv2, p: cv2.Laplacian(p, -1, ksize=1)),
+        ("box:5", lambda cv2, p: cv2.blur(p, (5, 5))),
+        ("box:3,5", lambda cv2, p: cv2.blur(p, (5, 3))),
+        ("blur", lambda cv2, p: cv2.GaussianBlur(p, (3, 3), 0)),  # the fixed kernel 1 2 1
+        ("gaussian:1.4,9", lambda cv2, p: cv2.GaussianBlur(p, (9, 9), 1.4)),
+    ],
+)
+def test_same_as_opencv(name, call, rng):
+    cv2 = pytest.importorskip("cv2")
+    picture = rng.random((14, 15))
+    theirs = call(cv2, picture)
+    np.testing.assert_allclose(same(picture, find_kernel(name))[4:-4, 4:-4], theirs[4:-4, 4:-4], atol=1e-12)
+
+
+def same(picture: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """Cross-correlation, the smaller half of an even kernel before."""
+    height, width = kernel.shape
+    padded = np.pad(picture, (((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape)
+    return np.einsum("yxij,ij->yx", windows, kernel.weights)
+
+
+# ---------------------------------------------------------------- laws
+
+
+def test_low_pass_and_high_pass_make_up_the_picture():
+    identity = find_kernel("identity").weights
+    np.testing.assert_allclose(find_kernel("low-pass").weights + find_kernel("high-pass").weights, identity)
+    five = find_kernel("box:5").weights + find_kernel("high-pass-5").weights
+    np.testing.assert_allclose(five, np.pad(identity, 1), atol=1e-16)
+
+
+def test_sharpen_is_identity_minus_laplacian():
+    identity = find_kernel("identity").weights
+    np.testing.assert_array_equal(find_kernel("sharpen").weights, identity - find_kernel("laplacian").weights)
+    np.testing.assert_array_equal(
+        find_kernel("sharpen-more").weights, identity - find_kernel("laplacian-8").weights
+    )
+    np.testing.assert_array_equal(find_kernel("outline").weights, -find_kernel("laplacian-8").weights)
+
+
+def test_flip_twice_and_transpose_twice_change_nothing():
+    kernel = find_kernel("1 2 3; 4 5 6")
+    assert kernel.flip().flip() == kernel
+    assert kernel.transpose().transpose() == kernel
+    np.testing.assert_array_equal(kernel.flip().weights, [[6, 5, 4], [3, 2, 1]])
+    np.testing.assert_array_equal(kernel.transpose().weights, [[1, 4], [2, 5], [3, 6]])
+
+
+# ---------------------------------------------------------------- the grammar
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "1 2 3; 4 5 6",
+        " 1 2 3 ;4 5 6; ",
+        "1,2,3;4,5,6",
+        "1, 2, 3; 4, 5, 6",
+        "1 2 3\n4 5 6\n",
+        "1 2 3;\n4 5 6;\n",
+        "1 2/1 6/2; 4 +5 6e0",
+        "[[1, 2, 3], [4, 5, 6]]",
+        '[["1", "4/2", 3], [4, 5, 6]]',
+        '{"weights": [[2, 4, 6], [8, 10, 12]], "divisor": 2}',
+        [[1, 2, 3], [4, 5, 6]],
+        ((1, 2, 3), (4, 5, 6)),
+        [np.array([1, 2, 3]), np.array([4, 5, 6])],
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8),
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=">f4")[::1],
+        Kernel(np.array([[1, 2, 3], [4, 5, 6]])),
+    ],
+    ids=repr,
+)
+def test_every_way_to_write_the_same_numbers(spec):
+    kernel = find_kernel(spec)
+    np.testing.assert_array_equal(kernel.weights, [[1, 2, 3], [4, 5, 6]])
+    assert kernel.weights.dtype == np.float64
+    assert kernel.tag == "kernel-2x3"
+
+
+@pytest.mark.parametrize("spec", ["1 2 1", "[1, 2, 1]", [1, 2, 1], np.array([1, 2, 1])], ids=repr)
+def test_a_flat_list_is_one_row(spec):
+    assert find_kernel(spec).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [("-1", -1), ("\N{MINUS SIGN}1", -1), ("1/9", 1 / 9), ("-1/3", -1 / 3), (".5", 0.5), ("1e-3", 0.001)],
+)
+def test_a_single_number_is_a_kernel(spec, value):
+    assert find_kernel(spec).weights == np.array([[value]])
+
+
+@pytest.mark.parametrize("spec", ["Sobel-H", "sobel_h", " sobel-h "])
+def test_names_forgive_case_and_underscores(spec):
+    assert find_kernel(spec) == find_kernel("sobel-h")
+
+
+@pytest.mark.parametrize(
+    ("spec", "tag"),
+    [
+        ("sobel-h", "sobel-h"),
+        ("Gaussian:1.4", "gaussian-1.4"),
+        ("gaussian: 1.4, 9", "gaussian-1.4-9"),
+        ("kirsch:ne", "kirsch-ne"),
+        ("motion:15,-30", "motion-15-30"),
+        ("1 0 -1", "kernel-1x3"),
+    ],
+)
+def test_a_tag_can_be_part_of_a_file_name(spec, tag):
+    assert find_kernel(spec).tag == tag
+    assert find_kernels(spec).tag == tag
+
+
+def test_pairs_and_compass_names_are_several_kernels():
+    assert [kernel.name for kernel in find_kernels("sobel")] == ["sobel-h", "sobel-v"]
+    assert find_kernels("sobel").combine == "magnitude"
+    assert [kernel.name for kernel in find_kernels("roberts")] == ["roberts-1", "roberts-2"]
+    assert [kernel.name for kernel in find_kernels("kirsch")] == [f"kirsch:{side}" for side in COMPASS]
+    assert find_kernels("kirsch").combine == find_kernels("robinson").combine == "max"
+    assert find_kernels("kirsch").tag == "kirsch"
+
+
+def test_the_strongest_compass_direction_is_never_negative(rng):
+    windows = rng.normal(size=(50, 3, 3))
+    for name in ("kirsch", "robinson"):
+        results = [(windows * kernel.weights).sum(axis=(1, 2)) for kernel in find_kernels(name)]
+        assert (np.max(results, axis=0) >= 0).all()
+
+
+def test_a_single_kernel_is_a_set_of_one():
+    assert find_kernels("blur") == (find_kernel("blur"),)
+    assert find_kernels(find_kernels("sobel")) == find_kernels("sobel")
+    assert isinstance(find_kernels(find_kernel("blur")), KernelSet)
+
+
+def test_a_name_wins_over_a_file_and_numbers_do_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("blur", "1"):
+        (tmp_path / name).write_text("7 7 7")
+    assert find_kernel("blur").shape == (3, 3)
+    assert find_kernel("1").shape == (1, 1)
+    assert find_kernel("@blur").shape == (1, 3)
+
+
+def test_a_file_is_found_with_and_without_the_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my kernel.txt").write_text("1 2\n3 4\n")
+    for spec in ("@my kernel.txt", "my kernel.txt", str(tmp_path / "my kernel.txt")):
+        kernel = find_kernel(spec)
+        np.testing.assert_array_equal(kernel.weights, [[1, 2], [3, 4]])
+        assert (kernel.name, kernel.tag) == ("my kernel", "my-kernel")
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("", "the kernel is empty"),
+        ("  ", "the kernel is empty"),
+        ("sobell-h", "'sobell-h': did you mean sobel-h"),
+        ("sobel h", "did you mean sobel-h"),
+        ("sobel-x", "did you mean sobel-v? `cnnfilter kernels list` shows all"),
+        ("Gaussian_Blur:3", "did you mean gaussian?"),
+        ("zzz", "no kernel is called 'zzz': `cnnfilter kernels list` shows all"),
+        ("x" * 500, "no kernel is called 'xxx"),
+        ("a\0b", "no kernel is called"),
+        ("sharpen:2", "sharpen takes no arguments, 'sharpen:2' has some"),
+        ("box:1,2,3", "box takes box:N[,W], as in box:5; 3 arguments are too many"),
+        ("box:0", "the n of box is a whole number from 1 to 1023, as in box:5; given was '0'"),
+        ("box:2.5", "given was '2.5'"),
+        ("box:5,1024", "the w of box is a whole number from 1 to 1023"),
+        (
+            "gaussian:0",
+            "the sigma of gaussian is a number from 0.01 to 1000, as in gaussian:1.4; given was '0'",
+        ),
+        ("gaussian:nan", "given was 'nan'"),
+        ("gaussian:-1", "given was '-1'"),
+        ("gaussian:", "given was 'nothing'"),
+        ("gaussian:big", "given was 'big'"),
+        (
+            "gaussian:200",
+            "sigma 200 needs 1601x1601 weights, and 1023 a side is the most: take a sigma up to 127.75",
+        ),
+        ("gaussian:0.01,4", "sigma is too small for an even size; take 5"),
+        ("dog:1,1", "dog:1,1 is zero everywhere"),
+        ("gabor:1,0", "the wavelength of gabor is a number from 2 to 1000"),
+        ("gabor:500,0", "take a wavelength up to 300"),
+        ("motion:0", "the length of motion is a number from 1 to 1023"),
+        (
+            "kirsch:up",
+            "the direction of kirsch is one of n ne e se s sw w nw, as in kirsch:ne; given was 'up'",
+        ),
+        ("1 2 3; 4 5", "row 2 has 2 numbers (4 5), row 1 has 3: every row needs as many"),
+        ("1 2; 3", "row 2 has 1 number (3)"),
+        ("1 2;; 3 4", "row 2 is empty"),
+        (";", "row 1 is empty"),
+        ("1,,2", "row 1, column 2: nothing is not a number"),
+        ("1 2; 3 x", "row 2, column 2: 'x' is not a number"),
+        ("1 nan", "row 1, column 2: nan is not a finite number"),
+        ("1 2; inf 3", "row 2, column 1: inf is not a finite number"),
+        ("1e999", "1e999 is not a finite number"),
+        ("1/0 1", "1/0 divides by zero"),
+        ("1/2/3 1; 0 0", "'1/2/3' is not a number"),
+        ("[[1, 2], [3]]", "row 2 has 1 number (3)"),
+        ("[[1, 2], 3]", "a list of rows"),
+        ("[", "not JSON"),
+        ("[]", "at least one number"),
+        ("[[]]", "at least one number"),
+        ("[[1, true]]", "row 1, column 2: True is not a number"),
+        ("[[1, null]]", "row 1, column 2: None is not a number"),
+        ("[[NaN]]", "nan is not a finite number"),
+        ("[[[1]]]", "is not a number"),
+        ('{"weights": [[1]], "divisor": 0}', "the divisor is 0"),
+        ('{"weights": [[1]], "divisor": "x"}', "the divisor x is not a finite number"),
+        ('{"kernel": 1}', "a list of rows"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1 " * 1024, "a kernel of 1x1024 is too large: 1023 a side is the most"),
+        ("1;" * 1024, "a kernel of 1024x1 is too large"),
+        ("@", "no such file"),
+        ("@no.txt", "no.txt: no such file"),
+        ("no/such.csv", "no/such.csv: no such file"),
+        ([], "at least one number"),
+        ([[1], [2, 3]], "row 2 has 2 numbers (2 3), row 1 has 1"),
+        (["a"], "'a' is not a number"),
+        (np.zeros((2, 2, 2)), "this array has (2, 2, 2)"),
+        (np.zeros((0, 3)), "a kernel of 0x3 has no numbers"),
+        (np.zeros((1, 1024)), "too large"),
+        (np.array([["a"]]), "this array holds <U1"),
+        (np.array([[1j]]), "this array holds complex128"),
+        (np.array([[1, np.nan]]), "row 1, column 2: nan is not a finite number"),
+        (None, "a kernel holds real numbers"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_refuses_with_what_was_given_and_what_would_do(spec, says):
+    with pytest.raises(KernelError) as caught:
+        find_kernels(spec)
+    message = str(caught.value)
+    assert says.lower() in message.lower()
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+def test_a_name_of_several_is_refused_where_one_is_asked_for():
+    with pytest.raises(
+        KernelError, match=r"sobel stands for 2 kernels \(sobel-h, sobel-v\): name one of them"
+    ):
+        find_kernel("sobel")
+
+
+def test_a_zero_sum_kernel_cannot_be_normalized():
+    with pytest.raises(KernelError, match="sobel-h sums to 0"):
+        find_kernel("sobel-h").normalized()
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_kernel_or_refused(text):
+    if text.startswith("@") or "/" in text:
+        return
+    try:
+        found = find_kernels(text)
+    except KernelError as error:
+        assert str(error)  # noqa: PT017 - the message is what is tested
+    else:
+        assert all(np.isfinite(kernel.weights).all() for kernel in found)
+
+
+# ---------------------------------------------------------------- form
+
+
+def test_a_kernel_cannot_be_changed(rng):
+    given_weights = rng.random((3, 3))
+    kernel = Kernel(given_weights)
+    given_weights[0, 0] = 99
+    assert kernel.weights[0, 0] != 99
+    with pytest.raises(ValueError, match="read-only"):
+        kernel.weights[0, 0] = 1
+    with pytest.raises(AttributeError):
+        kernel.name = "other"
+
+
+def test_equal_kernels_hash_alike_whatever_they_are_called():
+    first, second = Kernel(np.array([[0.0, 1.0]]), "a"), Kernel(np.array([[-0.0, 1.0]]), "b")
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != Kernel(np.array([[0.0, 1.0]]), offset=1.0)
+    assert first != "a"
+
+
+def test_normalizing_keeps_what_was_drawn_known():
+    kernel = find_kernel("1 2 1; 2 4 2; 1 2 1").normalized()
+    assert kernel == find_kernel("blur")
+    assert kernel.divisor == 16
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_found_kernels_carry_purpose_and_source(name):
+    kernel = find_kernel(name)
+    assert (kernel.name, kernel.purpose, kernel.source) == (
+        name,
+        ENTRIES[name.partition(":")[0]].purpose,
+        ENTRIES[name.partition(":")[0]].source,
+    )
+
+
+# ---------------------------------------------------------------- separable terms
+
+
+def composed(terms: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    return sum(np.outer(column, row) for column, row in terms)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_terms_add_up_to_the_kernel(name):
+    weights = find_kernel(name).weights
+    terms = factor(weights)
+    assert all(
+        column.shape == (weights.shape[0],) and row.shape == (weights.shape[1],) for column, row in terms
+    )
+    assert np.abs(composed(terms) - weights).max() <= np.finfo(np.float32).eps / 2 * np.abs(weights).max()
+
+
+@pytest.mark.parametrize(
+    ("spec", "rank"),
+    [
+        ("gaussian:2", 1),
+        ("box:7,3", 1),
+        ("sobel-h", 1),
+        ("robinson:w", 1),
+        ("gabor:8,0", 1),
+        ("laplacian", 2),
+        ("sharpen", 2),
+        ("log:2", 2),
+        ("dog", 2),
+        ("unsharp:2,0.5", 2),
+        ("kirsch:n", 2),
+        ("kirsch:ne", 3),
+        ("1 2 3; 4 5 6; 7 8 10", 3),
+        ("5", 1),
+        ("0 0; 0 0", 1),
+    ],
+)
+def test_rank(spec, rank):
+    assert find_kernel(spec).rank == rank
+
+
+@pytest.mark.parametrize(
+    "name", ["identity", "blur", "binomial:9", "box:5", "sobel-h", "scharr-v", "line-h", "motion:9"]
+)
+def test_whole_numbers_of_one_term_come_out_exactly(name):
+    weights = find_kernel(name).weights
+    terms = factor(weights)
+    assert len(terms) == 1
+    np.testing.assert_array_equal(composed(terms), weights)
+
+
+@pytest.mark.parametrize(
+    ("spec", "column", "row"),
+    [
+        ("sobel-v", [1, 2, 1], [-1, 0, 1]),
+        ("scharr-h", [-1, 0, 1], [3, 10, 3]),
+        ("2 3; 4 6", [1, 2], [2, 3]),
+        ("-1 0 1", [1], [-1, 0, 1]),
+        ("-2 -4", [-2], [1, 2]),
+    ],
+)
+def test_the_terms_are_those_one_would_write(spec, column, row):
+    [(found_column, found_row)] = factor(find_kernel(spec).weights)
+    np.testing.assert_array_equal(found_column, column)
+    np.testing.assert_array_equal(found_row, row)
+
+
+def test_a_gaussian_has_equal_parts_that_sum_to_one():
+    [(column, row)] = factor(find_kernel("gaussian:1.4").weights)
+    np.testing.assert_allclose(column, row, rtol=1e-13)
+    assert row.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+def test_huge_and_tiny_weights_are_factored_too(scale):
+    weights = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) * scale
+    assert np.abs(composed(factor(weights)) - weights).max() <= 1e-7 * 4 * scale
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_any_whole_outer_product_is_found_exactly(height, width, seed):
+    numbers = np.random.default_rng(seed)
+    weights = np.outer(numbers.integers(-9, 10, height), numbers.integers(-9, 10, width)).astype(float)
+    terms = factor(weights)
+    assert len(terms) == 1
+    np.testing.assert_array_equal(composed(terms), weights)
+
+
+# ---------------------------------------------------------------- whole numbers, symmetry
+
+
+@pytest.mark.parametrize(
+    ("spec", "divisor"),
+    [("sharpen", 1), ("blur", 16), ("box:31", 961), ("binomial:9", 2**16), ("1/3 1/2", 6), ("0 0", 1)],
+)
+def test_whole_numbers_over_the_least_divisor(spec, divisor):
+    whole, found = whole_numbers(find_kernel(spec).weights)
+    assert found == divisor
+    np.testing.assert_allclose(whole / divisor, find_kernel(spec).weights, rtol=1e-13)
+
+
+@pytest.mark.parametrize("spec", ["gaussian:1", "frei-chen-h", "0.1234567 1"])
+def test_what_is_no_fraction_is_not_made_one(spec):
+    assert whole_numbers(find_kernel(spec).weights) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        (
+            "1 2 1; 2 4 2; 1 2 1",
+            dict.fromkeys(["left-right", "top-bottom", "half turn", "diagonal", "other diagonal"], "even"),
+        ),
+        ("sobel-h", {"left-right": "even", "top-bottom": "odd", "half turn": "odd"}),
+        ("-1 0; 0 1", {"half turn": "odd", "diagonal": "even", "other diagonal": "odd"}),
+        ("1 2 3", {"top-bottom": "even"}),
+        ("1 2; 3 5", {}),
+    ],
+)
+def test_symmetries(spec, found):
+    assert symmetries(find_kernel(spec).weights) == found
+
+
+def test_symmetry_in_words():
+    assert find_kernel("blur").symmetry == "the same under every mirror and quarter turn"
+    assert find_kernel("sobel-h").symmetry == "the same under left-right; negated under top-bottom, half turn"
+    assert find_kernel("1 2; 3 5").symmetry == "none"
+
+
+def test_a_sum_that_is_only_rounding_is_zero():
+    assert find_kernel("0.1 0.2 -0.3").sum == 0
+    assert find_kernel("1e-12 1").sum == math.fsum([1e-12, 1])
+    assert not find_kernel("1e-8 -1e-8; 1e-8 1e-8").is_zero_sum

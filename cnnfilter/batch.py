@@ -138,7 +138,7 @@ class Task:
     @property
     def format(self) -> str | None:
         """The format that the result is written in."""
-        return self.target and self.target.format
+        return self.target.format if self.target else None
 
     def read(self) -> Image:
         """Read the picture."""
@@ -159,7 +159,7 @@ class Task:
         began = time.perf_counter()
         image = self._fitted(image)
         with self._writing(self.target.name):
-            options = {"format": self.target.format, "strip": self.strip, **self.limit}
+            options: dict[str, Any] = {"format": self.format, "strip": self.strip, **self.limit}
             if self.target.path == STDOUT:
                 write_image(_stdout(), image, **options)
                 sys.stdout.flush()
@@ -359,6 +359,7 @@ class _Crew:
 
     def _serve(self) -> None:
         while (index := self._next()) is not None:
+            outcome: tuple[Any, BaseException | None]
             try:
                 outcome = self.work(self.items[index]), None
             except BaseException as error:

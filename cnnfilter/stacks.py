@@ -1,7 +1,8 @@
-"""A stack of layers on whole pictures: every frame, colour weighted by alpha, the maps as a picture or a sheet."""
+"""A stack of layers on whole pictures: every frame, colour weighted by alpha; the maps as picture or sheet."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,17 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.alpha import filter_image, pool_image
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ModelError
-from cnnfilter.layers import Activation, FixedConvolution, Flatten, GlobalPool, Gray, Layers, MaxPool, run_layers
-from cnnfilter.picture import Image
+from cnnfilter.layers import (
+    Activation,
+    FixedConvolution,
+    Flatten,
+    GlobalPool,
+    Gray,
+    Layers,
+    MaxPool,
+    run_layers,
+)
+from cnnfilter.picture import Image, mode_of
 from cnnfilter.shapes import Layer
 from cnnfilter.sheets import contact_sheet
 
@@ -30,16 +40,16 @@ def apply_layers(
 
     Parameters
     ----------
-    alpha : "keep" (it follows the windows of the layers), "filter" (sent through the layers like a colour), "drop";
-        it is part of the result where there is one map, or three
-    signed : how values below 0 enter an unsigned picture, as in `filter_picture`; auto is abs where the values come
-        from kernels that sum to 0 and no layer after them made them positive, else clip
+    alpha : "keep" (it follows the windows of the layers), "filter" (sent through the layers like a colour),
+        "drop"; it is part of the result where there is one map, or three
+    signed : how values below 0 enter an unsigned picture, as in `filter_picture`; auto is abs where the
+        values come from kernels that sum to 0 and no layer after them made them positive, else clip
     dtype : of the result; None gives the maps (H', W', C') as they are, float32
 
     Returns
     -------
-    the picture of 1, 3 or 4 maps or else the contact sheet of them, and the largest share of clipped samples of a
-    frame (0 for a sheet, where each map is stretched to its own range)
+    the picture of 1, 3 or 4 maps or else the contact sheet of them, and the largest share of clipped samples
+    of a frame (0 for a sheet, where each map is stretched to its own range)
 
     Raises
     ------
@@ -73,8 +83,8 @@ def signed_rule(layers: Layers) -> str:
     """Return what ``auto`` means for the values that come out of `layers`: abs or clip.
 
     >>> from cnnfilter.layers import parse_layers
-    >>> [signed_rule(parse_layers(text)) for text in ("conv sobel-h | maxpool 2", "conv sobel-h | relu", "conv blur")]
-    ['abs', 'clip', 'clip']
+    >>> [signed_rule(parse_layers(text)) for text in ("conv sobel-h | maxpool 2", "conv sobel-h | relu")]
+    ['abs', 'clip']
     """
     for layer in reversed(layers):
         if isinstance(layer, Activation) and str(layer).partition(":")[0] in _NEVER_NEGATIVE:
@@ -95,7 +105,51 @@ def refuse_learned(layers: Layers) -> None:
 
 
 def _labelled(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:
-    return [(f"{layers[-1]} {number + 1}", maps[:, :, number]) for number in range(maps.shape[2])]
+    names = _map_names(layers)
+    return [
+        (f"{number + 1}: {names[number % len(names)]}", maps[:, :, number]) for number in range(maps.shape[2])
+    ]
+
+
+def _map_names(layers: Layers) -> list[str]:
+    """Return what the last layer's maps are called, in turn: each with its kernel, where that can be told.
+
+    >>> from cnnfilter.layers import parse_layers
+    >>> _map_names(parse_layers("conv sobel-h sobel-v | maxpool 2"))
+    ['sobel-h | maxpool 2', 'sobel-v | maxpool 2']
+    """
+    last = layers[-1]
+    for layer in reversed(layers):
+        if isinstance(layer, FixedConvolution):
+            if layer is last:
+                return [f"conv {kernel}" for kernel in layer.kernels]
+            return [f"{kernel} | {last}" for kernel in layer.kernels]
+        if isinstance(layer, (Gray, Flatten)):  # the maps before are mixed
+            break
+    return [str(last)]
+
+
+def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
+    """Lay the maps that several kernels gave side by side, as far as the format allows.
+
+    Parameters
+    ----------
+    image : what `filter_image` gives for ``combine="stack"``: K maps of each of C channels
+    names : those of the K kernels
+    format : npy holds the maps as they are, tiff one page a kernel, all others a contact sheet
+    """
+    if format == "npy":
+        return image.replace(mode="maps")
+    kernels = len(names)
+    channels = image.pixels.shape[2] // kernels
+    if format == "tiff":
+        pages = tuple(np.ascontiguousarray(image.pixels[:, :, number::kernels]) for number in range(kernels))
+        return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
+    marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
+    labels = [name + mark for mark in marks for name in names]
+    return image.map(
+        lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)])
+    )
 
 
 def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> tuple[Maps, Maps | None]:
@@ -129,15 +183,17 @@ def _weighted(maps: Maps, opacity: Maps, layers: Layers) -> tuple[Maps, Maps | N
 
 def _through_windows(layer: Layer, maps: Maps, opacity: Maps) -> tuple[Maps, Maps | None]:
     results = []
+    options: dict[str, Any]
     for channel in range(maps.shape[2]):
         grey = Image(np.concatenate([maps[:, :, channel : channel + 1], opacity], axis=2), "LA")
         if isinstance(layer, FixedConvolution):
-            window = {"stride": layer.stride, "padding": layer.pad, "dilation": layer.dilation}
-            options: dict[str, Any] = {**window, "border": layer.border, "bias": layer.bias}
+            options = {"stride": layer.stride, "padding": layer.pad, "dilation": layer.dilation}
+            options |= {"border": layer.border, "bias": layer.bias}
             results += [filter_image(grey, [group], **options)[0] for group in layer.found]
         elif isinstance(layer, GlobalPool):
             results.append(pool_image(grey, layer.op, size=maps.shape[:2]))
         elif isinstance(layer, MaxPool):
-            window = {"size": layer.size, "stride": layer.stride, "padding": layer.pad, "dilation": layer.dilation}
-            results.append(pool_image(grey, layer.op, ceil_mode=layer.ceil, **window))
+            options = {"size": layer.size, "stride": layer.stride, "padding": layer.pad}
+            options |= {"dilation": layer.dilation, "ceil_mode": layer.ceil}
+            results.append(pool_image(grey, layer.op, **options))
     return np.concatenate([result.colour for result in results], axis=2), results[0].alpha

@@ -55,7 +55,9 @@ def test_two_jobs_work_at_the_same_time():
 
 
 def test_one_job_uses_the_calling_thread():
-    assert set(in_order(lambda item: threading.current_thread(), range(3), jobs=1)) == {threading.main_thread()}
+    assert set(in_order(lambda item: threading.current_thread(), range(3), jobs=1)) == {
+        threading.main_thread()
+    }
 
 
 def test_a_bug_is_raised_at_its_place_and_stops_the_rest():
@@ -185,7 +187,9 @@ def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
     assert not alive
 
 
-@pytest.mark.parametrize(("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)])
+@pytest.mark.parametrize(
+    ("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)]
+)
 def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, threads, expected):
     monkeypatch.setattr("cnnfilter.bands.default_threads", lambda: 8)
     tasks = [Task(Source(str(path))) for path in pictures]

@@ -102,7 +102,8 @@ def options_of(command):
 )
 def test_an_option_is_its_parameter(command, function, not_options):
     known = options_of(command)
-    without_options = command.make_context("x", ["file.png", *(["-k", "blur"] if "kernels" in known else [])]).params
+    required = ["-k", "blur"] if "kernels" in known else []
+    without_options = command.make_context("x", ["file.png", *required]).params
     for name, default in defaults_of(function).items():
         if name not in not_options:
             assert f"--{name.replace('_', '-')}" in known[name].opts

@@ -28,7 +28,8 @@ def picture(path, format="png"):
 def names(inputs, output=None, format=None, tag="sharpen", to_stdout=False, **more):
     sources = [Source(path) for path in inputs]
     return [
-        (target.path, target.format) for target in plan(sources, Naming(output, format, tag, to_stdout=to_stdout), **more)
+        (target.path, target.format)
+        for target in plan(sources, Naming(output, format, tag, to_stdout=to_stdout), **more)
     ]
 
 
@@ -115,7 +116,9 @@ def test_an_output_that_cannot_be(output, message):
 
 def test_two_inputs_on_one_output():
     inputs = [picture("a/x.png"), picture("b/x.png")]
-    with pytest.raises(click.BadParameter, match=r"'a/x\.png' and 'b/x\.png' would both be written to 'out/x\.png'"):
+    with pytest.raises(
+        click.BadParameter, match=r"'a/x\.png' and 'b/x\.png' would both be written to 'out/x\.png'"
+    ):
         names(inputs, "out/")
     assert not os.path.exists("out")
     with pytest.raises(click.BadParameter, match="stdout"):

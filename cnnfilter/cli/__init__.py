@@ -1,7 +1,7 @@
 """The command line: which commands there are, and how a run ends.
 
-Each command lives in a module of its own, which is imported when the command is asked for. Whatever goes wrong
-is translated here, once: into one line on stderr and an exit code.
+Each command lives in a module of its own, which is imported when the command is asked for. Whatever goes
+wrong is translated here, once: into one line on stderr and an exit code.
 
     0  done                       4    a check said no
     1  an input failed            130  interrupted (128 + the signal's number; 143 for SIGTERM)
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -79,22 +80,25 @@ class Commands(click.Group):
                 click.echo(err=True)  # the shell's prompt starts below the echoed ^C
             raise click.exceptions.Exit(getattr(stop, "exit_code", 128 + signal.SIGINT)) from stop
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(  # type: ignore[override]  # one form for what the base class has two of
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        sys.exit(self._run(*args, **extra))
+            return super().main(args, standalone_mode=False, **extra)
+        sys.exit(self._run(args, extra))
 
-    def _run(self, *args: Any, **extra: Any) -> int:
+    def _run(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
         _open_closed_streams()
         try:
             with _signals_raise():
-                code = super().main(*args, standalone_mode=False, **extra)
+                code: int = super().main(args, standalone_mode=False, **extra)
                 if not code:
                     sys.stdout.flush()
                     return 0
         except click.ClickException as error:
-            error.message = one_line(error.message, keep="\n")
-            error.show()
+            text = io.StringIO()
+            error.show(text)
+            click.echo(one_line(text.getvalue(), keep="\n"), nl=False, err=True)
             code = error.exit_code
         except click.Abort as error:  # Ctrl-C while the command line was still being read
             code = getattr(error.__cause__, "exit_code", 128 + signal.SIGINT)
@@ -144,8 +148,8 @@ def _signals_raise() -> Iterator[None]:
 def _open_closed_streams() -> None:
     """Put something in the place of standard streams that came closed (``>&-``).
 
-    Otherwise the next file that is opened gets the number of stdout, and what is meant for stdout ends up in it. Writing
-    to what takes its place fails, as it does for a closed one.
+    Otherwise the next file that is opened gets the number of stdout, and what is meant for stdout ends up in
+    it. Writing to what takes its place fails, as it does for a closed one.
     """
     for number in range(3):
         try:
@@ -153,7 +157,7 @@ def _open_closed_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDONLY)  # the lowest free number is this one
     if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - it stays open
 
 
 def _give_up_stdout() -> None:
@@ -171,8 +175,8 @@ main = Commands(
     help="""\
 Filter pictures with the layers of a convolutional network.
 
-Named or custom kernels (sharpen, edges, high-pass), pooling and stacks of both, with the numbers that PyTorch and ONNX
-give, on files, on folders and in pipes.
+Named or custom kernels (sharpen, edges, high-pass), pooling and stacks of both, with the numbers that PyTorch
+and ONNX give, on files, on folders and in pipes.
 
 \b
 Examples:
@@ -185,7 +189,7 @@ Each command has its own help: cnnfilter convolve --help.
 """,
     epilog="""\
 \b
-Completion of commands, options and kernel names, for one line in the file that your shell reads at its start:
+Completion of commands, options and kernel names:
   bash (~/.bashrc):  eval "$(_CNNFILTER_COMPLETE=bash_source cnnfilter)"
   zsh (~/.zshrc):    eval "$(_CNNFILTER_COMPLETE=zsh_source cnnfilter)"
   fish (~/.config/fish/completions/cnnfilter.fish):  _CNNFILTER_COMPLETE=fish_source cnnfilter | source

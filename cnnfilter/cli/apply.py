@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 HELP = """\
 Send pictures through a stack of layers: one reading, one writing, float32 in between.
 
-LAYERS are stages between bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and every one is
-applied to every map; a kernel typed as numbers is quoted. Also maxpool, minpool, avgpool, globalpool, relu, relu6, leaky:0.1,
-sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the shapes.
+LAYERS are stages between bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and every
+one is applied to every map; a kernel typed as numbers is quoted. Also maxpool, minpool, avgpool, globalpool,
+relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the shapes.
 
-1, 3 or 4 maps are written as a picture, any other number as a contact sheet, on which each map is stretched to its own
-range. With -f npy the maps are written as they are.
+1, 3 or 4 maps are written as a picture, any other number as a contact sheet, on which each map is stretched
+to its own range. With -f npy the maps are written as they are.
 
 \b
 Examples:

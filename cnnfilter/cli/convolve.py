@@ -11,19 +11,19 @@ from cnnfilter.cli import options
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
     from cnnfilter.kernels import KernelSet
+    from cnnfilter.picture import Image
 
 HELP = """\
 Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own.
 
-The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlation); --flip turns it by 180 degrees for
-the mathematician's convolution.
+The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlation); --flip turns it by 180
+degrees for the mathematician's convolution.
 
-KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0', fractions such
-as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the names. Several -k are
-combined into one picture; sobel, scharr, prewitt and roberts mean both directions.
+KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0',
+fractions such as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the
+names. Several -k are combined into one picture; sobel, scharr, prewitt and roberts mean both directions.
 
-INPUT is a file, - for stdin, or with -r a folder. Results are written beside nothing else: an existing file is refused
-unless --force is given.
+INPUT is a file, - for stdin, or with -r a folder. A file that exists is not replaced unless --force is given.
 
 \b
 Examples:
@@ -65,10 +65,18 @@ Examples:
     help="What is added: replicate, reflect (without the edge), symmetric, wrap, zero or constant:V.",
 )
 @click.option(
-    "--dilation", type=options.Pair(1), default=1, show_default=True, help="Distance between the kernel's taps."
+    "--dilation",
+    type=options.Pair(1),
+    default=1,
+    show_default=True,
+    help="Distance between the kernel's taps.",
 )
 @click.option(
-    "--bias", type=options.Number(), default=0.0, show_default=True, help="Added to the result, in the file's units."
+    "--bias",
+    type=options.Number(),
+    default=0.0,
+    show_default=True,
+    help="Added to the result, in the file's units.",
 )
 @click.option("--normalize", is_flag=True, help="Divide the kernel by its sum.")
 @click.option(
@@ -92,18 +100,23 @@ Examples:
 )
 @options.alpha
 @options.pictures
-def command(pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any) -> None:
+def command(
+    pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any
+) -> None:
     chosen = options.find_kernels(kernels, flip=flip, normalize=normalize)
+    names = [kernel.name for named in chosen for kernel in named]
+    stacked = how["combine"] == "stack" and len(names) > 1
 
     def convolve(task: Task) -> None:
         from cnnfilter.alpha import filter_image
 
         image = task.read()
-        dtype = task.dtype_for(image, signed=how["signed"] == "auto")
+        sheet = stacked and task.format not in ("npy", "tiff")
+        dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
         image, clipped, ways = filter_image(image, chosen, dtype=dtype, threads=task.threads, **how)
         task.note("; ".join(ways))
         task.warn_clipped(clipped, _against_clipping(chosen))
-        task.write(image)
+        task.write(_spread(image, names, task) if stacked else image)
 
     pictures.run(convolve, tag="-".join(_tag(named) for named in chosen))
 
@@ -115,3 +128,9 @@ def _tag(named: KernelSet) -> str:
 def _against_clipping(chosen: list[KernelSet]) -> str:
     brighter = any(abs(kernel.sum) > 1.001 for named in chosen for kernel in named)
     return ("--normalize, " if brighter else "") + "--signed stretch or -f npy would avoid it"
+
+
+def _spread(image: Image, names: list[str], task: Task) -> Image:
+    from cnnfilter.stacks import spread_maps
+
+    return spread_maps(image, names, task.format or "png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from cnnfilter.batch import Task
     from cnnfilter.kernels import KernelSet
 
+    Type = click.ParamType[Any]
+    Choice = click.Choice[str]
+else:  # older versions of click have no generic types
+    Type = click.ParamType
+    Choice = click.Choice
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FORMATS = ("png", "jpg", "webp", "tiff", "gif", "bmp", "ppm", "npy")
@@ -26,7 +33,7 @@ _OTHER_NAMES = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "apng"
 # ---------------------------------------------------------------- types
 
 
-class Pair(click.ParamType):
+class Pair(Type):
     """``N`` or ``H,W`` (``HxW`` is understood too), each from `least` up."""
 
     name = "N|H,W"
@@ -57,7 +64,7 @@ def _whole_numbers(text: str) -> list[int] | None:
     return numbers if max(map(abs, numbers)) < 2**31 else None
 
 
-class Padding(click.ParamType):
+class Padding(Type):
     """``same``, ``valid``, ``N``, ``H,W`` or ``T,R,B,L``."""
 
     name = "same|valid|N|H,W|T,R,B,L"
@@ -75,11 +82,13 @@ class Padding(click.ParamType):
             )
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         return _starting(("same", "valid"), incomplete)
 
 
-class Border(click.ParamType):
+class Border(Type):
     """The name of a border, or ``constant:V``."""
 
     name = "BORDER"
@@ -87,17 +96,19 @@ class Border(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         kind, colon, number = str(value).partition(":")
-        if value in self.names:
-            return value
-        if kind == "constant" and colon and _finite(number) is not None:
-            return value
-        self.fail(f"{value!r} is none of {', '.join(self.names)} or constant:V (such as constant:255).", param, ctx)
+        known = value in self.names or (kind == "constant" and colon and _finite(number) is not None)
+        if not known:
+            names = ", ".join(self.names)
+            self.fail(f"{value!r} is none of {names} or constant:V (such as constant:255).", param, ctx)
+        return value
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         return _starting((*self.names, "constant:"), incomplete)
 
 
-class Number(click.ParamType):
+class Number(Type):
     """A number that is neither NaN nor infinite."""
 
     name = "V"
@@ -117,7 +128,7 @@ def _finite(text: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-class Format(click.Choice[str]):
+class Format(Choice):
     """One of `FORMATS`, also by other names that people use."""
 
     def __init__(self) -> None:
@@ -128,12 +139,14 @@ class Format(click.Choice[str]):
         return super().convert(_OTHER_NAMES.get(name, name), param, ctx)
 
 
-class KernelText(click.ParamType):
-    """A kernel as text. It is made into numbers by the command, when the rest of the line has been found right."""
+class KernelText(Type):
+    """A kernel as text. The command makes numbers of it, when the rest of the line has been found right."""
 
     name = "KERNEL"
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         from cnnfilter.catalogue import ENTRIES
 
         found = _starting(ENTRIES, incomplete)
@@ -231,7 +244,9 @@ class Pictures:
             for source, target in zip(sources, targets.plan(sources, naming, force=self.force), strict=True)
         ]
         with (
-            Reporter(len(tasks), verbose=self.verbose, quiet=self.quiet, paths=naming.chosen_here) as reporter,
+            Reporter(
+                len(tasks), verbose=self.verbose, quiet=self.quiet, paths=naming.chosen_here
+            ) as reporter,
             contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended,
         ):
             for task in ended:
@@ -253,7 +268,7 @@ def _ask_for_input(explicit: bool) -> None:
 
 def pictures(function: Function) -> Function:
     """Give a command INPUT and the options of reading and writing, as one argument ``pictures``."""
-    names = "input output format force strip recursive max_pixels jobs threads verbose quiet".split()
+    names = list(inspect.signature(Pictures).parameters)
 
     @functools.wraps(function)
     def command(**values: Any) -> Any:
@@ -280,10 +295,13 @@ _PICTURE_OPTIONS = (
         "-f",
         "--format",
         type=Format(),
-        help="Format of the result; else the suffix of OUT says it, else it is the input's if that loses nothing, else png.",
+        help="Format of the result. Without it: what the suffix of OUT says, else the input's if that loses "
+        "nothing, else png.",
     ),
     click.option("--force", is_flag=True, help="Replace files that exist, the input too."),
-    click.option("-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."),
+    click.option(
+        "-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."
+    ),
     click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts."),
     click.option(
         "--max-pixels",
@@ -292,12 +310,21 @@ _PICTURE_OPTIONS = (
         help="Accept pictures of up to N pixels (width x height x frames).  [default: 89478485]",
     ),
     click.option(
-        "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Pictures at a time.  [default: one per core]"
+        "-j",
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Pictures at a time.  [default: one per core]",
     ),
     click.option(
-        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads for one picture.  [default: the free cores]"
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads for one picture.  [default: the free cores]",
     ),
-    click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
+    click.option(
+        "-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."
+    ),
     click.option("-q", "--quiet", is_flag=True, help="No warnings, and no paths of written files."),
 )
 
@@ -306,5 +333,5 @@ alpha = click.option(
     type=click.Choice(["keep", "filter", "drop"]),
     default="keep",
     show_default=True,
-    help="The alpha channel: keep it, filter it like a colour, or drop it. Colour is weighted by it in any case.",
+    help="Keep the alpha channel, filter it like a colour, or drop it. Colour is weighted by it anyway.",
 )

@@ -31,7 +31,11 @@ Examples:
 
 @click.command("pool", help=HELP, short_help="Shrink by the largest, smallest or mean value of each window.")
 @click.option(
-    "--op", type=click.Choice(["max", "avg", "min"]), default="max", show_default=True, help="What a window gives."
+    "--op",
+    type=click.Choice(["max", "avg", "min"]),
+    default="max",
+    show_default=True,
+    help="What a window gives.",
 )
 @click.option("--size", type=options.Pair(1), default=2, show_default=True, help="Size of the window.")
 @click.option("--stride", type=options.Pair(1), help="Distance between windows.  [default: the size]")
@@ -43,7 +47,11 @@ Examples:
     help="Added on each side, at most half the window: never chosen by max and min, zeros to avg.",
 )
 @click.option(
-    "--dilation", type=options.Pair(1), default=1, show_default=True, help="Distance between a window's samples."
+    "--dilation",
+    type=options.Pair(1),
+    default=1,
+    show_default=True,
+    help="Distance between a window's samples.",
 )
 @click.option("--ceil-mode", is_flag=True, help="Keep the windows that reach over the end.")
 @click.option(
@@ -56,7 +64,7 @@ Examples:
 @options.alpha
 @options.pictures
 @click.pass_context
-def command(ctx: click.Context, pictures: options.Pictures, op: str, whole: bool, **how: Any) -> None:
+def command(ctx: click.Context, /, pictures: options.Pictures, op: str, whole: bool, **how: Any) -> None:
     if whole:
         _refuse_window(ctx)
 
@@ -75,4 +83,6 @@ def _refuse_window(ctx: click.Context) -> None:
     """Refuse what has no meaning beside ``--global``, rather than leave it out without a word."""
     for name in ("size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad"):
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(f"--global is one window over the whole picture: leave out --{name.replace('_', '-')}.")
+            raise click.UsageError(
+                f"--global is one window over the whole picture: leave out --{name.replace('_', '-')}."
+            )

@@ -39,7 +39,9 @@ class Reporter:
         Print the path of each file that is written, on stdout.
     """
 
-    def __init__(self, total: int, *, verbose: bool = False, quiet: bool = False, paths: bool = False) -> None:
+    def __init__(
+        self, total: int, *, verbose: bool = False, quiet: bool = False, paths: bool = False
+    ) -> None:
         self.verbose = verbose
         self.quiet = quiet
         self.paths = paths and not quiet
@@ -49,7 +51,9 @@ class Reporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.clear()
 
     def report(self, task: Task) -> None:
@@ -71,7 +75,7 @@ class Reporter:
 
 
 class Progress:
-    """A line on stderr that is drawn over again: only on a terminal, and only once the run has become long."""
+    """A line on stderr that is drawn again and again: only on a terminal, once the run has become long."""
 
     def __init__(self, total: int) -> None:
         self.total = total

@@ -20,8 +20,8 @@ def find_sources(
 ) -> Iterator[Source]:
     """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
 
-    Below a folder the entries come sorted, hidden ones are skipped, and so is the folder `leave_out`, where the
-    results go.
+    Below a folder the entries come sorted, hidden ones are skipped, and so is the folder `leave_out`, where
+    the results go.
     """
     for path in inputs:
         if recursive and path != STDIN and os.path.isdir(path):
@@ -35,7 +35,9 @@ def _walk(folder: str, leave_out: str | None) -> Iterator[Source]:
     unreadable: list[OSError] = []
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not _same(os.path.join(root, name), leave_out)
+            name
+            for name in folders
+            if not name.startswith(".") and not _same(os.path.join(root, name), leave_out)
         )
         for name in sorted(files):
             path = os.path.normpath(os.path.join(root, name))
@@ -54,7 +56,8 @@ def _same(path: str, other: str | None) -> bool:
 def _is_picture(path: str) -> bool:
     """Whether a file of a folder is to be read: its name or its content says that it is a picture.
 
-    By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has no mark.
+    By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has
+    no mark.
     """
     from cnnfilter.images import SUFFIXES
 
@@ -143,7 +146,9 @@ def _fields_of(template: str) -> set[str]:
     for name in names:
         if name not in FIELDS:
             known = " ".join(f"{{{field}}}" for field in FIELDS)
-            raise _bad_output(f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled).")
+            raise _bad_output(
+                f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled)."
+            )
     return names
 
 

@@ -12,9 +12,9 @@ import click
 HELP = """\
 Compile every loop now, so that no later run has to wait for it.
 
-Otherwise each loop is compiled when it is first used, and its machine code kept in the user's cache folder, or in
-CNNFILTER_CACHE_DIR if that is set. This is for container images, servers and continuous integration; it takes about a
-minute the first time.
+Otherwise each loop is compiled when it is first used, and its machine code kept in the user's cache folder, or
+in CNNFILTER_CACHE_DIR if that is set. This is for container images, servers and continuous integration; it
+takes about a minute the first time.
 
 \b
 Examples:
@@ -39,4 +39,6 @@ def command(quiet: bool) -> None:
         loop.prepare(dtypes)
     if not quiet:
         clear = "\r\x1b[K" if on_terminal else ""
-        click.echo(f"{clear}{len(forms)} loops are ready after {time.perf_counter() - began:.1f} s.", err=True)
+        click.echo(
+            f"{clear}{len(forms)} loops are ready after {time.perf_counter() - began:.1f} s.", err=True
+        )

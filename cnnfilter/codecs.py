@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnfilter.errors import ImageError
-from cnnfilter.metadata import XMP, Metadata
-from cnnfilter.picture import Image, check_size, whole_numbers
+from cnnfilter.metadata import XMP, Metadata, resolution
+from cnnfilter.picture import Image, check_size, warn, whole_numbers
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -43,6 +42,7 @@ _SAVE: dict[str, dict[str, Any]] = {
     "tga": {},
     "webp": {"quality": 90, "exact": True},
 }
+_JPEG_SEGMENT = 65_502  # bytes of a marker segment behind its longest name, that of XMP
 _PILLOW_NAME = {"jpg": "JPEG"}
 
 
@@ -150,19 +150,21 @@ def read_metadata(picture: PillowImage.Image) -> Metadata:
     text = {key: str(value) for key, value in getattr(picture, "text", {}).items()}
     comment, xmp = info.get("comment"), info.get("xmp")
     if comment:
-        text["Comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
+        text["Comment"] = _as_text(comment)
     if xmp:
-        text[XMP] = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
-    return Metadata(info.get("icc_profile") or None, info.get("exif") or None, _dpi(info.get("dpi")), text)
+        text[XMP] = _as_text(xmp)
+    icc, exif = info.get("icc_profile"), info.get("exif")
+    return Metadata(icc or None, exif or None, resolution(info.get("dpi")), text)
 
 
-def _dpi(dpi: Any) -> tuple[float, float] | None:
-    """Accept a resolution only if it is one: files hold zeros and divisions by zero."""
+def _as_text(value: Any) -> str:
+    """Files do not say how their comments are encoded: UTF-8 if they can be, else Latin-1."""
+    if not isinstance(value, bytes):
+        return str(value)
     try:
-        across, down = (float(value) for value in dpi)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def encode(image: Image, format: str) -> bytes:
@@ -202,22 +204,18 @@ def _metadata_options(image: Image, format: str) -> dict[str, Any]:
         options["comment"] = comment.encode()
     if (xmp := metadata.text.get(XMP)) and format in ("jpg", "webp", "avif"):
         options["xmp"] = xmp.encode()
+    if format == "jpg":
+        for name in ("exif", "xmp", "comment"):
+            if len(options.get(name, b"")) > _JPEG_SEGMENT:
+                warn(f"jpg holds no {name} of {len(options.pop(name)):,} bytes: it is left out")
     return options
 
 
-def to_rgb(image: Image) -> Image:
-    """Return a CMYK picture as RGB: by its profile if it has one, else by the plain complement."""
+def inks_to_rgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+    """Return CMYK pixels, uint8 (H, W, 4), as sRGB (H, W, 3) by their profile."""
     from PIL import Image as PillowImage
 
-    icc = image.metadata.icc_for("CMYK")
-
-    def convert(frame: np.ndarray) -> np.ndarray:
-        inks = PillowImage.frombytes("CMYK", (frame.shape[1], frame.shape[0]), frame)
-        return np.array(_by_profile(inks, icc) if icc else inks.convert("RGB"))
-
-    if image.pixels.dtype != np.uint8:
-        raise ImageError("CMYK with more than 8 bits can only be written as tiff or npy")
-    return image.map(convert).replace(mode="RGB")
+    return np.array(_by_profile(PillowImage.frombytes("CMYK", pixels.shape[1::-1], pixels), icc))
 
 
 def _by_profile(inks: PillowImage.Image, icc: bytes) -> PillowImage.Image:

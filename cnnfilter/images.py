@@ -115,6 +115,7 @@ _REFUSED = (
     (b"<html", "HTML"),
     (b"\x1f\x8b", "gzip"),
 )
+_HEAD = 4096  # more than enough to tell
 _READABLE = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
 
 
@@ -157,25 +158,32 @@ def read_image(
     ImageError
         If it is missing, unreadable, damaged, too large, or not a picture.
     """
-    data = _read_bytes(source)
-    format = sniff(data)
+    data, format = _read_bytes(source)
     with _as_image_error("cannot be decoded as " + format):
         image = _decode(data, format, max_pixels)
     return _upright(image)
 
 
-def _read_bytes(source: Any) -> bytes:
+def _read_bytes(source: Any) -> tuple[bytes, str]:
+    """Return a source's bytes and their format. The first ones tell it: /dev/zero is not read to its end."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
+        data = bytes(source)
+        return data, sniff(data)
     try:
         if hasattr(source, "read"):
-            data: bytes = source.read()
-            return data
-        return Path(source).read_bytes()
+            return _read_stream(source)
+        with open(source, "rb") as file:
+            return _read_stream(file)
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
+    head = stream.read(_HEAD)
+    format = sniff(head)
+    return head + stream.read(), format
 
 
 def sniff(data: bytes) -> str:
@@ -348,6 +356,7 @@ def _encode(
 ) -> list[bytes]:
     if compression not in ("default", "fast"):
         raise ValueError(f"compression must be 'default' or 'fast', not {compression!r}")
+    format = SUFFIXES.get(f".{format.lower()}", format)
     if format not in _MODES:
         raise ImageError(f"{format!r} is not a format that can be written; {' '.join(_MODES)} are")
     if isinstance(image, np.ndarray):
@@ -392,9 +401,9 @@ def _fit(image: Image, format: str) -> Image:
             f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, a contact sheet too"
         )
     if image.mode == "CMYK" and "CMYK" not in modes:
-        from cnnfilter import codecs
-
-        image = codecs.to_rgb(image)
+        image = _inks_to_rgb(image)
+    if image.has_alpha and format == "gif":
+        image = _on_or_off(image)
     if image.has_alpha and not {"LA", "RGBA"} & set(modes):
         image = _on_white(image, format)
     if image.mode == "L" and "L" not in modes:
@@ -418,6 +427,38 @@ def _fit_frames(image: Image, format: str) -> Image:
     kind, other = ("frame", "gif, webp and png") if image.durations else ("page", "tiff")
     warn(f"{format} holds one {kind}: the first of {len(image.frames)} is written; {other} would keep all")
     return image.replace(frames=(), durations=(), loop=None)
+
+
+def _inks_to_rgb(image: Image) -> Image:
+    """Return CMYK as RGB: by its profile if it has one for 8 bits, else what is left of white by the inks."""
+    icc = image.metadata.icc_for("CMYK")
+    if icc and image.pixels.dtype == np.uint8:
+        from cnnfilter import codecs
+
+        return image.map(lambda pixels: codecs.inks_to_rgb(pixels, icc)).replace(mode="RGB")
+    full = np.iinfo(image.pixels.dtype).max
+
+    def convert(pixels: np.ndarray) -> np.ndarray:
+        left = full - pixels.astype(np.uint64)
+        rgb = (2 * left[:, :, :3] * left[:, :, 3:] + full) // (2 * full)
+        return rgb.astype(pixels.dtype)
+
+    return image.map(convert)
+
+
+def _on_or_off(image: Image) -> Image:
+    """GIF's pixels are there or not: half is there. What is not there takes no colour of the palette."""
+    full = np.iinfo(image.pixels.dtype).max
+
+    def decide(pixels: np.ndarray) -> np.ndarray:
+        there = pixels[:, :, -1:] > full // 2
+        alpha = np.full_like(pixels[:, :, -1:], full)
+        return np.where(there, np.concatenate([pixels[:, :, :-1], alpha], axis=2), 0).astype(pixels.dtype)
+
+    frames = image.frames or (image.pixels,)
+    if any(((frame[:, :, -1] != full) & (frame[:, :, -1] != 0)).any() for frame in frames):
+        warn("gif holds no half transparency: each pixel is kept or left out; webp and png would keep it")
+    return image.map(decide)
 
 
 def _on_white(image: Image, format: str) -> Image:

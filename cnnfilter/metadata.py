@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 XMP = "XML:com.adobe.xmp"
 """The key of an XMP packet among the texts, as PNG names it."""
@@ -51,6 +52,19 @@ class Metadata:
         if self.icc is None or mode not in _ICC_SPACES.get(bytes(self.icc[16:20]), ()):
             return None
         return self.icc
+
+
+def resolution(dpi: Any) -> tuple[float, float] | None:
+    """Return dots per inch if they are a resolution: files hold zeros, divisions by zero, and 4 billion.
+
+    >>> resolution((300, 150)), resolution((0, 72)), resolution("high")
+    ((300.0, 150.0), None, None)
+    """
+    try:
+        across, down = (float(value) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 0 < across < 65536 and 0 < down < 65536 else None
 
 
 def split_orientation(exif: bytes | None) -> tuple[int, bytes | None]:
@@ -94,9 +108,7 @@ def _split_orientation(exif: bytearray) -> tuple[int, bytes | None]:
         count -= 1
         end -= 12
         struct.pack_into(order + "H", exif, directory, count)
-    if count == 0:
-        return orientation, None
-    return orientation if 1 <= orientation <= 8 else 1, bytes(exif)
+    return orientation if 1 <= orientation <= 8 else 1, bytes(exif) if count else None
 
 
 def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:

@@ -17,7 +17,7 @@ from cnnfilter.ahead import run_ahead
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.loops import scanlines
-from cnnfilter.metadata import Metadata
+from cnnfilter.metadata import Metadata, resolution
 from cnnfilter.picture import Image, check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -277,7 +277,7 @@ def _resolution(content: memoryview | None) -> tuple[float, float] | None:
     if content is None or len(content) != 9:
         return None
     across, down, unit = struct.unpack(">IIB", content)
-    return (round(across * _INCH, 4), round(down * _INCH, 4)) if unit == 1 and across and down else None
+    return resolution((round(across * _INCH, 4), round(down * _INCH, 4))) if unit == 1 else None
 
 
 def _text(kind: bytes, content: bytes) -> tuple[str, str] | None:

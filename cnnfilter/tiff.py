@@ -9,6 +9,7 @@ here, and so keeps the whole of EXIF, which neither of the two libraries would.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import io
 import struct
@@ -19,7 +20,7 @@ import numpy as np
 
 from cnnfilter import codecs
 from cnnfilter.errors import ImageError
-from cnnfilter.metadata import XMP, Metadata
+from cnnfilter.metadata import XMP, Metadata, resolution, split_orientation
 from cnnfilter.picture import Image, as_pixels, check_size, warn
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _STRIPS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 _ACROSS, _DOWN, _PLANES, _UNIT, _PREDICTOR = 282, 283, 284, 296, 317
 _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 322, 323, 324, 325
 _EXTRA, _FORMAT, _XMP, _ICC = 338, 339, 700, 34675
+_ORIENTATION = 274
 _DESCRIPTIVE = (270, 271, 272, 274, 305, 306, 315, 316, 33432, 34665, 34853)
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
@@ -51,14 +53,14 @@ def read(data: bytes, max_pixels: int) -> Image:
         If it is damaged, over the limit, or of a kind that neither library knows.
     """
     _silence_libtiff()
-    metadata = Metadata(exif=_exif(data))
-    pages = None
+    metadata, pages = _metadata(data), None
     try:
         with codecs.open_file(data, "tiff") as picture:
-            check_size(*picture.size, max_pixels)
-            metadata = _metadata(picture, data)
+            check_size(picture.width, picture.height, max_pixels)
             if _is_kept_whole(picture):
                 pages = _pages_by_pillow(picture, max_pixels)
+                if _ORIENTATION not in picture.tag_v2:  # Pillow has turned the pages upright
+                    metadata = dataclasses.replace(metadata, exif=split_orientation(metadata.exif)[1])
     except SyntaxError:  # what Pillow says of a kind of pixel that it does not know
         pass
     pages = pages or _pages_by_tifffile(data, max_pixels)
@@ -94,7 +96,8 @@ def _is_kept_whole(picture: TiffImageFile) -> bool:
     if isinstance(bits, int):
         bits = (bits,)
     whole = max(bits) <= 8 and set(formats) <= {1, 4}
-    return whole or picture.mode in ("I;16", "I;16B", "F")
+    deep = picture.mode in ("I;16", "I;16B", "F") and tags.get(_PHOTOMETRIC) == _BLACK_IS_ZERO
+    return whole or deep
 
 
 def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.ndarray, str]]:
@@ -111,24 +114,23 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.n
     return pages
 
 
-def _metadata(picture: TiffImageFile, data: bytes) -> Metadata:
-    found = codecs.read_metadata(picture)
-    return Metadata(found.icc, _exif(data), found.dpi, found.text)
-
-
-def _exif(data: bytes) -> bytes | None:
-    """Return the tags that describe the picture, and not how the file holds it, as EXIF."""
+def _metadata(data: bytes) -> Metadata:
+    """Return what the first directory says beside how the file holds the pixels."""
     from PIL import Image as PillowImage
 
-    exif = PillowImage.Exif()
+    tags = PillowImage.Exif()
     try:
-        exif.load(data)
-        for tag in list(exif):
-            if tag not in _DESCRIPTIVE:
-                del exif[tag]
-        return exif.tobytes() if len(exif) else None
-    except Exception:  # EXIF that cannot be followed is no reason to refuse the picture
-        return None
+        tags.load(data)
+        icc, xmp = tags.get(_ICC), tags.get(_XMP)
+        inches = {2: 1.0, 3: 2.54}.get(tags.get(_UNIT, 2), 0.0)
+        dpi = resolution((tags.get(_ACROSS, 0) * inches, tags.get(_DOWN, 0) * inches))
+        for tag in set(tags) - set(_DESCRIPTIVE):
+            del tags[tag]
+        exif = tags.tobytes() if len(tags) else None
+    except Exception:  # tags that cannot be followed are no reason to refuse the picture
+        return Metadata()
+    text = {XMP: xmp.decode("utf-8", "replace")} if isinstance(xmp, bytes) else {}
+    return Metadata(icc if isinstance(icc, bytes) else None, exif, dpi, text)
 
 
 def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, str]]:
@@ -264,12 +266,14 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
         rows = blocks.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=np.uint8)
         planes = rows.reshape(*blocks.shape[:2], dtype.itemsize, -1)
         return np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{dtype.itemsize}").astype(page.dtype)
-    numbers = np.ascontiguousarray(blocks).view(dtype).astype(page.dtype)
-    if page.predictor == 2:
-        numbers = numbers.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=page.dtype)
-    elif page.predictor != 1:
+    if page.predictor == 2:  # differences of the bits as whole numbers, whatever they stand for
+        whole = np.ascontiguousarray(blocks).view(dtype.str.replace(dtype.kind, "u"))
+        native = whole.dtype.newbyteorder("=")
+        sums = whole.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=native)
+        return sums.view(page.dtype.newbyteorder("="))
+    if page.predictor != 1:
         raise ImageError(f"predictor {page.predictor} cannot be read")
-    return numbers
+    return np.ascontiguousarray(blocks).view(dtype).astype(page.dtype)
 
 
 # --- writing ------------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""EXIF, XMP and profiles: what is taken out, and that all else stays."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+from PIL import Image as Pillow
+
+from cnnfilter.metadata import Metadata, split_orientation, without_orientation
+
+
+def exif_of(tags: dict[int, object], *, order: str = "<") -> bytes:
+    """Let Pillow write EXIF with these tags, one in a directory of its own, and GPS."""
+    exif = Pillow.Exif()
+    exif.endian = order
+    for tag, value in tags.items():
+        exif[tag] = value
+    exif.get_ifd(0x8769)[0x9003] = "2024:02:29 12:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    return exif.tobytes()
+
+
+def tags_of(exif: bytes) -> dict[int, object]:
+    read = Pillow.Exif()
+    read.load(exif)
+    found = dict(read)
+    assert read.get_ifd(0x8769)[0x9003] == "2024:02:29 12:00:00"
+    assert read.get_ifd(0x8825)[1] == "N"
+    return {tag: value for tag, value in found.items() if tag < 0x8000}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_only_the_orientation_is_taken_out(orientation: int, order: str) -> None:
+    exif = exif_of({0x010F: "A maker of cameras", 0x0112: orientation, 0x0131: "soft"}, order=order)
+    found, rest = split_orientation(exif)
+    assert found == orientation
+    assert rest is not None
+    assert tags_of(rest) == {0x010F: "A maker of cameras", 0x0131: "soft"}
+    assert split_orientation(rest) == (1, rest)
+
+
+def test_exif_without_orientation_is_kept() -> None:
+    exif = exif_of({0x010F: "A maker"}).removeprefix(b"Exif\0\0")
+    assert split_orientation(exif) == (1, exif)
+
+
+def test_nothing_left_is_nothing() -> None:
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 8, 0)
+    assert split_orientation(b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)) == (8, None)
+    assert split_orientation(None) == (1, None)
+
+
+@pytest.mark.parametrize("value", [0, 9, 255])
+def test_an_orientation_that_does_not_exist_is_upright(value: int) -> None:
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, value, 0)
+    assert split_orientation(b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)) == (1, None)
+
+
+def with_thumbnail(*, last: bool) -> bytes:
+    """A directory with a maker, and a second one with a thumbnail of the picture as it was."""
+    picture = b"\xff\xd8THUMBNAIL\xff\xd9"
+    first = struct.pack("<H", 1) + struct.pack("<HHI4s", 0x010F, 2, 4, b"abc\0") + struct.pack("<I", 26)
+    start = 26 + 2 + 24 + 4
+    second = struct.pack("<H", 2) + struct.pack("<HHII", 0x0201, 4, 1, start)
+    second += struct.pack("<HHII", 0x0202, 4, 1, len(picture)) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + first + second + picture + (b"" if last else b"MAKERNOTE")
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_thumbnail_goes(last: bool) -> None:
+    _, rest = split_orientation(with_thumbnail(last=last))
+    assert rest is not None
+    assert b"THUMBNAIL" not in rest
+    read = Pillow.Exif()
+    read.load(rest)
+    assert dict(read) == {0x010F: "abc"}
+    assert not read.get_ifd(1)
+    assert rest.endswith(b"MAKERNOTE") == (not last)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"x",
+        b"II*\0",
+        b"II*\0\xff\xff\xff\xff",
+        b"II*\0\x08\0\0\0\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x09",
+        bytes(50),
+    ],
+)
+def test_damaged_exif_is_dropped(exif: bytes) -> None:
+    assert split_orientation(exif) == (1, None)
+
+
+def test_every_cut_of_exif_is_survived() -> None:
+    exif = exif_of({0x0112: 6, 0x010F: "A maker of cameras"})
+    for length in range(len(exif)):
+        orientation, _ = split_orientation(exif[:length])
+        assert orientation in (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("xmp", "expected"),
+    [
+        ('<rdf:Description tiff:Orientation="6" a="1"/>', '<rdf:Description a="1"/>'),
+        ("<a><tiff:Orientation>8</tiff:Orientation><b/></a>", "<a><b/></a>"),
+        ("<a/>", "<a/>"),
+    ],
+)
+def test_xmp_does_not_ask_for_a_rotation_any_more(xmp: str, expected: str) -> None:
+    assert without_orientation(xmp) == expected
+
+
+@pytest.mark.parametrize(
+    ("space", "fits"),
+    [(b"RGB ", {"RGB", "RGBA"}), (b"GRAY", {"L", "LA"}), (b"CMYK", {"CMYK"}), (b"Lab ", set())],
+)
+def test_a_profile_is_given_only_to_its_colours(space: bytes, fits: set[str]) -> None:
+    metadata = Metadata(icc=bytes(16) + space + bytes(108))
+    assert {mode for mode in ("L", "LA", "RGB", "RGBA", "CMYK", "maps") if metadata.icc_for(mode)} == fits
+
+
+def test_pillow_agrees_on_all_orientations() -> None:
+    """The tags that Pillow writes are the ones that are read here."""
+    for orientation in range(1, 9):
+        picture, exif = Pillow.new("L", (2, 2)), Pillow.Exif()
+        exif[0x0112] = orientation
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", exif=exif)
+        assert split_orientation(Pillow.open(stream).info["exif"])[0] == orientation

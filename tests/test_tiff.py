@@ -1,0 +1,295 @@
+"""TIFF against tifffile, Pillow and OpenCV: depths, layouts, compressions, pages, EXIF."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Pillow
+
+from cnnfilter.errors import ImageError
+from cnnfilter.images import Image, ImageWarning, Metadata, encode_image, read_image
+
+
+def random_pixels(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return (rng.standard_normal(shape) * 1000).astype(dtype)
+    return rng.integers(np.iinfo(dtype).min, int(np.iinfo(dtype).max) + 1, shape, dtype=dtype)
+
+
+def by_tifffile(pixels: np.ndarray, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_round_trip_and_tifffile_agrees(rng: np.random.Generator, channels: int, dtype: type) -> None:
+    pixels = random_pixels(rng, (9, 7, channels), dtype)
+    file = encode_image(pixels, "tiff")
+    back = read_image(file)
+    assert back.pixels.dtype == dtype
+    assert back.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    np.testing.assert_array_equal(back.pixels, pixels)
+    np.testing.assert_array_equal(
+        tifffile.imread(io.BytesIO(file)), pixels.squeeze(2) if channels == 1 else pixels
+    )
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK"])
+def test_pillow_reads_what_we_write(rng: np.random.Generator, mode: str) -> None:
+    pixels = random_pixels(rng, (9, 7, {"L": 1, "LA": 2, "RGB": 3}.get(mode, 4)), np.uint8)
+    picture = Pillow.open(io.BytesIO(encode_image(Image(pixels, mode), "tiff")))
+    assert picture.mode == mode
+    np.testing.assert_array_equal(np.asarray(picture), pixels.squeeze())
+
+
+def test_opencv_reads_16_bit_colour(rng: np.random.Generator) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = random_pixels(rng, (9, 7, 3), np.uint16)
+    decoded = cv2.imdecode(np.frombuffer(encode_image(pixels, "tiff"), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decoded[:, :, ::-1], pixels)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_type_of_number(rng: np.random.Generator, dtype: str, channels: int, order: Any) -> None:
+    pixels = random_pixels(rng, (6, 5, channels), dtype)
+    if dtype in ("u4", "i4"):
+        pixels //= 2**10  # float32 holds 24 bits
+    photometric = "rgb" if channels == 3 else "minisblack"
+    image = read_image(by_tifffile(pixels.squeeze(), byteorder=order, photometric=photometric))
+    assert image.pixels.dtype == {"u1": np.uint8, "u2": np.uint16}.get(dtype, np.float32)
+    np.testing.assert_array_equal(image.pixels, pixels.astype(image.pixels.dtype))
+
+
+@pytest.mark.parametrize(
+    "layout", [{}, {"tile": (16, 16)}, {"rowsperstrip": 3}, {"planarconfig": "separate"}]
+)
+@pytest.mark.parametrize("compression", [None, "zlib", "packbits"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_layouts_that_tifffile_unpacks(
+    rng: np.random.Generator, layout: dict[str, Any], compression: str | None, predictor: bool
+) -> None:
+    if predictor and compression is None:
+        pytest.skip("a predictor belongs to a compression")
+    pixels = random_pixels(rng, (37, 21, 3), np.uint16)
+    stored = np.moveaxis(pixels, 2, 0) if "planarconfig" in layout else pixels
+    try:
+        file = by_tifffile(stored, photometric="rgb", compression=compression, predictor=predictor, **layout)
+    except (ValueError, KeyError, NotImplementedError) as missing:
+        pytest.skip(f"tifffile cannot write it here: {missing}")
+    np.testing.assert_array_equal(read_image(file).pixels, pixels)
+
+
+# OpenCV's codes: 5 LZW, 8 Deflate, 32773 PackBits; predictors 1 to 3.
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])
+@pytest.mark.parametrize("predictor", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_compressions_that_opencv_writes(
+    rng: np.random.Generator, compression: int, predictor: int, dtype: type, channels: int
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    if predictor == 3 and dtype == np.uint16:
+        pytest.skip("predictor 3 is for floating point")
+    pixels = random_pixels(rng, (50, 33, channels), dtype)
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_PREDICTOR, predictor]
+    options += [cv2.IMWRITE_TIFF_ROWSPERSTRIP, 16]
+    done, file = cv2.imencode(".tiff", pixels, options)
+    assert done
+    image = read_image(file.tobytes())
+    expected = pixels if channels == 1 else pixels[:, :, [2, 1, 0, 3][:channels]]
+    np.testing.assert_array_equal(image.pixels, expected.astype(image.pixels.dtype))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_reads_what_pillow_writes(rng: np.random.Generator, mode: str, compression: str | None) -> None:
+    colours = Pillow.fromarray(rng.integers(0, 256, (12, 9, 4), dtype=np.uint8))
+    if mode == "I;16":
+        picture = Pillow.fromarray(rng.integers(0, 65536, (12, 9), dtype=np.uint16))
+    elif mode == "F":
+        picture = Pillow.fromarray(rng.standard_normal((12, 9)).astype(np.float32))
+    else:
+        picture = (
+            colours.convert("RGB").convert(mode) if mode not in ("LA", "RGBA") else colours.convert(mode)
+        )
+    stream = io.BytesIO()
+    picture.save(stream, "TIFF", compression=compression)
+    image = read_image(stream.getvalue())
+    plain = {"1": "L", "P": "RGB", "YCbCr": "RGB"}.get(mode)
+    expected = np.asarray(picture.convert(plain) if plain else picture)
+    off_by = 1 if mode == "YCbCr" else 0  # libtiff and Pillow round the conversion differently
+    np.testing.assert_allclose(image.pixels.squeeze(), expected, rtol=0, atol=off_by)
+    assert image.mode == {"I;16": "L", "F": "L", **{"1": "L", "P": "RGB", "YCbCr": "RGB"}}.get(mode, mode)
+
+
+def test_white_is_zero(rng: np.random.Generator) -> None:
+    pixels = random_pixels(rng, (4, 5), np.uint16)
+    image = read_image(by_tifffile(pixels, photometric="miniswhite"))
+    np.testing.assert_array_equal(image.pixels[:, :, 0], 65535 - pixels)
+
+
+def test_premultiplied_alpha_is_divided_out() -> None:
+    pixels = np.array([[[100, 200, 0, 32768], [5, 6, 7, 65535], [0, 0, 0, 0]]], np.uint16)
+    image = read_image(by_tifffile(pixels, photometric="rgb", extrasamples=["assocalpha"]))
+    assert image.mode == "RGBA"
+    assert image.pixels.tolist() == [[[200, 400, 0, 32768], [5, 6, 7, 65535], [0, 0, 0, 0]]]
+
+
+def test_samples_of_no_known_meaning_are_maps(rng: np.random.Generator) -> None:
+    pixels = random_pixels(rng, (4, 5, 6), np.uint16)
+    image = read_image(by_tifffile(pixels, photometric="minisblack", planarconfig="contig"))
+    assert image.mode == "maps"
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+def test_bigtiff(rng: np.random.Generator) -> None:
+    pixels = random_pixels(rng, (4, 5, 3), np.uint16)
+    np.testing.assert_array_equal(
+        read_image(by_tifffile(pixels, bigtiff=True, photometric="rgb")).pixels, pixels
+    )
+
+
+# --- pages --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pages_round_trip(rng: np.random.Generator, dtype: type) -> None:
+    frames = tuple(random_pixels(rng, (5, 3, 3), dtype) for _ in range(3))
+    back = read_image(encode_image(Image(frames[0], "RGB", frames=frames), "tiff"))
+    assert len(back.frames) == 3
+    assert back.durations == ()
+    for ours, theirs in zip(back.frames, frames, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_maps_are_pages(rng: np.random.Generator) -> None:
+    maps = random_pixels(rng, (5, 3, 6), np.float32)
+    back = read_image(encode_image(maps, "tiff"))
+    np.testing.assert_array_equal(np.concatenate(back.frames, axis=2), maps)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pages_that_differ_warn(rng: np.random.Generator, dtype: type) -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for height in (5, 6):
+            writer.write(random_pixels(rng, (height, 4, 3), dtype), photometric="rgb")
+    with pytest.warns(ImageWarning, match="2 pages differ"):
+        image = read_image(stream.getvalue())
+    assert image.pixels.shape == (5, 4, 3)
+    assert image.frames == ()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_smaller_copies_are_no_pages(rng: np.random.Generator, dtype: type) -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(random_pixels(rng, (8, 4, 3), dtype), photometric="rgb")
+        writer.write(random_pixels(rng, (4, 2, 3), dtype), photometric="rgb", subfiletype=1)
+    image = read_image(stream.getvalue())
+    assert image.pixels.shape == (8, 4, 3)
+    assert image.frames == ()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_limit_counts_all_pages(rng: np.random.Generator, dtype: type) -> None:
+    frames = tuple(random_pixels(rng, (5, 3, 3), dtype) for _ in range(3))
+    file = encode_image(Image(frames[0], "RGB", frames=frames), "tiff")
+    with pytest.raises(ImageError, match="3 frames of 3x5 is 45 pixels"):
+        read_image(file, max_pixels=44)
+
+
+# --- metadata -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_metadata_round_trip(rng: np.random.Generator, dtype: type, order: str) -> None:
+    exif = Pillow.Exif()
+    exif.endian = order
+    exif[0x010F] = "A maker of cameras"
+    exif[0x8298] = "© nobody"
+    exif.get_ifd(0x8769)[0x9003] = "2024:02:29 12:00:00"
+    icc = read_image("samples/chelsea.png").metadata.icc
+    metadata = Metadata(
+        icc, exif.tobytes().removeprefix(b"Exif\0\0"), (300.0, 150.5), {"XML:com.adobe.xmp": "<x/>"}
+    )
+    image = Image(random_pixels(rng, (5, 4, 3), dtype), "RGB", metadata=metadata)
+    file = encode_image(image, "tiff")
+    back = read_image(file)
+    np.testing.assert_array_equal(back.pixels, image.pixels)
+    assert back.metadata.icc == icc
+    assert back.metadata.dpi == pytest.approx((300, 150.5))
+    assert back.metadata.text["XML:com.adobe.xmp"] == "<x/>"
+    assert back.metadata.exif is not None
+    read = Pillow.Exif()
+    read.load(back.metadata.exif)
+    assert read[0x010F] == "A maker of cameras"
+    assert read.get_ifd(0x8769)[0x9003] == "2024:02:29 12:00:00"
+    assert 256 not in read  # how the pixels lie is not EXIF
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_is_applied(rng: np.random.Generator, dtype: type) -> None:
+    pixels = random_pixels(rng, (5, 4, 3), dtype)
+    file = by_tifffile(pixels, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
+    image = read_image(file)
+    np.testing.assert_array_equal(image.pixels, np.rot90(pixels, -1))
+    again = read_image(encode_image(image, "tiff"))
+    np.testing.assert_array_equal(again.pixels, image.pixels)
+
+
+# --- damage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_every_cut_is_an_error_and_nothing_is_printed(
+    rng: np.random.Generator, compression: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.BytesIO()
+    Pillow.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(
+        stream, "TIFF", compression=compression
+    )
+    whole = stream.getvalue()
+    for length in range(4, len(whole) - 1, 101):
+        with pytest.raises(ImageError):
+            read_image(whole[:length])
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_cuts_of_deep_files(rng: np.random.Generator, dtype: type, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = encode_image(random_pixels(rng, (20, 10, 3), dtype), "tiff")
+    for length in range(4, len(whole) - 1, 53):
+        with pytest.raises(ImageError):
+            read_image(whole[:length])
+    assert capfd.readouterr().err == ""
+
+
+def test_a_header_that_asks_for_too_much() -> None:
+    file = bytearray(encode_image(np.zeros((3, 3, 3), np.uint16), "tiff"))
+    at = file.index(b"\x00\x01\x03\x00\x01\x00\x00\x00\x03\x00")  # tag 256, a short, one of them, 3
+    file[at + 2 : at + 12] = b"\x04\x00\x01\x00\x00\x00\x00\x00\x00\x10"
+    with pytest.raises(ImageError, match="the limit is"):
+        read_image(bytes(file))
+
+
+def test_tifffile_is_imported_only_where_it_is_needed() -> None:
+    code = (
+        "import sys, io; import numpy as np; from cnnfilter.images import read_image, encode_image\n"
+        "read_image(encode_image(np.zeros((2, 2, 3), np.uint8), 'tiff')); assert 'tifffile' not in sys.modules\n"
+        "read_image(encode_image(np.zeros((2, 2, 3), np.uint16), 'tiff')); assert 'tifffile' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

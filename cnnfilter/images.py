@@ -31,6 +31,8 @@ __all__ = [
     "format_of_suffix",
     "mode_of",
     "read_image",
+    "sniff",
+    "to_rgb",
     "write_image",
 ]
 
@@ -401,7 +403,7 @@ def _fit(image: Image, format: str) -> Image:
             f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, a contact sheet too"
         )
     if image.mode == "CMYK" and "CMYK" not in modes:
-        image = _inks_to_rgb(image)
+        image = to_rgb(image)
     if image.has_alpha and format == "gif":
         image = _on_or_off(image)
     if image.has_alpha and not {"LA", "RGBA"} & set(modes):
@@ -429,7 +431,7 @@ def _fit_frames(image: Image, format: str) -> Image:
     return image.replace(frames=(), durations=(), loop=None)
 
 
-def _inks_to_rgb(image: Image) -> Image:
+def to_rgb(image: Image) -> Image:
     """Return CMYK as RGB: by its profile if it has one for 8 bits, else what is left of white by the inks."""
     icc = image.metadata.icc_for("CMYK")
     if icc and image.pixels.dtype == np.uint8:

@@ -27,6 +27,8 @@ _HOME = {
     "pool": "pooling",
     "activate": "activation",
     "parse_layers": "layers",
+    "Network": "network",
+    "load_model": "network",
     "contact_sheet": "sheets",
 }
 

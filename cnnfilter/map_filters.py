@@ -1,0 +1,280 @@
+"""Learned filters on the maps of one picture: across all maps, map by map, and the inverted bottleneck.
+
+Maps are ``(H, W, C)`` float32, kernels ``(kH, kW, I, O)``. What goes across maps is a matrix product; the loops between
+the products are in `cnnfilter.loops.layers`. The work is cut into pieces by its shape alone, never by the number of
+threads, so that the result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.bands import run_tasks, split_rows
+from cnnfilter.loops import layers as loops
+from cnnfilter.windows import Axis
+
+Maps = NDArray[np.float32]
+
+_PIECE = 1 << 18
+"""Numbers that a piece of work has between two products: 1 MiB, half of a usual second-level cache."""
+_FEW_PLACES = 256
+"""Up to so many places, the pieces are blocks of maps instead of bands of rows."""
+_BLOCKS = 4
+
+
+class Range(NamedTuple):
+    """What an activation keeps of a number: all of them, those from 0, those from 0 to 6."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+
+LINEAR, RELU, RELU6 = Range(), Range(0.0), Range(0.0, 6.0)
+CLIPPING = {"relu": RELU, "relu6": RELU6}
+"""The activations that are a range."""
+
+
+class Scratch:
+    """Arrays for what stands between two steps, reused: each name has one piece of memory that grows."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Maps] = {}
+
+    def array(self, name: str, *shape: int) -> Maps:
+        """Return an array of `shape` with anything in it."""
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, np.float32)
+        return memory[:size].reshape(shape)
+
+
+class Workers:
+    """What computes the pieces of a step: a number of threads, each with its own scratch."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._free = [Scratch() for _ in range(threads)]
+
+    def run(self, tasks: Sequence[Callable[[Scratch], None]]) -> None:
+        """Run every task."""
+        if self.threads == 1 or len(tasks) == 1:
+            for task in tasks:
+                task(self._free[0])
+            return
+        run_tasks([lambda task=task: self._with_scratch(task) for task in tasks], self.threads)
+
+    def _with_scratch(self, task: Callable[[Scratch], None]) -> None:
+        scratch = self._free.pop()
+        try:
+            task(scratch)
+        finally:
+            self._free.append(scratch)
+
+
+class Filter(NamedTuple):
+    """A learned layer with its numbers: `kernel` (kH, kW, I, O), `bias` (O,), and the activation that follows."""
+
+    kernel: Maps
+    bias: Maps
+    range: Range = LINEAR
+
+
+class Bottleneck(NamedTuple):
+    """Wider, one kernel a map, narrower again: the three filters of an inverted bottleneck."""
+
+    expand: Filter | None
+    depthwise: Filter
+    project: Filter
+
+
+def convolve_across(
+    source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers
+) -> None:
+    """Convolve maps (H, W, I) with kernels across all of them, into `out` (H', W', O)."""
+    kernel = filter.kernel.reshape(-1, filter.kernel.shape[-1])
+    if _is_pointwise(axes):
+        _multiply(source.reshape(-1, source.shape[-1]), kernel, filter, out.reshape(-1, out.shape[-1]), workers)
+        return
+    width = out.shape[1]
+
+    def band(scratch: Scratch, first: int, end: int) -> None:
+        padded = _padded(source, axes, first, end, scratch)
+        windows = scratch.array("windows", (end - first) * width, len(kernel))
+        down, across = axes
+        loops.gather(padded, windows, width, down.taps, across.taps, *_steps(axes))
+        rows = out[first:end].reshape(len(windows), -1)
+        np.matmul(windows, kernel, out=rows)
+        loops.shift(rows, filter.bias, *filter.range, 0, len(rows))
+
+    workers.run(_bands(band, out.shape[0], width * len(kernel)))
+
+
+def _is_pointwise(axes: tuple[Axis, Axis]) -> bool:
+    return all(axis.taps == axis.stride == 1 and not axis.before and not axis.after for axis in axes)
+
+
+def _multiply(source: Maps, kernel: Maps, filter: Filter, out: Maps, workers: Workers) -> None:
+    """One matrix product (P, I) by (I, O), and the activation."""
+
+    def band(scratch: Scratch, first: int, end: int) -> None:
+        np.matmul(source[first:end], kernel, out=out[first:end])
+        loops.shift(out, filter.bias, *filter.range, first, end)
+
+    def block(scratch: Scratch, first: int, end: int) -> None:
+        np.matmul(source, kernel[:, first:end], out=out[:, first:end])
+
+    if len(source) > _FEW_PLACES:
+        workers.run(_bands(band, len(source), out.shape[1]))
+    else:
+        workers.run([lambda scratch, b=b: block(scratch, *b) for b in split_rows(out.shape[1], _BLOCKS)])
+        loops.shift(out, filter.bias, *filter.range, 0, len(out))
+
+
+def _bands(
+    band: Callable[[Scratch, int, int], None], rows: int, numbers_a_row: int
+) -> list[Callable[[Scratch], None]]:
+    """Cut rows into bands of about `_PIECE` numbers, at least two of them (so that two threads have work)."""
+    pieces = max(2, -(-rows * numbers_a_row // _PIECE))
+    return [lambda scratch, b=b: band(scratch, *b) for b in split_rows(rows, pieces)]  # type: ignore[misc]
+
+
+def convolve_each(
+    source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers
+) -> None:
+    """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
+
+    def band(scratch: Scratch, first: int, end: int) -> None:
+        padded = _padded(source, axes, first, end, scratch)
+        rows = out[first:end].reshape(-1, out.shape[2])
+        _depthwise(padded, filter, axes, rows, out.shape[1])
+
+    workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * source.shape[2]))
+
+
+def _depthwise(padded: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, width: int) -> None:
+    down, across = axes
+    loop = loops.depthwise(down.taps, across.taps)
+    kernel = filter.kernel.reshape(-1, out.shape[1])
+    loop(padded, kernel, filter.bias, *filter.range, out, width, *_steps(axes))
+
+
+def _steps(axes: tuple[Axis, Axis]) -> tuple[int, int, int, int]:
+    down, across = axes
+    return down.stride, across.stride, down.dilation, across.dilation
+
+
+class _Rows(NamedTuple):
+    """The rows of the source that a band of results needs, and how many zero rows stand before them."""
+
+    first: int
+    end: int
+    top: int
+    height: int
+
+    @classmethod
+    def of(cls, axis: Axis, first: int, end: int) -> _Rows:
+        begin = first * axis.stride - axis.before
+        height = (end - 1 - first) * axis.stride + axis.reach
+        low = min(max(begin, 0), axis.size)
+        return cls(low, max(low, min(begin + height, axis.size)), low - begin, height)
+
+
+def _padded(
+    source: Maps, axes: tuple[Axis, Axis], first: int, end: int, scratch: Scratch, before: Filter | None = None
+) -> Maps:
+    """Lay the rows that the results `first`…`end` need into (R, X·C), zeros around; through `before` if given."""
+    down, across = axes
+    rows = _Rows.of(down, first, end)
+    values = source[rows.first : rows.end].reshape(-1, source.shape[2])
+    if before is None:
+        bias, range = np.zeros(source.shape[2], np.float32), LINEAR
+    else:
+        kernel, bias, range = before
+        raw = scratch.array("raw", len(values), len(bias))
+        values = np.matmul(values, kernel.reshape(kernel.shape[-2:]), out=raw)
+    width = across.before + across.size + across.after
+    padded = scratch.array("padded", rows.height, width * len(bias))
+    loops.shift_into(values, bias, *range, padded, across.size, rows.top, across.before)
+    return padded
+
+
+def squeeze(
+    source: Maps,
+    bottleneck: Bottleneck,
+    axes: tuple[Axis, Axis],
+    residual: bool,
+    out: Maps,
+    workers: Workers,
+) -> None:
+    """Send maps (H, W, I) through an inverted bottleneck, into `out` (H', W', O).
+
+    A piece goes through all three filters while it is in the cache: a band of rows, or of small maps a block of the wide
+    ones, whose shares in the result are added up at the end.
+    """
+    places = out.reshape(-1, out.shape[2])
+    before = source.reshape(places.shape) if residual else None
+    width = out.shape[1]
+
+    def band(scratch: Scratch, first: int, end: int) -> None:
+        rows = places[first * width : end * width]
+        _squeeze_piece(source, bottleneck, axes, first, end, rows, scratch)
+        _end(rows, bottleneck.project, None if before is None else before[first * width : end * width])
+
+    if bottleneck.expand is None or len(places) > _FEW_PLACES:
+        wide = bottleneck.depthwise.bias.size
+        workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * wide))
+        return
+    shares = [places, *(np.empty_like(places) for _ in range(_BLOCKS - 1))]
+    blocks = split_rows(bottleneck.depthwise.bias.size, _BLOCKS)
+    workers.run(
+        [
+            lambda scratch, share=share, block=block: _squeeze_piece(  # type: ignore[misc]
+                source, _block(bottleneck, *block), axes, 0, out.shape[0], share, scratch
+            )
+            for share, block in zip(shares, blocks, strict=False)
+        ]
+    )
+    for share in shares[1 : len(blocks)]:
+        loops.add(places, share, 0, len(places))
+    _end(places, bottleneck.project, before)
+
+
+def _squeeze_piece(
+    source: Maps,
+    bottleneck: Bottleneck,
+    axes: tuple[Axis, Axis],
+    first: int,
+    end: int,
+    out: Maps,
+    scratch: Scratch,
+) -> None:
+    padded = _padded(source, axes, first, end, scratch, bottleneck.expand)
+    narrow = scratch.array("narrow", len(out), bottleneck.depthwise.bias.size)
+    _depthwise(padded, bottleneck.depthwise, axes, narrow, len(out) // (end - first))
+    kernel = bottleneck.project.kernel
+    np.matmul(narrow, kernel.reshape(kernel.shape[-2:]), out=out)
+
+
+def _end(places: Maps, project: Filter, before: Maps | None) -> None:
+    loops.shift(places, project.bias, *project.range, 0, len(places))
+    if before is not None:
+        loops.add(places, before, 0, len(places))
+
+
+def _block(bottleneck: Bottleneck, first: int, end: int) -> Bottleneck:
+    """The part of a bottleneck that some of the wide maps make up."""
+    expand, depthwise, project = bottleneck
+    assert expand is not None
+    return Bottleneck(
+        expand._replace(kernel=expand.kernel[..., first:end], bias=expand.bias[first:end]),
+        depthwise._replace(
+            kernel=np.ascontiguousarray(depthwise.kernel[:, :, first:end]), bias=depthwise.bias[first:end]
+        ),
+        project._replace(kernel=project.kernel[:, :, first:end]),
+    )

@@ -1,0 +1,313 @@
+"""A model as a file: what it holds, and every check before it is believed.
+
+It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in `cnnfilter.learned`), and
+whose metadata are
+
+====================  ==================================================================================
+``format``            ``cnnfilter-model``
+``version``           ``1``
+``layers``            the layers as text
+``input``             the shape that they take: ``224x224x3``
+``classes``           the names of the outputs, a JSON list (empty: the outputs have no names)
+``preparation``       how a picture becomes numbers, a JSON object: the fields of `Preparation`
+``provenance``        where the weights come from, in words
+``backbone``          optional, a JSON object: the name and the checksum of the model whose first layers stand
+                      before these, and how many of them
+``calibration``       optional, a JSON object: ``temperature`` and ``threshold``
+====================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import CnnfilterError, ModelError
+from cnnfilter.layers import Layers, parse_layers
+from cnnfilter.shapes import Shape, show_shape
+from cnnfilter.tensor_file import TensorFile, write_tensors
+
+FORMAT, VERSION = "cnnfilter-model", "1"
+_REQUIRED = ("format", "version", "layers", "input", "classes", "preparation", "provenance")
+_OPTIONAL = ("backbone", "calibration")
+
+# What a network may ask for: far above any that fits the task, far below what harms.
+_MOST_LAYERS = 1000
+_MOST_CLASSES = 100_000
+_LARGEST_SIDE = 4096
+_MOST_NUMBERS = 1 << 28
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes the numbers that a network takes.
+
+    Attributes
+    ----------
+    fit : ``crop`` takes the middle with the input's proportions, ``squash`` the whole picture.
+    share : how much of that crop's sides is taken; the rest is margin.
+    resample : ``bicubic`` or ``bilinear``.
+    mean, std : for each channel; the numbers are (0…255 - mean) / std.
+    """
+
+    fit: str = "crop"
+    share: float = 1.0
+    resample: str = "bicubic"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (255.0,)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The model whose first `layers` layers stand before a head, by name and by the checksum of its file."""
+
+    name: str
+    sha256: str
+    layers: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes a network's probabilities honest: the logits' divisor, and below which one a label is unknown."""
+
+    temperature: float = 1.0
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model file holds."""
+
+    layers: Layers
+    weights: tuple[Weights, ...]
+    input_shape: Shape
+    classes: tuple[str, ...] = ()
+    preparation: Preparation = field(default_factory=Preparation)
+    provenance: str = ""
+    backbone: Backbone | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+
+
+# --- writing -------------------------------------------------------------------------------------------
+
+
+def write_model(file: BinaryIO, model: Model, *, dtype: str = "float16") -> None:
+    """Write a model; the same model gives the same bytes.
+
+    Parameters
+    ----------
+    dtype : "float16" or "float32"
+        The precision of the weights.
+    """
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "layers": str(model.layers),
+        "input": show_shape(model.input_shape),
+        "classes": _json(model.classes),
+        "preparation": _json(dataclasses.asdict(model.preparation)),
+        "provenance": model.provenance,
+    }
+    if model.backbone is not None:
+        metadata["backbone"] = _json(dataclasses.asdict(model.backbone))
+    if model.calibration != Calibration():
+        metadata["calibration"] = _json(dataclasses.asdict(model.calibration))
+    tensors = {
+        f"{number}.{name}": tensor.astype(dtype)
+        for number, tensors in enumerate(model.weights, 1)
+        for name, tensor in tensors.items()
+    }
+    write_tensors(file, tensors, metadata)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+def read_model(path: str | os.PathLike[str]) -> Model:
+    """Read a model; its weights become float32.
+
+    Raises
+    ------
+    ModelError
+        If the file is no safetensors file, or lacks a part, has one too many, or the parts do not fit each other.
+    OSError
+        If it cannot be opened.
+    """
+    with TensorFile(path) as file:
+        described = _described(file.metadata)
+        shapes = _tensor_shapes(described)
+        _compare(shapes, {name: entry.shape for name, entry in file.entries.items()})
+        weights: list[dict[str, NDArray[np.float32]]] = [{} for _ in described.layers]
+        for name in shapes:
+            number, _, tensor = name.partition(".")
+            weights[int(number) - 1][tensor] = file.read(name)
+    return dataclasses.replace(described, weights=tuple(weights))
+
+
+def _described(metadata: Mapping[str, str]) -> Model:
+    """Everything but the weights."""
+    if metadata.get("format") != FORMAT:
+        raise ModelError("is a safetensors file, but not a model of cnnfilter (its metadata do not say so)")
+    if metadata.get("version") != VERSION:
+        raise ModelError(
+            f"is of version {metadata.get('version', 'none')!r}; this cnnfilter reads version {VERSION}"
+        )
+    for name in _REQUIRED:
+        if name not in metadata:
+            raise ModelError(f"lacks {name!r} in its metadata")
+    for name in metadata:
+        if name not in (*_REQUIRED, *_OPTIONAL):
+            raise ModelError(f"has {name!r} in its metadata, which version {VERSION} does not know")
+    backbone = _backbone(metadata["backbone"]) if "backbone" in metadata else None
+    model = Model(
+        layers=_layers(metadata["layers"]),
+        weights=(),
+        input_shape=_input_shape(metadata["input"], flat=backbone is not None),
+        classes=_classes(metadata["classes"]),
+        preparation=_preparation(metadata["preparation"]),
+        provenance=metadata["provenance"],
+        backbone=backbone,
+        calibration=_calibration(metadata["calibration"]) if "calibration" in metadata else Calibration(),
+    )
+    _check_fit(model)
+    return model
+
+
+def _layers(text: str) -> Layers:
+    if text.count("|") >= _MOST_LAYERS:
+        raise ModelError(f"has more than {_MOST_LAYERS} layers")
+    try:
+        return parse_layers(text)
+    except CnnfilterError as error:
+        raise ModelError(f"its layers cannot be read: {error}") from error
+
+
+def _input_shape(text: str, *, flat: bool) -> Shape:
+    if not re.fullmatch(r"\d{1,5}(x\d{1,5}x\d{1,4})?", text):
+        raise ModelError(f"its input {text[:40]!r} is not HxWxC, as in 224x224x3")
+    shape = tuple(map(int, text.split("x")))
+    if min(shape) < 1 or max(shape) > _LARGEST_SIDE or (len(shape) == 1 and not flat):
+        raise ModelError(f"its input {text!r} is not HxWxC of 1 to {_LARGEST_SIDE} each")
+    return shape
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    classes = _from_json("classes", text)
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        raise ModelError("its classes are not a list of names")
+    if len(classes) > _MOST_CLASSES:
+        raise ModelError(f"has {len(classes):,} classes; {_MOST_CLASSES:,} is the limit")
+    if len(set(classes)) != len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise ModelError(f"has two classes {twice!r}")
+    return tuple(classes)
+
+
+def _preparation(text: str) -> Preparation:
+    fields = _fields("preparation", text, Preparation)
+    for name in ("mean", "std"):
+        values = fields[name]
+        if not isinstance(values, list) or not all(map(_is_number, values)) or not 1 <= len(values) <= 4096:
+            raise ModelError(f"its preparation's {name} is not a list of numbers")
+        fields[name] = tuple(map(float, values))
+    preparation = Preparation(**fields)
+    if preparation.fit not in ("crop", "squash") or preparation.resample not in ("bicubic", "bilinear"):
+        raise ModelError("its preparation's fit is crop or squash, its resample bicubic or bilinear; these are not")
+    if not _is_number(preparation.share) or not 0.01 <= preparation.share <= 1:
+        raise ModelError("its preparation's share is not a number from 0.01 to 1")
+    if min(preparation.std) <= 0:
+        raise ModelError("its preparation's std is not above 0")
+    return preparation
+
+
+def _backbone(text: str) -> Backbone:
+    backbone = Backbone(**_fields("backbone", text, Backbone))
+    name_is_text = isinstance(backbone.name, str) and re.fullmatch(r"[\w.-]{1,100}", backbone.name)
+    sum_is_hex = isinstance(backbone.sha256, str) and re.fullmatch("[0-9a-f]{64}", backbone.sha256)
+    if not name_is_text or not sum_is_hex or type(backbone.layers) is not int or backbone.layers < 1:
+        raise ModelError("its backbone is not a name, a sha256 and a number of layers")
+    return backbone
+
+
+def _calibration(text: str) -> Calibration:
+    calibration = Calibration(**_fields("calibration", text, Calibration))
+    temperature, threshold = calibration.temperature, calibration.threshold
+    if not _is_number(temperature) or not _is_number(threshold) or temperature <= 0 or not 0 <= threshold <= 1:
+        raise ModelError("its calibration is not a temperature above 0 and a threshold from 0 to 1")
+    return calibration
+
+
+def _fields(what: str, text: str, kind: type[Any]) -> dict[str, Any]:
+    found = _from_json(what, text)
+    names = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(found, dict) or found.keys() != names:
+        raise ModelError(f"its {what} does not have the fields {', '.join(sorted(names))}")
+    return found
+
+
+def _from_json(what: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ModelError(f"its {what} is not JSON") from None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e9
+
+
+def _check_fit(model: Model) -> None:
+    """Compare the parts with each other, before anything as large as they say is made."""
+    try:
+        shapes = list(model.layers.shapes(model.input_shape))
+    except CnnfilterError as error:
+        raise ModelError(f"its layers do not fit together: {error}") from error
+    if max(map(math.prod, shapes)) > _MOST_NUMBERS:
+        raise ModelError(f"has a layer with more than {_MOST_NUMBERS:,} numbers")
+    if model.classes and math.prod(shapes[-1]) != len(model.classes):
+        raise ModelError(f"has {len(model.classes)} classes, but its layers give {show_shape(shapes[-1])} numbers")
+    for name in ("mean", "std"):
+        values = len(getattr(model.preparation, name))
+        if model.backbone is None and values not in (1, model.input_shape[-1]):
+            raise ModelError(f"its preparation has {values} numbers of {name} for {model.input_shape[-1]} channels")
+
+
+def tensor_shapes(layers: Layers, input_shape: Shape) -> dict[str, Shape]:
+    """Name each tensor that a model file of these layers holds, ``LAYER.NAME``, with its shape."""
+    return {
+        f"{number}.{name}": tensor
+        for number, (layer, shape) in enumerate(zip(layers, layers.shapes(input_shape), strict=False), 1)
+        for name, tensor in layer.weights(shape).items()
+    }
+
+
+def _tensor_shapes(model: Model) -> dict[str, Shape]:
+    return tensor_shapes(model.layers, model.input_shape)
+
+
+def _compare(wanted: Mapping[str, Shape], found: Mapping[str, Sequence[int]]) -> None:
+    for name, shape in wanted.items():
+        if name not in found:
+            raise ModelError(f"lacks the tensor {name!r} of shape {show_shape(shape)}")
+        if tuple(found[name]) != shape:
+            raise ModelError(
+                f"has the tensor {name!r} in shape {show_shape(tuple(found[name]))}; its layers need {show_shape(shape)}"
+            )
+    for name in found:
+        if name not in wanted:
+            raise ModelError(f"has a tensor {name!r} that no layer takes")

@@ -1,0 +1,238 @@
+"""A network: a stack of layers with weights, that says what is in a picture.
+
+`load_model` finds and reads it; what a model file holds and how it is checked is in `cnnfilter.model_file`, how a picture
+gets through the layers in `cnnfilter.steps`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnfilter import models
+from cnnfilter.activation import activate
+from cnnfilter.bands import default_threads, run_tasks
+from cnnfilter.blas import one_thread
+from cnnfilter.errors import ModelError, ShapeError
+from cnnfilter.layers import Layers
+from cnnfilter.map_filters import Scratch, Workers
+from cnnfilter.model_file import Backbone, Calibration, Model, Preparation, read_model
+from cnnfilter.picture import Image
+from cnnfilter.preparation import prepare
+from cnnfilter.shapes import Shape, show_shape
+from cnnfilter.steps import Step, make_steps, run_steps
+
+Batch = NDArray[np.float32]
+Picture = Image | ArrayLike
+
+
+class Network:
+    """A stack of layers with weights.
+
+    Attributes
+    ----------
+    layers : Layers
+    classes : tuple of str
+        The names of the outputs; empty where they have none.
+    input_shape : (H, W, C)
+        What `forward` takes for each picture.
+    preparation : Preparation
+        How a picture becomes that.
+    name : str
+        What it was loaded as.
+    """
+
+    def __init__(self, model: Model, name: str = "network") -> None:
+        self.name = name
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"<Network {self.name}: {len(self.layers)} layers, {len(self.classes)} classes>"
+
+    @property
+    def layers(self) -> Layers:
+        return self.model.layers
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.classes
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.model.input_shape
+
+    @property
+    def preparation(self) -> Preparation:
+        return self.model.preparation
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.model.calibration
+
+    def forward(self, batch: ArrayLike, *, until: int | None = None, threads: int | None = None) -> Batch:
+        """Send prepared pictures through the layers.
+
+        Parameters
+        ----------
+        batch : (N, H, W, C) array
+            As `prepare` gives it.
+        until : int, optional
+            Stop after so many layers; all if not given (a softmax at the end is left to `predict`).
+        threads : int, optional
+            All cores if not given; the result is the same for any number, and for any other pictures in the batch.
+
+        Returns
+        -------
+        (N, classes) float32 array
+            The numbers before the softmax; or with `until` the maps (N, H', W', C').
+
+        Raises
+        ------
+        ShapeError
+            If the batch is not of the network's input shape.
+        """
+        pictures = np.ascontiguousarray(batch, np.float32)
+        if pictures.ndim != 4 or pictures.shape[1:] != self.input_shape or not len(pictures):
+            raise ShapeError(
+                f"a batch of shape {pictures.shape}: this network takes (N, {', '.join(map(str, self.input_shape))})"
+            )
+        until = self._before_softmax if until is None else until
+        steps = self._steps(until)
+        out = np.empty((len(pictures), *(steps[-1].shape if steps else self.input_shape)), np.float32)
+        if not steps:
+            out[...] = pictures
+        else:
+            with one_thread():
+                _run_all(steps, pictures, out, threads or default_threads())
+        return out
+
+    def predict(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
+        """Give the probability of each class for each picture.
+
+        Parameters
+        ----------
+        images : sequence of Image or (H, W), (H, W, C) arrays, or one of them
+            Pictures in the units of their files; uint8 and uint16 by their range, floats as 0…255.
+
+        Returns
+        -------
+        (N, classes) float32 array
+            Each row sums to 1.
+        """
+        logits = self.forward(self.prepare(images), threads=threads)
+        return activate(logits / np.float32(self.calibration.temperature), "softmax")  # type: ignore[no-any-return]
+
+    def features(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
+        """Give what goes into the last `dense` layer for each picture, as (N, F): the pooled vectors."""
+        maps = self.forward(self.prepare(images), until=self.head, threads=threads)
+        return maps.reshape(len(maps), -1)
+
+    def prepare(self, images: Sequence[Picture] | Picture) -> Batch:
+        """Make the batch (N, H, W, C) of pictures that `forward` takes."""
+        pictures: Any = [images] if _is_one(images) else images
+        if not len(pictures):
+            raise ShapeError("there is no picture in the batch")
+        return np.stack([prepare(picture, self.input_shape, self.preparation) for picture in pictures])
+
+    @property
+    def head(self) -> int:
+        """How many layers stand before the last `dense`."""
+        for index in range(len(self.layers) - 1, -1, -1):
+            if self.layers[index].name == "dense":
+                return index
+        raise ModelError(f"{self.name} has no dense layer")
+
+    @property
+    def _before_softmax(self) -> int:
+        return len(self.layers) - (str(self.layers[-1]) == "softmax")
+
+    @functools.cache  # noqa: B019 - a network lives as long as the process
+    def _steps(self, until: int) -> list[Step]:
+        if not 0 <= until <= len(self.layers):
+            raise ModelError(f"{self.name} has {len(self.layers)} layers, not {until}")
+        return make_steps(self.layers[:until], self.model.weights, self.input_shape)
+
+
+def _is_one(images: Any) -> bool:
+    return isinstance(images, Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+
+
+def _run_all(steps: list[Step], pictures: Batch, out: Batch, threads: int) -> None:
+    """Give each thread whole pictures; where there is one only, give it all threads."""
+    if len(pictures) == 1:
+        run_steps(steps, pictures[0], out[0], Workers(threads), Scratch())
+        return
+    free = [(Workers(), Scratch()) for _ in range(threads)]
+
+    def run(index: int) -> None:
+        mine = free.pop()
+        run_steps(steps, pictures[index], out[index], *mine)
+        free.append(mine)
+
+    run_tasks([functools.partial(run, index) for index in range(len(pictures))], threads)
+
+
+# --- finding and loading -------------------------------------------------------------------------------
+
+
+def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
+    """Load a network: one that ships, by name, or a model file.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or the file is none, is damaged, or does not fit together.
+    """
+    given = os.fspath(model)
+    path = models.path_of(given) if given in models.NAMES else given
+    try:
+        loaded = read_model(path)
+    except FileNotFoundError:
+        raise ModelError(f"no model {given!r}: there is {', '.join(models.NAMES)}, or a file's path") from None
+    except OSError as error:
+        raise ModelError(f"model {given!r} cannot be read: {error.strerror or error}") from error
+    except ModelError as error:
+        raise ModelError(f"model {given!r} {error}") from error
+    if loaded.backbone is not None:
+        loaded = _on_backbone(loaded, given)
+    name = given if given in models.NAMES else os.path.basename(given)
+    return Network(loaded, name)
+
+
+def _on_backbone(head: Model, given: str) -> Model:
+    """Put the layers of a head behind those of the model that it was trained on."""
+    backbone = head.backbone
+    assert backbone is not None
+    if backbone.name not in models.NAMES:
+        raise ModelError(f"model {given!r} is a head for {backbone.name!r}, which this cnnfilter does not have")
+    found = checksum(models.path_of(backbone.name))
+    if found != backbone.sha256:
+        raise ModelError(
+            f"model {given!r} is a head for another {backbone.name} (sha256 {backbone.sha256[:12]}…, not {found[:12]}…)"
+        )
+    body = read_model(models.path_of(backbone.name))
+    layers = Layers((*body.layers[: backbone.layers], *head.layers))
+    first = list(body.layers[: backbone.layers].shapes(body.input_shape))[-1]
+    if head.input_shape != first:
+        raise ModelError(
+            f"model {given!r} takes {show_shape(head.input_shape)} numbers; its backbone gives {show_shape(first)}"
+        )
+    weights = (*body.weights[: backbone.layers], *head.weights)
+    return Model(
+        layers, weights, body.input_shape, head.classes, body.preparation, head.provenance, backbone, head.calibration
+    )
+
+
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+__all__ = ["Backbone", "Network", "checksum", "load_model"]

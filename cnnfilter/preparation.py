@@ -1,0 +1,104 @@
+"""A picture as the numbers that a network takes: its middle, its size, its channels, its scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnfilter.errors import ShapeError
+from cnnfilter.model_file import Preparation
+from cnnfilter.picture import Image
+from cnnfilter.shapes import Shape
+
+Box = tuple[int, int, int, int]
+
+
+def prepare(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[np.float32]:
+    """Make the numbers (H, W, C) of a picture.
+
+    Parameters
+    ----------
+    picture : Image, or (H, W) or (H, W, C) array
+        Transparent parts are laid on white.
+    shape : (H, W, C)
+        With 3 channels in RGB, with 1 in grey (Rec. 601 luma).
+
+    Raises
+    ------
+    ShapeError
+        If the network takes another number of channels than 1 or 3 and the picture does not have it.
+    """
+    height, width, channels = shape
+    image = picture if isinstance(picture, Image) else Image.from_array(_array(picture))
+    pixels = _resized(_bytes(image, channels), (height, width), how)
+    return (pixels - np.float32(how.mean)) / np.float32(how.std)  # type: ignore[no-any-return]
+
+
+def crop_box(height: int, width: int, shape: tuple[int, int], how: Preparation) -> Box:
+    """Return the part of a picture that is looked at, as (left, top, right, bottom) in its pixels.
+
+    >>> crop_box(300, 451, (224, 224), Preparation("crop", 0.875))
+    (95, 19, 357, 281)
+    """
+    if how.fit == "squash":
+        return 0, 0, width, height
+    scale = min(height / shape[0], width / shape[1]) * how.share
+    tall, wide = (max(1, int(side * scale + 1e-6)) for side in shape)
+    # The margin's odd pixel stands before.
+    top, left = (height - tall + 1) // 2, (width - wide + 1) // 2
+    return left, top, left + wide, top + tall
+
+
+def _array(picture: Any) -> NDArray[Any]:
+    array = np.asarray(picture)
+    return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
+
+
+def _bytes(image: Image, channels: int) -> NDArray[np.uint8]:
+    """The picture's colours as bytes (H, W, 1) or (H, W, 3)."""
+    if channels not in (1, 3):
+        raise ShapeError(f"a network that takes {channels} maps takes no picture; 1 (grey) or 3 (RGB) would do")
+    if image.mode == "CMYK":
+        from cnnfilter.images import to_rgb
+
+        image = to_rgb(image)
+    pixels = image.colour
+    if image.alpha is not None:
+        pixels = _on_white(pixels, image.alpha)
+    if pixels.shape[2] not in (1, 3):
+        raise ShapeError(f"a picture of {pixels.shape[2]} maps is neither grey nor RGB")
+    pixels = _to_bytes(pixels)
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return pixels.repeat(3, axis=2)
+    return _to_bytes(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[:, :, None]
+
+
+def _on_white(pixels: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.float32]:
+    top = np.float32(np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 255)
+    share = alpha / top
+    return ((pixels * share + top * (1 - share)) * (255 / top)).astype(np.float32)
+
+
+def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        pixels = pixels / np.float32(257)
+    return np.clip(np.nan_to_num(pixels) + np.float32(0.5), 0, 255).astype(np.uint8)
+
+
+def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Preparation) -> NDArray[np.uint8]:
+    from PIL import Image as Pillow
+
+    left, top, right, bottom = crop_box(*pixels.shape[:2], size, how)
+    cropped = np.ascontiguousarray(pixels[top:bottom, left:right])
+    if cropped.shape[:2] == size:
+        return cropped
+    resample = Pillow.Resampling.BICUBIC if how.resample == "bicubic" else Pillow.Resampling.BILINEAR
+    # Cropped first: what lies outside must not reach into the edge.
+    picture = Pillow.fromarray(cropped[:, :, 0] if pixels.shape[2] == 1 else cropped)
+    return np.asarray(picture.resize(size[::-1], resample)).reshape(*size, pixels.shape[2])

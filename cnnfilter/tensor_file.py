@@ -1,0 +1,191 @@
+"""safetensors files: named arrays and a few texts, and nothing that could run.
+
+The format is eight bytes with the length of a JSON header, the header, and the numbers. Everything that the header says
+is checked before a number is read, so that a damaged or hostile file costs neither time nor memory.
+The writer gives the same bytes for the same content, which the `safetensors` package does not (it shuffles the texts).
+
+References: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import ModelError
+
+DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+LONGEST_HEADER = 1 << 20
+"""Bytes; a thousand tensors and ten thousand class names take a third of it."""
+
+_WHAT_ELSE = (
+    (b"\x80", "a pickle, which is a program"),
+    (b"PK\x03\x04", "a zip archive (PyTorch's .pt, Keras, .npz), which may hold programs"),
+    (b"\x89HDF", "HDF5"),
+    (b"\x93NUMPY", "an .npy array"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+    (b"GGUF", "GGUF"),
+)
+
+
+class Entry(NamedTuple):
+    """Where one tensor is: its type, its shape, and its first byte and end in the file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class TensorFile:
+    """An open safetensors file whose header has been checked.
+
+    Attributes
+    ----------
+    metadata : dict of str to str
+    entries : dict of str to Entry
+        In the order of the header.
+
+    Raises
+    ------
+    ModelError
+        If it is no safetensors file, or the header does not describe what follows it byte for byte.
+    OSError
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ModelError("is not a regular file, which a model has to be")
+        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by __exit__
+        try:
+            self.metadata, self.entries = _read_header(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """Return one tensor as float32; ModelError if it holds NaN or infinity."""
+        entry = self.entries[name]
+        self._file.seek(entry.start)
+        stored = np.fromfile(self._file, entry.dtype, math.prod(entry.shape))
+        values = stored.astype(np.float32, copy=False).reshape(entry.shape)
+        # The sum is the quick test: it is finite only if every number is.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = values.sum()
+        if not np.isfinite(total) and not np.isfinite(values).all():
+            raise ModelError(f"tensor {name!r} holds NaN or infinity")
+        return values
+
+
+def write_tensors(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write float16 and float32 arrays and texts, in their order; the same content gives the same bytes."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _dtype_name(array), "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+    if len(text) > LONGEST_HEADER:
+        raise ModelError(f"a header of {len(text):,} bytes is too long; {LONGEST_HEADER:,} is the limit")
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for array in arrays.values():
+        file.write(memoryview(array).cast("B") if array.size else b"")
+
+
+def _dtype_name(array: NDArray[Any]) -> str:
+    for name, dtype in DTYPES.items():
+        if array.dtype == dtype:
+            return name
+    raise TypeError(f"tensors are float16 or float32, not {array.dtype}")
+
+
+# --- the header, checked -------------------------------------------------------------------------------
+
+
+def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Entry]]:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(8)
+    for magic, what in _WHAT_ELSE:
+        if head.startswith(magic):
+            raise ModelError(f"is {what}; a model is a safetensors file")
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length < 2 or length > size - 8:
+        raise ModelError(f"is not a safetensors file, or cut ({size:,} bytes)")
+    if length > LONGEST_HEADER:
+        raise ModelError(f"its header claims {length:,} bytes; {LONGEST_HEADER:,} is the limit")
+    header = _parse(file.read(length))
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise ModelError("its metadata are not texts")
+    return metadata, _entries(header, 8 + length, size)
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_once_each, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, ModelError) else "it is not JSON"
+        raise ModelError(f"its header is damaged: {reason}") from None
+    if not isinstance(header, dict):
+        raise ModelError("its header is damaged: it is not an object")
+    return header
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ModelError("a name stands in it twice")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ModelError(f"{name} stands in it")
+
+
+def _entries(header: dict[str, Any], start: int, size: int) -> dict[str, Entry]:
+    entries = {name: _entry(name, fields, start) for name, fields in header.items()}
+    end = start
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+        if entry.start != end:
+            raise ModelError(f"tensor {name!r} does not begin where the one before it ends")
+        end = entry.end
+    if end != size:
+        raise ModelError(f"its tensors end at byte {end:,}, the file at byte {size:,}: it is cut or damaged")
+    return entries
+
+
+def _entry(name: str, fields: Any, start: int) -> Entry:
+    if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ModelError(f"tensor {name!r} lacks its type, shape or place")
+    shape, offsets = fields["shape"], fields["data_offsets"]
+    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
+        raise ModelError(f"tensor {name!r} has a shape or place that is not whole numbers")
+    dtype = DTYPES.get(fields["dtype"]) if isinstance(fields["dtype"], str) else None
+    if dtype is None:
+        raise ModelError(f"tensor {name!r} is of type {str(fields['dtype'])[:20]}; F16 and F32 are read")
+    begin, end = offsets
+    if len(shape) > 8 or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ModelError(f"tensor {name!r} of shape {shape} does not take {end - begin} bytes")
+    return Entry(dtype, tuple(shape), start + begin, start + end)
+
+
+def _whole_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 48 for value in values)

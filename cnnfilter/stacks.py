@@ -1,4 +1,4 @@
-"""A stack of layers on whole pictures: every frame, colour weighted by alpha; the maps as picture or sheet."""
+"""A stack of layers on whole pictures: every frame, colour weighted by alpha; maps as picture or sheet."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.alpha import filter_image, pool_image
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ModelError
+from cnnfilter.images import to_rgb
 from cnnfilter.layers import (
     Activation,
     FixedConvolution,
@@ -61,6 +62,8 @@ def apply_layers(
     refuse_learned(layers)
     if signed == "auto":
         signed = signed_rule(layers) if dtype is None or np.dtype(dtype).kind != "f" else "keep"
+    if image.mode == "CMYK" and any(isinstance(layer, Gray) for layer in layers):
+        image = to_rgb(image)  # luma is that of the light, not of the inks
     shares = [0.0]
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:

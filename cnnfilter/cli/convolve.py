@@ -53,6 +53,7 @@ Examples:
 @click.option(
     "--padding",
     type=options.Padding(),
+    metavar="same|valid|N|H,W|T,R,B,L",
     default="same",
     show_default=True,
     help="How much is added around: same keeps the size (divided by the stride), valid adds nothing.",
@@ -60,6 +61,7 @@ Examples:
 @click.option(
     "--border",
     type=options.Border(),
+    metavar="NAME",
     default="replicate",
     show_default=True,
     help="What is added: replicate, reflect (without the edge), symmetric, wrap, zero or constant:V.",

@@ -61,7 +61,19 @@ def _whole_numbers(text: str) -> list[int] | None:
         numbers = [int(part) for part in parts]
     except ValueError:
         return None
-    return numbers if max(map(abs, numbers)) < 2**31 else None
+    return numbers if max(map(abs, numbers)) < 2**62 else None
+
+
+class Count(Type):
+    """A whole number from 1 up."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        numbers = _whole_numbers(str(value))
+        if numbers is None or len(numbers) != 1 or numbers[0] < 1:
+            self.fail(f"{value!r} is not a whole number from 1 up.", param, ctx)
+        return numbers[0]
 
 
 class Padding(Type):
@@ -305,20 +317,20 @@ _PICTURE_OPTIONS = (
     click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts."),
     click.option(
         "--max-pixels",
-        type=click.IntRange(min=1),
+        type=Count(),
         metavar="N",
         help="Accept pictures of up to N pixels (width x height x frames).  [default: 89478485]",
     ),
     click.option(
         "-j",
         "--jobs",
-        type=click.IntRange(min=1),
+        type=Count(),
         metavar="N",
         help="Pictures at a time.  [default: one per core]",
     ),
     click.option(
         "--threads",
-        type=click.IntRange(min=1),
+        type=Count(),
         metavar="N",
         help="Threads for one picture.  [default: the free cores]",
     ),

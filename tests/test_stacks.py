@@ -1,0 +1,215 @@
+"""A stack of layers on whole pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnfilter.alpha import filter_image, pool_image
+from cnnfilter.errors import ModelError, ShapeError
+from cnnfilter.images import Image, to_rgb
+from cnnfilter.layers import parse_layers, run_layers
+from cnnfilter.stacks import apply_layers, refuse_learned, signed_rule, spread_maps
+
+MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+
+
+def picture(rng, mode, dtype=np.uint8, size=(9, 12)):
+    return Image(rng.integers(0, np.iinfo(dtype).max, (*size, MODES[mode]), dtype), mode)
+
+
+def apply(image, text, **options):
+    return apply_layers(image, parse_layers(text), **{"dtype": image.pixels.dtype, **options})
+
+
+# --- one layer is what the library's function of it is
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("signed", ["auto", "clip", "abs", "offset", "stretch"])
+def test_a_convolution_is_that_of_filter_image(rng, mode, dtype, signed):
+    image = picture(rng, mode, dtype)
+    result, clipped = apply(image, "conv sobel-h stride=2", signed=signed)
+    expected, share, _ = filter_image(image, ["sobel-h"], border="zero", stride=2, signed=signed)
+    assert result.mode == mode
+    assert abs(clipped - share) < 0.02
+    np.testing.assert_allclose(result.pixels.astype(int), expected.pixels.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("op", ["max", "avg"])
+def test_a_pooling_is_that_of_pool_image(rng, mode, op):
+    image = picture(rng, mode)
+    result, _ = apply(image, f"{op}pool 3 stride=2 pad=1 ceil")
+    expected = pool_image(image, op, size=3, stride=2, padding=1, ceil_mode=True)
+    np.testing.assert_allclose(result.pixels.astype(int), expected.pixels.astype(int), atol=1)
+
+
+def test_between_the_layers_everything_stays_float(rng):
+    image = picture(rng, "L")
+    result, _ = apply(image, "conv '0 100 0' | conv '0 0.01 0'")
+    np.testing.assert_array_equal(result.pixels, image.pixels)
+
+
+# --- signs
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("conv sobel-h", "abs"),
+        ("conv sobel-h laplacian | maxpool 2", "abs"),
+        ("conv sobel-h blur", "clip"),
+        ("conv sobel-h | relu", "clip"),
+        ("conv sobel-h | leaky:0.1", "abs"),
+        ("conv sobel-h | conv blur", "clip"),
+        ("conv blur | conv sobel-h", "abs"),
+        ("maxpool 2", "clip"),
+    ],
+)
+def test_what_auto_means(text, rule):
+    assert signed_rule(parse_layers(text)) == rule
+
+
+def test_a_float_picture_keeps_its_signs(rng):
+    image = Image(rng.standard_normal((5, 6, 1), np.float32), "L")
+    result, clipped = apply(image, "conv sobel-h")
+    np.testing.assert_array_equal(result.pixels, run_layers(image.pixels, "conv sobel-h"))
+    assert result.pixels.min() < 0
+    assert clipped == 0
+
+
+# --- how many maps
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        ("L", "conv blur sobel-h sobel-v", "RGB"),
+        ("L", "conv blur blur blur identity", "RGBA"),
+        ("RGB", "gray", "L"),
+        ("RGBA", "gray", "LA"),
+        ("LA", "conv blur blur blur", "RGBA"),
+        ("CMYK", "relu", "CMYK"),
+        ("CMYK", "gray", "L"),
+    ],
+)
+def test_one_three_or_four_maps_are_a_picture(rng, mode, text, expected):
+    assert apply(picture(rng, mode), text)[0].mode == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"), [("L", "conv blur blur"), ("RGB", "conv blur blur"), ("L", "flatten")]
+)
+def test_other_numbers_of_maps_are_a_contact_sheet(rng, mode, text):
+    sheet, clipped = apply(picture(rng, mode), text)
+    assert sheet.mode == "RGB"
+    assert sheet.pixels.dtype == np.uint8
+    assert clipped == 0
+
+
+def test_the_labels_say_layer_and_number(rng, monkeypatch):
+    labels = []
+
+    def note(maps, **more):
+        labels.extend(label for label, _ in maps)
+        return np.zeros((3, 3, 3), np.uint8)
+
+    monkeypatch.setattr("cnnfilter.stacks.contact_sheet", note)
+    apply(picture(rng, "L"), "conv sobel-h blur | maxpool 2")
+    apply(picture(rng, "L"), "conv sobel-h blur")
+    apply(picture(rng, "L"), "conv sobel-h blur | flatten")
+    assert labels[:4] == ["1: sobel-h | maxpool 2", "2: blur | maxpool 2", "1: conv sobel-h", "2: conv blur"]
+    assert labels[4] == "1: flatten"
+
+
+def test_without_a_type_the_maps_come_as_they_are(rng):
+    image = picture(rng, "RGBA")
+    image.pixels[:, :, 3] = 255
+    maps, _ = apply(image, "conv sobel-h blur", dtype=None)
+    assert maps.mode == "maps"
+    np.testing.assert_array_equal(maps.pixels, run_layers(image.colour, "conv sobel-h blur"))
+
+
+def test_ink_becomes_light_before_it_becomes_grey(rng):
+    image = picture(rng, "CMYK")
+    np.testing.assert_array_equal(apply(image, "gray")[0].pixels, apply(to_rgb(image), "gray")[0].pixels)
+
+
+def test_every_frame_is_sent_through(rng):
+    frames = tuple(rng.integers(0, 256, (4, 6, 3), np.uint8) for _ in range(3))
+    moving = Image(frames[0], "RGB", frames=frames, durations=(10, 20, 30))
+    result, _ = apply(moving, "maxpool 2")
+    assert result.durations == (10, 20, 30)
+    for before, after in zip(frames, result.frames, strict=True):
+        np.testing.assert_array_equal(after, run_layers(before, "maxpool 2").astype(np.uint8))
+
+
+# --- alpha
+
+
+STACK = "conv gaussian:1 | relu | maxpool 2 | conv sobel-h"
+
+
+def test_an_opaque_picture_is_filtered_as_if_it_had_no_alpha(rng):
+    image = picture(rng, "RGBA")
+    image.pixels[:, :, 3] = 255
+    without = Image(np.ascontiguousarray(image.colour), "RGB")
+    with_alpha, _ = apply(image, STACK)
+    np.testing.assert_array_equal(with_alpha.colour, apply(without, STACK)[0].pixels)
+    assert (with_alpha.alpha == 255).all()
+
+
+def test_what_cannot_be_seen_does_not_bleed(rng):
+    image = picture(rng, "RGBA")
+    image.pixels[:, :, 3] = np.where(rng.random((9, 12)) < 0.4, 0, 255)
+    other = image.replace(pixels=image.pixels.copy())
+    other.pixels[other.pixels[:, :, 3] == 0] = (255, 0, 99, 0)
+    np.testing.assert_array_equal(apply(image, STACK)[0].pixels, apply(other, STACK)[0].pixels)
+
+
+def test_alpha_can_be_dropped_or_filtered(rng):
+    image = picture(rng, "RGBA")
+    assert apply(image, STACK, alpha="drop")[0].mode == "RGB"
+    filtered = apply(image, "conv blur", alpha="filter")[0]
+    expected, _, _ = filter_image(image, ["blur"], border="zero", alpha="filter")
+    np.testing.assert_allclose(filtered.pixels.astype(int), expected.pixels.astype(int), atol=1)
+
+
+def test_one_number_for_all_and_its_alpha(rng):
+    image = picture(rng, "LA")
+    result, _ = apply(image, "globalpool avg")
+    assert (result.mode, result.pixels.shape) == ("LA", (1, 1, 2))
+
+
+# --- refusals
+
+
+def test_learned_layers_are_refused_before_anything_is_read():
+    with pytest.raises(ModelError, match="layer 2 'conv 8x3x3' has learned weights"):
+        refuse_learned(parse_layers("relu | conv 8x3x3"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_window_that_does_not_fit(rng, mode):
+    with pytest.raises(ShapeError, match="maxpool 30"):
+        apply(picture(rng, mode), "maxpool 30")
+
+
+# --- several kernels side by side
+
+
+def test_stacked_maps_by_format(rng):
+    image = picture(rng, "RGB")
+    stacked, _, _ = filter_image(image, ["blur", "identity"], combine="stack")
+    assert stacked.pixels.shape[2] == 6
+
+    as_npy = spread_maps(stacked, ["blur", "identity"], "npy")
+    assert (as_npy.mode, as_npy.pixels.shape) == ("maps", stacked.pixels.shape)
+
+    pages = spread_maps(stacked, ["blur", "identity"], "tiff")
+    assert (pages.mode, len(pages.frames)) == ("RGB", 2)
+    np.testing.assert_array_equal(pages.frames[1], image.pixels)
+
+    assert spread_maps(stacked, ["blur", "identity"], "png").mode == "RGB"

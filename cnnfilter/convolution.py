@@ -10,6 +10,7 @@ of low rank as sums of separable ones, large dense ones through the FFT (`cnnfil
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import local
@@ -246,23 +247,26 @@ class _Work:
         if self.source.dtype == dtype == np.uint8 and not self.combine and isinstance(engine, DirectTaps):
             if engine.suits_bytes:
                 return out, self._store_bytes(rows, engine, scale)
+        in_place = dtype == np.float32 and not self.combine  # the sums are made where they stay
+        maps = self.shape[2]
 
-        def band(first: int, end: int) -> int:
-            kept = dtype == np.float32 and not self.combine  # then the sums are made where they stay
-            sums = self._sums(first, end, rows[first:end] if kept else None)
-            return store_band(sums, rows[first:end], scale)
+        def part(region: Region) -> int:
+            left, right = region.left * maps, region.right * maps
+            here = rows[region.top : region.bottom]
+            sums = self._sums(region, here if in_place else None)
+            return store_band(sums, here, scale, left, right - left)
 
-        return out, sum(self._in_bands(band)) / max(out.size, 1)
+        return out, sum(self._in_regions(part, np.float32)) / max(out.size, 1)
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest finite result."""
 
-        def band(first: int, end: int) -> tuple[float, float]:
-            sums = self._sums(first, end)
+        def part(region: Region) -> tuple[float, float]:
+            sums = self._sums(region)
             finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
             return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
-        found = self._in_bands(band)
+        found = self._in_regions(part, np.float32)
         return min(low for low, _ in found), max(high for _, high in found)
 
     def _store_bytes(self, rows: Samples, engine: DirectTaps, scale: Scale) -> float:
@@ -270,77 +274,78 @@ class _Work:
         every = 4 if rows.size > 1 << 18 else 1
         parameters = (scale.gain, self.biases[0] * scale.gain + scale.shift, int(scale.fold), every)
 
-        def band(first: int, end: int) -> tuple[int, int]:
-            clipped = 0
-            for region in _split(Region(first, end, 0, self.columns), engine.geometry):
-                seen = self._seen(engine.geometry, region, np.uint8)
-                place = (region.left * self.channels, (region.right - region.left) * self.channels)
-                clipped += engine.run_bytes(seen, rows[first:end], *place, parameters)
-            return clipped, -(-(end - first) // every) * rows.shape[1]
+        def part(region: Region) -> tuple[int, int]:
+            seen = self._seen(engine.geometry, region, np.uint8)
+            count = (region.right - region.left) * self.channels
+            here = rows[region.top : region.bottom]
+            clipped = engine.run_bytes(seen, here, region.left * self.channels, count, parameters)
+            return clipped, -(-len(here) // every) * count
 
-        counts = self._in_bands(band)
+        counts = self._in_regions(part, np.uint8)
         return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
 
-    def _sums(self, first: int, end: int, out: Samples | None = None) -> Samples:
-        """Return the float32 sums (end − first, W'·C) of all engines, with their biases, combined."""
-        shape = (end - first, self.columns * self.channels)
-        maps = [out if out is not None else np.empty(shape, np.float32) for _ in self.engines]
-        whole = Region(first, end, 0, self.columns)
+    def _sums(self, region: Region, out: Samples | None = None) -> Samples:
+        """Return the float32 sums of all engines in a region, with their biases, combined.
+
+        They are an array of their own, or stand in their place in `out`, the region's rows.
+        """
+        height, count = region.bottom - region.top, (region.right - region.left) * self.channels
+        first = 0 if out is None else region.left * self.channels
+        maps = [np.empty((height, count), np.float32) if out is None else out for _ in self.engines]
         for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
-            geometry = engine.geometry
+            seen = self._seen(engine.geometry, region, np.float32)
+            engine.run(seen, own, first, count)
             is_float = self.source.dtype == np.float32
-            regions = _split(whole, geometry) if is_float and not engine.whole else [whole]
-            for region in regions:
-                seen = self._seen(geometry, region, np.float32)
-                place = (region.left * self.channels, (region.right - region.left) * self.channels)
-                engine.run(seen, own, *place)
-            if is_float and not engine.exact and not _is_finite(own):
+            if is_float and not engine.exact and not _is_finite(own[:, first : first + count]):
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
-                seen = geometry.fill(self.source, whole, np.float32, self._memory.__dict__)
-                DirectTaps(weights, geometry).run(seen, own, 0, shape[1])
+                DirectTaps(weights, engine.geometry).run(seen, own, first, count)
+        if out is not None:
+            if self.biases[0]:
+                out[:, first : first + count] += np.float32(self.biases[0])
+            return out
         return combine_maps(maps, self.combine, self.biases, self.fold)
 
     def _seen(self, geometry: Geometry, region: Region, dtype: DTypeLike) -> Rows:
         """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
-        if self.source.dtype == dtype and _is_inner(region, geometry):
+        if self.source.dtype == dtype and geometry.is_inner(region):
             return geometry.window(self.source, region)
         return geometry.fill(self.source, region, dtype, self._memory.__dict__)
 
-    def _in_bands(self, band: Callable[[int, int], Any]) -> list[Any]:
-        """Call `band` for all rows, in bands that depend on the picture alone."""
-        height = min(engine.band for engine in self.engines)
-        tasks = [
-            lambda first=first: band(first, min(first + height, self.rows)) for first in range(0, self.rows, height)
-        ]
+    def _in_regions(self, part: Callable[[Region], Any], dtype: DTypeLike) -> list[Any]:
+        """Call `part` for regions that make up the result and depend on the picture alone.
+
+        Where the picture has the type that the loops take, what reaches beyond it is cut off: the rows above
+        and below, the columns left and right. All else is filtered where it stands.
+        """
+        band = min(engine.band for engine in self.engines)
+        inner = Region(self.rows, self.rows, 0, 0)
+        if self.source.dtype == dtype and not any(engine.whole for engine in self.engines):
+            inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
+        if inner.is_empty:
+            regions = _bands(Region(0, self.rows, 0, self.columns), band)
+        else:
+            regions = [
+                *_bands(Region(0, inner.top, 0, self.columns), band),
+                *_bands(inner, max(min(engine.inner_band for engine in self.engines), -(-self.rows // 16))),
+                Region(inner.top, inner.bottom, 0, inner.left),
+                Region(inner.top, inner.bottom, inner.right, self.columns),
+                *_bands(Region(inner.bottom, self.rows, 0, self.columns), band),
+            ]
+        tasks = [lambda region=region: part(region) for region in regions if not region.is_empty]
         return run_tasks(tasks, self.threads)
 
 
-def _is_inner(region: Region, geometry: Geometry) -> bool:
-    inner = geometry.inner
-    rows = inner.top <= region.top and region.bottom <= inner.bottom
-    columns = inner.left <= region.left and region.right <= inner.right
-    return rows and columns and geometry.horizontal.stride == 1
-
-
-def _split(region: Region, geometry: Geometry) -> list[Region]:
-    """Return `region` in an inner part and what is left and right of it, if its rows are all inner ones."""
-    inner = geometry.inner
-    middle = Region(region.top, region.bottom, inner.left, inner.right)
-    if inner.left >= inner.right or not _is_inner(middle, geometry):
-        return [region]
-    edges = [region.left, inner.left, inner.right, region.right]
+def _bands(region: Region, height: int) -> list[Region]:
     return [
-        Region(region.top, region.bottom, left, right)
-        for left, right in zip(edges[:-1], edges[1:], strict=True)
-        if left < right
+        Region(top, min(top + height, region.bottom), region.left, region.right)
+        for top in range(region.top, region.bottom, height)
     ]
 
 
 def _is_finite(values: Samples) -> bool:
     """Return whether all `values` are finite (and their squares sum to a finite number)."""
-    flat = values.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.dot(flat, flat)))
+        return bool(np.isfinite(np.einsum("yx,yx", values, values)))
 
 
 def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fold: bool) -> Samples:

@@ -48,21 +48,27 @@ class Scale:
         return replace(self, gain=gain, shift=-low * gain)
 
 
-def store_band(values: Samples, out: Samples, scale: Scale) -> int:
-    """Store float32 `values` (H, N) in `out` (H, N) and return how many samples were clipped."""
+def store_band(values: Samples, out: Samples, scale: Scale, first: int = 0, count: int | None = None) -> int:
+    """Store float32 `values` in the `count` samples from `first` on of each row of `out` (H, N).
+
+    `values` has as many columns, or is `out` itself. Returns how many samples were clipped.
+    """
+    count = out.shape[1] if count is None else count
     if out.dtype != np.float32:
-        clipped: int = finish(values, out, scale.gain, scale.shift, int(scale.fold), scale.top)
+        clipped: int = finish(values, out, first, scale.gain, scale.shift, int(scale.fold), scale.top)
         return clipped
+    place = out[:, first : first + count]
+    values = place if values is out else values
     if scale.keep:
-        if out is not values:
-            out[...] = values
+        if values is not place:
+            place[...] = values
         return 0
-    np.multiply(values, np.float32(scale.gain), out=out)
-    out += np.float32(scale.shift)
+    np.multiply(values, np.float32(scale.gain), out=place)
+    place += np.float32(scale.shift)
     if scale.fold:
-        np.abs(out, out=out)
+        np.abs(place, out=place)
     elif not scale.stretch:
-        np.maximum(out, 0, out=out)
+        np.maximum(place, 0, out=place)
     return 0
 
 

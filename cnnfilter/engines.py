@@ -26,6 +26,7 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _SCRATCH = 1 << 18  # samples of a scratch that still lie in the second-level cache
+_ANY = 64  # rows that are enough for what a call costs
 _FFT_TILES = (128, 256, 512, 1024)
 
 
@@ -70,15 +71,21 @@ class Geometry:
         """Return for each row of the kernel how many rows it lies below row 0."""
         return np.arange(self.vertical.taps) * self.vertical.dilation
 
-    @property
+    @cached_property
     def inner(self) -> Region:
-        """Return the outputs whose windows do not reach beyond the picture."""
+        """Return the outputs that see nothing beyond the picture and one unbroken run of each of its rows."""
+        if self.horizontal.stride > 1:
+            return Region(0, 0, 0, 0)
         edges = []
         for axis in (self.vertical, self.horizontal):
             first = min(-(-axis.before // axis.stride), axis.outputs)
             end = (axis.size + axis.before - axis.reach) // axis.stride + 1
             edges += [first, max(min(end, axis.outputs), first)]
         return Region(*edges)
+
+    def is_inner(self, region: Region) -> bool:
+        """Return whether `region` lies in the inner one."""
+        return region.overlap(self.inner) == region
 
     @property
     def line(self) -> int:
@@ -137,6 +144,20 @@ class Region(NamedTuple):
     left: int
     right: int
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no output in it."""
+        return self.top >= self.bottom or self.left >= self.right
+
+    def overlap(self, other: Region) -> Region:
+        """Return what both have in common."""
+        return Region(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
+        )
+
 
 class Rows(NamedTuple):
     """Rows of samples, one after the other: row `r` starts at ``samples[r·line]``."""
@@ -150,13 +171,15 @@ class Engine(Protocol):
 
     Attributes
     ----------
-    band : the rows of output that are best made at once.
+    band : the rows of output that are best made at once from a scratch.
+    inner_band : the same where they are made from the picture itself.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
     whole : whether it wants whole rows of output.
     """
 
     geometry: Geometry
     band: int
+    inner_band: int
     exact: bool
     whole: bool
 
@@ -173,7 +196,7 @@ def _band_rows(geometry: Geometry) -> int:
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
-    exact, whole = True, False
+    exact, whole, inner_band = True, False, _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -224,7 +247,7 @@ def _add_all(
 class DirectColumns:
     """A dense kernel, column by column on two rows at once."""
 
-    exact, whole = False, False
+    exact, whole, inner_band = False, False, _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -233,12 +256,11 @@ class DirectColumns:
         self.offsets = geometry.column_offsets()
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        out[:, first : first + count] = 0
         width = self.weights.shape[1]
         chunks = -(-width // WIDEST_CHUNK)
         edges = [width * chunk // chunks for chunk in range(chunks + 1)]
         for column, end in zip(edges[:-1], edges[1:], strict=True):
-            loop = add_columns(end - column)
+            loop = add_columns(end - column, column == 0)
             loop(rows.samples, rows.line, self.weights, column, self.offsets, out, first, count)
 
 
@@ -249,7 +271,7 @@ class Separable:
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = _band_rows(geometry)
+        self.band = self.inner_band = _band_rows(geometry)
         self.terms = []
         for column, row in terms:
             down, across = np.flatnonzero(column), np.flatnonzero(row)
@@ -263,14 +285,15 @@ class Separable:
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         reached = count + int(self.geometry.column_offsets().max(initial=0))
         between = np.empty((len(out), reached), np.float32)
-        own = out
         for term, ((down, columns), (across, weights)) in enumerate(self.terms):
             step = self.geometry.step * rows.line
             _add_all(rows.samples, down * rows.line, columns, between, 0, reached, step)
-            own = out if term == 0 else np.empty_like(out)
-            _add_all(between.reshape(-1), across, weights, own, first, count, reached)
-            if term:
-                out[:, first : first + count] += own[:, first : first + count]
+            if term == 0:
+                _add_all(between.reshape(-1), across, weights, out, first, count, reached)
+            else:
+                own = np.empty((len(out), count), np.float32)
+                _add_all(between.reshape(-1), across, weights, own, 0, count, reached)
+                out[:, first : first + count] += own
 
 
 class Fourier:
@@ -287,7 +310,7 @@ class Fourier:
         self.width = tile or _tile_size(horizontal)
         # Correlation is convolution with the kernel turned by 180°.
         self.spectrum = np.fft.rfft2(spread[::-1, ::-1], s=(self.height, self.width)).astype(np.complex64)
-        self.band = max((self.height - vertical.reach) // vertical.stride + 1, 1)
+        self.band = self.inner_band = max((self.height - vertical.reach) // vertical.stride + 1, 1)
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal

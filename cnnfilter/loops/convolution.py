@@ -57,19 +57,19 @@ def fill(source, scratch, rows, columns, channels, left, right, constant):  # ty
 
 
 @loop(
-    "i8(f4[:, ::1], u1[:, ::1], f4, f4, i8, f4)",
-    "i8(f4[:, ::1], u2[:, ::1], f4, f4, i8, f4)",
+    "i8(f4[:, ::1], u1[:, ::1], i8, f4, f4, i8, f4)",
+    "i8(f4[:, ::1], u2[:, ::1], i8, f4, f4, i8, f4)",
 )
-def finish(values, out, gain, shift, fold, top):  # type: ignore[no-untyped-def]
+def finish(values, out, first, gain, shift, fold, top):  # type: ignore[no-untyped-def]
     """Round ``values·gain + shift`` (H, N) half up into 0…top; return how many samples lay outside.
 
-    With `fold` the absolute value is taken first. NaN becomes 0.
+    They go to ``out[:, first : first + N]``. With `fold` the absolute value is taken first. NaN becomes 0.
     """
     clipped = 0
     limit = top + np.float32(0.5)
     for y in range(values.shape[0]):
         row = values[y]
-        target = out[y]
+        target = out[y][first:]
         outside = np.int32(0)  # as wide as the samples, so that as many fit into a vector
         for x in range(row.shape[0]):
             value = row[x] * gain + shift
@@ -180,14 +180,19 @@ def add_columns(samples, line, weights, column, offsets, out, first, count):
                         below += l{j} * v{j}
                         upper[x] = above
                         lower[x] = below
-                else:
-                    block = upper if i == 0 else lower
-                    k = min(i, height - 1)
-                    u{j} = weights[k, column + {j}]
-                    for x in range(block.shape[0]):
-                        total = block[x]
+                elif i == 0:
+                    u{j} = weights[i, column + {j}]
+                    for x in range(upper.shape[0]):
+                        total = UPPER
                         total += u{j} * s{j}[x]
-                        block[x] = total
+                        upper[x] = total
+                        lower[x] = LOWER
+                else:
+                    l{j} = weights[i - 1, column + {j}]
+                    for x in range(lower.shape[0]):
+                        total = lower[x]
+                        total += l{j} * s{j}[x]
+                        lower[x] = total
     for y in range(2 * pairs, out.shape[0]):
         for i in range(height):
             here = samples[(y + i) * line :]
@@ -195,21 +200,23 @@ def add_columns(samples, line, weights, column, offsets, out, first, count):
             u{j} = weights[i, column + {j}]
             block = out[y][first : first + count]
             for x in range(count):
-                total = block[x]
+                total = block[x] if i or ADDS else np.float32(0)
                 total += u{j} * s{j}[x]
                 block[x] = total
 """
 
 
 @functools.cache
-def add_columns(columns: int) -> Loop:
+def add_columns(columns: int, fresh: bool) -> Loop:
     """Return the loop that adds some columns of a dense kernel to rows, two rows at once.
 
     ``add_columns(samples (S,), line, weights (kH, kW), column, offsets (kW,), out (H, N), first, count)`` adds
     the kernel's columns from `column` on; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j`
     of the kernel reads ``offsets[j]`` further. Each sample is loaded once for two rows of the output.
     """
-    text = unroll(_ADD_COLUMNS, j=columns).replace("HALF", str(_BLOCK // 2))
-    function = define(text, "add_columns", __name__)
+    text = unroll(_ADD_COLUMNS, j=columns).replace("HALF", str(_BLOCK // 2)).replace("ADDS", str(not fresh))
+    text = text.replace("UPPER", "np.float32(0)" if fresh else "upper[x]")
+    text = text.replace("LOWER", "np.float32(0)" if fresh else "lower[x]")
+    function = define(text, "add_columns", __name__, np=np)
     signature = "void(f4[::1], i8, f4[:, ::1], i8, i8[::1], f4[:, ::1], i8, i8)"
-    return loop(signature, constants=(columns,))(function)
+    return loop(signature, constants=(columns, int(fresh)))(function)

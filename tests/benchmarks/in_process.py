@@ -33,8 +33,7 @@ class Setting:
     threads: int = 1
 
     def picture(self, channels: int, dtype: Any) -> NDArray[Any]:
-        found: NDArray[Any] = pictures.pixels(self.side, self.side, channels, dtype)
-        return found
+        return pictures.pixels(self.side, self.side, channels, dtype)
 
     def row(
         self, section: str, name: str, channels: int, dtype: Any, taps: int, stride: int = 1, **rest: Any
@@ -49,7 +48,8 @@ class Setting:
 def dense_kernel(size: int) -> NDArray[Any]:
     """Return a kernel of full rank without zeros, that sums to 1: nothing about it can be taken apart."""
     weights = np.random.default_rng(size).normal(1.0, 2.0, (size, size)).astype(np.float32)
-    return weights / weights.sum()
+    normalized: NDArray[Any] = weights / weights.sum()
+    return normalized
 
 
 def agreement(margin: int, levels: float = 1.0) -> Callable[[Any, Any], bool]:

@@ -1,0 +1,260 @@
+"""``python -m tests.benchmarks --fit``: coefficients for the cost model of `cnnfilter.engines`, measured.
+
+Each engine is made to do whole convolutions of kernels of many sizes, on one thread. What a model says of a
+kernel is linear in its coefficients, so least squares find them; each row is divided by what was measured,
+since a choice between engines is about ratios. Then every choice is played again with what was measured: the
+regret is how much longer the chosen engine takes than the best one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter import convolution, engines
+from cnnfilter.kernels import factor
+from cnnfilter.loops.convolution import LARGEST_CHUNK
+from cnnfilter.windows import window_axes
+from tests.benchmarks import pictures
+
+Weights = NDArray[Any]
+Terms = Sequence[tuple[Weights, Weights]]
+
+_TYPES = {"u8": np.uint8, "f32": np.float32}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel to be measured: `rank` None for a dense one."""
+
+    height: int
+    width: int
+    rank: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.height}x{self.width}" + (f" rank {self.rank}" if self.rank else "")
+
+    def weights(self) -> Weights:
+        """Return a kernel that sums to 1, of the rank, without zeros."""
+        random = np.random.default_rng(self.height * 1000 + self.width)
+        if self.rank is None:
+            weights = random.normal(1, 2, (self.height, self.width))
+        else:
+            weights = sum(  # type: ignore[assignment]
+                np.outer(random.uniform(0.5, 1, self.height), random.uniform(0.5, 1, self.width))
+                for _ in range(self.rank)
+            )
+        normalized: Weights = weights / weights.sum()
+        return normalized
+
+
+@dataclass(frozen=True)
+class Model:
+    """How one engine's cost depends on a kernel.
+
+    Attributes
+    ----------
+    engine : makes the engine.
+    features : the numbers that the coefficients are multiplied with.
+    terms : what each of them stands for, in words.
+    cases : the kernels to fit it on.
+    """
+
+    engine: Callable[[Weights, engines.Geometry], Any]
+    features: Callable[[Weights, engines.Geometry], list[float]]
+    terms: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+
+def _square(*sizes: int, rank: int | None = None) -> tuple[Case, ...]:
+    return tuple(Case(size, size, rank) for size in sizes)
+
+
+def _over(taps: int) -> int:
+    """Return the taps of a kernel that needs more than one pass, else 0."""
+    return taps if taps > LARGEST_CHUNK else 0
+
+
+def _taps_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+    return [1, weights.size, _over(weights.size)]
+
+
+def _columns_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+    height, width = weights.shape
+    return [1, (height + 0.5) * (width + 0.5)]
+
+
+def _separable_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+    terms = len(factor(weights))
+    height, width = weights.shape
+    widening = geometry.line / (geometry.outputs[1] * geometry.channels)
+    return [
+        1,
+        terms * (height * widening + width),
+        terms * (_over(height) * widening + _over(width)),
+        terms - 1,
+    ]
+
+
+def _fourier_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+    cost = 1.0
+    tiles = [engines._tile_size(axis) for axis in (geometry.vertical, geometry.horizontal)]
+    for axis, tile in zip((geometry.vertical, geometry.horizontal), tiles, strict=True):
+        cost *= tile / min((tile - axis.reach) // axis.stride + 1, axis.outputs)
+    return [cost * math.log2(math.prod(tiles)), cost]
+
+
+MODELS = {
+    "taps": Model(
+        engines.DirectTaps,
+        _taps_features,
+        ("1", "taps", f"taps, if over {LARGEST_CHUNK}"),
+        (*_square(1, 2, 3, 4, 5, 7, 9), Case(1, 7), Case(2, 6), Case(3, 5), Case(4, 5)),
+    ),
+    "columns": Model(
+        engines.DirectColumns,
+        _columns_features,
+        ("1", "(height + ½)·(width + ½)"),
+        (*_square(4, 5, 7, 9, 11, 15, 21, 31), Case(3, 9), Case(9, 3), Case(5, 15), Case(25, 5)),
+    ),
+    "separable": Model(
+        lambda weights, geometry: engines.Separable(factor(weights), geometry),
+        _separable_features,
+        ("1", "taps", f"taps of a pass over {LARGEST_CHUNK}", "terms after the first"),
+        (
+            *_square(3, 5, 7, 9, 15, 25, 51, 101, rank=1),
+            *_square(5, 9, 15, 31, rank=2),
+            *_square(15, 31, rank=4),
+        ),
+    ),
+    "fft": Model(
+        engines.Fourier,
+        _fourier_features,
+        ("tile samples an output · log2(tile samples)", "tile samples an output"),
+        (*_square(7, 11, 15, 21, 31, 41, 51, 75, 101, 151), Case(11, 31), Case(51, 15)),
+    ),
+}
+
+_CHOICES = (
+    *_square(3, 4, 5, 7, 9, 11, 13, 15, 21, 31, 51, 101),
+    *_square(3, 5, 9, 15, 31, 101, rank=1),
+    *_square(5, 9, 15, 31, 51, rank=2),
+    *(Case(3, 9), Case(9, 3), Case(3, 31), Case(31, 3), Case(15, 51)),
+)
+_LONGEST = {"taps": 121, "columns": 2601}  # taps; more would take minutes and teach nothing
+
+
+class _Bench:
+    """Measures an engine on a picture, and remembers it."""
+
+    def __init__(self, source: NDArray[Any], rounds: int) -> None:
+        self.source = source
+        self.rounds = rounds
+        self._known: dict[tuple[str, Case], float] = {}
+
+    def geometry(self, weights: Weights) -> engines.Geometry:
+        rows, columns = window_axes(self.source.shape[:2], weights.shape)
+        return engines.Geometry(rows, columns, channels=1, border="replicate")
+
+    def cost(self, name: str, case: Case) -> float:
+        """Return the nanoseconds that one output takes: the shortest of several runs."""
+        if (name, case) not in self._known:
+            weights = case.weights()
+            engine = MODELS[name].engine(weights, self.geometry(weights))
+            with mock.patch.object(convolution, "choose_engine", return_value=(engine, name)):
+                self._known[name, case] = min(self._run(weights) for _ in range(self.rounds)) * 1e9
+        return self._known[name, case]
+
+    def _run(self, weights: Weights) -> float:
+        began = time.perf_counter()
+        convolution.convolve(self.source, weights, dtype=self.source.dtype, threads=1)
+        return (time.perf_counter() - began) / self.source.size
+
+
+def report(*, quick: bool = False) -> Iterator[str]:
+    """Measure, and yield the lines to print."""
+    side, rounds = (256, 2) if quick else (2048, 5)
+    yield f"{side}x{side} grey, one thread; nanoseconds an output, the shortest of {rounds}"
+    for kind, dtype in _TYPES.items():
+        bench = _Bench(pictures.pixels(side, side, 1, dtype), rounds)
+        coefficients = {}
+        for name, model in MODELS.items():
+            coefficients[name], lines = _fit(bench, name, model)
+            yield from ("", f"{kind}  {name}", *lines)
+        yield from ("", f"{kind}  choices", *_choices(bench, coefficients))
+
+
+def _fit(bench: _Bench, name: str, model: Model) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the coefficients of a model, and lines that tell them and how far off they are."""
+    rows, costs = [], []
+    for case in model.cases:
+        weights = case.weights()
+        rows.append(model.features(weights, bench.geometry(weights)))
+        costs.append(bench.cost(name, case))
+    features, measured = np.array(rows), np.array(costs)
+    found, *_ = np.linalg.lstsq(features / measured[:, None], np.ones(len(measured)), rcond=None)
+    errors = features @ found / measured - 1
+    lines = [f"    {value:9.4f} · {term}" for value, term in zip(found, model.terms, strict=True)]
+    worst = int(np.abs(errors).argmax())
+    lines.append(
+        f"    off by {np.sqrt((errors**2).mean()):.0%} (root mean square), "
+        f"most for {model.cases[worst].name}: {errors[worst]:+.0%}"
+    )
+    lines += [
+        f"      {case.name:<14} {cost:8.3f}  model {cost * (1 + error):8.3f}  {error:+.0%}"
+        for case, cost, error in zip(model.cases, measured, errors, strict=True)
+    ]
+    return found, lines
+
+
+def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> list[str]:
+    """Return a line for each kernel: what each engine takes, the best, and how the two models choose."""
+    lines = [
+        "    kernel        " + "".join(f"{name:>10}" for name in MODELS) + "  best       now        fitted"
+    ]
+    regrets: dict[str, list[float]] = {"now": [], "fitted": []}
+    for case in _CHOICES:
+        weights = case.weights()
+        geometry = bench.geometry(weights)
+        able = [name for name in MODELS if _is_able(name, case)]
+        costs = {name: bench.cost(name, case) for name in able}
+        best = min(able, key=lambda name: costs[name])
+        guesses = {
+            name: float(np.dot(MODELS[name].features(weights, geometry), coefficients[name])) for name in able
+        }
+        chosen = {"now": _chosen_now(weights, geometry), "fitted": min(able, key=lambda name: guesses[name])}
+        line = f"    {case.name:<14}" + "".join(
+            f"{costs[name]:10.3f}" if name in costs else " " * 10 for name in MODELS
+        )
+        line += f"  {best:<9}"
+        for who, name in chosen.items():
+            regret = costs.get(name, math.inf) / costs[best] - 1
+            regrets[who].append(regret)
+            line += f"  {'' if name == best else f'{name} {regret:+.0%}':<15}"
+        lines.append(line.rstrip())
+    means = ", ".join(f"{who} {np.mean(values):.1%}" for who, values in regrets.items())
+    return [*lines, f"    mean regret: {means}"]
+
+
+def _is_able(name: str, case: Case) -> bool:
+    if name == "separable":
+        return (
+            case.rank is not None or case.height == 1 or case.width == 1 or min(case.height, case.width) <= 4
+        )
+    return case.height * case.width <= _LONGEST.get(name, 10**9)
+
+
+def _chosen_now(weights: Weights, geometry: engines.Geometry) -> str:
+    """Return the name of the engine that `choose_engine` takes today."""
+    engine, _ = engines.choose_engine(weights, geometry)
+    names = {"DirectTaps": "taps", "DirectColumns": "columns", "Separable": "separable", "Fourier": "fft"}
+    kind = type(engine).__name__
+    return names.get(kind, kind)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cnnfilter.catalogue import ENTRIES
 from cnnfilter.errors import KernelError, ShapeError
-from cnnfilter.kernels import Kernel, find_kernels, whole_numbers
+from cnnfilter.kernel_structure import whole_numbers
+from cnnfilter.kernels import Kernel, find_kernels
 
 MOST_WEIGHTS = 1024
 _MOST_SAMPLES = 2_000_000

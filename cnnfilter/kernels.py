@@ -20,7 +20,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ from cnnfilter.kernel_files import (
     rectangle,
 )
 from cnnfilter.kernel_formulas import FORMULAS
+from cnnfilter.kernel_structure import clear_sum, symmetries, symmetry_in_words
+from cnnfilter.kernel_structure import factor as factor
 
 Weights = NDArray[np.float64]
 
@@ -101,7 +103,7 @@ class Kernel:
     @functools.cached_property
     def sum(self) -> float:
         """The sum of the weights; exactly 0 where they cancel but for rounding (1e-9 of their sizes' sum)."""
-        return _clear_sum(self.weights.ravel())
+        return clear_sum(self.weights.ravel())
 
     @property
     def is_zero_sum(self) -> bool:
@@ -121,7 +123,7 @@ class Kernel:
     @property
     def symmetry(self) -> str:
         """What mirrors and turns do to it, in words."""
-        return _symmetry_in_words(symmetries(self.weights))
+        return symmetry_in_words(symmetries(self.weights))
 
     def flip(self) -> Kernel:
         """The kernel turned by 180°: with it, cross-correlation becomes the mathematician's convolution."""
@@ -360,164 +362,3 @@ def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
         f"the {parameter.name} of {entry.name} is {expected}, as in {entry.example}; "
         f"given was {word or 'nothing'!r}"
     )
-
-
-def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
-    """The separable terms of a kernel: columns and rows whose outer products add up to it.
-
-    Parameters
-    ----------
-    weights : (kH, kW)
-
-    Returns
-    -------
-    list of (column (kH,), row (kW,)), float64
-        As few as reproduce the kernel to float32 rounding, the strongest first; at least one. Whole numbers
-        of one term, also over a divisor, are reproduced exactly.
-
-    Examples
-    --------
-    >>> factor([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
-    [(array([-1.,  0.,  1.]), array([1., 2., 1.]))]
-    >>> len(factor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]))
-    2
-    """
-    matrix = from_array(weights)
-    largest = float(np.abs(matrix).max())
-    if largest == 0:
-        return [(np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]))]
-    # Scaled first, so that neither huge nor tiny weights overflow in the decomposition.
-    left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
-    rank = _rank(left, values, right, matrix / largest)
-    if rank == 1:
-        return [_whole_term(matrix) or _one_term(matrix)]
-    return [
-        (left[:, r] * math.sqrt(values[r] * largest), right[r] * math.sqrt(values[r] * largest))
-        for r in range(rank)
-    ]
-
-
-def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> int:
-    """The least number of terms that come as near to every weight as float32 does to the largest."""
-    close = float(np.finfo(np.float32).eps) / 2
-    for rank in range(1, values.size):
-        if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= close:
-            return rank
-    return values.size
-
-
-def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
-    """The cross through the largest weight; a part that has a sum smooths, and is made to sum to 1.
-
-    Where both have a sum, they share the kernel's evenly.
-    """
-    i, j = np.unravel_index(np.abs(matrix).argmax(), matrix.shape)
-    column, row = matrix[:, j], matrix[i] / matrix[i, j]
-    above, beside = _clear_sum(column), _clear_sum(row)
-    if above and beside:
-        scale = math.sqrt(abs(above * beside)) / beside
-    else:
-        scale = above or (1 / beside if beside else 1.0)
-    return column / scale + 0.0, row * scale + 0.0
-
-
-def _clear_sum(values: Weights) -> float:
-    """The sum, or 0 where it is nothing but rounding."""
-    total = math.fsum(values)
-    return total if abs(total) > 1e-9 * float(np.abs(values).sum()) else 0.0
-
-
-def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:
-    """The exact factors of a matrix of rank 1, if it is whole numbers, or those times its smallest weight."""
-    for step in (1.0, float(np.abs(matrix[matrix != 0]).min())):
-        whole = np.round(matrix / step)
-        if np.abs(whole).max() > 2**24 or not np.allclose(whole * step, matrix, rtol=1e-14, atol=0):
-            continue
-        i, j = np.unravel_index(np.abs(whole).argmax(), whole.shape)
-        row = whole[i] / math.gcd(*(int(v) for v in whole[i]))
-        column = whole[:, j] / row[j]
-        # A part that has a sum is a smoothing one, and is written with a positive sum.
-        sign = math.copysign(1, row.sum() or column.sum() or row[np.flatnonzero(row)[0]])
-        column, row = column * sign, row * sign
-        if np.array_equal(np.outer(column, row), whole):
-            # Adding 0 turns the -0 that a product may leave into 0.
-            return column * step + 0.0, row + 0.0
-    return None
-
-
-# Divisors under which weights are looked for as whole numbers: small ones, and powers of two.
-_DIVISORS = (*range(1, 1025), *(2**power for power in range(11, 53)))
-
-
-def whole_numbers(
-    weights: Weights, room: ArrayLike = 0.0, divisors: Sequence[int] = _DIVISORS
-) -> tuple[NDArray[np.int64], int] | None:
-    """Weights as whole numbers over one divisor, the smallest that does.
-
-    Parameters
-    ----------
-    weights : (kH, kW)
-    room : how far each weight may be from its fraction, beside rounding; one number or (kH, kW)
-    divisors : those that are tried, rising
-
-    Examples
-    --------
-    >>> whole_numbers(find_kernel("blur").weights)
-    (array([[1, 2, 1],
-           [2, 4, 2],
-           [1, 2, 1]]), 16)
-    >>> whole_numbers(find_kernel("gaussian:1").weights) is None
-    True
-    """
-    largest = float(np.abs(weights).max())
-    allowed = np.asarray(room) + 1e-13 * largest
-    for divisor in divisors:
-        # Where the room is a good part of the way from one whole number to the next, a match says nothing.
-        if allowed.max() * divisor > 0.02 or largest * divisor > 2**52:
-            return None
-        whole = np.round(weights * divisor)
-        if (np.abs(whole / divisor - weights) <= allowed).all() and (whole.any() or largest == 0):
-            return whole.astype(np.int64), divisor
-    return None
-
-
-# What may be done to a kernel, by the name of the mirror or turn.
-_TURNS: dict[str, Callable[[Weights], Weights]] = {
-    "left-right": lambda w: w[:, ::-1],
-    "top-bottom": lambda w: w[::-1],
-    "half turn": lambda w: w[::-1, ::-1],
-    "diagonal": lambda w: w.T,
-    "other diagonal": lambda w: w[::-1, ::-1].T,
-}
-
-
-def symmetries(weights: ArrayLike) -> dict[str, str]:
-    """Under which mirrors and turns a kernel stays the same ("even") or changes its sign ("odd").
-
-    Examples
-    --------
-    >>> symmetries([[-1, 0, 1]])
-    {'left-right': 'odd', 'top-bottom': 'even', 'half turn': 'odd'}
-    """
-    matrix = np.asarray(weights, dtype=np.float64)
-    close = 1e-12 * float(np.abs(matrix).max())
-    found = {}
-    for name, turn in _TURNS.items():
-        turned = turn(matrix)
-        if turned.shape != matrix.shape:
-            continue
-        if np.abs(turned - matrix).max() <= close:
-            found[name] = "even"
-        elif np.abs(turned + matrix).max() <= close:
-            found[name] = "odd"
-    return found
-
-
-def _symmetry_in_words(found: dict[str, str]) -> str:
-    if len(found) == len(_TURNS) and set(found.values()) == {"even"}:
-        return "the same under every mirror and quarter turn"
-    same = [name for name, kind in found.items() if kind == "even"]
-    negated = [name for name, kind in found.items() if kind == "odd"]
-    parts = [f"the same under {', '.join(same)}"] if same else []
-    parts += [f"negated under {', '.join(negated)}"] if negated else []
-    return "; ".join(parts) or "none"

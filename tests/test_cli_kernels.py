@@ -242,7 +242,7 @@ def test_blocks_show_sign_and_size():
 
 
 def test_colours_go_from_blue_to_red():
-    [line] = draw_blocks(np.array([[-1.0, 0, 1]]), columns=80, colour=True)
+    [line] = draw_blocks(np.array([[-1.0, 1e-3, 1]]), columns=80, colour=True)
     assert line == "\x1b[48;5;21m  \x1b[48;5;231m  \x1b[48;5;196m  \x1b[0m"
 
 
@@ -309,6 +309,7 @@ def test_png_is_written_beside_the_text(folder):
 
 def test_png_to_stdout_is_nothing_but_the_picture():
     result = run("show", "sobel-h", "--png", "-")
+    assert result.stdout_bytes.endswith(b"IEND\xaeB`\x82")
     np.testing.assert_array_equal(
         read_image(result.stdout_bytes).pixels, draw_picture(find_kernels("sobel-h"))
     )

@@ -163,6 +163,13 @@ def test_motion_blurs_along_its_line_by_its_length(angle):
     assert (kernel * across**2).sum() == pytest.approx(1 / 6 if angle % 90 else 0, abs=0.05)
 
 
+def test_what_rounding_leaves_is_no_weight():
+    """The triangle of 3, 4 and 5 puts a pixel at a distance of exactly 1, but for the sine's last bit."""
+    kernel = weights(f"motion:11,{math.degrees(math.atan2(4, 3))!r}")
+    assert kernel.shape == (9, 7)
+    assert kernel[kernel > 0].min() > 1e-6
+
+
 def test_the_shortest_motion_is_none():
     np.testing.assert_array_equal(weights("motion:1,30"), [[1]])
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.kernels import Kernel, whole_numbers
+from cnnfilter.kernel_structure import whole_numbers
+from cnnfilter.kernels import Kernel
 
 if TYPE_CHECKING:
     from PIL import ImageDraw
@@ -63,6 +64,8 @@ def every(shape: tuple[int, ...], columns: int) -> int:
 
 
 def _hue(value: float) -> int:
+    if abs(value) < _FAINT:
+        return _RED[0]
     ramp = _RED if value > 0 else _BLUE
     return ramp[math.ceil(abs(value) * (len(ramp) - 1) - 1e-9)]
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -159,6 +157,7 @@ class _NumbersAreArguments(click.Command):
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
+    from cnnfilter.cli.kernel_report import description, record
     from cnnfilter.kernels import find_kernels
 
     with about("'KERNEL'"):
@@ -166,7 +165,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
     if png:
         _write_png(found, png, force)
     if as_json:
-        records = [_record(one) for one in found]
+        records = [record(one) for one in found]
         _print_json(
             {"name": found.name, "combine": found.combine if len(found) > 1 else None, "kernels": records}
         )
@@ -176,7 +175,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
     if len(found) > 1:
         click.echo(f"{found.name}: {len(found)} kernels, whose results are combined by {found.combine}\n")
     for n, one in enumerate(found):
-        click.echo(("\n" if n else "") + "\n".join(_description(one)))
+        click.echo(("\n" if n else "") + "\n".join(description(one)))
 
 
 def _write_png(found: KernelSet, path: str, force: bool) -> None:
@@ -199,165 +198,6 @@ def _naming(path: str) -> Iterator[None]:
         yield
     except (OSError, CnnfilterError) as error:
         raise click.ClickException(f"{path}: {reason(error)}") from error
-
-
-def _record(kernel: Kernel) -> dict[str, Any]:
-    from cnnfilter.kernels import symmetries
-
-    down, right = _ramps(kernel)
-    return {
-        "name": kernel.name,
-        "weights": kernel.weights.tolist(),
-        "divisor": kernel.divisor,
-        "offset": kernel.offset,
-        "sum": kernel.sum,
-        "symmetry": symmetries(kernel.weights),
-        "rank": kernel.rank,
-        "factors": [{"column": column.tolist(), "row": row.tolist()} for column, row in kernel.factors],
-        "impulse": kernel.flip().weights.tolist(),
-        "ramp_down": down,
-        "ramp_right": right,
-        "purpose": kernel.purpose,
-        "source": kernel.source,
-    }
-
-
-def _ramps(kernel: Kernel) -> tuple[float, float]:
-    """What a ramp of 1 a pixel, downwards and to the right, gives at the pixel where it is 0."""
-    import numpy as np
-
-    moments = []
-    for axis in (0, 1):
-        size = kernel.shape[axis]
-        line = kernel.weights.sum(axis=1 - axis)
-        moment = float(line @ (np.arange(size) - (size - 1) // 2))
-        # What rounding leaves of a moment that cancels is no slope.
-        moments.append(0.0 if abs(moment) <= 1e-9 * size * np.abs(kernel.weights).sum() else moment)
-    return moments[0], moments[1]
-
-
-def _description(kernel: Kernel) -> list[str]:
-    height, width = kernel.shape
-    lines = [f"{kernel.name}: {kernel.purpose}" if kernel.purpose else kernel.name, ""]
-    lines += [f"  {line}" for line in _side_by_side(_numbers(kernel), _blocks(kernel))]
-    lines += ["", _fact("size", f"{height}x{width} (height x width)"), _fact("sum", _sum_in_words(kernel))]
-    if kernel.offset:
-        lines.append(_fact("offset", f"{kernel.offset:g} is added to every result"))
-    lines.append(_fact("symmetry", kernel.symmetry))
-    lines += _rank_lines(kernel)
-    lines += _impulse_lines(kernel)
-    lines += [
-        _fact(f"ramp {where}", _ramp_in_words(kernel.sum, slope))
-        for where, slope in zip(("down", "right"), _ramps(kernel), strict=True)
-    ]
-    if kernel.source:
-        lines.append(_fact("source", kernel.source))
-    return lines
-
-
-def _fact(name: str, text: str) -> str:
-    return f"  {name:<11} {text}"
-
-
-def _side_by_side(left: list[str], right: list[str]) -> list[str]:
-    """Numbers and drawing in one view where the terminal is wide enough, else below each other."""
-    if not left:
-        return right
-    width = max(map(len, left))
-    if width + 4 + 3 * len(left) > _columns():
-        return [*left, "", *right]
-    pairs = zip(left, [*right, *[""] * (len(left) - len(right))], strict=False)
-    return [f"{a:<{width}}    {b}".rstrip() for a, b in pairs]
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size().columns - 4
-
-
-def _numbers(kernel: Kernel) -> list[str]:
-    """The weights as a table, as whole numbers over a divisor where there are such; [] if too wide."""
-    import numpy as np
-
-    from cnnfilter.kernels import whole_numbers
-
-    found = whole_numbers(kernel.weights)
-    if found and found[1] <= 10**6:
-        whole, divisor = found
-        table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""
-    else:
-        # Four digits of the largest weight, and as many places for the others.
-        places = max(0, 3 - math.floor(math.log10(np.abs(kernel.weights).max())))
-        table, after = [[f"{v:.{places}f}" for v in row] for row in kernel.weights], ""
-    cell = max(len(word) for row in table for word in row)
-    lines = ["  ".join(f"{word:>{cell}}" for word in row) for row in table]
-    if len(lines[0]) > _columns() or len(lines) > 40:
-        return []
-    lines[(len(lines) - 1) // 2] += after
-    return lines
-
-
-def _blocks(kernel: Kernel) -> list[str]:
-    from cnnfilter.cli.kernel_drawing import draw_blocks, every, wants_colour
-
-    lines = draw_blocks(
-        kernel.weights,
-        columns=_columns(),
-        colour=wants_colour(sys.stdout),
-        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
-    )
-    step = every(kernel.shape, _columns())
-    return [*lines, f"(one of every {step}x{step} weights is drawn)"] if step > 1 else lines
-
-
-def _sum_in_words(kernel: Kernel) -> str:
-    if kernel.is_zero_sum:
-        return "0: an even area becomes 0, what differs remains"
-    if abs(kernel.sum - 1) < 1e-9:
-        return "1: brightness is kept"
-    return f"{kernel.sum:.6g}: brightness is multiplied by it (--normalize divides by it)"
-
-
-def _rank_lines(kernel: Kernel) -> list[str]:
-    if kernel.rank > 1:
-        return [_fact("rank", f"{kernel.rank}: a sum of {kernel.rank} separable kernels")]
-    column, row = kernel.factors[0]
-    lines = [_fact("rank", "1: separable, a column times a row")]
-    if max(kernel.shape) > 15:
-        return lines
-    return [*lines, _fact("  column", _short(column)), _fact("  row", _short(row))]
-
-
-def _short(values: Any) -> str:
-    from cnnfilter.cli.kernel_drawing import number_texts
-
-    return "  ".join(number_texts(values[None, :])[0])
-
-
-def _impulse_lines(kernel: Kernel) -> list[str]:
-    """A single bright pixel shows the kernel turned by a half turn, since the kernel is applied as drawn."""
-    if "half turn" in _even(kernel):
-        return [_fact("impulse", "one bright pixel becomes the kernel as drawn")]
-    turned = _numbers(kernel.flip())
-    lines = [
-        _fact("impulse", "one bright pixel becomes the kernel turned by 180 degrees" + ":" * bool(turned))
-    ]
-    return lines + [_fact("", line) for line in turned]
-
-
-def _even(kernel: Kernel) -> set[str]:
-    from cnnfilter.kernels import symmetries
-
-    return {name for name, kind in symmetries(kernel.weights).items() if kind == "even"}
-
-
-def _ramp_in_words(total: float, slope: float) -> str:
-    """What becomes of a pixel v in a picture that rises by 1 a pixel."""
-    if total == 0:
-        result = f"{slope:.6g}"
-    else:
-        result = "v" if abs(total - 1) < 1e-9 else f"{total:.6g} v"
-        result += f" {'+' if slope > 0 else '-'} {abs(slope):.6g}" if slope else ""
-    return f"where it rises by 1 a pixel, v becomes {result}"
 
 
 # ---------------------------------------------------------------- fit
@@ -397,7 +237,13 @@ class _Size(click.ParamType[Any]):
 @click.argument("before", type=click.Path())
 @click.argument("after", type=click.Path())
 @click.option(
-    "-s", "--size", type=_Size(), default="3x3", show_default=True, help="Height and width of the kernel."
+    "-s",
+    "--size",
+    type=_Size(),
+    metavar="HxW",
+    default="3x3",
+    show_default=True,
+    help="Height and width of the kernel.",
 )
 @click.option("--bias", is_flag=True, help="Fit a constant that is added, too (as --signed offset adds 128).")
 @click.option("--exact", is_flag=True, help="Print every digit as computed.")
@@ -422,6 +268,7 @@ def fit(
     as_json: bool,
     quiet: bool,
 ) -> None:
+    from cnnfilter.cli.kernel_report import record
     from cnnfilter.kernel_fitting import fit_kernel, known_name, rounded, simplify
 
     pictures = _read_pair(before, after)
@@ -432,7 +279,7 @@ def fit(
     if output:
         _write_kernel(kernel, output, force)
     if as_json:
-        _print_json({**_record(kernel), "known_as": name, "residual": _residual_record(residual)})
+        _print_json({**record(kernel), "known_as": name, "residual": _residual_record(residual)})
     elif not output:
         click.echo(_pasteable(kernel, exact))
     if not quiet and not as_json:
@@ -466,7 +313,7 @@ def _pasteable(kernel: Kernel, exact: bool) -> str:
     """The weights as text for -k: fractions where they are whole numbers over a divisor."""
     from cnnfilter.cli.kernel_drawing import number_texts
     from cnnfilter.kernel_files import kernel_text
-    from cnnfilter.kernels import whole_numbers
+    from cnnfilter.kernel_structure import whole_numbers
 
     if exact or whole_numbers(kernel.weights) is None:
         return kernel_text(kernel.weights)
@@ -474,9 +321,7 @@ def _pasteable(kernel: Kernel, exact: bool) -> str:
 
 
 def _residual_record(residual: Residual) -> dict[str, Any]:
-    record = residual._asdict()
-    record["error"] = residual.error.tolist()
-    return record
+    return {**residual._asdict(), "error": residual.error.tolist()}
 
 
 def _remarks(

@@ -1,0 +1,161 @@
+"""What a kernel is and does, in words and as data."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from typing import Any
+
+import numpy as np
+
+from cnnfilter.cli.kernel_drawing import draw_blocks, every, number_texts, wants_colour
+from cnnfilter.kernel_structure import symmetries, whole_numbers
+from cnnfilter.kernels import Kernel
+
+
+def record(kernel: Kernel) -> dict[str, Any]:
+    """All of it, every digit, for JSON."""
+    down, right = _ramps(kernel)
+    return {
+        "name": kernel.name,
+        "weights": kernel.weights.tolist(),
+        "divisor": kernel.divisor,
+        "offset": kernel.offset,
+        "sum": kernel.sum,
+        "symmetry": symmetries(kernel.weights),
+        "rank": kernel.rank,
+        "factors": [{"column": column.tolist(), "row": row.tolist()} for column, row in kernel.factors],
+        "impulse": kernel.flip().weights.tolist(),
+        "ramp_down": down,
+        "ramp_right": right,
+        "purpose": kernel.purpose,
+        "source": kernel.source,
+    }
+
+
+def _ramps(kernel: Kernel) -> tuple[float, float]:
+    """What a ramp of 1 a pixel, downwards and to the right, gives at the pixel where it is 0."""
+    moments = []
+    for axis in (0, 1):
+        size = kernel.shape[axis]
+        line = kernel.weights.sum(axis=1 - axis)
+        moment = float(line @ (np.arange(size) - (size - 1) // 2))
+        # What rounding leaves of a moment that cancels is no slope.
+        moments.append(0.0 if abs(moment) <= 1e-9 * size * np.abs(kernel.weights).sum() else moment)
+    return moments[0], moments[1]
+
+
+def description(kernel: Kernel) -> list[str]:
+    """All of it, as lines for people."""
+    height, width = kernel.shape
+    lines = [f"{kernel.name}: {kernel.purpose}" if kernel.purpose else kernel.name, ""]
+    lines += [f"  {line}" for line in _side_by_side(_numbers(kernel), _blocks(kernel))]
+    lines += ["", _fact("size", f"{height}x{width} (height x width)"), _fact("sum", _sum_in_words(kernel))]
+    if kernel.offset:
+        lines.append(_fact("offset", f"{kernel.offset:g} is added to every result"))
+    lines.append(_fact("symmetry", kernel.symmetry))
+    lines += _rank_lines(kernel)
+    lines += _impulse_lines(kernel)
+    lines += [
+        _fact(f"ramp {where}", _ramp_in_words(kernel.sum, slope))
+        for where, slope in zip(("down", "right"), _ramps(kernel), strict=True)
+    ]
+    if kernel.source:
+        lines.append(_fact("source", kernel.source))
+    return lines
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name:<11} {text}"
+
+
+def _side_by_side(left: list[str], right: list[str]) -> list[str]:
+    """Numbers and drawing in one view where the terminal is wide enough, else below each other."""
+    if not left:
+        return right
+    width = max(map(len, left))
+    if width + 4 + 3 * len(left) > _columns():
+        return [*left, "", *right]
+    pairs = zip(left, [*right, *[""] * (len(left) - len(right))], strict=False)
+    return [f"{a:<{width}}    {b}".rstrip() for a, b in pairs]
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns - 4
+
+
+def _numbers(kernel: Kernel) -> list[str]:
+    """The weights as a table, as whole numbers over a divisor where there are such; [] if too wide."""
+    found = whole_numbers(kernel.weights)
+    if found and found[1] <= 10**6:
+        whole, divisor = found
+        table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""
+    else:
+        # Four digits of the largest weight, and as many places for the others.
+        places = max(0, 3 - math.floor(math.log10(np.abs(kernel.weights).max())))
+        table, after = [[f"{v:.{places}f}" for v in row] for row in kernel.weights], ""
+    cell = max(len(word) for row in table for word in row)
+    lines = ["  ".join(f"{word:>{cell}}" for word in row) for row in table]
+    if len(lines[0]) > _columns() or len(lines) > 40:
+        return []
+    lines[(len(lines) - 1) // 2] += after
+    return lines
+
+
+def _blocks(kernel: Kernel) -> list[str]:
+    lines = draw_blocks(
+        kernel.weights,
+        columns=_columns(),
+        colour=wants_colour(sys.stdout),
+        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
+    )
+    step = every(kernel.shape, _columns())
+    return [*lines, f"(one of every {step}x{step} weights is drawn)"] if step > 1 else lines
+
+
+def _sum_in_words(kernel: Kernel) -> str:
+    if kernel.is_zero_sum:
+        return "0: an even area becomes 0, what differs remains"
+    if abs(kernel.sum - 1) < 1e-9:
+        return "1: brightness is kept"
+    return f"{kernel.sum:.6g}: brightness is multiplied by it (--normalize divides by it)"
+
+
+def _rank_lines(kernel: Kernel) -> list[str]:
+    if kernel.rank > 1:
+        return [_fact("rank", f"{kernel.rank}: a sum of {kernel.rank} separable kernels")]
+    column, row = kernel.factors[0]
+    lines = [_fact("rank", "1: separable, a column times a row")]
+    if max(kernel.shape) > 15:
+        return lines
+    return [*lines, _fact("  column", _short(column)), _fact("  row", _short(row))]
+
+
+def _short(values: Any) -> str:
+    return "  ".join(number_texts(values[None, :])[0])
+
+
+def _impulse_lines(kernel: Kernel) -> list[str]:
+    """A single bright pixel shows the kernel turned by a half turn, since the kernel is applied as drawn."""
+    if "half turn" in _even(kernel):
+        return [_fact("impulse", "one bright pixel becomes the kernel as drawn")]
+    turned = _numbers(kernel.flip())
+    lines = [
+        _fact("impulse", "one bright pixel becomes the kernel turned by 180 degrees" + ":" * bool(turned))
+    ]
+    return lines + [_fact("", line) for line in turned]
+
+
+def _even(kernel: Kernel) -> set[str]:
+    return {name for name, kind in symmetries(kernel.weights).items() if kind == "even"}
+
+
+def _ramp_in_words(total: float, slope: float) -> str:
+    """What becomes of a pixel v in a picture that rises by 1 a pixel."""
+    if total == 0:
+        result = f"{slope:.6g}"
+    else:
+        result = "v" if abs(total - 1) < 1e-9 else f"{total:.6g} v"
+        result += f" {'+' if slope > 0 else '-'} {abs(slope):.6g}" if slope else ""
+    return f"where it rises by 1 a pixel, v becomes {result}"

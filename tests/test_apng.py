@@ -78,9 +78,8 @@ def test_frames_are_composed_as_pillow_composes_them(
             pixels[: 2 + index] = np.asarray(pictures[-1])[: 2 + index]
         pictures.append(Pillow.fromarray(pixels))
     stream = io.BytesIO()
-    pictures[0].save(
-        stream, "PNG", save_all=True, append_images=pictures[1:], duration=[10, 20, 30, 40, 50], disposal=dispose, blend=blend
-    )  # fmt: skip
+    options = {"duration": [10, 20, 30, 40, 50], "disposal": dispose, "blend": blend}
+    pictures[0].save(stream, "PNG", save_all=True, append_images=pictures[1:], **options)
     image = read_image(stream.getvalue())
     theirs = frames_of(stream.getvalue(), "RGBA")
     assert len(image.frames) == len(theirs)

@@ -37,8 +37,10 @@ def test_numbers_of_every_kind(
 
 @pytest.mark.parametrize(
     ("dtype", "channels", "mode"),
-    [("u1", 1, "L"), ("u1", 2, "LA"), ("u2", 3, "RGB"), ("u2", 4, "RGBA"), ("u1", 5, "maps")]
-    + [("f4", 1, "L"), ("f4", 2, "maps"), ("f4", 3, "RGB"), ("f4", 4, "maps")],
+    [
+        *[("u1", 1, "L"), ("u1", 2, "LA"), ("u2", 3, "RGB"), ("u2", 4, "RGBA"), ("u1", 5, "maps")],
+        *[("f4", 1, "L"), ("f4", 2, "maps"), ("f4", 3, "RGB"), ("f4", 4, "maps")],
+    ],
 )
 def test_modes(dtype: str, channels: int, mode: str) -> None:
     assert read_image(saved(np.zeros((2, 2, channels), dtype))).mode == mode

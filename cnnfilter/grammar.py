@@ -21,7 +21,16 @@ _TOKEN = re.compile(r"""(?:[^\s'"|]|'[^']*'|"[^"]*")+""")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _OPTION = re.compile(r"([A-Za-z][\w-]*)=(.*)", re.DOTALL)
 
-_YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+_YES_NO = {
+    "yes": True,
+    "true": True,
+    "on": True,
+    "1": True,
+    "no": False,
+    "false": False,
+    "off": False,
+    "0": False,
+}
 
 
 class Stage(NamedTuple):
@@ -60,7 +69,9 @@ def split_stages(text: str) -> list[Stage]:
             position += 1
     for number, tokens in enumerate(stages, 1):
         if not tokens:
-            raise ModelError(f"layers {text!r}: stage {number} is empty; write layers between |, as in 'relu | maxpool 2'")
+            raise ModelError(
+                f"layers {text!r}: stage {number} is empty; write layers between |, as in 'relu | maxpool 2'"
+            )
     return [_stage(number, tokens) for number, tokens in enumerate(stages, 1)]
 
 
@@ -90,7 +101,7 @@ def quoted(word: str) -> str:
         return f"'{word}'"
     if '"' not in word:
         return f'"{word}"'
-    return "\"'\"".join(f"'{part}'" for part in word.split("'"))
+    return '"\'"'.join(f"'{part}'" for part in word.split("'"))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -108,7 +119,7 @@ class Kind(NamedTuple):
 
 
 def _read_whole(text: str, least: int) -> int | None:
-    return int(text) if re.fullmatch(r"\d{1,9}", text) and int(text) >= least else None
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= least else None
 
 
 def _read_wholes(text: str, lengths: Sequence[int], least: int = 1) -> tuple[int, ...] | None:
@@ -235,7 +246,9 @@ class Written:
                     f"{cls.name} lacks its {field.name}: {field.metadata['kind'].what}, as in '{cls.example}'"
                 )
         if rest:
-            raise ModelError(f"{cls.name} does not take {rest[0]!r}{suggestion(rest[0], cls._takes())}{cls._usage()}")
+            raise ModelError(
+                f"{cls.name} does not take {rest[0]!r}{suggestion(rest[0], cls._takes())}{cls._usage()}"
+            )
         by_key = {field.name: field for field in fields if field.metadata["place"] in ("option", "flag")}
         for key, text in stage.options.items():
             if key not in by_key:
@@ -248,7 +261,9 @@ class Written:
         kind: Kind = field.metadata["kind"]
         value = kind.read(text)
         if value is None:
-            given = f"{field.name}={text}" if field.metadata["place"] == "option" else f"{field.name} {text!r}"
+            given = (
+                f"{field.name}={text}" if field.metadata["place"] == "option" else f"{field.name} {text!r}"
+            )
             raise ModelError(f"{given} is not {kind.what}")
         return value
 

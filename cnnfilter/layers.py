@@ -69,15 +69,18 @@ class FixedConvolution(WindowLayer):
         object.__setattr__(self, "found", tuple(find_kernels(kernel) for kernel in self.kernels))
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        taps = self._taps((height, width))
-        return window_axes((height, width), taps, stride=self.stride, dilation=self.dilation, padding=self.pad)
+        return window_axes(
+            (height, width), self._taps(), stride=self.stride, dilation=self.dilation, padding=self.pad
+        )
 
-    def _taps(self, shape: tuple[int, int]) -> tuple[int, int]:
+    def _taps(self) -> tuple[int, int]:
         """The window of the largest kernel; with `same` they need not be of one size."""
         sizes = [kernel.weights.shape for group in self.found for kernel in group]
         if self.pad != "same" and len(set(sizes)) > 1:
             given = ", ".join(show_shape(size) for size in dict.fromkeys(sizes))
-            raise ShapeError(f"kernels of different sizes ({given}) give maps of different sizes; pad=same would do")
+            raise ShapeError(
+                f"kernels of different sizes ({given}) give maps of different sizes; pad=same would do"
+            )
         return max(size[0] for size in sizes), max(size[1] for size in sizes)
 
     def maps(self, channels: int) -> int:
@@ -266,9 +269,9 @@ class Flatten(Layer):
 def _read_convolution(stage: Stage) -> Layer:
     """Read `conv`: a first word like 32x3x3 asks for learned kernels."""
     first = stage.words[1] if len(stage.words) > 1 else ""
-    if re.fullmatch(r"\d+x\d+x\d+", first):
+    if re.fullmatch(r"[0-9]+x[0-9]+x[0-9]+", first):
         return Convolution.read(stage)
-    if re.fullmatch(r"\d+(x\d+)?", first):
+    if re.fullmatch(r"[0-9]+(x[0-9]+)?", first):
         raise ModelError(f"conv {first} lacks maps or size: maps x height x width, as in 'conv 32x3x3'")
     return FixedConvolution.read(stage)
 

@@ -281,9 +281,7 @@ def _small(channels: int, rows: PoolAxis, columns: PoolAxis) -> tuple[int, int, 
     return small if rows.dilation == 1 and small in loops.SMALL else ()
 
 
-def _scratch(
-    channels: int, rows: PoolAxis, columns: PoolAxis, dtype: np.dtype[Any]
-) -> tuple[Pixels, Pixels]:
+def _scratch(channels: int, rows: PoolAxis, columns: PoolAxis, dtype: np.dtype[Any]) -> tuple[Pixels, Pixels]:
     """Room for one row as wide as the windows reach, three times, and for as many pooled rows as one is high."""
     reach = (columns.outputs - 1) * columns.stride + columns.reach
     work = np.empty((3, reach * channels), dtype)

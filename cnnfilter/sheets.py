@@ -18,7 +18,7 @@ from cnnfilter.errors import ImageError, ShapeError
 MOST_MAPS = 2048
 """On one sheet; at the smallest tile that a label fits on, that is a sheet of about 5000 x 6000."""
 
-_TILE = 112  # a tile is at least so wide, or its label cannot be read
+_TILE = 128  # a tile is at least so wide, or its label cannot be read
 _LONGEST = 4096  # tiles shrink where a side of the sheet would be longer
 _GAP = 8
 _LINE = 14
@@ -35,7 +35,9 @@ class _Tile(NamedTuple):
     range: str
 
 
-def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | None = None) -> NDArray[np.uint8]:
+def contact_sheet(
+    maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | None = None
+) -> NDArray[np.uint8]:
     """Draw maps side by side, each stretched to its own range and labelled with its name and that range.
 
     Small maps are enlarged by whole factors, without smoothing; large ones shrink where the sheet would pass 4096
@@ -85,15 +87,21 @@ def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | No
 
 def _near_square(count: int, height: int, width: int) -> int:
     """How many columns make the sheet about as wide as high."""
-    return max(1, round(math.sqrt(count * (height + 2 * _LINE) / width)))
+    scale = _enlarged(height, width)
+    wide, high = max(width * scale, _TILE) + _GAP, height * scale + 2 * _LINE + _GAP
+    return max(1, round(math.sqrt(count * high / wide)))
+
+
+def _enlarged(height: int, width: int) -> int:
+    """The whole factor that brings a tiny map to about the width of its label."""
+    return max(1, -(-_TILE // max(height, width)))
 
 
 def _scale(height: int, width: int, down: int, across: int) -> float:
-    """Enlarge by a whole factor to the width of a label, or shrink to what the sheet may measure."""
-    enlarged = max(1, -(-_TILE // max(height, width)))
+    """Enlarge by a whole factor, or shrink to what the sheet may measure."""
     room = min((_LONGEST / across - _GAP) / width, (_LONGEST / down - _GAP - 2 * _LINE) / height)
     if room >= 1:
-        return min(enlarged, int(room))
+        return min(_enlarged(height, width), int(room))
     return max(room, min(1.0, _TILE / max(height, width)))
 
 
@@ -106,25 +114,32 @@ def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
     else:
         low, high = (float(f(values[finite])) for f in (np.min, np.max))
         label = f"{low:.4g} … {high:.4g}" if low < high else f"constant {low:.4g}"
-        label += f", {bad:,} not finite" if bad else ""
-    return _Tile(_drawn(_stretched(values, low, high), finite, scale), name, label)
+        label += f", {bad:,} NaN/inf" if bad else ""
+    return _Tile(_drawn(values, finite if bad else None, (low, high), scale), name, label)
 
 
-def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """The range from `low` to `high` spread over 0 to 255; one value alone becomes 128."""
-    if low == high:
-        return np.full(values.shape, 128, np.uint8)
-    # Halves, so that the difference of the largest float64 values does not overflow.
-    share = (np.nan_to_num(values.astype(np.float64)) / 2 - low / 2) / (high / 2 - low / 2)
-    return (share.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+def _drawn(
+    values: NDArray[Any], finite: NDArray[np.bool_] | None, span: tuple[float, float], scale: float
+) -> Image.Image:
+    """Resize, then stretch `span` to 0…255: shrinking is a mean, and for that the order is of no matter."""
+    size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
+    low, high = span
+    share = np.full(values.shape, 0.5, np.float32)
+    if high > low:
+        # Halves, because the difference of two large numbers may be more than a float holds.
+        where = True if finite is None else finite
+        np.divide(values / 2.0 - low / 2, high / 2 - low / 2, out=share, where=where, casting="same_kind")
+    grey = np.asarray(_resized(share, size, scale)).clip(0, 1) * 255 + 0.5
+    colour = np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    if finite is not None:
+        colour[np.asarray(_resized(finite.astype(np.float32), size, scale)) < 1] = _NOT_FINITE
+    return Image.fromarray(colour)
 
 
-def _drawn(grey: NDArray[np.uint8], finite: NDArray[np.bool_], scale: float) -> Image.Image:
-    colour = np.repeat(grey[:, :, None], 3, axis=2)
-    colour[~finite] = _NOT_FINITE
-    picture = Image.fromarray(colour)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+def _resized(values: NDArray[np.float32], size: tuple[int, int], scale: float) -> Image.Image:
+    return Image.fromarray(values).resize(
+        size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+    )
 
 
 def _arranged(tiles: Sequence[_Tile], across: int) -> NDArray[np.uint8]:

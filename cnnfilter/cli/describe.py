@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,17 +50,21 @@ class Shape(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        numbers = value.lower().replace(",", "x").split("x")
-        if len(numbers) != 3 or not all(number.isdecimal() and 0 < int(number) < 10**6 for number in numbers):
+        numbers = re.split("[x,]", value.lower())
+        if len(numbers) != 3 or not all(re.fullmatch("0*[1-9][0-9]{0,5}", number) for number in numbers):
             self.fail(
-                f"{value!r} is not height x width x channels, such as 28x28x1 (grey) or 224x224x3 (colour).", param, ctx
+                f"{value!r} is not height x width x channels, such as 28x28x1 (grey) or 224x224x3 (colour).",
+                param,
+                ctx,
             )
         return tuple(map(int, numbers))
 
 
 @click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of a stack of layers.")
 @click.argument("layers")
-@click.option("--input", "shape", type=Shape(), metavar="HxWxC", help="Shape of the picture, such as 224x224x3.")
+@click.option(
+    "--input", "shape", type=Shape(), metavar="HxWxC", help="Shape of the picture, such as 224x224x3."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool) -> None:
     from cnnfilter.layers import parse_layers
@@ -88,7 +94,8 @@ _LEFT = {"layer", "output", "size"}
 
 def table(summary: Summary) -> Iterable[str]:
     """Write a summary as lines of text: a row per layer, then the totals."""
-    cells: list[Sequence[str]] = [_HEADER, ("", "input", _shape(summary.input), "", "", "", "", "", "")]
+    start = ("", "input", _shape(summary.input), "", "", size(math.prod(summary.input) * 4), "", "", "")
+    cells: list[Sequence[str]] = [_HEADER, start]
     for number, row in enumerate(summary.rows, 1):
         first, *more = row.formula.split("\n")
         cells.append((*_cells(number, row), first))

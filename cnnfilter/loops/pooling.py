@@ -150,7 +150,10 @@ def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop
     across = across_small(op, taps, stride, channels) if taps else across_any(op)
 
     @loop(
-        *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
+        *(
+            f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)"
+            for t in ("u1", "u2", "f4")
+        ),
         constants=(int(op == "max"), taps, stride, channels),
     )
     def extreme_rows(source, work, ring, target, window, y0, y1, neutral):  # type: ignore[no-untyped-def]
@@ -251,7 +254,9 @@ def means(taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
     return mean_rows
 
 
-SMALL = frozenset((taps, stride, channels) for taps, stride in ((2, 2), (3, 2)) for channels in (1, 3, 4)) | {(3, 1, 0)}
+SMALL = frozenset((taps, stride, channels) for taps, stride in ((2, 2), (3, 2)) for channels in (1, 3, 4)) | {
+    (3, 1, 0)
+}
 """Windows with loops of their own: taps, stride, channels (0: any)."""
 
 for _small in ((0, 0, 0), *SMALL):

@@ -180,6 +180,12 @@ class Task:
         if self.format == "npy" and signed:
             return np.dtype(np.float32)
         if image.pixels.dtype == np.float32 and self.format not in HOLD_FLOATS:
+            largest = float(np.nanmax(np.abs(image.colour)))
+            if 0 < largest <= 1:
+                self.warn(
+                    f"its values reach {largest:.3g} and those of {self.format} 255, so that it comes out "
+                    "black; --signed stretch of convolve or apply spreads them"
+                )
             return np.dtype(np.uint8)
         return image.pixels.dtype
 
@@ -188,11 +194,16 @@ class Task:
         dtype = self.dtype_for(image)
         if dtype == image.pixels.dtype:
             return image
+        import numpy as np
+
         from cnnfilter.depth import to_picture
 
         shares = []
 
         def convert(pixels: np.ndarray) -> np.ndarray:
+            if image.has_alpha:  # of a float picture, 1 is opaque
+                pixels = pixels.copy()
+                pixels[:, :, -1] *= np.iinfo(dtype).max
             picture, clipped = to_picture(pixels, dtype)
             shares.append(clipped)
             return picture

@@ -239,6 +239,40 @@ def test_a_folder_that_is_missing_is_made_when_something_is_written(pictures, tm
     assert read_image(target.path).pixels.shape == (5, 7, 3)
 
 
+def through_float(pixels, mode, format):
+    """Write a float picture in a format and read it again; return it and the warnings."""
+    from cnnfilter.images import Image
+
+    task = Task(Source("-"), Target(f"x.{format}", format))
+    list(run([task], lambda task: task.write(Image(np.float32(pixels), mode))))
+    assert task.error is None
+    return read_image(f"x.{format}").pixels, task.warnings
+
+
+def test_floats_become_bytes_where_the_format_holds_no_floats(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = [[[-3.0], [1.5], [99.25], [300.0]]]
+    pixels, warned = through_float(values, "L", "png")
+    assert pixels.ravel().tolist() == [0, 2, 99, 255]
+    assert len(warned) == 1
+    assert warned[0].startswith("50% of the samples are clipped")
+    pixels, warned = through_float(values, "L", "npy")
+    assert (pixels.tolist(), warned) == (values, [])
+
+
+def test_the_alpha_of_floats_is_opaque_at_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels, warned = through_float([[[7.0, 8.0, 9.0, 1.0], [7.0, 8.0, 9.0, 0.5]]], "RGBA", "png")
+    assert (pixels.tolist(), warned) == ([[[7, 8, 9, 255], [7, 8, 9, 128]]], [])
+
+
+def test_floats_that_would_come_out_black_are_worth_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, warned = through_float([[[0.1], [0.9]]], "L", "png")
+    assert len(warned) == 1
+    assert "reach 0.9 and those of png 255" in warned[0]
+
+
 def test_an_image_is_described_by_its_size():
     from cnnfilter.images import Image
 

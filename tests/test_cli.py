@@ -109,6 +109,12 @@ def test_on_a_terminal_a_file_is_written_and_its_path_printed(photo):
     assert os.path.exists("photo-sobel-h.png")
 
 
+def test_a_picture_is_not_written_to_a_terminal(photo):
+    shown, code = on_terminal("convolve", photo, "-k", "sobel-h", "-o", "-")
+    assert code == 2
+    assert "'--output': stdout is a terminal" in shown
+
+
 def test_quiet_prints_no_path(photo):
     assert on_terminal("convolve", photo, "-k", "sobel-h", "-q") == ("", 0)
 
@@ -195,6 +201,25 @@ def test_a_folder_without_recursive(photo):
     os.mkdir("d")
     done = run(*COPY, "d", photo, "-o", "out/")
     assert (done.returncode, done.stderr) == (1, b"Error: d: is a folder; -r reads the pictures in it\n")
+    assert os.listdir("out") == ["photo.png"]
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="root may read everything")
+def test_a_file_that_may_not_be_read(photo):
+    shutil.copy(photo, "locked.png")
+    os.chmod("locked.png", 0)
+    os.mkdir("d")
+    shutil.copy(photo, "d")
+    os.mkdir("d/locked")
+    os.chmod("d/locked", 0)
+    free = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    done = subprocess.run([*free, *PYTHON, *COPY, "-r", "locked.png", "d", "-o", "out/"], capture_output=True)
+    os.chmod("d/locked", 0o700)
+    assert done.returncode == 1
+    assert (
+        done.stderr == b"Error: locked.png: cannot be read: permission denied\n"
+        b"Error: d/locked: permission denied\n"
+    )
     assert os.listdir("out") == ["photo.png"]
 
 

@@ -251,6 +251,11 @@ class Pictures:
         naming = targets.Naming(
             self.output, self.format, tag, to_stdout=len(sources) == 1 and not sys.stdout.isatty()
         )
+        if naming.to_stdout and sys.stdout.isatty():
+            raise click.BadParameter(
+                "stdout is a terminal, which shows no pictures: redirect it, or name a file.",
+                param_hint="'-o' / '--output'",
+            )
         tasks = [
             batch.Task(source, target, strip=self.strip, max_pixels=self.max_pixels)
             for source, target in zip(sources, targets.plan(sources, naming, force=self.force), strict=True)
@@ -293,11 +298,11 @@ def pictures(function: Function) -> Function:
 
 
 _PICTURE_OPTIONS = (
-    click.argument("input", nargs=-1, type=click.Path()),
+    click.argument("input", nargs=-1, type=click.Path(readable=False)),
     click.option(
         "-o",
         "--output",
-        type=click.Path(),
+        type=click.Path(readable=False),
         metavar="OUT",
         help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index}, or - for stdout. "
         "Without it: stdout if that is not a terminal and there is one input, else a file named after the "

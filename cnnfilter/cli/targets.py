@@ -101,12 +101,13 @@ class Naming:
             self.folder = output
             output = os.path.join(_literal(output), "{stem}.{ext}")
         self.template = output
-        self.fields = set() if output == STDOUT else _fields_of(output)
+        self.to_stdout = output == STDOUT
+        self.fields = set() if self.to_stdout else _fields_of(output)
         self.makes_folders = self.folder is not None or "dir" in self.fields
 
     def target(self, source: Source, index: int) -> Target:
         """Return where the result of `source` goes, its number `index` counted from 1."""
-        if self.template == STDOUT:
+        if self.to_stdout:
             return Target(STDOUT, self.format or ("npy" if _format_of(source) == "npy" else "png"))
         folder, name = os.path.split(source.name)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
@@ -214,6 +215,8 @@ def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None
     readers = {os.path.realpath(source.path): source for source in sources if source.path != STDIN}
     writers: dict[str, Source] = {}
     for source, target in zip(sources, targets, strict=True):
+        if source.error is not None:  # it will not be written
+            continue
         place = target.path if target.path == STDOUT else os.path.realpath(target.path)
         if place in writers:
             raise _bad_output(

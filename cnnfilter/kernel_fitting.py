@@ -105,7 +105,7 @@ def _aligned(
     if before.ndim != 3 or after.ndim != 3 or before.shape[2] != after.shape[2]:
         raise ShapeError(
             f"pictures of {_by(before.shape)} and {_by(after.shape)} (height x width x channels) do not have "
-            "the same channels"
+            "the same channels: make both grey, or both coloured"
         )
     rows, columns = before.shape[0] - height + 1, before.shape[1] - width + 1
     if min(rows, columns) < 1:

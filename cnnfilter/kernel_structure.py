@@ -15,6 +15,9 @@ from cnnfilter.kernel_files import from_array
 
 Weights = NDArray[np.float64]
 
+# Rounding of a float32, relative to the largest weight.
+_CLOSE = float(np.finfo(np.float32).eps) / 2
+
 
 def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
     """The separable terms of a kernel: columns and rows whose outer products add up to it.
@@ -40,11 +43,12 @@ def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
     largest = float(np.abs(matrix).max())
     if largest == 0:
         return [(np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]))]
+    for column, row in filter(None, (_whole_term(matrix), _one_term(matrix))):
+        if np.abs(np.outer(column, row) - matrix).max() <= _CLOSE * largest:
+            return [(column, row)]
     # Scaled first, so that neither huge nor tiny weights overflow in the decomposition.
     left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
     rank = _rank(left, values, right, matrix / largest)
-    if rank == 1:
-        return [_whole_term(matrix) or _one_term(matrix)]
     return [
         (left[:, r] * math.sqrt(values[r] * largest), right[r] * math.sqrt(values[r] * largest))
         for r in range(rank)
@@ -53,9 +57,8 @@ def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
 
 def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> int:
     """The least number of terms that come as near to every weight as float32 does to the largest."""
-    close = float(np.finfo(np.float32).eps) / 2
     for rank in range(1, values.size):
-        if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= close:
+        if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= _CLOSE:
             return rank
     return values.size
 

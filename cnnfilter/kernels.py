@@ -177,7 +177,7 @@ def _tag(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60]
 
 
-Spec = str | Kernel | ArrayLike
+Spec = str | os.PathLike[str] | Kernel | ArrayLike
 
 
 def kernel_names() -> list[str]:
@@ -196,7 +196,7 @@ def find_kernel(spec: Spec) -> Kernel:
 
     Parameters
     ----------
-    spec : str, Kernel, or array (kH, kW); a flat array is one row.
+    spec : str, path, Kernel, or array (kH, kW); a flat array is one row.
 
     Raises
     ------
@@ -238,6 +238,8 @@ def find_kernels(spec: Spec) -> KernelSet:
         return KernelSet([spec])
     if isinstance(spec, str):
         return _find_text(spec.strip())
+    if isinstance(spec, os.PathLike):
+        return _find_file(os.fspath(spec))
     if isinstance(spec, list | tuple):
         nested = any(isinstance(row, list | tuple | np.ndarray) for row in spec)
         return _from_table(Table(rectangle(spec if nested else [spec])))
@@ -261,8 +263,7 @@ def _find_empty(text: str) -> KernelSet:
     )
 
 
-def _find_file(text: str) -> KernelSet:
-    path = text.removeprefix("@")
+def _find_file(path: str) -> KernelSet:
     stem = os.path.splitext(os.path.basename(path))[0]
     return _from_table(read_kernel_file(path), stem)
 
@@ -299,7 +300,7 @@ def _find_name(text: str) -> KernelSet:
 # a name is never taken for a file, nor a number.
 _GRAMMAR: list[tuple[Callable[[str], bool], Callable[[str], KernelSet]]] = [
     (lambda text: not text, _find_empty),
-    (lambda text: text.startswith("@"), _find_file),
+    (lambda text: text.startswith("@"), lambda text: _find_file(text[1:])),
     (lambda text: text.startswith(("[", "{")), lambda text: _from_table(parse_json(text))),
     (_is_name, _find_name),
     (looks_like_rows, lambda text: _from_table(parse_rows(text))),
@@ -315,6 +316,9 @@ def _unknown(text: str) -> KernelError:
     near = [name] if name in known else difflib.get_close_matches(name, known, 3, 0.6)
     names = list(dict.fromkeys(ALSO_CALLED.get(word, word) for word in near))
     hint = f"did you mean {' or '.join(names)}? " if names else ""
+    if re.match(r"\d+x\d+", text):
+        # ImageMagick's way to write one; whether it would be turned there depends on the operator.
+        hint = "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'; "
     shown = text if len(text) <= 60 else text[:57] + "..."
     return KernelError(f"no kernel is called {shown!r}: {hint}`cnnfilter kernels list` shows all")
 

@@ -34,7 +34,7 @@ def test_an_entry_says_what_it_is_for_and_where_it_comes_from(entry):
 def test_an_entry_prints_on_one_line_of_any_terminal(entry):
     line = f"  {entry.usage:<22}  {entry.purpose}"
     assert line.isascii()
-    assert len(line) <= 110
+    assert len(line) <= 80
     assert "\n" not in entry.source
 
 

@@ -186,6 +186,20 @@ def test_a_file_with_an_offset_says_so(folder):
     assert "  offset      128 is added to every result\n" in run("show", "k.mat").stdout
 
 
+def test_json_has_whole_numbers_where_there_are_some():
+    [blur] = json.loads(run("show", "blur", "--json").stdout)["kernels"]
+    assert blur["whole_numbers"] == {"numbers": [[1, 2, 1], [2, 4, 2], [1, 2, 1]], "divisor": 16}
+    [gaussian] = json.loads(run("show", "gaussian", "--json").stdout)["kernels"]
+    assert gaussian["whole_numbers"] is None
+
+
+def test_what_fit_gives_as_json_is_a_kernel(folder):
+    photo = read_image("photo.png").pixels
+    write_image("after.png", np.floor(same(photo, find_kernel("box:3").weights) + 0.5).astype(np.uint8))
+    text = run("fit", "photo.png", "after.png", "--json").stdout
+    assert find_kernel(text) == find_kernel("box:3")
+
+
 def test_show_as_json_has_every_digit():
     record = json.loads(run("show", "roberts", "--json").stdout)
     assert (record["name"], record["combine"], len(record["kernels"])) == ("roberts", "magnitude", 2)
@@ -381,6 +395,7 @@ def test_fit_as_json(folder):
     record = json.loads(result.stdout)
     assert record["weights"] == [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]
     assert record["known_as"] == "sharpen"
+    assert find_kernel(result.stdout) == find_kernel("sharpen")
     assert record["residual"]["rms"] < 1e-6
     assert np.shape(record["residual"]["error"]) == (3, 3)
     assert result.stderr == ""

@@ -256,6 +256,14 @@ def test_every_way_to_write_the_same_numbers(spec):
     assert kernel.tag == "kernel-2x3"
 
 
+def test_a_path_is_a_file_whatever_its_name(tmp_path):
+    path = tmp_path / "@blur"
+    path.write_text("1 2 1")
+    assert find_kernel(path).shape == (1, 3)
+    with pytest.raises(KernelError, match=r"none\.txt: [Nn]o such file"):
+        find_kernel(tmp_path / "none.txt")
+
+
 @pytest.mark.parametrize("spec", ["1 2 1", "[1, 2, 1]", [1, 2, 1], np.array([1, 2, 1])], ids=repr)
 def test_a_flat_list_is_one_row(spec):
     assert find_kernel(spec).shape == (1, 3)
@@ -343,6 +351,7 @@ def test_a_file_is_found_with_and_without_the_sign(tmp_path, monkeypatch):
         ("sobel-x", "did you mean sobel-v? `cnnfilter kernels list` shows all"),
         ("Gaussian_Blur:3", "did you mean gaussian?"),
         ("zzz", "no kernel is called 'zzz': `cnnfilter kernels list` shows all"),
+        ("3x3: 0,-1,0 -1,5,-1 0,-1,0", "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'"),
         ("x" * 500, "no kernel is called 'xxx"),
         ("a\0b", "no kernel is called"),
         ("sharpen:2", "sharpen takes no arguments, 'sharpen:2' has some"),

@@ -17,10 +17,11 @@ from cnnfilter.kernels import Kernel
 def record(kernel: Kernel) -> dict[str, Any]:
     """All of it, every digit, for JSON."""
     down, right = _ramps(kernel)
+    found = whole_numbers(kernel.weights)
     return {
         "name": kernel.name,
         "weights": kernel.weights.tolist(),
-        "divisor": kernel.divisor,
+        "whole_numbers": {"numbers": found[0].tolist(), "divisor": found[1]} if found else None,
         "offset": kernel.offset,
         "sum": kernel.sum,
         "symmetry": symmetries(kernel.weights),

@@ -264,6 +264,8 @@ def _find_empty(text: str) -> KernelSet:
 
 
 def _find_file(path: str) -> KernelSet:
+    if not path:
+        raise KernelError("after @ comes the name of a file, as in @kernel.txt")
     stem = os.path.splitext(os.path.basename(path))[0]
     return _from_table(read_kernel_file(path), stem)
 
@@ -312,10 +314,10 @@ def _unknown(text: str) -> KernelError:
     import difflib
 
     name = _canonical(text.partition(":")[0]).replace(" ", "-")
-    known = [*ENTRIES, *ALSO_CALLED]
-    near = [name] if name in known else difflib.get_close_matches(name, known, 3, 0.6)
-    names = list(dict.fromkeys(ALSO_CALLED.get(word, word) for word in near))
-    hint = f"did you mean {' or '.join(names)}? " if names else ""
+    # A name from elsewhere must nearly be it: a median is not a mean.
+    elsewhere = difflib.get_close_matches(name, ALSO_CALLED, 1, 0.85)
+    near = [ALSO_CALLED[word] for word in elsewhere] or difflib.get_close_matches(name, ENTRIES, 3, 0.6)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     if re.match(r"\d+x\d+", text):
         # ImageMagick's way to write one; whether it would be turned there depends on the operator.
         hint = "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'; "

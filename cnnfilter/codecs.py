@@ -6,9 +6,11 @@ of them starts Ghostscript), import a dozen, and apply a pixel limit that is glo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +50,7 @@ _PILLOW_NAME = {"jpg": "JPEG"}
 
 def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode a file's bytes, known to be of this format, with all its frames."""
-    with open_file(data, format) as picture:
+    with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
         metadata = read_metadata(picture)
         count = _count_frames(picture)
@@ -57,6 +59,38 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
             return _animation(picture, format, metadata, count)
         pixels, mode = to_array(picture)
         return Image(pixels, mode, format, metadata)
+
+
+class _PillowLimit:
+    """Pillow's own pixel limit, which is one for the process, and what it must allow just now."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.asked_for: list[int] = []
+        self.own: int | None = None
+
+    @contextlib.contextmanager
+    def at_least(self, pixels: int) -> Iterator[None]:
+        """Keep Pillow from refusing what was allowed here."""
+        from PIL import Image as PillowImage
+
+        with self.lock:
+            if not self.asked_for:
+                self.own = PillowImage.MAX_IMAGE_PIXELS
+            self.asked_for.append(pixels)
+            PillowImage.MAX_IMAGE_PIXELS = self._limit()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.asked_for.remove(pixels)
+                PillowImage.MAX_IMAGE_PIXELS = self._limit()
+
+    def _limit(self) -> int | None:
+        return None if self.own is None else max([self.own, *self.asked_for])
+
+
+pillow_limit = _PillowLimit()
 
 
 def open_file(data: bytes, format: str) -> Any:
@@ -180,7 +214,19 @@ def encode(image: Image, format: str) -> bytes:
         options |= _animation_options(image, format) | {"save_all": True, "append_images": pictures[1:]}
     stream = io.BytesIO()
     pictures[0].save(stream, format=_PILLOW_NAME.get(format, format), **options)
+    if format == "webp" and image.has_alpha:
+        _mark_alpha(stream.getbuffer())
     return stream.getvalue()
+
+
+def _mark_alpha(file: memoryview) -> None:
+    """Set the alpha flag of an extended WebP file.
+
+    The encoder of animations leaves it out if every frame could be cut down to an opaque part. The rest,
+    which is transparent, would then be read as black.
+    """
+    if file[12:16] == b"VP8X":
+        file[20] |= 0x10
 
 
 def _animation_options(image: Image, format: str) -> dict[str, Any]:

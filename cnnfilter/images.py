@@ -223,7 +223,7 @@ def _looks_like_tga(data: bytes) -> bool:
     return (
         data[1] in (0, 1)
         and data[2] in ((1, 9) if data[1] else (2, 3, 10, 11))
-        and data[16] in (8, 16, 24, 32)
+        and data[16] in (1, 8, 16, 24, 32)
         and width > 0
         and height > 0
         and data[17] & 0xC0 == 0

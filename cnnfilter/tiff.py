@@ -55,7 +55,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     _silence_libtiff()
     metadata, pages = _metadata(data), None
     try:
-        with codecs.open_file(data, "tiff") as picture:
+        with codecs.pillow_limit.at_least(max_pixels), codecs.open_file(data, "tiff") as picture:
             check_size(picture.width, picture.height, max_pixels)
             if _is_kept_whole(picture):
                 pages = _pages_by_pillow(picture, max_pixels)
@@ -249,7 +249,7 @@ def _unpack_plane(data: bytes, page: TiffPage, samples: int, segments: slice) ->
     mark = b"II*\0" if order == "<" else b"MM\0*"
     directory = _directory([_entry(order, tag, value) for tag, value in entries.items()], order, start)
     file = b"".join([mark, struct.pack(order + "I", start), data, bytes(len(data) % 2), directory])
-    with codecs.open_file(file, "tiff") as picture:
+    with codecs.pillow_limit.at_least(width * size * length), codecs.open_file(file, "tiff") as picture:
         unpacked = np.array(picture)
     blocks = unpacked.reshape(length, width // across, across * size)
     numbers = _undo_predictor(blocks, page, samples)

@@ -93,9 +93,10 @@ def test_strips_tiles_and_planes(rng: np.random.Generator, layout: Any, packing:
 @pytest.mark.parametrize("packing", PACKINGS[1:])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_strips_tiles_and_planes_through_libtiff(
-    rng: np.random.Generator, layout: Any, packing: Any, order: str
+    rng: np.random.Generator, layout: Any, packing: Any, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way for LZW, which tifffile cannot write alone, is tried with what it can."""
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 37 * 51)  # the bytes are more than the pixels
     pixels = random_pixels(rng, (37, 51, 3), np.uint16)
     file = in_layout(pixels, layout, packing | {"byteorder": order})
     with tifffile.TiffFile(io.BytesIO(file)) as opened:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import local
 from typing import Any
 
@@ -298,7 +298,8 @@ class _Work:
             is_float = self.source.dtype == np.float32
             if is_float and not engine.exact and not _is_finite(own[:, first : first + count]):
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
-                DirectTaps(weights, engine.geometry).run(seen, own, first, count)
+                exact = DirectTaps(weights, replace(engine.geometry, phased=True))
+                exact.run(self._seen(exact.geometry, region, np.float32), own, first, count)
         if out is not None:
             if self.biases[0]:
                 out[:, first : first + count] += np.float32(self.biases[0])
@@ -319,7 +320,7 @@ class _Work:
         """
         band = min(engine.band for engine in self.engines)
         inner = Region(self.rows, self.rows, 0, 0)
-        if self.source.dtype == dtype and not any(engine.whole for engine in self.engines):
+        if self.source.dtype == dtype:
             inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
         if inner.is_empty:
             regions = _bands(Region(0, self.rows, 0, self.columns), band)
@@ -331,7 +332,12 @@ class _Work:
                 Region(inner.top, inner.bottom, inner.right, self.columns),
                 *_bands(Region(inner.bottom, self.rows, 0, self.columns), band),
             ]
-        tasks = [lambda region=region: part(region) for region in regions if not region.is_empty]
+
+        def quietly(region: Region) -> Any:
+            with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
+                return part(region)
+
+        tasks = [functools.partial(quietly, region) for region in regions if not region.is_empty]
         return run_tasks(tasks, self.threads)
 
 
@@ -344,8 +350,7 @@ def _bands(region: Region, height: int) -> list[Region]:
 
 def _is_finite(values: Samples) -> bool:
     """Return whether all `values` are finite (and their squares sum to a finite number)."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.einsum("yx,yx", values, values)))
+    return bool(np.isfinite(np.einsum("yx,yx", values, values)))
 
 
 def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fold: bool) -> Samples:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import local
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
 from cnnfilter.loops.convolution import CHUNK, LARGEST_CHUNK, WIDEST_CHUNK, add_columns, add_taps, byte_taps, fill
+from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
 from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]
@@ -27,22 +29,24 @@ ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _SCRATCH = 1 << 18  # samples of a scratch that still lie in the second-level cache
 _ANY = 64  # rows that are enough for what a call costs
-_FFT_TILES = (128, 256, 512, 1024)
+_TILE_COSTS = {64: 40e3, 128: 100e3, 256: 340e3, 512: 1.7e6, 1024: 10e6, 2048: 50e6}
+"""Sides of the tiles of the FFT, and what two of them cost."""
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Where the window of a kernel falls, and the scratch in which every one of its taps is an offset.
 
-    A row of the scratch holds the padded row. With a horizontal stride `s` its columns are sorted into `s`
-    phases (all columns 0, s, 2s…, then 1, s + 1, …), so that the samples that one tap needs for neighbouring
-    outputs are neighbours there.
+    A row of the scratch holds the padded row. If it is `phased`, its columns are sorted into as many phases as
+    the horizontal stride `s` (all columns 0, s, 2s…, then 1, s + 1, …), so that the samples that one tap needs for
+    neighbouring outputs are neighbours there.
     """
 
     vertical: Axis
     horizontal: Axis
     channels: int
     border: str
+    phased: bool = True
 
     @property
     def outputs(self) -> tuple[int, int]:
@@ -54,18 +58,21 @@ class Geometry:
         """Return how many scratch rows one output row is from the next."""
         return self.vertical.stride
 
+    @property
+    def _phases(self) -> int:
+        return self.horizontal.stride if self.phased else 1
+
     @cached_property
     def _phase(self) -> int:
         """Return the columns of one phase."""
         axis = self.horizontal
-        seen = (axis.outputs - 1) * axis.stride + axis.reach
-        return -(-seen // axis.stride)
+        return -(-((axis.outputs - 1) * axis.stride + axis.reach) // self._phases)
 
     def column_offsets(self) -> NDArray[np.int64]:
         """Return for each column of the kernel how far its samples lie from those of column 0."""
         axis = self.horizontal
         places = np.arange(axis.taps) * axis.dilation
-        return (places % axis.stride * self._phase + places // axis.stride) * self.channels
+        return (places % self._phases * self._phase + places // self._phases) * self.channels
 
     def row_numbers(self) -> NDArray[np.int64]:
         """Return for each row of the kernel how many rows it lies below row 0."""
@@ -90,7 +97,7 @@ class Geometry:
     @property
     def line(self) -> int:
         """Return the samples of one scratch row that serves a whole row of output."""
-        return self._phase * self.horizontal.stride * self.channels
+        return self._phase * self._phases * self.channels
 
     def window(self, source: Samples, region: Region) -> Rows:
         """Return what the outputs of an inner region see, in `source` (H, W·C) itself."""
@@ -125,14 +132,14 @@ class Geometry:
         axis = self.horizontal
         rows = source_positions(self.vertical, self.border)
         columns = source_positions(axis, self.border)
-        if axis.stride == 1:
+        if self._phases == 1:
             columns = columns[: self._phase]
             left = min(axis.before, len(columns))
             return rows, columns, left, max(left, min(len(columns), axis.before + axis.size))
-        padded = np.full(self._phase * axis.stride, columns[-1])
+        padded = np.full(self._phase * self._phases, columns[-1])
         count = min(len(padded), len(columns))
         padded[:count] = columns[:count]
-        columns = padded.reshape(self._phase, axis.stride).T.ravel()
+        columns = padded.reshape(self._phase, self._phases).T.ravel()
         return rows, np.ascontiguousarray(columns), len(columns), len(columns)
 
 
@@ -174,14 +181,12 @@ class Engine(Protocol):
     band : the rows of output that are best made at once from a scratch.
     inner_band : the same where they are made from the picture itself.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
-    whole : whether it wants whole rows of output.
     """
 
     geometry: Geometry
     band: int
     inner_band: int
     exact: bool
-    whole: bool
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C)."""
@@ -196,7 +201,7 @@ def _band_rows(geometry: Geometry) -> int:
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
-    exact, whole, inner_band = True, False, _ANY
+    exact, inner_band = True, _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -247,7 +252,7 @@ def _add_all(
 class DirectColumns:
     """A dense kernel, column by column on two rows at once."""
 
-    exact, whole, inner_band = False, False, _ANY
+    exact, inner_band = False, _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -267,7 +272,7 @@ class DirectColumns:
 class Separable:
     """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
 
-    exact, whole = False, False
+    exact = False
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
@@ -297,48 +302,66 @@ class Separable:
 
 
 class Fourier:
-    """A large dense kernel: multiplied with tiles of the picture in the frequency domain, in float32."""
+    """A large dense kernel: multiplied with square tiles of the picture in the frequency domain, in float32."""
 
-    exact, whole = False, True
+    exact = False
 
-    def __init__(self, weights: Samples, geometry: Geometry, tile: int | None = None) -> None:
-        self.geometry = geometry
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        self.geometry = replace(geometry, phased=False)
         vertical, horizontal = geometry.vertical, geometry.horizontal
-        spread = np.zeros((vertical.reach, horizontal.reach), np.float32)
-        spread[:: vertical.dilation, :: horizontal.dilation] = weights
-        self.height = tile or _tile_size(vertical)
-        self.width = tile or _tile_size(horizontal)
-        # Correlation is convolution with the kernel turned by 180°.
-        self.spectrum = np.fft.rfft2(spread[::-1, ::-1], s=(self.height, self.width)).astype(np.complex64)
-        self.band = self.inner_band = max((self.height - vertical.reach) // vertical.stride + 1, 1)
+        self.size = tile_size(vertical, horizontal)
+        self.band = self.inner_band = (self.size - vertical.reach) // vertical.stride + 1
+        angles = 2 * np.pi / self.size * np.arange(self.size)
+        self.tables = np.stack([np.cos(angles), -np.sin(angles)]).astype(np.float32)
+        self.spectrum = np.zeros((2, self.size, self.size + PADDING), np.float32)
+        self.spectrum[0, : vertical.reach : vertical.dilation, : horizontal.reach : horizontal.dilation] = weights
+        transform(self.spectrum[0], self.spectrum[1], *self.tables)
+        self.spectrum /= np.float32(self.size**2)
+        self.spectrum[1] *= -1  # the conjugate correlates
+        self._memory = local()
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
-        height, channels = len(out), self.geometry.channels
-        # Undo the phases of a horizontal stride: the transform wants the columns in their order.
-        scratch = rows.samples.reshape(-1, horizontal.stride, rows.line // (horizontal.stride * channels), channels)
-        image = scratch.transpose(0, 2, 1, 3).reshape(len(scratch), -1, channels)
-        result = out.reshape(height, -1, channels)
-        wide = (self.width - horizontal.reach) // horizontal.stride + 1
-        for left in range(0, result.shape[1], wide):
-            end = min(left + wide, result.shape[1])
-            start = left * horizontal.stride
+        channels = self.geometry.channels
+        columns = count // channels
+        wide = (self.size - horizontal.reach) // horizontal.stride + 1
+        tiles = []
+        for left in range(0, columns, wide):
+            some = min(wide, columns - left)
+            seen = (some - 1) * horizontal.stride + horizontal.reach
             for channel in range(channels):
-                tile = image[:, start : start + self.width, channel]
-                spectrum = np.fft.rfft2(tile, s=(self.height, self.width))
-                spectrum *= self.spectrum
-                full = np.fft.irfft2(spectrum, s=(self.height, self.width))
-                result[:, left:end, channel] = full[
-                    vertical.reach - 1 :: vertical.stride, horizontal.reach - 1 :: horizontal.stride
-                ][:height, : end - left]
+                start = left * horizontal.stride * channels + channel
+                tiles.append((start, seen, first + left * channels + channel, some))
+        memory = self._memory.__dict__
+        if "planes" not in memory:
+            memory["planes"] = np.empty_like(self.spectrum)
+        height = (len(out) - 1) * vertical.stride + vertical.reach
+        for index in range(0, len(tiles), 2):
+            convolve_pair(
+                memory["planes"],
+                self.spectrum,
+                self.tables,
+                rows.samples,
+                np.array(tiles[index : index + 2]),
+                rows.line,
+                channels,
+                height,
+                out,
+                vertical.stride,
+                horizontal.stride,
+            )
 
 
-def _tile_size(axis: Axis) -> int:
-    """Return the side of the tile that costs least for each output of this axis."""
-    needed = (axis.outputs - 1) * axis.stride + axis.reach
-    fitting = [tile for tile in _FFT_TILES if tile >= axis.reach] or [1 << (2 * axis.reach - 1).bit_length()]
-    useful = [tile for tile in fitting if tile <= 2 * needed] or fitting[:1]
-    return min(useful, key=lambda tile: tile * math.log2(tile) * -(-needed // (tile - axis.reach + 1)))
+def tile_size(vertical: Axis, horizontal: Axis) -> int:
+    """Return the side of the square tile that costs least for all outputs."""
+    reach = max(vertical.reach, horizontal.reach)
+    return min((size for size in _TILE_COSTS if size >= reach), key=lambda size: _tiles_cost(size, vertical, horizontal))
+
+
+def _tiles_cost(size: int, *axes: Axis) -> float:
+    """Return the nanoseconds that all tiles of one channel take, two at once."""
+    tiles = math.prod(-(-axis.outputs // ((size - axis.reach) // axis.stride + 1)) for axis in axes)
+    return _TILE_COSTS[size] * tiles / 2
 
 
 # --- the choice ---------------------------------------------------------------------------------------
@@ -361,13 +384,8 @@ def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry
 
 
 def _fft_cost(geometry: Geometry) -> float:
-    cost = 0.7
-    for axis in (geometry.vertical, geometry.horizontal):
-        tile = _tile_size(axis)
-        outputs = min((tile - axis.reach) // axis.stride + 1, axis.outputs)
-        cost *= tile / outputs
-    tiles = _tile_size(geometry.vertical) * _tile_size(geometry.horizontal)
-    return cost * math.log2(tiles)
+    axes = geometry.vertical, geometry.horizontal
+    return _tiles_cost(tile_size(*axes), *axes) / math.prod(geometry.outputs)
 
 
 def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto") -> tuple[Engine, str]:
@@ -391,10 +409,10 @@ def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto")
     if algorithm == "separable" or (algorithm == "auto" and min(height, width) > 1 and taps > 6):
         terms = factor(weights)
         costs["separable"] = _separable_cost(terms, geometry)
-    if algorithm == "fft" or (algorithm == "auto" and taps > 100):
+    if max(vertical.reach, geometry.horizontal.reach) <= max(_TILE_COSTS) // 2 and (algorithm == "fft" or taps > 50):
         costs["fft"] = _fft_cost(geometry)
     ranking = sorted(costs, key=lambda way: costs[way])
-    way = ranking[0] if algorithm == "auto" else algorithm
+    way = ranking[0] if algorithm == "auto" or algorithm not in costs else algorithm
     reason = "asked for" if algorithm != "auto" else ", ".join(f"{name} {costs[name]:.2f}" for name in ranking)
     if algorithm == "auto":
         reason += " ns a sample"

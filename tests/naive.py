@@ -27,9 +27,7 @@ def pool(pixels, op, size, stride, padding, dilation=(1, 1), ceil_mode=False, co
                 for i in range(size[0])
                 for j in range(size[1])
             ]
-            padded = [
-                (a, b) for a, b in taps if -top <= a < height + bottom and -left <= b < width + right
-            ]
+            padded = [(a, b) for a, b in taps if -top <= a < height + bottom and -left <= b < width + right]
             inside = [(a, b) for a, b in padded if 0 <= a < height and 0 <= b < width]
             for c in range(channels):
                 values = [pixels[a, b, c] for a, b in inside]
@@ -77,11 +75,10 @@ def convolve(pixels, weights, stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1,
     height = (padded.shape[0] - dilation[0] * (kernel_h - 1) - 1) // stride[0] + 1
     width = (padded.shape[1] - dilation[1] * (kernel_w - 1) - 1) // stride[1] + 1
     out = np.zeros((height, width, pixels.shape[2]))
-    for y in range(height):
-        for x in range(width):
-            for i in range(kernel_h):
-                for j in range(kernel_w):
-                    if weights[i, j] != 0:  # 0 times infinity is no part of a sum
-                        a, b = y * stride[0] + i * dilation[0], x * stride[1] + j * dilation[1]
-                        out[y, x] += weights[i, j] * padded[a, b]
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            if weights[i, j] != 0:  # 0 times infinity is no part of a sum
+                a, b = i * dilation[0], j * dilation[1]
+                seen = padded[a : a + (height - 1) * stride[0] + 1, b : b + (width - 1) * stride[1] + 1]
+                out += weights[i, j] * seen[:: stride[0], :: stride[1]]
     return out

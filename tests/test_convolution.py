@@ -175,16 +175,16 @@ def test_threads_do_not_change_a_bit(rng, dtype, name):
     np.testing.assert_array_equal(one, many)
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (1, 3)])
+@pytest.mark.parametrize("algorithm", ["auto", "separable", "fft"])
 @pytest.mark.parametrize("taps", [(3, 3), (9, 9), (31, 31)])
-def test_not_a_number_stays_where_it_is_seen(rng, taps):
-    pixels = picture(rng, (64, 64, 1), np.float32)
+def test_not_a_number_stays_where_it_is_seen(rng, taps, algorithm, stride):
+    pixels = picture(rng, (44, 40, 1), np.float32)
     pixels[30, 31], pixels[5, 6] = np.nan, np.inf
     weights = rng.uniform(0.5, 1, taps)
     weights[0, 0] = 0
-    expected = naive.convolve(
-        pixels, weights, pads=same_pads(pixels.shape, taps, (1, 1), (1, 1)), border="replicate"
-    )
-    result = convolve(pixels, weights)
+    expected = naive.convolve(pixels, weights, stride, same_pads(pixels.shape, taps, stride, (1, 1)), border="wrap")
+    result = convolve(pixels, weights, stride=stride, border="wrap", algorithm=algorithm)
     np.testing.assert_array_equal(np.isnan(result), np.isnan(expected))
     np.testing.assert_array_equal(np.isinf(result), np.isinf(expected))
 

@@ -156,11 +156,10 @@ def number_texts(weights: NDArray[np.float64]) -> list[list[str]]:
     >>> number_texts(np.array([[1 / 3, 2 / 3, 1.0, 0.123456]]))
     [['0.3333', '0.6667', '1', '0.1235']]
     >>> number_texts(np.array([[1 / 3, 2 / 3, 1.0]]))
-    [['1/3', '2/3', '3/3']]
+    [['1/3', '2/3', '1']]
     """
     found = whole_numbers(weights)
     if found is None or found[1] > 10**6:
         return [[f"{v:.4g}" for v in row] for row in weights]
     whole, divisor = found
-    over = f"/{divisor}" if divisor > 1 else ""
-    return [[f"{v}{over}" if v else "0" for v in row] for row in whole]
+    return [[f"{v}/{divisor}" if v % divisor else f"{v // divisor}" for v in row] for row in whole]

@@ -7,8 +7,11 @@ threads, so that the result does not depend on it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +23,13 @@ from cnnfilter.windows import Axis
 
 Maps = NDArray[np.float32]
 
-_PIECE = 1 << 18
+_PIECE = 1 << 17
 """Numbers that a piece of work has between two products: 1 MiB, half of a usual second-level cache."""
+_TILE = 1024
+_NOTHING = np.zeros(_TILE, np.float32)
 _FEW_PLACES = 256
 """Up to so many places, the pieces are blocks of maps instead of bands of rows."""
-_BLOCKS = 4
+_BLOCKS = 2
 
 
 class Range(NamedTuple):
@@ -77,31 +82,65 @@ class Workers:
             self._free.append(scratch)
 
 
-class Filter(NamedTuple):
+@dataclass(frozen=True)
+class Filter:
     """A learned layer with its numbers: `kernel` (kH, kW, I, O), `bias` (O,), and the activation that follows."""
 
     kernel: Maps
     bias: Maps
     range: Range = LINEAR
 
+    @functools.cached_property
+    def matrix(self) -> Maps:
+        """The kernel as (kH·kW·I, O)."""
+        return self.kernel.reshape(-1, self.kernel.shape[-1])
 
-class Bottleneck(NamedTuple):
+    @functools.cached_property
+    def tile(self) -> Maps:
+        """The bias, repeated to a length that is worth a loop."""
+        return np.tile(self.bias, max(1, _TILE // self.bias.size))
+
+    def finish(self, values: Maps, more: Maps | None = None) -> None:
+        """Add the bias to `values` (P, O), apply the activation, and add `more` (P, O)."""
+        if more is None:
+            loops.shift(values.reshape(-1), self.tile, *self.range)
+        else:
+            loops.shift_and_add(values.reshape(-1), self.tile, *self.range, more.reshape(-1))
+
+
+@dataclass(frozen=True)
+class Bottleneck:
     """Wider, one kernel a map, narrower again: the three filters of an inverted bottleneck."""
 
     expand: Filter | None
     depthwise: Filter
     project: Filter
 
+    @functools.cached_property
+    def blocks(self) -> list[Bottleneck]:
+        """The bottleneck as a sum of several, each with some of the wide maps."""
+        return [self._block(first, end) for first, end in split_rows(self.depthwise.bias.size, _BLOCKS)]
+
+    def _block(self, first: int, end: int) -> Bottleneck:
+        def some(filter: Filter, kernel: Maps) -> Filter:
+            return replace(filter, kernel=np.ascontiguousarray(kernel), bias=filter.bias[first:end])
+
+        assert self.expand is not None
+        return Bottleneck(
+            some(self.expand, self.expand.kernel[..., first:end]),
+            some(self.depthwise, self.depthwise.kernel[:, :, first:end]),
+            replace(self.project, kernel=self.project.kernel[:, :, first:end]),
+        )
+
 
 def convolve_across(
     source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers
 ) -> None:
     """Convolve maps (H, W, I) with kernels across all of them, into `out` (H', W', O)."""
-    kernel = filter.kernel.reshape(-1, filter.kernel.shape[-1])
     if _is_pointwise(axes):
-        _multiply(source.reshape(-1, source.shape[-1]), kernel, filter, out.reshape(-1, out.shape[-1]), workers)
+        _multiply(source.reshape(-1, source.shape[-1]), filter, out.reshape(-1, out.shape[-1]), workers)
         return
-    width = out.shape[1]
+    width, kernel = out.shape[1], filter.matrix
 
     def band(scratch: Scratch, first: int, end: int) -> None:
         padded = _padded(source, axes, first, end, scratch)
@@ -110,7 +149,7 @@ def convolve_across(
         loops.gather(padded, windows, width, down.taps, across.taps, *_steps(axes))
         rows = out[first:end].reshape(len(windows), -1)
         np.matmul(windows, kernel, out=rows)
-        loops.shift(rows, filter.bias, *filter.range, 0, len(rows))
+        filter.finish(rows)
 
     workers.run(_bands(band, out.shape[0], width * len(kernel)))
 
@@ -119,21 +158,21 @@ def _is_pointwise(axes: tuple[Axis, Axis]) -> bool:
     return all(axis.taps == axis.stride == 1 and not axis.before and not axis.after for axis in axes)
 
 
-def _multiply(source: Maps, kernel: Maps, filter: Filter, out: Maps, workers: Workers) -> None:
+def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None:
     """One matrix product (P, I) by (I, O), and the activation."""
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        np.matmul(source[first:end], kernel, out=out[first:end])
-        loops.shift(out, filter.bias, *filter.range, first, end)
+        np.matmul(source[first:end], filter.matrix, out=out[first:end])
+        filter.finish(out[first:end])
 
     def block(scratch: Scratch, first: int, end: int) -> None:
-        np.matmul(source, kernel[:, first:end], out=out[:, first:end])
+        np.matmul(source, filter.matrix[:, first:end], out=out[:, first:end])
 
     if len(source) > _FEW_PLACES:
         workers.run(_bands(band, len(source), out.shape[1]))
     else:
-        workers.run([lambda scratch, b=b: block(scratch, *b) for b in split_rows(out.shape[1], _BLOCKS)])
-        loops.shift(out, filter.bias, *filter.range, 0, len(out))
+        workers.run([partial(block, first=first, end=end) for first, end in split_rows(out.shape[1], _BLOCKS)])
+        filter.finish(out)
 
 
 def _bands(
@@ -141,7 +180,7 @@ def _bands(
 ) -> list[Callable[[Scratch], None]]:
     """Cut rows into bands of about `_PIECE` numbers, at least two of them (so that two threads have work)."""
     pieces = max(2, -(-rows * numbers_a_row // _PIECE))
-    return [lambda scratch, b=b: band(scratch, *b) for b in split_rows(rows, pieces)]  # type: ignore[misc]
+    return [partial(band, first=first, end=end) for first, end in split_rows(rows, pieces)]
 
 
 def convolve_each(
@@ -159,7 +198,8 @@ def convolve_each(
 
 def _depthwise(padded: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, width: int) -> None:
     down, across = axes
-    loop = loops.depthwise(down.taps, across.taps)
+    shared = across.dilation == 1 and across.stride < across.taps
+    loop = loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
     kernel = filter.kernel.reshape(-1, out.shape[1])
     loop(padded, kernel, filter.bias, *filter.range, out, width, *_steps(axes))
 
@@ -192,15 +232,14 @@ def _padded(
     down, across = axes
     rows = _Rows.of(down, first, end)
     values = source[rows.first : rows.end].reshape(-1, source.shape[2])
-    if before is None:
-        bias, range = np.zeros(source.shape[2], np.float32), LINEAR
-    else:
-        kernel, bias, range = before
-        raw = scratch.array("raw", len(values), len(bias))
-        values = np.matmul(values, kernel.reshape(kernel.shape[-2:]), out=raw)
-    width = across.before + across.size + across.after
-    padded = scratch.array("padded", rows.height, width * len(bias))
-    loops.shift_into(values, bias, *range, padded, across.size, rows.top, across.before)
+    channels = source.shape[2]
+    tile, range = _NOTHING, LINEAR
+    if before is not None:
+        channels, tile, range = before.bias.size, before.tile, before.range
+        values = np.matmul(values, before.matrix, out=scratch.array("raw", len(values), channels))
+    padded = scratch.array("padded", rows.height, (across.before + across.size + across.after) * channels)
+    values = values.reshape(rows.end - rows.first, -1)
+    loops.shift_into(values, tile, *range, padded, rows.top, across.before * channels)
     return padded
 
 
@@ -218,31 +257,24 @@ def squeeze(
     ones, whose shares in the result are added up at the end.
     """
     places = out.reshape(-1, out.shape[2])
-    before = source.reshape(places.shape) if residual else None
-    width = out.shape[1]
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        rows = places[first * width : end * width]
+        rows = places[first * out.shape[1] : end * out.shape[1]]
         _squeeze_piece(source, bottleneck, axes, first, end, rows, scratch)
-        _end(rows, bottleneck.project, None if before is None else before[first * width : end * width])
+        bottleneck.project.finish(rows, source[first:end] if residual else None)
 
     if bottleneck.expand is None or len(places) > _FEW_PLACES:
         wide = bottleneck.depthwise.bias.size
         workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * wide))
         return
-    shares = [places, *(np.empty_like(places) for _ in range(_BLOCKS - 1))]
-    blocks = split_rows(bottleneck.depthwise.bias.size, _BLOCKS)
-    workers.run(
-        [
-            lambda scratch, share=share, block=block: _squeeze_piece(  # type: ignore[misc]
-                source, _block(bottleneck, *block), axes, 0, out.shape[0], share, scratch
-            )
-            for share, block in zip(shares, blocks, strict=False)
-        ]
-    )
-    for share in shares[1 : len(blocks)]:
-        loops.add(places, share, 0, len(places))
-    _end(places, bottleneck.project, before)
+    def block(scratch: Scratch, part: Bottleneck, share: Maps) -> None:
+        _squeeze_piece(source, part, axes, 0, out.shape[0], share, scratch)
+
+    shares = [places, *(np.empty_like(places) for _ in bottleneck.blocks[1:])]
+    workers.run([partial(block, part=part, share=share) for part, share in zip(bottleneck.blocks, shares, strict=True)])
+    for share in shares[1:]:
+        loops.add(places.reshape(-1), share.reshape(-1))
+    bottleneck.project.finish(places, source if residual else None)
 
 
 def _squeeze_piece(
@@ -257,24 +289,4 @@ def _squeeze_piece(
     padded = _padded(source, axes, first, end, scratch, bottleneck.expand)
     narrow = scratch.array("narrow", len(out), bottleneck.depthwise.bias.size)
     _depthwise(padded, bottleneck.depthwise, axes, narrow, len(out) // (end - first))
-    kernel = bottleneck.project.kernel
-    np.matmul(narrow, kernel.reshape(kernel.shape[-2:]), out=out)
-
-
-def _end(places: Maps, project: Filter, before: Maps | None) -> None:
-    loops.shift(places, project.bias, *project.range, 0, len(places))
-    if before is not None:
-        loops.add(places, before, 0, len(places))
-
-
-def _block(bottleneck: Bottleneck, first: int, end: int) -> Bottleneck:
-    """The part of a bottleneck that some of the wide maps make up."""
-    expand, depthwise, project = bottleneck
-    assert expand is not None
-    return Bottleneck(
-        expand._replace(kernel=expand.kernel[..., first:end], bias=expand.bias[first:end]),
-        depthwise._replace(
-            kernel=np.ascontiguousarray(depthwise.kernel[:, :, first:end]), bias=depthwise.bias[first:end]
-        ),
-        project._replace(kernel=project.kernel[:, :, first:end]),
-    )
+    np.matmul(narrow, bottleneck.project.matrix, out=out)

@@ -7,6 +7,7 @@ the filter before it. Two arrays in turn hold what goes from step to step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -89,7 +90,7 @@ def _followed(filter: Filter, rest: list[Given]) -> Filter:
             filter = Filter(filter.kernel * by_map, filter.bias * scale + shift)
         elif isinstance(layer, Activation) and layer.function in CLIPPING:
             rest.pop(0)
-            return filter._replace(range=CLIPPING[layer.function])
+            return replace(filter, range=CLIPPING[layer.function])
         elif not isinstance(layer, Dropout):
             break
         rest.pop(0)
@@ -110,19 +111,19 @@ def _depthwise(given: Given, rest: list[Given]) -> Run:
 
 def _bottleneck(given: Given, rest: list[Given]) -> Run:
     layer, weights, shape = cast(InvertedBottleneck, given.layer), given.weights, given.shape
-    expand = _filter(weights, "expand.")._replace(range=RELU6) if layer.expand > 1 else None
-    depthwise = _filter(weights, "depthwise.")._replace(range=RELU6)
+    expand = replace(_filter(weights, "expand."), range=RELU6) if layer.expand > 1 else None
+    depthwise = replace(_filter(weights, "depthwise."), range=RELU6)
     parts = Bottleneck(expand, depthwise, _filter(weights, "project."))
     axes, residual = layer.axes(*shape[:2]), layer.residual(shape)
     return lambda numbers, out, workers: squeeze(numbers, parts, axes, residual, out, workers)
 
 
 def _dense(given: Given, rest: list[Given]) -> Run:
-    kernel, bias, range = _followed(_filter(given.weights), rest)
+    filter = _followed(_filter(given.weights), rest)
 
     def run(numbers: Maps, out: Maps, workers: Workers) -> None:
-        np.matmul(numbers.reshape(1, -1), kernel, out=out.reshape(1, -1))
-        loops.shift(out.reshape(1, -1), bias, *range, 0, 1)
+        np.matmul(numbers.reshape(1, -1), filter.matrix, out=out.reshape(1, -1))
+        filter.finish(out)
 
     return run
 

@@ -7,6 +7,7 @@ numbers are still in the cache.
 from __future__ import annotations
 
 import functools
+from textwrap import indent
 
 import numpy as np
 
@@ -14,99 +15,113 @@ from cnnfilter.loops.native import Loop, loop
 from cnnfilter.loops.unroll import define, unroll
 
 
-@loop("void(f4[:, ::1], f4[::1], f4, f4, i8, i8)")
-def shift(values, bias, low, high, first, end):  # type: ignore[no-untyped-def]
-    """Add `bias` (C,) to the rows `first`…`end` of `values` (P, C), and keep each number within low…high."""
-    for p in range(first, end):
-        row = values[p]
-        for c in range(bias.shape[0]):
-            value = row[c] + bias[c]
+@loop("void(f4[::1], f4[::1], f4, f4)")
+def shift(values, bias, low, high):  # type: ignore[no-untyped-def]
+    """Add `bias` (T,), repeated, to `values` (N,), and keep each number within low…high."""
+    for start in range(0, values.shape[0], bias.shape[0]):
+        block = values[start : start + bias.shape[0]]
+        for x in range(block.shape[0]):
+            value = block[x] + bias[x]
             value = low if value < low else value
-            row[c] = high if value > high else value
+            block[x] = high if value > high else value
 
 
-@loop("void(f4[:, ::1], f4[:, ::1], i8, i8)")
-def add(values, more, first, end):  # type: ignore[no-untyped-def]
-    """Add the rows `first`…`end` of `more` (P, C) to those of `values` (P, C)."""
-    for p in range(first, end):
-        row = values[p]
-        other = more[p]
-        for c in range(row.shape[0]):
-            row[c] += other[c]
+@loop("void(f4[::1], f4[::1], f4, f4, f4[::1])")
+def shift_and_add(values, bias, low, high, more):  # type: ignore[no-untyped-def]
+    """As `shift`, and then add `more` (N,)."""
+    for start in range(0, values.shape[0], bias.shape[0]):
+        block = values[start : start + bias.shape[0]]
+        other = more[start:]
+        for x in range(block.shape[0]):
+            value = block[x] + bias[x]
+            value = low if value < low else value
+            block[x] = (high if value > high else value) + other[x]
 
 
-@loop("void(f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8)")
-def shift_into(values, bias, low, high, padded, width, top, left):  # type: ignore[no-untyped-def]
-    """As `shift`, from `values` (rows·width, C) into the middle of `padded` (R, X·C), with zeros around.
+@loop("void(f4[::1], f4[::1])")
+def add(values, more):  # type: ignore[no-untyped-def]
+    """Add `more` (N,) to `values` (N,)."""
+    for x in range(values.shape[0]):
+        values[x] += more[x]
 
-    Row 0 of the values goes to row `top`, their column 0 to column `left`.
+
+@loop("void(f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8)")
+def shift_into(values, bias, low, high, padded, top, left):  # type: ignore[no-untyped-def]
+    """As `shift`, from each row of `values` (rows, N) into the middle of `padded` (R, M), with zeros around.
+
+    Row 0 goes to row `top`, number 0 of a row to `left`.
     """
-    channels = bias.shape[0]
-    rows = values.shape[0] // width
     for r in range(padded.shape[0]):
         out = padded[r]
-        if r < top or r >= top + rows:
+        if r < top or r >= top + values.shape[0]:
             for x in range(out.shape[0]):
                 out[x] = np.float32(0)
         else:
-            for x in range(left * channels):
+            for x in range(left):
                 out[x] = np.float32(0)
-            for x in range((left + width) * channels, out.shape[0]):
+            for x in range(left + values.shape[1], out.shape[0]):
                 out[x] = np.float32(0)
-            for x in range(width):
-                row = values[(r - top) * width + x]
-                target = out[(left + x) * channels :]
-                for c in range(channels):
-                    value = row[c] + bias[c]
+            row = values[r - top]
+            middle = out[left : left + values.shape[1]]
+            for start in range(0, row.shape[0], bias.shape[0]):
+                block = row[start : start + bias.shape[0]]
+                target = middle[start:]
+                for x in range(block.shape[0]):
+                    value = block[x] + bias[x]
                     value = low if value < low else value
-                    target[c] = high if value > high else value
+                    target[x] = high if value > high else value
 
 
 _DEPTHWISE = """
 def depthwise(padded, kernel, bias, low, high, out, width, down, across, down_apart, across_apart):
     channels = bias.shape[0]
+    k{i}_{j} = kernel[{i} * WIDE + {j}]
     for y in range(out.shape[0] // width):
         r{i} = padded[y * down + {i} * down_apart]
-        x = 0
-        while x < width:
-            step = 2 if x + 1 < width else 1
-            a{i}_{j} = r{i}[(x * across + {j} * across_apart) * channels :]
-            k{i}_{j} = kernel[{i} * WIDE + {j}]
-            first = out[y * width + x]
-            if step == 2:
-                b{i}_{j} = r{i}[((x + 1) * across + {j} * across_apart) * channels :]
-                second = out[y * width + x + 1]
-                for c in range(channels):
-                    one = bias[c]
-                    two = bias[c]
-                    w{i}_{j} = k{i}_{j}[c]
-                    one += w{i}_{j} * a{i}_{j}[c]
-                    two += w{i}_{j} * b{i}_{j}[c]
-                    one = low if one < low else one
-                    two = low if two < low else two
-                    first[c] = high if one > high else one
-                    second[c] = high if two > high else two
-            else:
-                for c in range(channels):
-                    one = bias[c]
-                    one += k{i}_{j}[c] * a{i}_{j}[c]
-                    one = low if one < low else one
-                    first[c] = high if one > high else one
-            x += step
+"""
+_NEIGHBOURS = """
+for x in range(FIRST, END, COUNT):
+    s{i}_{n} = r{i}[(x * across + {n} * across_apart) * channels :]
+    out{o} = out[y * width + x + {o}]
+    for c in range(channels):
+        sum{o} = bias[c]
+TAPS
+        sum{o} = low if sum{o} < low else sum{o}
+        out{o}[c] = high if sum{o} > high else sum{o}
 """
 
 
 @functools.cache
-def depthwise(height: int, wide: int) -> Loop:
+def depthwise(height: int, wide: int, step: int) -> Loop:
     """Return the loop of one `height` x `wide` kernel a map.
 
     ``depthwise(padded (R, X·C), kernel (height·wide, C), bias (C,), low, high, out (rows·width, C), width, down,
-    across, down_apart, across_apart)``: strides, then dilations. Two neighbours at once, so that each weight is loaded once for both.
+    across, down_apart, across_apart)``: strides, then dilations. With a `step` the windows of neighbours are so many columns
+    apart, and two are computed at once, so that what they share is loaded once. (Three would not fit the registers, and
+    the compiler's checks that no array overlaps another would cost more than they save.)
     """
-    text = unroll(_DEPTHWISE.replace("WIDE", str(wide)), i=height, j=wide)
+    sizes = {"i": height, "j": wide}
+    text = unroll(_DEPTHWISE.replace("WIDE", str(wide)), **sizes)
+    if step:
+        text += _neighbours(height, wide, 2, step, "0", "width - 1")
+        text += _neighbours(height, wide, 1, step, "width - width % 2", "width")
+    else:
+        text += _neighbours(height, wide, 1, step, "0", "width")
     function = define(text, "depthwise", __name__, np=np)
     signature = "void(f4[:, ::1], f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8)"
-    return loop(signature, constants=(height, wide))(function)
+    return loop(signature, constants=(height, wide, step))(function)
+
+
+def _neighbours(height: int, wide: int, count: int, step: int, first: str, end: str) -> str:
+    """Return the text that computes `count` outputs at once, `step` columns apart, from column `first` on."""
+    taps = []
+    for i in range(height):
+        for j in range(wide):
+            taps.append(f"weight = k{i}_{j}[c]")
+            taps += [f"sum{o} += weight * s{i}_{j + o * step}[c]" for o in range(count)]
+    text = _NEIGHBOURS.replace("TAPS", "\n".join(" " * 8 + line for line in taps))
+    text = text.replace("FIRST", first).replace("END", end).replace("COUNT", str(count))
+    return "\n" + indent(unroll(text, i=height, n=wide + (count - 1) * step, o=count), " " * 8)
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8)")

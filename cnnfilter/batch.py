@@ -129,6 +129,7 @@ class Task:
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.stopping = threading.Event()
+        self.began = time.perf_counter()
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.failed_at: str | None = None
@@ -147,6 +148,7 @@ class Task:
         began = time.perf_counter()
         image = read_image(self.source.take(), **self.limit)
         self.note(f"read {describe(image)} in {_milliseconds(began)}")
+        self.began = time.perf_counter()
         return image
 
     def write(self, image: Image) -> None:
@@ -156,6 +158,7 @@ class Task:
         assert self.target is not None
         if self.stopping.is_set():  # the process may end before the file would be whole
             raise InterruptedError(errno.EINTR, "interrupted")
+        self.note(f"computed in {_milliseconds(self.began)}")
         began = time.perf_counter()
         image = self._fitted(image)
         with self._writing(self.target.name):

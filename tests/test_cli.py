@@ -47,11 +47,11 @@ def invoke(*args, input=None):
     return CliRunner().invoke(main, args, input=input)
 
 
-def on_terminal(*args, keys=b""):
+def on_terminal(*args, start=("-m", "cnnfilter")):
     """Run a command on a terminal and return what it shows and its exit code."""
     process, terminal = pty.fork()
     if process == 0:
-        os.execv(sys.executable, [*PYTHON, *args])
+        os.execv(sys.executable, [sys.executable, *start, *args])
     shown = b""
     while True:
         try:
@@ -216,9 +216,8 @@ def test_a_file_that_may_not_be_read(photo):
     done = subprocess.run([*free, *PYTHON, *COPY, "-r", "locked.png", "d", "-o", "out/"], capture_output=True)
     os.chmod("d/locked", 0o700)
     assert done.returncode == 1
-    assert (
-        done.stderr == b"Error: locked.png: cannot be read: permission denied\n"
-        b"Error: d/locked: permission denied\n"
+    assert done.stderr.lower() == (
+        b"error: locked.png: cannot be read: permission denied\nerror: d/locked: permission denied\n"
     )
     assert os.listdir("out") == ["photo.png"]
 
@@ -312,7 +311,14 @@ def test_verbose_says_how(photo):
     text = done.stderr.decode()
     assert "photo.png: read 16x12 RGB uint8 in" in text
     assert re.search(r"photo\.png: .*(direct|separable|fft)", text)
+    assert re.search(r"photo\.png: computed in \d+ ms", text)
     assert "photo.png: wrote 16x12 RGB uint8 as png in" in text
+
+
+def test_verbose_sums_up_several(photo):
+    done = run(*COPY, photo, "nothere.png", "-v", "-o", "out/")
+    assert re.search(r"^1 done, 1 failed in \d+\.\d s$", done.stderr.decode(), re.MULTILINE)
+    assert b"done" not in run(*COPY, photo, "-v", "-o", "a.png").stderr
 
 
 def test_clipping_is_said_once_and_not_with_quiet(photo):
@@ -375,29 +381,24 @@ def test_ctrl_c_while_waiting_for_stdin():
 # --- progress
 
 
-def test_a_long_run_on_a_terminal_shows_how_far_it_is(monkeypatch):
-    from cnnfilter.cli import report
-
-    for index in range(4):
-        write_image(f"{index}.png", np.zeros((4, 4), np.uint8))
-    monkeypatch.setattr(report, "LONG", 0.0)
-
-    class Terminal(type(sys.stderr)):  # a text stream that says it is a terminal
-        def isatty(self):
-            return True
-
-    with open("shown.txt", "wb") as file:
-        monkeypatch.setattr(sys, "stderr", Terminal(file, encoding="utf-8", write_through=True))
-        progress = report.Progress(3)
-        progress.advance()
-        progress.advance()
-        progress.clear()
-        progress.advance()
-    shown = Path("shown.txt").read_bytes().decode()
-    assert re.match(r"\r\[#{10}-{20}\] 1/3  \S+/s  0:00 left ", shown)
-    assert "2/3" in shown
-    assert "3/3" not in shown
-    assert shown.endswith("\r\x1b[K")
+def test_a_long_run_on_a_terminal_shows_how_far_it_is(photo):
+    for index in range(3):
+        shutil.copy(photo, f"{index}.png")
+    code = """
+from cnnfilter.cli import main, report
+report.LONG = report.REDRAWN = 0.0
+main(prog_name="cnnfilter")
+"""
+    shown, ended = on_terminal(
+        *COPY, "0.png", "nothere.png", "1.png", "2.png", "-o", "out/", start=["-c", code]
+    )
+    assert ended == 1
+    parts = shown.split("\r")
+    assert re.fullmatch(r"\[#{7}-{23}\] 1/4  \S+/s  0:00 left\x1b\[K", parts[1])
+    assert parts[2] == "\x1b[KError: nothere.png: no such file or directory"  # the line made room for it
+    assert "3/4" in shown
+    assert "4/4" not in shown
+    assert re.fullmatch(r"\x1b\[K3 done, 1 failed in \d\.\d s", parts[-2])
 
 
 def test_a_short_run_shows_no_progress(photo):

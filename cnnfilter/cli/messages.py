@@ -38,9 +38,9 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def say(kind: str, name: str, text: str) -> None:
+def say(*parts: str) -> None:
     """Write one line such as ``Error: a.png: no such file or directory`` to stderr."""
-    click.echo(one_line(f"{kind}: {name}: {text}"), err=True)
+    click.echo(one_line(": ".join(parts)), err=True)
 
 
 def print_path(path: str) -> None:

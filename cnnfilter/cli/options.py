@@ -246,8 +246,7 @@ class Pictures:
         from cnnfilter.cli.report import Reporter, announce_compilation
 
         announce_compilation(quiet=self.quiet)
-        out_folder = self.output if self.output and self.output.endswith("/") else None
-        sources = list(targets.find_sources(self.inputs, self.recursive, leave_out=out_folder))
+        sources = list(targets.find_sources(self.inputs, self.recursive, leave_out=self.output))
         naming = targets.Naming(
             self.output, self.format, tag, to_stdout=len(sources) == 1 and not sys.stdout.isatty()
         )

@@ -20,8 +20,8 @@ def find_sources(
 ) -> Iterator[Source]:
     """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
 
-    Below a folder the entries come sorted, hidden ones are skipped, and so is the folder `leave_out`, where
-    the results go.
+    Below a folder the entries come sorted, hidden ones are skipped, and so is `leave_out`, if it is a folder:
+    where the results go.
     """
     for path in inputs:
         if recursive and path != STDIN and os.path.isdir(path):

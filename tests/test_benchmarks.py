@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks import fit, whole_process
-from tests.benchmarks.measure import OURS, Constant, Result, Row, Target, Unavailable, measure
+from tests.benchmarks.measure import OURS, Constant, Row, Target, Unavailable, measure
 from tests.benchmarks.table import render, summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -93,15 +93,14 @@ def test_another_result_is_marked() -> None:
     assert any("other gives another result" in line for line in render("section", [result], None))
 
 
-def test_failure_of_ours_is_shown() -> None:
-    result = measure(
-        Row("section", "row", lambda: {OURS: _broken}, targets=(Target(("peer",), within=1),)),
-        rounds=1,
-        budget=1,
-    )
-    assert isinstance(result, Result)
+@pytest.mark.parametrize("when", ["first", "sample"])
+def test_failure_of_ours_is_shown(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Constant(1.0)
+    monkeypatch.setattr(failing, when, _broken)
+    row = Row("section", "row", lambda: {OURS: lambda: failing}, targets=(Target(("peer",), within=1),))
+    result = measure(row, rounds=2, budget=1)
     assert any("FAILED" in line for line in render("section", [result], None))
-    assert any("failed: section/row" in line for line in summary([result]))
+    assert "  failed: section/row: failed: RuntimeError: it fell over" in summary([result])
 
 
 def test_programs_are_timed_and_weighed(tmp_path: Path) -> None:

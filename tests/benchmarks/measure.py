@@ -6,9 +6,10 @@ whatever else the machine does meets all of them; a ratio is the median of the r
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -159,35 +160,46 @@ class Result:
 
 
 def measure(row: Row, *, rounds: int, budget: float) -> Result:
-    """Run a row's contenders in turns, each at most `rounds` times and about `budget` seconds."""
+    """Run a row's contenders in turns, each at most `rounds` times and about `budget` seconds.
+
+    One that fails does not end the measurements; it is left out, and the table says so.
+    """
     result = Result(row)
     ready: dict[str, Contender] = {}
     reference = None
     for name, make in row.contenders().items():
-        try:
+        with _left_out(result, name):
             contender = make()
             found = contender.first()
-        except Unavailable as reason:
-            result.left_out[name] = str(reason)
-            continue
-        except Exception as failure:  # one that fails must not end the table, but shows in it
-            result.left_out[name] = f"failed: {type(failure).__name__}: {failure}"
-            continue
-        if name == OURS:
-            reference = found
-        elif row.agree and found is not None and reference is not None and not row.agree(reference, found):
-            result.differing.add(name)
-        slow = name != OURS and row.unit == "s" and contender.took > 2 * budget
-        result.samples[name] = [contender.took] if slow else []  # minutes are not spent twice
-        if not slow:
-            ready[name] = contender
+            if name == OURS:
+                reference = found
+            elif (
+                row.agree and found is not None and reference is not None and not row.agree(reference, found)
+            ):
+                result.differing.add(name)
+            slow = name != OURS and row.unit == "s" and contender.took > 2 * budget
+            result.samples[name] = [contender.took] if slow else []  # minutes are not spent twice
+            if not slow:
+                ready[name] = contender
     spent = dict.fromkeys(ready, 0.0)
     for turn in range(rounds):
         for name, contender in ready.items():
-            if turn == 0 or spent[name] < budget or name == OURS:
-                began = time.perf_counter()
-                result.samples[name].append(contender.sample())
-                spent[name] += time.perf_counter() - began
+            if name not in result.left_out and (turn == 0 or spent[name] < budget or name == OURS):
+                with _left_out(result, name):
+                    began = time.perf_counter()
+                    result.samples[name].append(contender.sample())
+                    spent[name] += time.perf_counter() - began
         if spent.get(OURS, 0.0) >= 2 * budget:
             break
     return result
+
+
+@contextlib.contextmanager
+def _left_out(result: Result, name: str) -> Iterator[None]:
+    """Leave a contender out of a result if it is unavailable, or fails."""
+    try:
+        yield
+    except Exception as failure:
+        result.samples.pop(name, None)
+        expected = isinstance(failure, Unavailable)
+        result.left_out[name] = str(failure) if expected else f"failed: {type(failure).__name__}: {failure}"

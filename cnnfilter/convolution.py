@@ -14,14 +14,14 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import local
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
-from cnnfilter.engines import DirectTaps, Engine, Geometry, Region, Rows, choose_engine
+from cnnfilter.engines import ByteEngine, DirectTaps, Engine, Geometry, Region, Rows, choose_engine
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.windows import Pair, Padding, window_axes
@@ -244,9 +244,8 @@ class _Work:
         out = np.empty(self.shape, dtype)
         rows = out.reshape(self.rows, -1)
         engine = self.engines[0]
-        if self.source.dtype == dtype == np.uint8 and not self.combine and isinstance(engine, DirectTaps):
-            if engine.suits_bytes:
-                return out, self._store_bytes(rows, engine, scale)
+        if self.source.dtype == dtype == np.uint8 and not self.combine and engine.takes_bytes:
+            return out, self._store_bytes(rows, cast(ByteEngine, engine), scale)
         in_place = dtype == np.float32 and not self.combine  # the sums are made where they stay
         maps = self.shape[2]
 
@@ -269,7 +268,7 @@ class _Work:
         found = self._in_regions(part, np.float32)
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def _store_bytes(self, rows: Samples, engine: DirectTaps, scale: Scale) -> float:
+    def _store_bytes(self, rows: Samples, engine: ByteEngine, scale: Scale) -> float:
         # Of a larger picture each fourth row tells what is clipped as well as all of them.
         every = 4 if rows.size > 1 << 18 else 1
         parameters = (scale.gain, self.biases[0] * scale.gain + scale.shift, int(scale.fold), every)
@@ -320,14 +319,15 @@ class _Work:
         """
         band = min(engine.band for engine in self.engines)
         inner = Region(self.rows, self.rows, 0, 0)
-        if self.source.dtype == dtype:
+        inner_bands = [engine.inner_band for engine in self.engines if engine.inner_band is not None]
+        if self.source.dtype == dtype and len(inner_bands) == len(self.engines):
             inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
         if inner.is_empty:
             regions = _bands(Region(0, self.rows, 0, self.columns), band)
         else:
             regions = [
                 *_bands(Region(0, inner.top, 0, self.columns), band),
-                *_bands(inner, max(min(engine.inner_band for engine in self.engines), -(-self.rows // 16))),
+                *_bands(inner, max(min(inner_bands), -(-self.rows // 16) & ~1)),
                 Region(inner.top, inner.bottom, 0, inner.left),
                 Region(inner.top, inner.bottom, inner.right, self.columns),
                 *_bands(Region(inner.bottom, self.rows, 0, self.columns), band),

@@ -8,7 +8,7 @@ ratios matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import local
@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import CHUNK, LARGEST_CHUNK, WIDEST_CHUNK, add_columns, add_taps, byte_taps, fill
+from cnnfilter.loops.convolution import (
+    CHUNK,
+    LARGEST_CHUNK,
+    LARGEST_PAIR,
+    WIDEST_CHUNK,
+    add_columns,
+    add_taps,
+    byte_pairs,
+    byte_taps,
+    fill,
+    set_pairs,
+)
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
 from cnnfilter.windows import Axis, border_constant, source_positions
 
@@ -172,6 +183,14 @@ class Rows(NamedTuple):
     samples: Samples
     line: int
 
+    def below(self, count: int) -> Rows:
+        """Return the rows without the first `count`."""
+        return Rows(self.samples[count * self.line :], self.line)
+
+
+ByteScale = tuple[float, float, int, int]
+"""gain, shift, fold and every of the loop `byte_taps`."""
+
 
 class Engine(Protocol):
     """One way to convolve.
@@ -180,16 +199,25 @@ class Engine(Protocol):
     ----------
     band : the rows of output that are best made at once from a scratch.
     inner_band : the same where they are made from the picture itself.
+        None where whole rows of output are wanted.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
+    takes_bytes : whether it is a `ByteEngine`.
     """
 
     geometry: Geometry
     band: int
-    inner_band: int
+    inner_band: int | None
     exact: bool
+    takes_bytes: bool
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C)."""
+
+class ByteEngine(Engine, Protocol):
+    """An engine that also stores bytes made of bytes, without floats between."""
+
+    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
+        """Store bytes, with `scale` for the loop `byte_taps`; return how many were found clipped."""
 
 
 def _band_rows(geometry: Geometry) -> int:
@@ -210,23 +238,18 @@ class DirectTaps:
         self.rows = geometry.row_numbers()[rows]
         self.columns = geometry.column_offsets()[columns]
         self.weights = weights[rows, columns].astype(np.float32)
+        self.takes_bytes = 0 < len(rows) <= LARGEST_CHUNK
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         offsets = self.rows * rows.line + self.columns
         _add_all(rows.samples, offsets, self.weights, out, first, count, self.geometry.step * rows.line)
 
-    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: tuple[float, float, int, int]) -> int:
-        """Store bytes made of bytes, as the loop `byte_taps`; return how many were found clipped."""
+    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
         offsets = self.rows * rows.line + self.columns
         step = self.geometry.step * rows.line
         loop = byte_taps(len(self.weights))
         clipped: int = loop(rows.samples, offsets, self.weights, out, first, count, step, *scale)
         return clipped
-
-    @property
-    def suits_bytes(self) -> bool:
-        """Whether the kernel is small enough for `run_bytes`."""
-        return 0 < len(self.weights) <= LARGEST_CHUNK
 
 
 def _add_all(
@@ -249,10 +272,36 @@ def _add_all(
         add_taps(CHUNK, False)(samples, offsets[some:], weights[some:], out, first, count, step)
 
 
+class DirectPairs:
+    """A small dense kernel, on two rows at once: each sample is loaded once for both."""
+
+    exact, inner_band, takes_bytes = True, _ANY, True
+
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.band = _band_rows(geometry)
+        self.weights = np.ascontiguousarray(weights, np.float32)
+        self.offsets = geometry.column_offsets()
+        self.last = DirectTaps(weights, geometry)  # of an odd number of rows
+
+    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+        loop = set_pairs(*self.weights.shape)
+        loop(rows.samples, rows.line, self.weights, self.offsets, out, first, count)
+        if len(out) % 2:
+            self.last.run(rows.below(len(out) - 1), out[-1:], first, count)
+
+    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
+        loop = byte_pairs(*self.weights.shape)
+        clipped: int = loop(rows.samples, rows.line, self.weights, self.offsets, out, first, count, *scale)
+        if len(out) % 2:
+            clipped += self.last.run_bytes(rows.below(len(out) - 1), out[-1:], first, count, scale)
+        return clipped
+
+
 class DirectColumns:
     """A dense kernel, column by column on two rows at once."""
 
-    exact, inner_band = False, _ANY
+    exact, inner_band, takes_bytes = False, _ANY, False
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -272,7 +321,7 @@ class DirectColumns:
 class Separable:
     """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
 
-    exact = False
+    exact, takes_bytes = False, False
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
@@ -304,13 +353,13 @@ class Separable:
 class Fourier:
     """A large dense kernel: multiplied with square tiles of the picture in the frequency domain, in float32."""
 
-    exact = False
+    exact, inner_band, takes_bytes = False, None, False
 
-    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+    def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
         self.geometry = replace(geometry, phased=False)
         vertical, horizontal = geometry.vertical, geometry.horizontal
-        self.size = tile_size(vertical, horizontal)
-        self.band = self.inner_band = (self.size - vertical.reach) // vertical.stride + 1
+        self.size = size
+        self.band = (self.size - vertical.reach) // vertical.stride + 1
         angles = 2 * np.pi / self.size * np.arange(self.size)
         self.tables = np.stack([np.cos(angles), -np.sin(angles)]).astype(np.float32)
         self.spectrum = np.zeros((2, self.size, self.size + PADDING), np.float32)
@@ -352,10 +401,11 @@ class Fourier:
             )
 
 
-def tile_size(vertical: Axis, horizontal: Axis) -> int:
-    """Return the side of the square tile that costs least for all outputs."""
+def tile_size(vertical: Axis, horizontal: Axis) -> int | None:
+    """Return the side of the square tile that costs least for all outputs, None if the window spans too much."""
     reach = max(vertical.reach, horizontal.reach)
-    return min((size for size in _TILE_COSTS if size >= reach), key=lambda size: _tiles_cost(size, vertical, horizontal))
+    sizes = [size for size in _TILE_COSTS if size >= reach]
+    return min(sizes, key=lambda size: _tiles_cost(size, vertical, horizontal), default=None)
 
 
 def _tiles_cost(size: int, *axes: Axis) -> float:
@@ -366,13 +416,24 @@ def _tiles_cost(size: int, *axes: Axis) -> float:
 
 # --- the choice ---------------------------------------------------------------------------------------
 
+_LARGEST_FACTORED = 256
+"""Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
 
-def _taps_cost(taps: int) -> float:
+
+class _Candidate(NamedTuple):
+    """A way to convolve, what it costs, and the engine for it."""
+
+    cost: float
+    way: str
+    build: Callable[[], Engine]
+
+    def price(self) -> float:
+        """Return the cost, to compare by."""
+        return self.cost
+
+
+def _taps_cost(taps: float) -> float:
     return 0.10 + 0.035 * taps + 0.02 * (taps > LARGEST_CHUNK) * taps
-
-
-def _columns_cost(height: int, width: int) -> float:
-    return 0.15 + 0.0245 * (height + 0.5) * (width + 0.5)
 
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
@@ -381,11 +442,6 @@ def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry
         _taps_cost(np.count_nonzero(column)) * widening + _taps_cost(np.count_nonzero(row)) + 0.1 * (term > 0)
         for term, (column, row) in enumerate(terms)
     )
-
-
-def _fft_cost(geometry: Geometry) -> float:
-    axes = geometry.vertical, geometry.horizontal
-    return _tiles_cost(tile_size(*axes), *axes) / math.prod(geometry.outputs)
 
 
 def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto") -> tuple[Engine, str]:
@@ -398,38 +454,38 @@ def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto")
     """
     if algorithm not in ALGORITHMS:
         raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    candidates = _candidates(weights, geometry, algorithm)
+    asked = [candidate for candidate in candidates if candidate.way == algorithm]
+    best = min(asked or candidates, key=_Candidate.price)
+    cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
+    reason = ", ".join(f"{way} {cheapest[way]:.2f}" for way in sorted(cheapest, key=lambda way: cheapest[way]))
+    taps = np.count_nonzero(weights)
+    shape = "{}x{}".format(*weights.shape)
+    why = "asked for" if asked else f"ns a sample: {reason}"
+    return best.build(), f"{best.way}, {shape} kernel of {taps} taps ({why})"
+
+
+def _candidates(weights: Samples, geometry: Geometry, algorithm: str) -> list[_Candidate]:
+    """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
-    vertical = geometry.vertical
-    in_columns = vertical.stride == vertical.dilation == 1 and height > 1 and width > 2 and taps > 9
-    costs = {"direct": _taps_cost(taps)}
-    if in_columns:
-        costs["direct"] = min(costs["direct"], _columns_cost(height, width))
-    terms = None
-    if algorithm == "separable" or (algorithm == "auto" and min(height, width) > 1 and taps > 6):
-        terms = factor(weights)
-        costs["separable"] = _separable_cost(terms, geometry)
-    if max(vertical.reach, geometry.horizontal.reach) <= max(_TILE_COSTS) // 2 and (algorithm == "fft" or taps > 50):
-        costs["fft"] = _fft_cost(geometry)
-    ranking = sorted(costs, key=lambda way: costs[way])
-    way = ranking[0] if algorithm == "auto" or algorithm not in costs else algorithm
-    reason = "asked for" if algorithm != "auto" else ", ".join(f"{name} {costs[name]:.2f}" for name in ranking)
-    if algorithm == "auto":
-        reason += " ns a sample"
-    return _build(way, weights, geometry, terms, in_columns and costs["direct"] < _taps_cost(taps)), (
-        f"{way}: {height}x{width}, {taps} taps" + (f", rank {len(terms)}" if terms is not None else "") + f" ({reason})"
-    )
-
-
-def _build(
-    way: str,
-    weights: Samples,
-    geometry: Geometry,
-    terms: Sequence[tuple[Samples, Samples]] | None,
-    in_columns: bool,
-) -> Engine:
-    if way == "fft":
-        return Fourier(weights, geometry)
-    if way == "separable" and terms is not None:
-        return Separable(terms, geometry)
-    return DirectColumns(weights, geometry) if in_columns else DirectTaps(weights, geometry)
+    vertical, horizontal = geometry.vertical, geometry.horizontal
+    found = [_Candidate(_taps_cost(taps), "direct", lambda: DirectTaps(weights, geometry))]
+    row_by_row = vertical.stride == vertical.dilation == 1 and height > 1
+    if row_by_row and taps == weights.size <= LARGEST_PAIR:
+        found.append(_Candidate(0.08 + 0.028 * taps, "direct", lambda: DirectPairs(weights, geometry)))
+    elif row_by_row and taps > LARGEST_CHUNK:
+        cost = 0.15 + 0.0245 * (height + 0.5) * (width + 0.5)
+        found.append(_Candidate(cost, "direct", lambda: DirectColumns(weights, geometry)))
+    if taps > 50 or algorithm == "fft":
+        size = tile_size(vertical, horizontal)
+        if size is not None:
+            cost = _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
+            found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
+    one_term = [(np.ones(height), np.ones(width))]
+    if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
+        terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
+        if terms:
+            cost = _separable_cost(terms, geometry)
+            found.append(_Candidate(cost, "separable", lambda: Separable(terms, geometry)))
+    return found

@@ -19,18 +19,19 @@ Weights = NDArray[np.float64]
 _CLOSE = float(np.finfo(np.float32).eps) / 2
 
 
-def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
+def factor(weights: ArrayLike, most: int | None = None) -> list[tuple[Weights, Weights]]:
     """The separable terms of a kernel: columns and rows whose outer products add up to it.
 
     Parameters
     ----------
     weights : (kH, kW)
+    most : 1 to be spared the search for more terms, whose time grows with the cube of the side
 
     Returns
     -------
     list of (column (kH,), row (kW,)), float64
-        As few as reproduce the kernel to float32 rounding, the strongest first; at least one. Whole numbers
-        of one term, also over a divisor, are reproduced exactly.
+        As few as reproduce the kernel to float32 rounding, the strongest first; at least one, or none if one
+        is not enough and `most` is 1. Whole numbers of one term, also over a divisor, are reproduced exactly.
 
     Examples
     --------
@@ -46,6 +47,8 @@ def factor(weights: ArrayLike) -> list[tuple[Weights, Weights]]:
     for column, row in filter(None, (_whole_term(matrix), _one_term(matrix))):
         if np.abs(np.outer(column, row) - matrix).max() <= _CLOSE * largest:
             return [(column, row)]
+    if most == 1:
+        return []
     # Scaled first, so that neither huge nor tiny weights overflow in the decomposition.
     left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
     rank = _rank(left, values, right, matrix / largest)

@@ -15,6 +15,8 @@ import numpy as np
 from cnnfilter.loops.native import Loop, loop
 from cnnfilter.loops.unroll import define, unroll
 
+LARGEST_PAIR = 25
+"""Weights of a dense kernel whose two rows of sums stay in registers at the most."""
 LARGEST_CHUNK = 16
 """Taps added in one pass at the most: their weights and the sum stay in registers."""
 CHUNK = 12
@@ -155,6 +157,101 @@ def byte_taps(taps: int) -> Loop:
     function = define(unroll(_BYTE_TAPS, t=taps), "byte_taps", __name__, np=np)
     signature = "i8(u1[::1], i8[::1], f4[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
     return loop(signature, constants=(taps,))(function)
+
+
+_SET_PAIRS = """
+def set_pairs(samples, line, weights, offsets, out, first, count):
+    w{i}_{j} = weights[{i}, {j}]
+    for y in range(0, out.shape[0] - 1, 2):
+        above = out[y][first : first + count]
+        below = out[y + 1][first : first + count]
+        s{row}_{j} = samples[(y + {row}) * line + offsets[{j}] :]
+        for x in range(count):
+            upper = np.float32(0)
+            lower = np.float32(0)
+            SUMS
+            above[x] = upper
+            below[x] = lower
+"""
+
+
+@functools.cache
+def set_pairs(height: int, width: int) -> Loop:
+    """Return the loop for a small dense kernel of one size, two rows at once, all in registers.
+
+    ``set_pairs(samples (S,), line, weights (height, width), offsets (width,), out (H, N), first, count)`` stores
+    the sums of an even number of rows; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j` of
+    the kernel reads ``offsets[j]`` further.
+    """
+    function = define(_pairs_text(_SET_PAIRS, height, width), "set_pairs", __name__, np=np)
+    signature = "void(f4[::1], i8, f4[:, ::1], i8[::1], f4[:, ::1], i8, i8)"
+    return loop(signature, constants=(height, width))(function)
+
+
+_BYTE_PAIRS = """
+def byte_pairs(samples, line, weights, offsets, out, first, count, gain, shift, fold, every):
+    w{i}_{j} = weights[{i}, {j}] * gain
+    clipped = 0
+    for y in range(0, out.shape[0] - 1, 2):
+        above = out[y][first : first + count]
+        below = out[y + 1][first : first + count]
+        s{row}_{j} = samples[(y + {row}) * line + offsets[{j}] :]
+        if y % every == 0:
+            outside = np.int32(0)
+            for x in range(count):
+                upper = shift
+                lower = shift
+                SUMS
+                if fold:
+                    upper = abs(upper)
+                    lower = abs(lower)
+                outside = np.int32(outside + np.int32((upper < np.float32(-0.5)) | (upper >= np.float32(255.5))))
+                outside = np.int32(outside + np.int32((lower < np.float32(-0.5)) | (lower >= np.float32(255.5))))
+                upper = upper if upper > np.float32(0) else np.float32(0)
+                lower = lower if lower > np.float32(0) else np.float32(0)
+                above[x] = np.int32(min(upper, np.float32(255)) + np.float32(0.5))
+                below[x] = np.int32(min(lower, np.float32(255)) + np.float32(0.5))
+            clipped += outside
+        else:
+            for x in range(count):
+                upper = shift
+                lower = shift
+                SUMS
+                if fold:
+                    upper = abs(upper)
+                    lower = abs(lower)
+                upper = upper if upper > np.float32(0) else np.float32(0)
+                lower = lower if lower > np.float32(0) else np.float32(0)
+                above[x] = np.int32(min(upper, np.float32(255)) + np.float32(0.5))
+                below[x] = np.int32(min(lower, np.float32(255)) + np.float32(0.5))
+    return clipped
+"""
+
+
+@functools.cache
+def byte_pairs(height: int, width: int) -> Loop:
+    """Return the loop that is to `set_pairs` what `byte_taps` is to `add_taps`.
+
+    ``byte_pairs(samples, line, weights, offsets, out, first, count, gain, shift, fold, every)``; what is clipped is
+    counted on each pair of rows whose first number `every` divides.
+    """
+    function = define(_pairs_text(_BYTE_PAIRS, height, width), "byte_pairs", __name__, np=np)
+    signature = "i8(u1[::1], i8, f4[:, ::1], i8[::1], u1[:, ::1], i8, i8, f4, f4, i8, i8)"
+    return loop(signature, constants=(height, width))(function)
+
+
+def _pairs_text(text: str, height: int, width: int) -> str:
+    sums = []
+    for row in range(height + 1):
+        for j in range(width):
+            sums.append(f"value = np.float32(s{row}_{j}[x])")
+            sums += [f"upper += w{row}_{j} * value"] if row < height else []
+            sums += [f"lower += w{row - 1}_{j} * value"] if row > 0 else []
+    lines = []
+    for line in unroll(text, i=height, j=width, row=height + 1).splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += [indent + part for part in sums] if line.strip() == "SUMS" else [line]
+    return "\n".join(lines)
 
 
 _ADD_COLUMNS = """

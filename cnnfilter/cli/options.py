@@ -229,7 +229,7 @@ class Pictures:
         if self.inputs.count("-") > 1:
             raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
         if "-" in self.inputs and sys.stdin is not None and sys.stdin.isatty():
-            _ask_for_input(explicit="-" in input)
+            ask_for_input(explicit="-" in input)
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
         """Read, work on and write every picture; end with exit code 1 if one failed.
@@ -271,7 +271,7 @@ class Pictures:
             raise click.exceptions.Exit(1)
 
 
-def _ask_for_input(explicit: bool) -> None:
+def ask_for_input(explicit: bool) -> None:
     """Refuse to wait for a picture to be typed."""
     command = click.get_current_context().command_path
     what = "'-' is the terminal" if explicit else "no picture was given"
@@ -296,8 +296,8 @@ def pictures(function: Function) -> Function:
     return command  # type: ignore[return-value]
 
 
-_PICTURE_OPTIONS = (
-    click.argument("input", nargs=-1, type=click.Path(readable=False)),
+_INPUT = click.argument("input", nargs=-1, type=click.Path(readable=False))
+_WRITING = (
     click.option(
         "-o",
         "--output",
@@ -315,10 +315,12 @@ _PICTURE_OPTIONS = (
         "nothing, else png.",
     ),
     click.option("--force", is_flag=True, help="Replace files that exist, the input too."),
-    click.option(
-        "-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."
-    ),
-    click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts."),
+)
+_RECURSIVE = click.option(
+    "-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."
+)
+_STRIP = click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts.")
+_READING = (
     click.option(
         "--max-pixels",
         type=Count(),
@@ -343,6 +345,9 @@ _PICTURE_OPTIONS = (
     ),
     click.option("-q", "--quiet", is_flag=True, help="No warnings, and no paths of written files."),
 )
+_PICTURE_OPTIONS = (_INPUT, *_WRITING, _RECURSIVE, _STRIP, *_READING)
+READING_OPTIONS = (_INPUT, _RECURSIVE, *_READING)
+"""For commands that read pictures and write none."""
 
 alpha = click.option(
     "--alpha",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,7 @@ from cnnfilter.blas import one_thread
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers import Layers
 from cnnfilter.map_filters import Scratch, Workers
-from cnnfilter.model_file import Backbone, Calibration, Model, Preparation, read_model
+from cnnfilter.model_file import Backbone, Calibration, Model, Preparation, Weights, read_model
 from cnnfilter.picture import Image
 from cnnfilter.preparation import prepare
 from cnnfilter.shapes import Shape, show_shape
@@ -51,6 +52,8 @@ class Network:
     def __init__(self, model: Model, name: str = "network") -> None:
         self.name = name
         self.model = model
+        self._steps: dict[int, list[Step]] = {}
+        self._crews: dict[int, list[Crew]] = {}
 
     def __repr__(self) -> str:
         return f"<Network {self.name}: {len(self.layers)} layers, {len(self.classes)} classes>"
@@ -70,6 +73,11 @@ class Network:
     @property
     def preparation(self) -> Preparation:
         return self.model.preparation
+
+    @property
+    def weights(self) -> Sequence[Weights]:
+        """The tensors of each layer, by name."""
+        return self.model.weights
 
     @property
     def calibration(self) -> Calibration:
@@ -102,14 +110,13 @@ class Network:
             raise ShapeError(
                 f"a batch of shape {pictures.shape}: this network takes (N, {', '.join(map(str, self.input_shape))})"
             )
-        until = self._before_softmax if until is None else until
-        steps = self._steps(until)
+        steps = self._steps_until(self._before_softmax if until is None else until)
         out = np.empty((len(pictures), *(steps[-1].shape if steps else self.input_shape)), np.float32)
         if not steps:
             out[...] = pictures
         else:
             with one_thread():
-                _run_all(steps, pictures, out, threads or default_threads())
+                self._run_all(steps, pictures, out, threads or default_threads())
         return out
 
     def predict(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
@@ -152,30 +159,47 @@ class Network:
     def _before_softmax(self) -> int:
         return len(self.layers) - (str(self.layers[-1]) == "softmax")
 
-    @functools.cache  # noqa: B019 - a network lives as long as the process
-    def _steps(self, until: int) -> list[Step]:
+    @property
+    def outputs(self) -> int:
+        """How many numbers come out."""
+        return math.prod(self.layers.output_shape(self.input_shape))
+
+    def label(self, index: int) -> str:
+        """Return the name of an output; its number where it has none."""
+        return self.classes[index] if self.classes else str(index)
+
+    def _steps_until(self, until: int) -> list[Step]:
         if not 0 <= until <= len(self.layers):
             raise ModelError(f"{self.name} has {len(self.layers)} layers, not {until}")
-        return make_steps(self.layers[:until], self.model.weights, self.input_shape)
+        if until not in self._steps:
+            self._steps[until] = make_steps(self.layers[:until], self.weights, self.input_shape)
+        return self._steps[until]
+
+    def _run_all(self, steps: list[Step], pictures: Batch, out: Batch, threads: int) -> None:
+        """Give each thread whole pictures; where there is one only, give it all threads."""
+        inner = threads if len(pictures) == 1 else 1
+        free = self._crews.setdefault(inner, [])
+
+        def run(index: int) -> None:
+            try:
+                crew = free.pop()
+            except IndexError:
+                crew = Crew(Workers(inner), Scratch())
+            run_steps(steps, pictures[index], out[index], *crew)
+            free.append(crew)
+
+        run_tasks([functools.partial(run, index) for index in range(len(pictures))], threads)
+
+
+class Crew(NamedTuple):
+    """What one picture needs on its way; kept from picture to picture, so that no memory is asked for again."""
+
+    workers: Workers
+    scratch: Scratch
 
 
 def _is_one(images: Any) -> bool:
     return isinstance(images, Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
-
-
-def _run_all(steps: list[Step], pictures: Batch, out: Batch, threads: int) -> None:
-    """Give each thread whole pictures; where there is one only, give it all threads."""
-    if len(pictures) == 1:
-        run_steps(steps, pictures[0], out[0], Workers(threads), Scratch())
-        return
-    free = [(Workers(), Scratch()) for _ in range(threads)]
-
-    def run(index: int) -> None:
-        mine = free.pop()
-        run_steps(steps, pictures[index], out[index], *mine)
-        free.append(mine)
-
-    run_tasks([functools.partial(run, index) for index in range(len(pictures))], threads)
 
 
 # --- finding and loading -------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def prepare(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArr
     """
     height, width, channels = shape
     image = picture if isinstance(picture, Image) else Image.from_array(_array(picture))
-    pixels = _resized(_bytes(image, channels), (height, width), how)
+    pixels = _resized(as_colours(image, channels), (height, width), how)
     return (pixels - np.float32(how.mean)) / np.float32(how.std)  # type: ignore[no-any-return]
 
 
@@ -56,8 +56,8 @@ def _array(picture: Any) -> NDArray[Any]:
     return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
 
 
-def _bytes(image: Image, channels: int) -> NDArray[np.uint8]:
-    """The picture's colours as bytes (H, W, 1) or (H, W, 3)."""
+def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:
+    """Return a picture's colours as bytes (H, W, 1) or (H, W, 3), its transparent parts laid on white."""
     if channels not in (1, 3):
         raise ShapeError(f"a network that takes {channels} maps takes no picture; 1 (grey) or 3 (RGB) would do")
     if image.mode == "CMYK":

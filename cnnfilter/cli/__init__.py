@@ -31,6 +31,8 @@ COMMANDS = {
     "apply": "cnnfilter.cli.apply",
     "kernels": "cnnfilter.cli.kernels",
     "describe": "cnnfilter.cli.describe",
+    "classify": "cnnfilter.cli.classify",
+    "features": "cnnfilter.cli.features",
     "warmup": "cnnfilter.cli.warmup",
 }
 

@@ -1,0 +1,250 @@
+"""``cnnfilter classify``: say what is in pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from cnnfilter.cli import options
+from cnnfilter.cli.inputs import Inputs, inputs, model, write_line
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Source, Target, Task
+    from cnnfilter.classification import Label
+    from cnnfilter.network import Network
+
+EXIT_NO = 4
+
+HELP = """\
+Say what is in pictures, offline: the likeliest labels of each, with their probabilities.
+
+The network that comes with cnnfilter (EfficientNet-Lite0) knows the 1000 classes of ImageNet; -m takes another.
+One input gets its five likeliest labels, several get a line each. A LABEL is written as the network writes it, in
+upper or lower case, or as a pattern such as '*cat'; --is, --only and --not may be repeated.
+
+\b
+Examples:
+  cnnfilter classify photo.jpg
+  cnnfilter classify -r photos --format csv > labels.csv
+  cnnfilter classify photo.jpg --is '*cat' && echo 'a cat'
+  cnnfilter classify -r photos --only espresso -0 | xargs -0 ls -l
+  cnnfilter classify -r photos --sort-into sorted/ --threshold 0.5 --dry-run
+  cnnfilter classify photo.jpg --heatmap why.png
+  cat photo.jpg | cnnfilter convolve -k sharpen | cnnfilter classify
+"""
+
+
+class Looked(NamedTuple):
+    """A picture's labels, the likeliest first, and its path as typed."""
+
+    path: str
+    labels: list[Label]
+
+
+@click.command("classify", help=HELP, short_help="Say what is in pictures.")
+@model
+@click.option(
+    "--top", type=options.Count(), metavar="N", help="How many labels.  [default: 5 for one input, 1 for several]"
+)
+@click.option(
+    "--format",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    show_default=True,
+    help="json is one object a line.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="Below this probability a label is 'unknown'.  [default: the model's own, else 0]",
+)
+@click.option("--is", "wanted", metavar="LABEL", multiple=True, help="Print nothing; exit 0 if it is that, else 4.")
+@click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that are that.")
+@click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of those that are not.")
+@click.option("-0", "--print0", is_flag=True, help="End each path with a NUL, for xargs -0.")
+@click.option("--sort-into", metavar="DIR", type=click.Path(file_okay=False), help="Put each file into DIR/LABEL/.")
+@click.option("--copy", "how", flag_value="copy", help="... as a copy (the default); nothing is ever overwritten.")
+@click.option("--move", "how", flag_value="move", help="... itself, instead of a copy.")
+@click.option("--link", "how", flag_value="link", help="... as a symbolic link.")
+@click.option("--dry-run", is_flag=True, help="Only say what --sort-into would do.")
+@click.option(
+    "--heatmap",
+    metavar="FILE|DIR",
+    type=click.Path(),
+    help="Write the picture with what speaks for its likeliest label laid over it.",
+)
+@click.option("--force", is_flag=True, help="Replace heat maps that exist.")
+@inputs
+def command(
+    inputs: Inputs,
+    model: str,
+    top: int | None,
+    format: str,
+    threshold: float | None,
+    wanted: tuple[str, ...],
+    only: tuple[str, ...],
+    unwanted: tuple[str, ...],
+    print0: bool,
+    sort_into: str | None,
+    how: str | None,
+    dry_run: bool,
+    heatmap: str | None,
+    force: bool,
+) -> None:
+    asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
+    purpose = _one_of(asked)
+    _refuse_idle(purpose, format, print0, how, dry_run)
+    sources = inputs.sources(leave_out=sort_into)
+    if sort_into is not None and any(source.path == "-" for source in sources):
+        raise click.UsageError("stdin has no name to be sorted under: name the files for --sort-into.")
+    targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
+
+    from cnnfilter.network import load_model
+
+    with options.about("'-m' / '--model'"):
+        network = load_model(model)
+    labels = _labels(network, wanted or only or unwanted, purpose)
+    count = top or (5 if len(sources) == 1 and purpose is None else 1)
+    answers: list[bool] = []
+
+    def look(task: Task) -> Looked:
+        return _look(task, network, count, threshold)
+
+    def is_one(looked: Looked) -> bool:
+        return any(label.label in labels for label in looked.labels)
+
+    uses: dict[str | None, Callable[[Looked], None]] = {
+        None: _printer(format, network, alone=len(sources) == 1),
+        "--is": lambda looked: answers.append(is_one(looked)),
+        "--only": lambda looked: write_line(looked.path, _end(print0)) if is_one(looked) else None,
+        "--not": lambda looked: None if is_one(looked) else write_line(looked.path, _end(print0)),
+        "--sort-into": lambda looked: _sort(looked, sort_into or "", how or "copy", dry_run, inputs.quiet),
+    }
+    all_read = inputs.run(sources, look, lambda task: uses[purpose](task.result), targets=targets)
+    if not all_read:
+        raise click.exceptions.Exit(1)
+    if not all(answers):
+        raise click.exceptions.Exit(EXIT_NO)
+
+
+# --- what was asked ------------------------------------------------------------------------------------
+
+
+def _one_of(asked: dict[str, Any]) -> str | None:
+    given = [name for name, value in asked.items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} cannot be asked together: one of them would do.")
+    return given[0] if given else None
+
+
+def _refuse_idle(purpose: str | None, format: str, print0: bool, how: str | None, dry_run: bool) -> None:
+    """Refuse an option that would do nothing."""
+    idle = {
+        "--format": format != "text" and purpose is not None,
+        "-0": print0 and purpose not in ("--only", "--not"),
+        f"--{how}": how is not None and purpose != "--sort-into",
+        "--dry-run": dry_run and purpose != "--sort-into",
+    }
+    needs = {"-0": "--only or --not", f"--{how}": "--sort-into", "--dry-run": "--sort-into"}
+    for name, is_idle in idle.items():
+        if is_idle and name == "--format":
+            raise click.UsageError(f"--format has no meaning beside {purpose}, which prints no labels.")
+        if is_idle:
+            raise click.UsageError(f"{name} belongs to {needs[name]}, which is not given.")
+
+
+def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) -> frozenset[str]:
+    from cnnfilter.classification import find_labels
+
+    if not patterns:
+        return frozenset()
+    with options.about(f"'{purpose}'"):
+        return find_labels(network, patterns)
+
+
+def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[Target]:
+    from cnnfilter.cli.targets import Naming, plan
+
+    if heatmap == "-":
+        raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")
+    naming = Naming(heatmap, None, "heatmap", to_stdout=False)
+    return plan(sources, naming, force=force)
+
+
+# --- one picture ---------------------------------------------------------------------------------------
+
+
+def _look(task: Task, network: Network, count: int, threshold: float | None) -> Looked:
+    from cnnfilter.classification import best_labels
+
+    image = task.read()
+    if task.target is None:
+        probabilities = network.predict(image, threads=task.threads)[0]
+    else:
+        from cnnfilter.heatmap import explain
+
+        probabilities, laid = explain(network, image, threads=task.threads)
+        task.write(laid)
+    labels = best_labels(network, probabilities, top=count, threshold=threshold)
+    return Looked(task.source.path, labels)
+
+
+def _end(print0: bool) -> str:
+    return "\0" if print0 else "\n"
+
+
+def _sort(looked: Looked, folder: str, how: str, dry_run: bool, quiet: bool) -> None:
+    from cnnfilter.classification import folder_of, place_for, sort_file
+
+    into = os.path.join(folder, folder_of(looked.labels[0].label))
+    place = place_for(looked.path, into)[0] if dry_run else sort_file(looked.path, into, how)
+    if dry_run or not quiet:
+        write_line(f"{looked.path} -> {place}")
+
+
+# --- printing ------------------------------------------------------------------------------------------
+
+
+def _printer(format: str, network: Network, *, alone: bool) -> Callable[[Looked], None]:
+    if format == "json":
+        return lambda looked: click.echo(as_object(looked, network.name))
+    if format == "csv":
+        write_line(_row("path", "rank", "label", "index", "probability"))
+        return _print_rows
+    return _print_alone if alone else _print_line
+
+
+def _print_alone(looked: Looked) -> None:
+    for label in looked.labels:
+        write_line(f"{label.probability:6.1%}  {label.label}")
+
+
+def _print_line(looked: Looked) -> None:
+    labels = "; ".join(f"{label.label} {label.probability:.1%}" for label in looked.labels)
+    write_line(f"{looked.path}: {labels}")
+
+
+def _print_rows(looked: Looked) -> None:
+    for rank, label in enumerate(looked.labels, 1):
+        index = "" if label.index is None else label.index
+        write_line(_row(looked.path, rank, label.label, index, f"{label.probability:.6f}"))
+
+
+def _row(*cells: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def as_object(looked: Looked, model: str) -> str:
+    """Write a picture's labels as one JSON object: ``path``, ``model``, ``top``."""
+    top = [label._asdict() | {"probability": round(label.probability, 6)} for label in looked.labels]
+    # Bytes of a path that are no text stay escaped, as Python keeps them.
+    return json.dumps({"path": looked.path, "model": model, "top": top}, ensure_ascii=not looked.path.isprintable())

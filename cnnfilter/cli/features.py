@@ -1,0 +1,143 @@
+"""``cnnfilter features``: the numbers by which a network knows pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnfilter.cli import options
+from cnnfilter.cli.inputs import Inputs, inputs, model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cnnfilter.batch import Task
+    from cnnfilter.network import Network
+
+HELP = """\
+Write what a network makes of pictures: for each its pooled vector (1280 numbers with the network that comes with
+cnnfilter), or with --layer the maps after any layer. Pictures that look alike have vectors that are close.
+
+OUT is .npy (an array of a row per picture, and the paths line by line in OUT.paths.txt beside it), .npz (the arrays
+"features" and "paths") or .csv (a line per picture, its path first); - is stdout, as --format says. Pictures that cannot
+be read are left out, and reported.
+
+\b
+Examples:
+  cnnfilter features -r photos -o photos.npy
+  cnnfilter features a.jpg b.jpg -o vectors.csv
+  cnnfilter features photo.jpg --layer 3 -o maps.npy
+  cat photo.jpg | cnnfilter features -o - --format csv
+"""
+
+FORMATS = ("npy", "npz", "csv")
+
+
+@click.command("features", help=HELP, short_help="Write the numbers by which a network knows pictures.")
+@model
+@click.option("-o", "--output", type=click.Path(), metavar="OUT", required=True, help="A file, or - for stdout.")
+@click.option("-f", "--format", type=click.Choice(FORMATS), help="Else the suffix of OUT says it; npy on stdout.")
+@click.option(
+    "--layer",
+    type=options.Count(),
+    metavar="N",
+    help="After the N-th layer, as `describe` counts them.  [default: before the last dense layer]",
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@inputs
+def command(inputs: Inputs, model: str, output: str, format: str | None, layer: int | None, force: bool) -> None:
+    format = format or _format_of(output)
+    files = [] if output == "-" else [output, *([paths_file(output)] if format == "npy" else [])]
+    for path in files if not force else []:
+        if os.path.lexists(path):
+            raise click.ClickException(f"{path}: exists already; --force replaces it")
+    sources = inputs.sources()
+
+    from cnnfilter.network import load_model
+
+    with options.about("'-m' / '--model'"):
+        network = load_model(model)
+    with options.about("'--layer'"):
+        until = _until(network, layer)
+    paths: list[str] = []
+    rows: list[np.ndarray] = []
+
+    def compute(task: Task) -> Any:
+        return network.forward(network.prepare(task.read()), until=until, threads=task.threads)[0]
+
+    def keep(task: Task) -> None:
+        paths.append(task.source.path)
+        rows.append(task.result.reshape(-1) if layer is None else task.result)
+
+    all_read = inputs.run(sources, compute, keep)
+    if rows:
+        _write(output, format, paths, rows, force)
+    if not all_read:
+        raise click.exceptions.Exit(1)
+
+
+def _format_of(output: str) -> str:
+    if output == "-":
+        return "npy"
+    suffix = os.path.splitext(output)[1].lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise click.BadParameter(
+            f"{output!r} does not end in .npy, .npz or .csv; or name the format with --format.",
+            param_hint="'-o' / '--output'",
+        )
+    return suffix
+
+
+def paths_file(output: str) -> str:
+    """Return the file of the paths beside an .npy file.
+
+    >>> paths_file("out/photos.npy")
+    'out/photos.paths.txt'
+    """
+    return os.path.splitext(output)[0] + ".paths.txt"
+
+
+def _until(network: Network, layer: int | None) -> int:
+    from cnnfilter.errors import ModelError
+
+    if layer is None:
+        return network.head
+    if layer > len(network.layers):
+        raise ModelError(f"{network.name} has {len(network.layers)} layers, not {layer}")
+    return layer
+
+
+def _write(output: str, format: str, paths: list[str], rows: list[np.ndarray], force: bool) -> None:
+    from cnnfilter.files import replace_file
+
+    parts = _encoded(format, paths, rows)
+    if output == "-":
+        click.echo(parts[0], nl=False)
+        return
+    with replace_file(output, force=force) as file:
+        file.write(parts[0])
+    if format == "npy":
+        with replace_file(paths_file(output), force=force) as file:
+            file.write(parts[1])
+
+
+def _encoded(format: str, paths: list[str], rows: list[np.ndarray]) -> tuple[bytes, bytes]:
+    """Return the bytes of the file, and those of the paths line by line."""
+    import numpy as np
+
+    data = io.BytesIO()
+    if format == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for path, row in zip(paths, rows, strict=True):
+            writer.writerow([path, *(f"{number:.7g}" for number in row.ravel())])
+        data.write(os.fsencode(text.getvalue()))
+    elif format == "npz":
+        np.savez(data, features=np.stack(rows), paths=np.array(paths))
+    else:
+        np.save(data, np.stack(rows))
+    return data.getvalue(), os.fsencode("".join(f"{path}\n" for path in paths))

@@ -1,0 +1,116 @@
+"""Class activation maps: which places of a picture speak for a label, laid over the picture.
+
+Where a network ends with a global mean and one dense layer, the number of a class before the softmax is the mean over all
+places of ``maps[y, x] @ kernel[:, class]``, plus a bias: so the share of each place in it is exact.
+
+References: B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, equation 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import ModelError
+from cnnfilter.layers import GlobalPool
+from cnnfilter.network import Network
+from cnnfilter.picture import Image
+from cnnfilter.preparation import as_colours, crop_box
+
+Maps = NDArray[np.float32]
+
+# Black, violet, red, orange, yellow: even steps of lightness.
+_COLOURS = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
+_LEAST, _MOST = 0.25, 0.75  # how much of the colour is laid over the picture where nothing speaks, and where all does
+
+
+def activation_map(network: Network, maps: Maps, label: int) -> Maps:
+    """Return the share of each place in the number of a class.
+
+    Parameters
+    ----------
+    maps : (H, W, C) array
+        What goes into the global mean.
+    label : int
+        The class.
+
+    Returns
+    -------
+    (H, W) float32 array
+        Its mean plus the class's bias is the number before the softmax.
+    """
+    kernel = network.weights[network.head]["kernel"]
+    return maps @ kernel[:, label]
+
+
+def layers_before_mean(network: Network) -> int:
+    """Return how many layers stand before the global mean; ModelError if the network does not end as it must."""
+    names = [layer.name for layer in network.layers[: network.head]]
+    rest = {str(layer) for layer in network.layers[network.head + 1 :]}
+    while names and names[-1] in ("flatten", "dropout"):
+        names.pop()
+    pool = network.layers[len(names) - 1] if names else None
+    if not isinstance(pool, GlobalPool) or pool.op != "avg" or rest - {"softmax"}:
+        raise ModelError(f"{network.name} has no heat map: that needs 'globalpool avg' before its last dense layer")
+    return len(names) - 1
+
+
+def lay_over(image: Image, heat: Maps, network: Network) -> Image:
+    """Lay an activation map over the picture that it belongs to.
+
+    Parameters
+    ----------
+    image : Image
+    heat : (H', W') array
+        For the part of the picture that the network looked at; the margin around it is darkened.
+
+    Returns
+    -------
+    Image
+        RGB, 8 bits, of the picture's size.
+    """
+    colours = as_colours(image, 3)
+    height, width = colours.shape[:2]
+    left, top, right, bottom = crop_box(height, width, network.input_shape[:2], network.preparation)
+    strength = np.zeros((height, width), np.float32)
+    strength[top:bottom, left:right] = _enlarged(_scaled(heat), (bottom - top, right - left))
+    share = (_LEAST + (_MOST - _LEAST) * strength)[:, :, None]
+    laid = colours * (1 - share) + _coloured(strength) * share
+    pixels = (laid + np.float32(0.5)).astype(np.uint8)
+    return Image(pixels, "RGB", image.format, image.metadata)
+
+
+def _scaled(heat: Maps) -> Maps:
+    """What speaks for the label, from 0 to 1; what speaks against it is 0."""
+    positive = np.maximum(heat, 0)
+    return positive / max(float(positive.max()), np.finfo(np.float32).tiny)  # type: ignore[no-any-return]
+
+
+def _enlarged(heat: Maps, size: tuple[int, int]) -> NDArray[Any]:
+    from PIL import Image as Pillow
+
+    enlarged = Pillow.fromarray(heat).resize(size[::-1], Pillow.Resampling.BICUBIC)
+    return np.clip(np.asarray(enlarged), 0, 1)
+
+
+def _coloured(strength: Maps) -> Maps:
+    steps = np.linspace(0, 1, len(_COLOURS))
+    channels = [np.interp(strength, steps, _COLOURS[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def explain(network: Network, image: Image, *, threads: int | None = None) -> tuple[Maps, Image]:
+    """Return the probabilities of a picture, and the picture with what speaks for the likeliest label laid over it.
+
+    Raises
+    ------
+    ModelError
+        If the network does not end with a global mean and one dense layer.
+    """
+    batch = network.prepare(image)
+    maps = network.forward(batch, until=layers_before_mean(network), threads=threads)[0]
+    probabilities = network.predict(image, threads=threads)[0]
+    heat = activation_map(network, maps, int(probabilities.argmax()))
+    return probabilities, lay_over(image, heat, network)

@@ -8,6 +8,7 @@ The grammar, the same everywhere:
 ``'0 -1 0; -1 5 -1; …'``  rows of numbers; commas, fractions like ``1/9`` and line ends work too
 ``'[[0, -1, 0], …]'``     JSON
 ``@my.txt``, ``my.npy``   a file: .txt .csv .json .npy .mat (the @ may be left out where it exists)
+``MODEL#1[3]``            filter 3 of layer 1 of a network
 ========================  ==========================================================================
 
 What is done with a kernel is left to `cnnfilter.convolution`.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
 import os
 import re
@@ -298,6 +300,12 @@ def _find_name(text: str) -> KernelSet:
     return KernelSet([_build(entry, _values(entry, arguments if colon else None), text)])
 
 
+def _find_learned(text: str) -> KernelSet:
+    # A network stands on floors above this one, and is looked for only when somebody names it.
+    learned: KernelSet = importlib.import_module("cnnfilter.learned_kernels").find_learned(text)
+    return learned
+
+
 # Each way to write a kernel: how it is recognised, and what is then done. The first that fits decides, so
 # a name is never taken for a file, nor a number.
 _GRAMMAR: list[tuple[Callable[[str], bool], Callable[[str], KernelSet]]] = [
@@ -305,6 +313,7 @@ _GRAMMAR: list[tuple[Callable[[str], bool], Callable[[str], KernelSet]]] = [
     (lambda text: text.startswith("@"), lambda text: _find_file(text[1:])),
     (lambda text: text.startswith(("[", "{")), lambda text: _from_table(parse_json(text))),
     (_is_name, _find_name),
+    (lambda text: bool(re.search(r"#\d+(\[|$)", text)), _find_learned),
     (looks_like_rows, lambda text: _from_table(parse_rows(text))),
     (_is_path, _find_file),
 ]

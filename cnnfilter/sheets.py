@@ -40,12 +40,13 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """Draw maps side by side, each stretched to its own range and labelled with its name and that range.
 
-    Small maps are enlarged by whole factors, without smoothing; large ones shrink where the sheet would pass 4096
-    samples a side. A map of one value is mid-grey; NaN and infinity are drawn in magenta.
+    Small maps are enlarged by whole factors, without smoothing; large ones shrink where the sheet would pass
+    4096 samples a side. A map of one value is mid-grey; NaN and infinity are drawn in magenta.
 
     Parameters
     ----------
-    maps : sequence of (name, (H, W) array)
+    maps : sequence of (name, array)
+        A map is (H, W); one of (H, W, 3) is drawn in red, green and blue.
     columns : int, optional
         Maps in a row; without it the sheet comes out nearly square.
 
@@ -58,7 +59,7 @@ def contact_sheet(
     ImageError
         For no map at all, or more than 2048.
     ShapeError
-        For a map that is not (H, W), or columns below 1.
+        For a map that is neither (H, W) nor (H, W, 3), or columns below 1.
 
     Examples
     --------
@@ -69,13 +70,14 @@ def contact_sheet(
     """
     if not 1 <= len(maps) <= MOST_MAPS:
         raise ImageError(
-            f"{len(maps)} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number of them"
+            f"{len(maps)} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number"
         )
     if columns is not None and columns < 1:
         raise ShapeError(f"columns {columns}: must be at least 1")
     for name, values in maps:
-        if np.ndim(values) != 2 or 0 in np.shape(values):
-            raise ShapeError(f"map {name!r} of shape {np.shape(values)}: must be (H, W), none of them 0")
+        shape = np.shape(values)
+        if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or 0 in shape:
+            raise ShapeError(f"map {name!r} of shape {shape}: must be (H, W) or (H, W, 3), none of them 0")
     height = max(np.shape(values)[0] for _, values in maps)
     width = max(np.shape(values)[1] for _, values in maps)
     across = min(columns or _near_square(len(maps), height, width), len(maps))
@@ -129,10 +131,12 @@ def _drawn(
         # Halves, because the difference of two large numbers may be more than a float holds.
         where = True if finite is None else finite
         np.divide(values / 2.0 - low / 2, high / 2 - low / 2, out=share, where=where, casting="same_kind")
-    grey = np.asarray(_resized(share, size, scale)).clip(0, 1) * 255 + 0.5
-    colour = np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    channels = [share[:, :, channel] for channel in range(3)] if values.ndim == 3 else [share] * 3
+    resized = np.stack([np.asarray(_resized(channel, size, scale)) for channel in channels], axis=2)
+    colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if finite is not None:
-        colour[np.asarray(_resized(finite.astype(np.float32), size, scale)) < 1] = _NOT_FINITE
+        whole = finite.all(axis=2) if finite.ndim == 3 else finite
+        colour[np.asarray(_resized(whole.astype(np.float32), size, scale)) < 1] = _NOT_FINITE
     return Image.fromarray(colour)
 
 

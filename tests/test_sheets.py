@@ -111,6 +111,16 @@ def test_refusals():
         contact_sheet([("m", np.zeros((1, 1)))] * 2049)
     with pytest.raises(ShapeError, match="columns 0"):
         contact_sheet([("m", np.zeros((1, 1)))], columns=0)
-    for shape in ((4,), (2, 2, 3), (0, 2)):
+    for shape in ((4,), (2, 2, 2), (0, 2)):
         with pytest.raises(ShapeError, match="map 'm' of shape"):
             contact_sheet([("m", np.zeros(shape))])
+
+
+def test_a_map_of_three_channels_is_drawn_in_colour_in_one_range():
+    pixels = np.zeros((1, 2, 3))
+    pixels[0, 0] = (1, 0, 0)
+    pixels[0, 1] = (0, -1, 1)
+    sheet = contact_sheet([("rgb", pixels)])
+    tile = sheet[8 : 8 + 64, 8 : 8 + 128]
+    np.testing.assert_array_equal(tile[0, 0], (255, 128, 128))
+    np.testing.assert_array_equal(tile[0, -1], (128, 0, 255))

@@ -24,7 +24,10 @@ from cnnfilter.depth import Scale, store_band
 from cnnfilter.engines import ByteEngine, DirectTaps, Engine, Geometry, Region, Rows, choose_engine
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
+from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.windows import Pair, Padding, window_axes
+
+_INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
 SIGNED = ("auto", "clip", "abs", "offset", "stretch")
@@ -181,8 +184,9 @@ def filter_picture(
     if len({geometry.outputs for geometry in geometries}) > 1:
         sizes = ", ".join("{}x{}".format(*geometry.outputs) for geometry in geometries)
         raise ShapeError(f"the kernels give results of different sizes ({sizes}); use padding same")
+    bytes_only = samples.dtype == target == np.uint8 and len(found) == 1
     chosen = [
-        choose_engine(kernel.weights, geometry, algorithm)
+        choose_engine(kernel.weights, geometry, algorithm, bytes_only=bytes_only)
         for kernel, geometry in zip(found, geometries, strict=True)
     ]
     work = _Work(
@@ -295,7 +299,7 @@ class _Work:
             seen = self._seen(engine.geometry, region, np.float32)
             engine.run(seen, own, first, count)
             is_float = self.source.dtype == np.float32
-            if is_float and not engine.exact and not _is_finite(own[:, first : first + count]):
+            if is_float and not engine.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY:
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
                 exact = DirectTaps(weights, replace(engine.geometry, phased=True))
                 exact.run(self._seen(exact.geometry, region, np.float32), own, first, count)
@@ -346,11 +350,6 @@ def _bands(region: Region, height: int) -> list[Region]:
         Region(top, min(top + height, region.bottom), region.left, region.right)
         for top in range(region.top, region.bottom, height)
     ]
-
-
-def _is_finite(values: Samples) -> bool:
-    """Return whether all `values` are finite (and their squares sum to a finite number)."""
-    return bool(np.isfinite(np.einsum("yx,yx", values, values)))
 
 
 def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fold: bool) -> Samples:

@@ -26,7 +26,6 @@ from cnnfilter.loops.convolution import (
     WIDEST_CHUNK,
     add_columns,
     add_taps,
-    byte_pairs,
     byte_taps,
     fill,
     set_pairs,
@@ -38,7 +37,7 @@ Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
-_SCRATCH = 1 << 18  # samples of a scratch that still lie in the second-level cache
+_SCRATCH = 1 << 17  # samples of a scratch that still lie in the second-level cache
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 40e3, 128: 100e3, 256: 340e3, 512: 1.7e6, 1024: 10e6, 2048: 50e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
@@ -275,7 +274,7 @@ def _add_all(
 class DirectPairs:
     """A small dense kernel, on two rows at once: each sample is loaded once for both."""
 
-    exact, inner_band, takes_bytes = True, _ANY, True
+    exact, inner_band, takes_bytes = True, _ANY, False
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -290,18 +289,15 @@ class DirectPairs:
         if len(out) % 2:
             self.last.run(rows.below(len(out) - 1), out[-1:], first, count)
 
-    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
-        loop = byte_pairs(*self.weights.shape)
-        clipped: int = loop(rows.samples, rows.line, self.weights, self.offsets, out, first, count, *scale)
-        if len(out) % 2:
-            clipped += self.last.run_bytes(rows.below(len(out) - 1), out[-1:], first, count, scale)
-        return clipped
-
 
 class DirectColumns:
-    """A dense kernel, column by column on two rows at once."""
+    """A dense kernel, column by column on two rows at once.
 
-    exact, inner_band, takes_bytes = False, _ANY, False
+    It reads many rows again and again, which is slow where they lie a power of two apart, as those of a picture may:
+    so it works from a scratch.
+    """
+
+    exact, inner_band, takes_bytes = False, None, False
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -420,6 +416,10 @@ _LARGEST_FACTORED = 256
 """Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
 
 
+_THERE_AND_BACK = 0.25
+"""What it costs to make floats of bytes and bytes of floats again."""
+
+
 class _Candidate(NamedTuple):
     """A way to convolve, what it costs, and the engine for it."""
 
@@ -444,8 +444,14 @@ def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry
     )
 
 
-def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto") -> tuple[Engine, str]:
+def choose_engine(
+    weights: Samples, geometry: Geometry, algorithm: str = "auto", *, bytes_only: bool = False
+) -> tuple[Engine, str]:
     """Return the engine for a kernel, and one line that says which it is and why.
+
+    Parameters
+    ----------
+    bytes_only : whether bytes are made of bytes, which some engines do without floats between
 
     Raises
     ------
@@ -454,7 +460,7 @@ def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto")
     """
     if algorithm not in ALGORITHMS:
         raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-    candidates = _candidates(weights, geometry, algorithm)
+    candidates = _candidates(weights, geometry, algorithm, bytes_only)
     asked = [candidate for candidate in candidates if candidate.way == algorithm]
     best = min(asked or candidates, key=_Candidate.price)
     cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
@@ -465,12 +471,15 @@ def choose_engine(weights: Samples, geometry: Geometry, algorithm: str = "auto")
     return best.build(), f"{best.way}, {shape} kernel of {taps} taps ({why})"
 
 
-def _candidates(weights: Samples, geometry: Geometry, algorithm: str) -> list[_Candidate]:
+def _candidates(
+    weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool
+) -> list[_Candidate]:
     """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal
-    found = [_Candidate(_taps_cost(taps), "direct", lambda: DirectTaps(weights, geometry))]
+    both_ways = _THERE_AND_BACK if bytes_only and taps <= LARGEST_CHUNK else 0.0
+    found = [_Candidate(_taps_cost(taps) - both_ways, "direct", lambda: DirectTaps(weights, geometry))]
     row_by_row = vertical.stride == vertical.dilation == 1 and height > 1
     if row_by_row and taps == weights.size <= LARGEST_PAIR:
         found.append(_Candidate(0.08 + 0.028 * taps, "direct", lambda: DirectPairs(weights, geometry)))

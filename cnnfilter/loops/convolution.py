@@ -84,6 +84,20 @@ def finish(values, out, first, gain, shift, fold, top):  # type: ignore[no-untyp
     return clipped
 
 
+@loop("i8(i4[:, ::1], i8, i8)")
+def largest_bits(values, first, count):  # type: ignore[no-untyped-def]
+    """Return the largest of the bits, without the sign, of float32 ``values[:, first : first + count]``.
+
+    NaN and infinity are the ones from 0x7F800000 on; whole numbers have no order of summing to keep to.
+    """
+    largest = np.int32(0)
+    for y in range(values.shape[0]):
+        row = values[y][first : first + count]
+        for x in range(count):
+            largest = max(largest, np.int32(row[x] & np.int32(0x7FFFFFFF)))
+    return largest
+
+
 _ADD_TAPS = """
 def add_taps(samples, offsets, weights, out, first, count, step):
     for y in range(out.shape[0]):
@@ -185,58 +199,6 @@ def set_pairs(height: int, width: int) -> Loop:
     """
     function = define(_pairs_text(_SET_PAIRS, height, width), "set_pairs", __name__, np=np)
     signature = "void(f4[::1], i8, f4[:, ::1], i8[::1], f4[:, ::1], i8, i8)"
-    return loop(signature, constants=(height, width))(function)
-
-
-_BYTE_PAIRS = """
-def byte_pairs(samples, line, weights, offsets, out, first, count, gain, shift, fold, every):
-    w{i}_{j} = weights[{i}, {j}] * gain
-    clipped = 0
-    for y in range(0, out.shape[0] - 1, 2):
-        above = out[y][first : first + count]
-        below = out[y + 1][first : first + count]
-        s{row}_{j} = samples[(y + {row}) * line + offsets[{j}] :]
-        if y % every == 0:
-            outside = np.int32(0)
-            for x in range(count):
-                upper = shift
-                lower = shift
-                SUMS
-                if fold:
-                    upper = abs(upper)
-                    lower = abs(lower)
-                outside = np.int32(outside + np.int32((upper < np.float32(-0.5)) | (upper >= np.float32(255.5))))
-                outside = np.int32(outside + np.int32((lower < np.float32(-0.5)) | (lower >= np.float32(255.5))))
-                upper = upper if upper > np.float32(0) else np.float32(0)
-                lower = lower if lower > np.float32(0) else np.float32(0)
-                above[x] = np.int32(min(upper, np.float32(255)) + np.float32(0.5))
-                below[x] = np.int32(min(lower, np.float32(255)) + np.float32(0.5))
-            clipped += outside
-        else:
-            for x in range(count):
-                upper = shift
-                lower = shift
-                SUMS
-                if fold:
-                    upper = abs(upper)
-                    lower = abs(lower)
-                upper = upper if upper > np.float32(0) else np.float32(0)
-                lower = lower if lower > np.float32(0) else np.float32(0)
-                above[x] = np.int32(min(upper, np.float32(255)) + np.float32(0.5))
-                below[x] = np.int32(min(lower, np.float32(255)) + np.float32(0.5))
-    return clipped
-"""
-
-
-@functools.cache
-def byte_pairs(height: int, width: int) -> Loop:
-    """Return the loop that is to `set_pairs` what `byte_taps` is to `add_taps`.
-
-    ``byte_pairs(samples, line, weights, offsets, out, first, count, gain, shift, fold, every)``; what is clipped is
-    counted on each pair of rows whose first number `every` divides.
-    """
-    function = define(_pairs_text(_BYTE_PAIRS, height, width), "byte_pairs", __name__, np=np)
-    signature = "i8(u1[::1], i8, f4[:, ::1], i8[::1], u1[:, ::1], i8, i8, f4, f4, i8, i8)"
     return loop(signature, constants=(height, width))(function)
 
 

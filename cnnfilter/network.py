@@ -205,6 +205,40 @@ def _is_one(images: Any) -> bool:
 # --- finding and loading -------------------------------------------------------------------------------
 
 
+class FirstLayers(NamedTuple):
+    """The first layers of a network, `count` of them."""
+
+    network: Network
+    count: int
+
+    def maps(self, picture: Picture, threads: int | None = None) -> Batch:
+        """Return what they make of a picture, (H', W', C'); flat numbers come as (1, 1, F)."""
+        batch = self.network.prepare(picture)
+        maps = self.network.forward(batch, until=self.count, threads=threads)[0]
+        return maps.reshape(1, 1, -1) if maps.ndim == 1 else maps
+
+    def filter_name(self, number: int) -> str:
+        """Return what one of the maps is called: ``#3[5]``."""
+        return f"{self.network.name}#{self.count}[{number}]"
+
+
+def load_first_layers(text: str) -> FirstLayers | None:
+    """Load what ``MODEL[:N]`` means, or ``MODEL``, which is all of its layers; None for a text that means no model.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, and if the network has fewer layers.
+    """
+    name, bracket, count = text.removesuffix("]").partition("[:")
+    if not (bracket and count.isdecimal() and text.endswith("]")):
+        return FirstLayers(network := load_model(text), len(network.layers)) if models.is_model(text) else None
+    network = load_model(name)
+    if not 1 <= int(count) <= len(network.layers):
+        raise ModelError(f"{text!r}: {network.name} has {len(network.layers)} layers, not {count}")
+    return FirstLayers(network, int(count))
+
+
 def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
     """Load a network: one that ships, by name, or a model file.
 
@@ -259,4 +293,4 @@ def checksum(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-__all__ = ["Backbone", "Network", "checksum", "load_model"]
+__all__ = ["FirstLayers", "Network", "checksum", "load_first_layers", "load_model"]

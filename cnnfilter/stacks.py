@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +25,9 @@ from cnnfilter.layers import (
 from cnnfilter.picture import Image, mode_of
 from cnnfilter.shapes import Layer
 from cnnfilter.sheets import contact_sheet
+
+if TYPE_CHECKING:
+    from cnnfilter.network import FirstLayers
 
 Maps = NDArray[np.float32]
 
@@ -80,6 +83,47 @@ def apply_layers(
 
     result = image.map(applied)
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)
+
+
+def apply_network(
+    image: Image,
+    first: FirstLayers,
+    then: Layers | None = None,
+    *,
+    signed: str = "auto",
+    dtype: DTypeLike | None = None,
+    threads: int | None = None,
+) -> tuple[Image, float]:
+    """Send every frame of a picture through the first layers of a network, and then through layers without weights.
+
+    Parameters
+    ----------
+    signed : auto is stretch, because a network's numbers are not in the units of the picture
+    dtype : as in `apply_layers`, and so is what is returned
+
+    Raises
+    ------
+    ShapeError
+        Where a layer does not fit what the one before gives.
+    """
+    shares = [0.0]
+
+    def applied(frame: NDArray[Any]) -> NDArray[Any]:
+        still = image.replace(pixels=frame, frames=(), durations=(), loop=None)
+        maps = first.maps(still, threads)
+        maps = maps if then is None else run_layers(maps, then)
+        if dtype is None:
+            return maps
+        if maps.shape[2] not in AS_PICTURE:
+            names = [first.filter_name(number) for number in range(maps.shape[2])]
+            return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
+        pixels, clipped = to_picture(maps, dtype, "stretch" if signed == "auto" else signed)
+        shares.append(clipped)
+        return pixels
+
+    result = image.map(applied)
+    channels = result.pixels.shape[2]
+    return result.replace(mode="maps" if dtype is None else mode_of(channels)), max(shares)
 
 
 def signed_rule(layers: Layers) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +12,7 @@ from cnnfilter.cli import options
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
+    from cnnfilter.picture import Image
 
 HELP = """\
 Send pictures through a stack of layers: one reading, one writing, float32 in between.
@@ -17,6 +20,9 @@ Send pictures through a stack of layers: one reading, one writing, float32 in be
 LAYERS are stages between bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and every
 one is applied to every map; a kernel typed as numbers is quoted. Also maxpool, minpool, avgpool, globalpool,
 relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the shapes.
+
+The first stage may be MODEL[:3]: the first three layers of a network (or MODEL, all of them), which prepares the
+picture in its own way: efficientnet-lite0, or a model file.
 
 1, 3 or 4 maps are written as a picture, any other number as a contact sheet, on which each map is stretched
 to its own range. With -f npy the maps are written as they are.
@@ -27,6 +33,7 @@ Examples:
   cnnfilter apply 'gray | conv sobel-h sobel-v laplacian emboss gaussian:3 | maxpool 4' photo.jpg -o sheet.png
   cnnfilter apply "conv '1 2 1; 2 4 2; 1 2 1' bias=10 | avgpool 2" photo.jpg --signed stretch -o soft.png
   cnnfilter apply 'gray | conv sobel stride=2' -r photos -o maps/
+  cnnfilter apply 'efficientnet-lite0[:3]' photo.jpg -o maps.png
   cat photo.jpg | cnnfilter apply 'gray | conv log:1.4 | abs | globalpool avg' -f npy > number.npy
 """
 
@@ -43,18 +50,46 @@ Examples:
 @options.alpha
 @options.pictures
 def command(pictures: options.Pictures, layers: str, signed: str, alpha: str) -> None:
-    from cnnfilter.layers import parse_layers
-    from cnnfilter.stacks import apply_layers, refuse_learned
-
     with options.about("'LAYERS'"):
-        stack = parse_layers(layers)
-        refuse_learned(stack)
+        apply_to = _network(layers) or _stack(layers, alpha)
 
     def apply(task: Task) -> None:
         image = task.read()
         dtype = None if task.format == "npy" else task.dtype_for(image)
-        image, clipped = apply_layers(image, stack, alpha=alpha, signed=signed, dtype=dtype)
+        image, clipped = apply_to(image, signed=signed, dtype=dtype)
         task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
         task.write(image)
 
     pictures.run(apply, tag="maps")
+
+
+Applied = Callable[..., "tuple[Image, float]"]
+
+
+def _stack(text: str, alpha: str) -> Applied:
+    """Layers whose weights their text gives."""
+    from cnnfilter.layers import parse_layers
+    from cnnfilter.stacks import apply_layers, refuse_learned
+
+    stack = parse_layers(text)
+    refuse_learned(stack)
+    return partial(apply_layers, layers=stack, alpha=alpha)
+
+
+def _network(text: str) -> Applied | None:
+    """The first layers of a network, and what stands behind them; None if the text does not begin with a network."""
+    from cnnfilter.models import is_model
+
+    first, bar, rest = text.partition("|")
+    if not first.strip().endswith("]") and not is_model(first.strip()):
+        return None  # known without importing what a network needs
+    from cnnfilter.layers import Layers, parse_layers
+    from cnnfilter.network import load_first_layers
+    from cnnfilter.stacks import apply_network, refuse_learned
+
+    layers = load_first_layers(first.strip())
+    then = parse_layers(rest) if bar else None
+    if layers is None:
+        return None
+    refuse_learned(then or Layers())
+    return partial(apply_network, first=layers, then=then)

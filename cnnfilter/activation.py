@@ -33,8 +33,8 @@ def activate(values: ArrayLike, name: str) -> Values:
     values : array of any shape
         A float64 array stays float64; anything else is computed as float32.
     name : str
-        ``relu``, ``relu6``, ``leaky:0.1`` (``leaky`` alone is 0.01), ``sigmoid``, ``tanh``, ``softmax`` (over the
-        last axis: the channels) or ``abs``.
+        ``relu``, ``relu6``, ``leaky:0.1`` (``leaky`` alone is 0.01), ``sigmoid``, ``tanh``, ``softmax`` (over
+        the last axis: the channels) or ``abs``.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _relu6_slope(values: Values) -> Values:
 
 def _leaky(below: float) -> Activation:
     def apply(values: Values) -> Values:
-        return np.where(values > 0, values, values * values.dtype.type(below))
+        return np.asarray(np.where(values > 0, values, values * values.dtype.type(below)))
 
     def slope(values: Values) -> Values:
         return np.where(values > 0, values.dtype.type(1), values.dtype.type(below))
@@ -136,22 +136,22 @@ def _leaky(below: float) -> Activation:
 def _sigmoid(values: Values) -> Values:
     # exp only of numbers below 0, so that it cannot overflow.
     small = np.exp(-np.abs(values))
-    return np.where(values < 0, small, 1) / (1 + small)
+    return np.asarray(np.where(values < 0, small, 1) / (1 + small))
 
 
 def _sigmoid_slope(values: Values) -> Values:
     small = np.exp(-np.abs(values))
-    return small / (1 + small) ** 2
+    return np.asarray(small / (1 + small) ** 2)
 
 
 def _tanh_slope(values: Values) -> Values:
-    return 1 - np.tanh(values) ** 2
+    return np.asarray(1 - np.tanh(values) ** 2)
 
 
 def _softmax(values: Values) -> Values:
     # The largest is taken off first, so that exp cannot overflow; the quotient does not change.
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 _FUNCTIONS = {

@@ -1,9 +1,9 @@
 """The text of layers: stages, words and options, and how each kind of word is read and written.
 
-``'conv 32x3x3 stride=2 | relu'`` is stages between ``|``, words between spaces, options as ``key=value``; a word that
-holds spaces or ``|`` is quoted. A layer is a dataclass whose fields say which words it takes (`word`, `words`,
-`option`, `flag`), so that reading, writing and the errors come from one place. What the layers do is in
-`cnnfilter.layers` and `cnnfilter.learned`.
+``'conv 32x3x3 stride=2 | relu'`` is stages between ``|``, words between spaces, options as ``key=value``; a
+word that holds spaces or ``|`` is quoted. A layer is a dataclass whose fields say which words it takes
+(`word`, `words`, `option`, `flag`), so that reading, writing and the errors come from one place. What the
+layers do is in `cnnfilter.layers` and `cnnfilter.learned`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def split_stages(text: str) -> list[Stage]:
 
 
 def _stage(number: int, tokens: Sequence[str]) -> Stage:
-    words, options = [], {}
+    words: list[str] = []
+    options: dict[str, str] = {}
     text = " ".join(tokens)
     for token in tokens:
         option = _OPTION.fullmatch(token)
@@ -111,7 +112,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 class Kind(NamedTuple):
-    """How one kind of word is read and written, and how to say what it is. `read` gives None for what it is not."""
+    """How one kind of word is read (None if it is not one) and written, and how to say what it is."""
 
     what: str
     read: Callable[[str], Any]
@@ -130,7 +131,7 @@ def _read_wholes(text: str, lengths: Sequence[int], least: int = 1) -> tuple[int
 
 def _read_pair(text: str) -> tuple[int, int] | None:
     numbers = _read_wholes(text, (1, 2))
-    return numbers and (numbers[0], numbers[-1])
+    return (numbers[0], numbers[-1]) if numbers else None
 
 
 def _show_pair(pair: tuple[int, int]) -> str:
@@ -141,7 +142,7 @@ def _read_sides(text: str) -> tuple[int, int, int, int] | None:
     """(top, right, bottom, left) of N, of H,W, or of all four."""
     numbers = _read_wholes(text, (1, 2, 4), least=0)
     if numbers is None or len(numbers) == 4:
-        return numbers  # type: ignore[return-value]
+        return numbers
     down, across = numbers[0], numbers[-1]
     return down, across, down, across
 

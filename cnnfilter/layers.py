@@ -1,7 +1,8 @@
 """Layers: from text and back, and what a stack of them makes of a picture.
 
-Here are the layers that need no weights, each with what it computes; those with weights are in `cnnfilter.learned`.
-A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the units of the file.
+Here are the layers that need no weights, each with what it computes; those with weights are in
+`cnnfilter.learned`. A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the units of the
+file.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, SupportsIndex, overload
 
@@ -26,7 +27,7 @@ from cnnfilter.kernels import KernelSet, find_kernels, kernel_names
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.pooling import global_pool, pool, pool_axes
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
-from cnnfilter.windows import BORDERS, Axis, Padding, Pair, border_constant, window_axes
+from cnnfilter.windows import BORDERS, Axis, border_constant, window_axes
 
 Batch = NDArray[np.float32]
 
@@ -50,8 +51,9 @@ _BORDER = grammar.Kind(f"{', '.join(BORDERS[:-1])} or {BORDERS[-1]}", _read_bord
 class FixedConvolution(WindowLayer):
     """`conv sobel-h blur`: every kernel on every map.
 
-    C maps and K kernels give C * K maps: for the first map all kernels in their order, then for the second. A name for
-    several, such as `sobel`, gives one map: the magnitude of the pair (`kirsch`: the largest of its eight).
+    C maps and K kernels give C * K maps: for the first map all kernels in their order, then for the second. A
+    name for several, such as `sobel`, gives one map: the magnitude of the pair (`kirsch`: the largest of its
+    eight).
     """
 
     name = "conv"
@@ -59,7 +61,7 @@ class FixedConvolution(WindowLayer):
 
     kernels: tuple[str, ...] = words(_KERNEL)
     stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
-    pad: Padding = option(grammar.PADDING, "same")
+    pad: str | tuple[int, int, int, int] = option(grammar.PADDING, "same")
     dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
     border: str = option(_BORDER, "zero")
     bias: float = option(grammar.NUMBER, 0.0)
@@ -96,9 +98,16 @@ class FixedConvolution(WindowLayer):
         return np.stack([self._maps_of(picture) for picture in batch])
 
     def _maps_of(self, picture: Batch) -> Batch:
-        options = {"padding": self.pad, "border": self.border, "bias": self.bias}
         filtered = [
-            convolve(picture, kernels, stride=self.stride, dilation=self.dilation, **options)
+            convolve(
+                picture,
+                kernels,
+                stride=self.stride,
+                padding=self.pad,
+                border=self.border,
+                dilation=self.dilation,
+                bias=self.bias,
+            )
             for kernels in self.found
         ]
         return np.stack(filtered, axis=-1).reshape(*filtered[0].shape[:2], -1)
@@ -110,7 +119,7 @@ class _Pool(WindowLayer):
     op: ClassVar[str]
     size: tuple[int, int]
     stride: tuple[int, int] | None
-    pad: Padding
+    pad: tuple[int, int, int, int]
     dilation: tuple[int, int]
     ceil: bool
 
@@ -149,7 +158,7 @@ class MaxPool(_Pool):
 
     size: tuple[int, int] = word(grammar.PAIR)
     stride: tuple[int, int] | None = option(grammar.PAIR, None)
-    pad: Padding = option(grammar.SIDES, (0, 0, 0, 0))
+    pad: tuple[int, int, int, int] = option(grammar.SIDES, (0, 0, 0, 0))
     dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
     ceil: bool = flag()
 
@@ -221,7 +230,7 @@ class Activation(Layer):
 
 
 # Rec. 601 luma in the 16-bit fractions that Pillow uses for its mode L.
-_LUMA = np.array([19595, 38470, 7471], np.float32) / 65536
+_LUMA = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
 
 
 @dataclass(frozen=True)
@@ -242,7 +251,7 @@ class Gray(Layer):
 
     def forward(self, batch: Batch) -> Batch:
         """Give the luma (N, H, W, 1) of (N, H, W, 3)."""
-        return batch if batch.shape[-1] == 1 else (batch @ _LUMA)[..., None]
+        return batch if batch.shape[-1] == 1 else batch @ _LUMA[:, None]
 
 
 @dataclass(frozen=True)

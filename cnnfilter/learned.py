@@ -15,7 +15,7 @@ from cnnfilter import grammar
 from cnnfilter.errors import ShapeError
 from cnnfilter.grammar import option, word
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
-from cnnfilter.windows import Axis, Padding, window_axes
+from cnnfilter.windows import Axis, window_axes
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Convolution(WindowLayer):
 
     kernels: tuple[int, int, int] = word(grammar.KERNELS)
     stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
-    pad: Padding = option(grammar.PADDING, "same")
+    pad: str | tuple[int, int, int, int] = option(grammar.PADDING, "same")
     dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
     bias: bool = option(grammar.YES_NO, True)
 
@@ -57,7 +57,7 @@ class Depthwise(WindowLayer):
 
     size: tuple[int, int] = word(grammar.SIZE)
     stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
-    pad: Padding = option(grammar.PADDING, "same")
+    pad: str | tuple[int, int, int, int] = option(grammar.PADDING, "same")
     dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
     bias: bool = option(grammar.YES_NO, True)
 
@@ -89,7 +89,7 @@ class InvertedBottleneck(WindowLayer):
     kernels: tuple[int, int, int] = word(grammar.KERNELS)
     expand: int = option(grammar.WHOLE, 6, always=True)
     stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
-    pad: Padding = option(grammar.PADDING, "same")
+    pad: str | tuple[int, int, int, int] = option(grammar.PADDING, "same")
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
         return window_axes((height, width), self.kernels[1:], stride=self.stride, padding=self.pad)
@@ -112,7 +112,7 @@ class InvertedBottleneck(WindowLayer):
         }
 
     def weights(self, shape: Shape) -> dict[str, Shape]:
-        named = {}
+        named: dict[str, Shape] = {}
         for part, layer in self.stages(shape).items():
             named |= {f"{part}.{tensor}": size for tensor, size in layer.weights(shape).items()}
             shape = layer.output_shape(shape)

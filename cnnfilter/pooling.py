@@ -1,7 +1,7 @@
 """Pooling: the largest, the smallest or the mean of each window.
 
-It knows PyTorch's rules (MaxPool2d, AvgPool2d) and their corner cases, and plans each axis; the loops over the
-samples are in `cnnfilter.loops.pooling`.
+It knows PyTorch's rules (MaxPool2d, AvgPool2d) and their corner cases, and plans each axis; the loops over
+the samples are in `cnnfilter.loops.pooling`.
 """
 
 from __future__ import annotations
@@ -47,29 +47,32 @@ def pool(
     stride : int or (down, across), optional
         The step from window to window; the window's size if not given.
     padding : int, (H, W) or (top, right, bottom, left)
-        Rows and columns around the picture that never win (max, min) or count as 0 (avg); at most half the window.
+        Rows and columns around the picture that never win (max, min) or count as 0 (avg); at most half the
+        window.
     dilation : int or (down, across)
         The distance between the samples of a window.
     ceil_mode : bool
-        Whether a last window that only partly fits counts too. One that starts in the padding after the picture
-        does not.
+        Whether a last window that only partly fits counts too. One that starts in the padding after the
+        picture does not.
     count_include_pad : bool
         Whether the mean divides by the padding's samples too. Never by what lies outside the padding.
     dtype : dtype, optional
-        uint8, uint16 (rounded half up, then saturated) or float32. Without it: max and min keep the input's, avg
-        gives float32.
+        uint8, uint16 (rounded half up, then saturated) or float32. Without it: max and min keep the input's,
+        avg gives float32.
     threads : int, optional
         All cores if not given; the result is the same for any number.
 
     Returns
     -------
     (H', W') or (H', W', C) array
-        With ``H' = floor((H + top + bottom - dilation * (size - 1) - 1) / stride) + 1``; ceil for `ceil_mode`.
+        With ``H' = floor((H + top + bottom - dilation * (size - 1) - 1) / stride) + 1``; ceil for
+        `ceil_mode`.
 
     Raises
     ------
     ShapeError
-        For a window that does not fit, padding over half of the window, or a size, stride or dilation below 1.
+        For a window that does not fit, padding over half of the window, or a size, stride or dilation below
+        1.
 
     Examples
     --------
@@ -93,8 +96,9 @@ def pool(
     if op not in OPERATIONS:
         raise ValueError(f"no pooling {op!r}: max, avg or min would do")
     source = _three_axes(pixels)
+    height, width, _ = source.shape
     rows, columns = pool_axes(
-        *source.shape[:2], size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+        height, width, size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
     wanted = np.dtype(dtype or (np.float32 if op == "avg" else source.dtype))
     if op == "avg":
@@ -152,7 +156,8 @@ class PoolAxis(Axis):
         starts = np.arange(self.outputs) * self.stride - self.before
         taps = starts[:, None] + np.arange(self.taps) * self.dilation
         low, high = (-self.before, self.size + self.after) if include_pad else (0, self.size)
-        return ((taps >= low) & (taps < high)).sum(axis=1)
+        counted: NDArray[np.int64] = np.count_nonzero((taps >= low) & (taps < high), axis=1)
+        return counted
 
 
 def pool_axes(
@@ -190,8 +195,10 @@ def pool_axes(
 
 def _sides(padding: Padding) -> tuple[int, int, int, int]:
     """(top, right, bottom, left) of one number, of (H, W), or of all four."""
-    numbers = (padding,) if isinstance(padding, int) else tuple(padding)
-    if isinstance(padding, str) or len(numbers) not in (1, 2, 4) or min(numbers) < 0:
+    numbers: tuple[int, ...] = ()
+    if not isinstance(padding, str):
+        numbers = (padding,) if isinstance(padding, int) else tuple(padding)
+    if len(numbers) not in (1, 2, 4) or min(numbers) < 0:
         raise ShapeError(f"padding {padding} is not one, two or four whole numbers of at least 0")
     if len(numbers) == 4:
         top, right, bottom, left = numbers
@@ -204,7 +211,8 @@ def _refuse_wide_padding(sides: tuple[int, int, int, int], taps: tuple[int, int]
     for padding, size in ((max(sides[::2]), taps[0]), (max(sides[1::2]), taps[1])):
         if 2 * padding > size:
             raise ShapeError(
-                f"padding {padding} is more than half of the window's {size} samples; at most {size // 2} would do"
+                f"padding {padding} is more than half of the window's {size} samples;"
+                f" at most {size // 2} would do"
             )
 
 
@@ -229,7 +237,7 @@ def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads
     flat = source.reshape(source.shape[0], -1)
     target = np.empty((rows.outputs, columns.outputs * channels), source.dtype)
     window = _window(channels, rows, columns)
-    loop = loops.extremes(op, *(_small(channels, rows, columns) if op == "max" else ()))
+    loop = loops.extremes(op, *(_small(source, rows, columns) if op == "max" else ()))
 
     def band(y0: int, y1: int) -> None:
         work, ring = _scratch(channels, rows, columns, source.dtype)
@@ -251,11 +259,14 @@ def _average(
     flat = source.reshape(source.shape[0], -1)
     target = np.empty((rows.outputs, columns.outputs * channels), dtype)
     window = _window(channels, rows, columns)
-    small = _small(channels, rows, columns)
-    loop, sums = loops.means(*small), np.dtype(np.float32 if small else np.float64)
+    small = _small(source, rows, columns)
+    of_bytes = bool(small) and source.dtype == np.uint8
+    loop = loops.means(*small, of_bytes=of_bytes)
+    real = np.float32 if small else np.float64
+    sums = np.dtype(np.uint16 if of_bytes else real)
     # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
     high, wide = (
-        np.maximum(axis.counts(include_pad=include_pad), 1).astype(sums) for axis in (rows, columns)
+        np.maximum(axis.counts(include_pad=include_pad), 1).astype(real) for axis in (rows, columns)
     )
     wide = np.repeat(wide, channels)
 
@@ -273,16 +284,16 @@ def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int6
     return np.array([channels, *(number for both in zip(*pairs, strict=True) for number in both)], np.int64)
 
 
-def _small(channels: int, rows: PoolAxis, columns: PoolAxis) -> tuple[int, int, int] | tuple[()]:
+def _small(source: Pixels, rows: PoolAxis, columns: PoolAxis) -> tuple[int, int, int] | tuple[()]:
     """What to ask the loops for: a small square window that has a loop of its own, or nothing."""
-    if (rows.taps, rows.stride, rows.dilation) != (columns.taps, columns.stride, columns.dilation):
-        return ()
-    small = rows.taps, rows.stride, 0 if rows.stride == 1 else channels
-    return small if rows.dilation == 1 and small in loops.SMALL else ()
+    one, other = ((axis.taps, axis.stride, axis.dilation) for axis in (rows, columns))
+    small = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
+    common = one == other and rows.dilation == 1 and source.dtype != np.uint16
+    return small if common and small in loops.SMALL else ()
 
 
 def _scratch(channels: int, rows: PoolAxis, columns: PoolAxis, dtype: np.dtype[Any]) -> tuple[Pixels, Pixels]:
-    """Room for one row as wide as the windows reach, three times, and for as many pooled rows as one is high."""
+    """Make room for a row as wide as the windows reach, three times, and for as many rows as one is high."""
     reach = (columns.outputs - 1) * columns.stride + columns.reach
     work = np.empty((3, reach * channels), dtype)
     ring = np.empty((min(rows.reach, rows.size), columns.outputs * channels), dtype)
@@ -296,5 +307,5 @@ def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:
         return pooled.astype(dtype)
     if dtype not in (np.uint8, np.uint16):
         raise ValueError(f"dtype {dtype}: uint8, uint16 or float32 would do")
-    rounded = np.floor(pooled.astype(np.float64) + 0.5)
-    return np.clip(np.nan_to_num(rounded), 0, np.iinfo(dtype).max).astype(dtype)
+    rounded: NDArray[np.float64] = np.nan_to_num(np.floor(pooled.astype(np.float64) + 0.5))
+    return rounded.clip(0, np.iinfo(dtype).max).astype(dtype)

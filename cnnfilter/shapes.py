@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 
 class Field(NamedTuple):
-    """The part of the input that one number of a layer sees, and the step to its neighbour's part, in samples."""
+    """The part of the input that a number of a layer sees, and the step to its neighbour's, in samples."""
 
     size: tuple[int, int] = (1, 1)
     step: tuple[int, int] = (1, 1)
@@ -95,7 +95,8 @@ def three_axes(shape: Shape) -> tuple[int, int, int]:
     """(H, W, C), or ShapeError for a flat shape."""
     if len(shape) != 3:
         raise ShapeError(
-            f"needs maps (HxWxC) and gets {show_shape(shape)} flat numbers; it must stand before 'flatten' and 'dense'"
+            f"needs maps (HxWxC) and gets {show_shape(shape)} flat numbers;"
+            " it must stand before 'flatten' and 'dense'"
         )
     height, width, channels = shape
     return height, width, channels

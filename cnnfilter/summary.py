@@ -1,7 +1,8 @@
-"""What a stack of layers costs: a row per layer, and totals, beside fully connected layers of the same outputs."""
+"""What a stack of layers costs, layer by layer, beside fully connected layers of the same outputs."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -16,9 +17,9 @@ BYTES = 4
 class Row(NamedTuple):
     """One layer: its text, what comes out, how its size comes about, and what it costs for one picture.
 
-    `memory` is of the maps that come out, in bytes. `receptive_field` is height and width in samples of the input,
-    None for all of it. `fully_connected` counts the parameters of a fully connected layer from the same input to the
-    same output; None for layers that multiply nothing.
+    `memory` is of the maps that come out, in bytes. `receptive_field` is height and width in samples of the
+    input, None for all of it. `fully_connected` counts the parameters of a fully connected layer from the
+    same input to the same output; None for layers that multiply nothing.
     """
 
     layer: str
@@ -34,8 +35,8 @@ class Row(NamedTuple):
 class Summary(NamedTuple):
     """All rows, and their totals.
 
-    `memory` is of the input and all maps, `peak_memory` of a layer's input and output together where they are largest,
-    both in bytes.
+    `memory` is of the input and all maps, `peak_memory` of a layer's input and output together where they are
+    largest, both in bytes.
     """
 
     input: Shape
@@ -75,7 +76,7 @@ def summarize(layers: Layers, shape: Shape) -> Summary:
         parameters=sum(row.parameters for row in rows),
         multiply_adds=sum(row.multiply_adds for row in rows),
         memory=sum(sizes),
-        peak_memory=max(map(sum, zip(sizes[:-1], sizes[1:], strict=True))),
+        peak_memory=max(map(sum, itertools.pairwise(sizes))),
         fully_connected=sum(row.fully_connected or 0 for row in rows),
     )
 

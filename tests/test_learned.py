@@ -85,17 +85,18 @@ def test_the_input_is_added_where_shapes_allow(text, given, residual):
 
 # Tan & Le's EfficientNet-Lite0 (2020), in this grammar.
 LITE0 = (
-    "conv 32x3x3 stride=2 | relu6 | mbconv 16x3x3 expand=1 | mbconv 24x3x3 expand=6 stride=2 | mbconv 24x3x3 expand=6"
-    " | mbconv 40x5x5 expand=6 stride=2 | mbconv 40x5x5 expand=6 | mbconv 80x3x3 expand=6 stride=2"
-    " | mbconv 80x3x3 expand=6 | mbconv 80x3x3 expand=6 | mbconv 112x5x5 expand=6 | mbconv 112x5x5 expand=6"
-    " | mbconv 112x5x5 expand=6 | mbconv 192x5x5 expand=6 stride=2 | mbconv 192x5x5 expand=6 | mbconv 192x5x5 expand=6"
-    " | mbconv 192x5x5 expand=6 | mbconv 320x3x3 expand=6 | conv 1280x1x1 | relu6 | globalpool avg | dropout 0.2"
-    " | dense 1000"
+    "conv 32x3x3 stride=2 | relu6 | mbconv 16x3x3 expand=1 | mbconv 24x3x3 expand=6 stride=2"
+    " | mbconv 24x3x3 expand=6 | mbconv 40x5x5 expand=6 stride=2 | mbconv 40x5x5 expand=6"
+    " | mbconv 80x3x3 expand=6 stride=2 | mbconv 80x3x3 expand=6 | mbconv 80x3x3 expand=6"
+    " | mbconv 112x5x5 expand=6 | mbconv 112x5x5 expand=6 | mbconv 112x5x5 expand=6"
+    " | mbconv 192x5x5 expand=6 stride=2 | mbconv 192x5x5 expand=6 | mbconv 192x5x5 expand=6"
+    " | mbconv 192x5x5 expand=6 | mbconv 320x3x3 expand=6 | conv 1280x1x1 | relu6 | globalpool avg"
+    " | dropout 0.2 | dense 1000"
 )
 
 
 def test_efficientnet_lite0():
-    """4,652,008 parameters as published with batch norm; folded, each of its 21,008 maps has one number less."""
+    """4,652,008 parameters as published; with batch norm folded each of its 21,008 maps has one less."""
     layers = parse_layers(LITE0)
     assert str(layers) == LITE0
     summary = summarize(layers, (224, 224, 3))
@@ -125,6 +126,6 @@ def test_pytorch_counts_the_same():
     values = torch.zeros(1, 3, 18, 15)
     for layer in model.eval():
         values = layer(values)
-        shapes.append(tuple(values.shape[2:]) + (values.shape[1],))
+        shapes.append((*values.shape[2:], values.shape[1]))
     assert [row.output for row in summary.rows] == shapes
     assert summary.parameters == sum(parameter.numel() for parameter in model.parameters())

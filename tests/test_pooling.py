@@ -1,4 +1,4 @@
-"""Pooling against the slow oracle, PyTorch (golden vectors, and itself where installed) and hand-worked cases."""
+"""Pooling against the slow oracle, PyTorch (golden vectors, and itself) and hand-worked cases."""
 
 from __future__ import annotations
 
@@ -184,8 +184,7 @@ def test_large_windows(rng):
 
 
 def from_golden(case):
-    values = np.array([[np.nan if v is None else v for v in row] for row in case], np.float32)
-    return values
+    return np.array([[np.nan if v is None else v for v in row] for row in case], np.float32)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +307,8 @@ def test_threads_do_not_change_the_result(rng, op):
 def test_every_small_window_has_both_loops():
     for small in loops.SMALL:
         assert loops.extremes("max", *small).constants[1:] == small
-        assert loops.means(*small).constants == small
+        assert loops.means(*small).constants[:3] == small
+        assert loops.means(*small, of_bytes=True).constants[:3] == small
 
 
 # --- laws -------------------------------------------------------------------------------------------------

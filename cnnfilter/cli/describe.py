@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from cnnfilter.summary import Row, Summary
 
 HELP = """\
-Print what each layer makes of a picture: output shape, parameters, multiply-adds, memory, receptive field, and the size
-formula with its numbers filled in; then totals, beside what fully connected layers of the same outputs would need.
+Print what each layer makes of a picture: output shape, parameters, multiply-adds, memory, receptive field,
+and the size formula with its numbers filled in; then totals, beside what fully connected layers of the same
+outputs would need.
 
 LAYERS are written between |, options as key=value. No weights are needed:
 
@@ -31,8 +32,8 @@ LAYERS are written between |, options as key=value. No weights are needed:
   globalpool avg|max   flatten   dense 10   batchnorm   dropout 0.3   gray
   relu  relu6  leaky:0.1  sigmoid  tanh  softmax  abs
 
-Counts are for one picture. Memory is that of the maps as float32. A layer "sees" its receptive field: the part of the
-input that one of its numbers depends on.
+Counts are for one picture. Memory is that of the maps as float32. A layer "sees" its receptive field: the
+part of the input that one of its numbers depends on.
 
 \b
 Examples:
@@ -42,7 +43,7 @@ Examples:
 """
 
 
-class Shape(click.ParamType):
+class Shape(options.Type):
     """``HxWxC``, whole numbers from 1."""
 
     name = "HxWxC"
@@ -155,9 +156,8 @@ def size(count: int) -> str:
     """
     if count < 1000:
         return f"{count} B"
-    amount, unit = float(count), ""
-    for unit in ("kB", "MB", "GB", "TB"):
-        amount /= 1000
-        if amount < 999.95:
-            break
-    return f"{amount:,.1f} {unit}"
+    unit = next(unit for unit in _UNITS if count < 999_950 * _UNITS[unit] / 1000 or unit == "TB")
+    return f"{count / _UNITS[unit]:,.1f} {unit}"
+
+
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -1,9 +1,9 @@
 """The inner loops of pooling.
 
-A picture is rows of numbers, channels interleaved: (H, W·C). Each row of the picture is pooled across once, into a
-ring that holds as many rows as a window is high; each row of the result then joins rows of the ring. Across comes
-first so that the samples of a window are met line by line, as PyTorch meets them: of equal numbers (0 and −0) the
-first one stays, and of several NaN the last.
+A picture is rows of numbers, channels interleaved: (H, W·C). Each row of the picture is pooled across once,
+into a ring that holds as many rows as a window is high; each row of the result then joins rows of the ring.
+Across comes first so that the samples of a window are met line by line, as PyTorch meets them: of equal
+numbers (0 and −0) the first one stays, and of several NaN the last.
 """
 
 from __future__ import annotations
@@ -31,11 +31,17 @@ def smaller(best, value):  # type: ignore[no-untyped-def]
 
 @inline
 def added(total, value):  # type: ignore[no-untyped-def]
-    """Join for sums."""
+    """Join for sums of floats."""
     return total + value
 
 
-_JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "avg": added}
+@inline
+def counted(total, value):  # type: ignore[no-untyped-def]
+    """Join for sums of bytes."""
+    return np.int32(total) + np.int32(value)
+
+
+_JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added, "sum of bytes": counted}
 
 
 @functools.cache
@@ -47,8 +53,8 @@ def across_any(op: str) -> Inline:
     def across(row, work, out, window, neutral):  # type: ignore[no-untyped-def]
         """Pool `row` (W·C) across into `out` (W'·C); `work` (3, P·C) holds what the windows see.
 
-        Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to right,
-        so the work grows with the logarithm of the window.
+        Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to
+        right, so the work grows with the logarithm of the window.
         """
         power, spare, joined = work[0], work[1], work[2]
         channels, taps, stride = window[0], window[2], window[4]
@@ -152,15 +158,16 @@ def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop
     @loop(
         *(
             f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)"
-            for t in ("u1", "u2", "f4")
+            for t in (("u1", "f4") if taps else ("u1", "u2", "f4"))
         ),
         constants=(int(op == "max"), taps, stride, channels),
     )
     def extreme_rows(source, work, ring, target, window, y0, y1, neutral):  # type: ignore[no-untyped-def]
         """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
 
-        `window` is C, taps down and across, stride down and across, dilation down and across, padding at the top and
-        at the left; `work` (3, P·C) takes a row as wide as the windows reach, `ring` (reach, W'·C) the pooled rows.
+        `window` is C, taps down and across, stride down and across, dilation down and across, padding at the
+        top and at the left; `work` (3, P·C) takes a row as wide as the windows reach, `ring` (reach, W'·C)
+        the pooled rows.
         """
         rows, down, apart, top = window[1], window[3], window[5], window[7]
         height, held = source.shape[0], ring.shape[0]
@@ -194,21 +201,33 @@ def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop
 
 
 @functools.cache
-def means(taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
+def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = False) -> Loop:
     """Make the loop of the mean: for any window, or for one of `SMALL`, square and without dilation.
 
-    Sums of any window are float64, which is exact for 8 and 16 bits; those of a small one are float32, which is too.
+    Sums of any window are float64, which is exact for 8 and 16 bits; those of a small one are uint16 for bytes, else
+    float32.
     """
-    across = across_small("avg", taps, stride, channels) if taps else across_any("avg")
-    kind = "f4" if taps else "f8"
-    half, nothing = (np.float32(0.5), np.float32(0)) if taps else (np.float64(0.5), np.float64(0))
+    join = _JOINS["sum of bytes" if of_bytes else "sum"]
+    across = (
+        across_small("sum of bytes" if of_bytes else "sum", taps, stride, channels)
+        if taps
+        else across_any("sum")
+    )
+    if not taps:
+        sums, forms = "f8", [("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4")]
+    elif of_bytes:
+        sums, forms = "u2", [("u1", "u1"), ("u1", "f4")]
+    else:
+        sums, forms = "f4", [("f4", "f4")]
+    real = np.float32 if taps else np.float64
 
     @loop(
         *(
-            f"void({s}[:, ::1], {kind}[:, ::1], {kind}[:, ::1], {t}[:, ::1], {kind}[::1], {kind}[::1], i8[::1], i8, i8, i8)"
-            for s, t in (("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4"))
+            f"void({source}[:, ::1], {sums}[:, ::1], {sums}[:, ::1], {target}[:, ::1],"
+            f" {'f4' if taps else 'f8'}[::1], {'f4' if taps else 'f8'}[::1], i8[::1], i8, i8, i8)"
+            for source, target in forms
         ),
-        constants=(taps, stride, channels),
+        constants=(taps, stride, channels, int(of_bytes)),
     )
     def mean_rows(source, work, ring, target, high, wide, window, y0, y1, whole):  # type: ignore[no-untyped-def]
         """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); `window` as for max.
@@ -222,44 +241,44 @@ def means(taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
             first = y * down - top
             end = min(first + (rows - 1) * apart + 1, height)
             for r in range(max(first, done), end):
-                across(source[r], work, ring[r % held], window, nothing)
+                across(source[r], work, ring[r % held], window, 0)
             done = max(done, end)
             out = target[y]
             total = work[0]
             if taps == 2 and 0 <= first <= height - 2:
                 upper, lower = ring[first % held], ring[(first + 1) % held]
                 for j in range(out.shape[0]):
-                    total[j] = upper[j] + lower[j]
+                    total[j] = join(upper[j], lower[j])
             elif taps == 3 and 0 <= first <= height - 3:
                 upper, middle, lower = ring[first % held], ring[(first + 1) % held], ring[(first + 2) % held]
                 for j in range(out.shape[0]):
-                    total[j] = upper[j] + middle[j] + lower[j]
+                    total[j] = join(join(upper[j], middle[j]), lower[j])
             else:
                 for j in range(out.shape[0]):
-                    total[j] = nothing
+                    total[j] = 0
                 for i in range(rows):
                     r = first + i * apart
                     if 0 <= r < height:
                         row = ring[r % held]
                         for j in range(out.shape[0]):
-                            total[j] += row[j]
+                            total[j] = join(total[j], row[j])
             samples = high[y]
             if whole:
                 for j in range(out.shape[0]):
-                    out[j] = np.int32(total[j] / (samples * wide[j]) + half)
+                    out[j] = np.int32(real(total[j]) / (samples * wide[j]) + real(0.5))
             else:
                 for j in range(out.shape[0]):
-                    out[j] = total[j] / (samples * wide[j])
+                    out[j] = real(total[j]) / (samples * wide[j])
 
     return mean_rows
 
 
-SMALL = frozenset((taps, stride, channels) for taps, stride in ((2, 2), (3, 2)) for channels in (1, 3, 4)) | {
-    (3, 1, 0)
-}
-"""Windows with loops of their own: taps, stride, channels (0: any)."""
+SMALL = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
+"""Windows of bytes and float32 with loops of their own: taps, stride, channels (0: any)."""
 
-for _small in ((0, 0, 0), *SMALL):
+for _small in ((0, 0, 0), *sorted(SMALL)):
     extremes("max", *_small)
     means(*_small)
+for _small in sorted(SMALL):
+    means(*_small, of_bytes=True)
 extremes("min")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cnnfilter import convolution, engines
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import LARGEST_CHUNK
+from cnnfilter.loops.convolution import LARGEST_CHUNK, LARGEST_PAIR
 from cnnfilter.windows import window_axes
 from tests.benchmarks import pictures
 
@@ -108,12 +108,23 @@ def _separable_features(weights: Weights, geometry: engines.Geometry) -> list[fl
     ]
 
 
+def _tile_size(geometry: engines.Geometry) -> int:
+    size = engines.tile_size(geometry.vertical, geometry.horizontal)
+    assert size is not None  # of the kernels here, all fit
+    return size
+
+
 def _fourier_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
     """Return how many pairs of tiles of each size there are to an output: of one size only."""
     axes = geometry.vertical, geometry.horizontal
-    size = engines.tile_size(*axes)
+    size = _tile_size(geometry)
     tiles = math.prod(-(-axis.outputs // ((size - axis.reach) // axis.stride + 1)) for axis in axes)
     return [tiles / 2 / math.prod(geometry.outputs) if size == other else 0.0 for other in _TILES]
+
+
+def _is_pair(case: Case) -> bool:
+    """Return whether a kernel is small enough for two rows at once."""
+    return case.height > 1 and case.height * case.width <= LARGEST_PAIR
 
 
 MODELS = {
@@ -122,6 +133,12 @@ MODELS = {
         _taps_features,
         ("1", "taps", f"taps, if over {LARGEST_CHUNK}"),
         (*_square(1, 2, 3, 4, 5, 7, 9), Case(1, 7), Case(2, 6), Case(3, 5), Case(4, 5)),
+    ),
+    "pairs": Model(
+        engines.DirectPairs,
+        lambda weights, geometry: [1, weights.size],
+        ("1", "taps"),
+        tuple(case for case in (*_square(2, 3, 4, 5), Case(3, 5), Case(5, 3), Case(2, 7)) if _is_pair(case)),
     ),
     "columns": Model(
         engines.DirectColumns,
@@ -140,7 +157,7 @@ MODELS = {
         ),
     ),
     "fft": Model(
-        engines.Fourier,
+        lambda weights, geometry: engines.Fourier(weights, geometry, _tile_size(geometry)),
         _fourier_features,
         tuple(f"two tiles of {size}x{size}" for size in _TILES),
         tuple(Case(side, side, tile=tile) for tile in _TILES for side in (tile // 8 - 1, tile // 4 - 1)),
@@ -255,7 +272,10 @@ def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> lis
         guesses = {
             name: float(np.dot(MODELS[name].features(weights, geometry), coefficients[name])) for name in able
         }
-        chosen = {"now": _chosen_now(weights, geometry), "fitted": min(able, key=lambda name: guesses[name])}
+        chosen = {
+            "now": _chosen_now(weights, geometry, bench.source.dtype == np.uint8),
+            "fitted": min(able, key=lambda name: guesses[name]),
+        }
         line = f"    {case.name:<14}" + "".join(
             f"{costs[name]:10.3f}" if name in costs else " " * 10 for name in MODELS
         )
@@ -270,6 +290,8 @@ def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> lis
 
 
 def _is_able(name: str, case: Case) -> bool:
+    if name == "pairs":
+        return _is_pair(case)
     if name == "separable":
         return (
             case.rank is not None or case.height == 1 or case.width == 1 or min(case.height, case.width) <= 4
@@ -277,9 +299,16 @@ def _is_able(name: str, case: Case) -> bool:
     return case.height * case.width <= _LONGEST.get(name, 10**9)
 
 
-def _chosen_now(weights: Weights, geometry: engines.Geometry) -> str:
+def _chosen_now(weights: Weights, geometry: engines.Geometry, bytes_only: bool) -> str:
     """Return the name of the engine that `choose_engine` takes today."""
-    engine, _ = engines.choose_engine(weights, geometry)
-    names = {"DirectTaps": "taps", "DirectColumns": "columns", "Separable": "separable", "Fourier": "fft"}
-    kind = type(engine).__name__
-    return names.get(kind, kind)
+    engine, _ = engines.choose_engine(weights, geometry, bytes_only=bytes_only)
+    return _NAMES[type(engine).__name__]
+
+
+_NAMES = {
+    "DirectTaps": "taps",
+    "DirectPairs": "pairs",
+    "DirectColumns": "columns",
+    "Separable": "separable",
+    "Fourier": "fft",
+}

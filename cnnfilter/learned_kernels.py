@@ -64,3 +64,29 @@ def filters_of(network: Network, layer: int) -> Weights:
         raise ModelError(f"layer {layer} of {network.name}, '{network.layers[layer - 1]}', has no filters to learn")
     own = network.layers[layer - 1].name in ("depthwise", "mbconv")
     return kernel.transpose(0, 1, 3, 2) if own else kernel  # type: ignore[return-value]
+
+
+def draw_filters(network: Network) -> NDArray[np.uint8]:
+    """Draw the filters of the first layer that has some on a contact sheet, each as `convolve -k` names it.
+
+    Filters across three maps are drawn in colour, others as their sum.
+
+    Raises
+    ------
+    ModelError
+        If no layer has any.
+    """
+    from cnnfilter.sheets import contact_sheet
+
+    for layer in range(1, len(network.layers) + 1):
+        if any(name.endswith("kernel") and tensor.ndim == 4 for name, tensor in network.weights[layer - 1].items()):
+            break
+    else:
+        raise ModelError(f"no layer of {network.name} has filters")
+    maps = filters_of(network, layer)
+    drawn = maps if maps.shape[2] == 3 else maps.sum(axis=2, keepdims=True)
+    tiles = [
+        (f"{network.name}#{layer}[{number}]", drawn[:, :, :, number].squeeze(axis=2) if drawn.shape[2] == 1 else drawn[:, :, :, number])
+        for number in range(maps.shape[3])
+    ]
+    return contact_sheet(tiles)

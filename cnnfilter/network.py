@@ -80,6 +80,11 @@ class Network:
         return self.model.weights
 
     @property
+    def provenance(self) -> str:
+        """Where the weights come from, in words."""
+        return self.model.provenance
+
+    @property
     def calibration(self) -> Calibration:
         return self.model.calibration
 

@@ -88,7 +88,7 @@ def test_ways_to_write_the_input(typed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing argument 'LAYERS'"),
+        ([], "Missing argument 'LAYERS|MODEL'"),
         (["relu"], "give --input HxWxC, such as --input 224x224x3"),
         (
             ["relu", "--input", "28x28"],
@@ -98,7 +98,7 @@ def test_ways_to_write_the_input(typed):
         (["relu", "--input", "28x28x٣"], "is not height x width x channels"),
         (
             ["relv", "--input", "2x2x1"],
-            "Invalid value for 'LAYERS': layer 1 'relv': no layer 'relv'; did you mean 'relu'?",
+            "Invalid value for 'LAYERS|MODEL': layer 1 'relv': no layer 'relv'; did you mean 'relu'?",
         ),
         (["relv"], "did you mean 'relu'?"),
         (["conv sobl", "--input", "2x2x1"], "did you mean sobel"),
@@ -117,7 +117,8 @@ EXAMPLES = re.findall(r"^  cnnfilter describe (.+)$", HELP, re.MULTILINE)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_of_the_help_run(example):
+def test_examples_of_the_help_run(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = run(*shlex.split(example))
     assert result.exit_code == 0, result.stderr
     assert result.stdout

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.messages import one_line, print_path
 
 if TYPE_CHECKING:
+    from cnnfilter.network import Network
     from cnnfilter.summary import Row, Summary
 
 HELP = """\
@@ -32,6 +34,9 @@ LAYERS are written between |, options as key=value. No weights are needed:
   globalpool avg|max   flatten   dense 10   batchnorm   dropout 0.3   gray
   relu  relu6  leaky:0.1  sigmoid  tanh  softmax  abs
 
+MODEL is efficientnet-lite0, which comes with cnnfilter, or a model file; its input is known. MODEL alone prints its
+layers, what it takes and where it comes from; --filters draws what its first layer has learned.
+
 Counts are for one picture. Memory is that of the maps as float32. A layer "sees" its receptive field: the
 part of the input that one of its numbers depends on.
 
@@ -40,6 +45,8 @@ Examples:
   cnnfilter describe 'conv 32x3x3 | relu | maxpool 2 | flatten | dense 10' --input 28x28x1
   cnnfilter describe 'conv sobel-h sobel-v | abs | maxpool 3 stride=2' --input 512x512x3
   cnnfilter describe 'mbconv 24x3x3 expand=6 stride=2 | globalpool avg | dense 5' --input 112x112x16 --json
+  cnnfilter describe efficientnet-lite0
+  cnnfilter describe efficientnet-lite0 --filters filters.png
 """
 
 
@@ -61,32 +68,106 @@ class Shape(options.Type):
         return tuple(map(int, numbers))
 
 
-@click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of a stack of layers.")
-@click.argument("layers")
+@click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of layers or a model.")
+@click.argument("layers", metavar="LAYERS|MODEL")
 @click.option(
-    "--input", "shape", type=Shape(), metavar="HxWxC", help="Shape of the picture, such as 224x224x3."
+    "--input",
+    "shape",
+    type=Shape(),
+    metavar="HxWxC",
+    help="Shape of the picture, such as 224x224x3; a model has its own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
-def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool) -> None:
-    from cnnfilter.layers import parse_layers
-    from cnnfilter.summary import summarize
+@click.option(
+    "--filters",
+    type=click.Path(),
+    metavar="FILE",
+    help="Draw the filters of a model's first layer that has some, on a sheet, instead of the table.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def command(
+    layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool
+) -> None:
+    from cnnfilter.models import is_model
 
-    with options.about("'LAYERS'"):
-        stack = parse_layers(layers)
-    if shape is None:
+    network = None
+    with options.about("'LAYERS|MODEL'"):
+        if is_model(layers):
+            from cnnfilter.network import load_model
+
+            network = load_model(layers)
+            stack = network.layers
+        else:
+            from cnnfilter.layers import parse_layers
+
+            stack = parse_layers(layers)
+    if filters is not None:
+        _draw_filters(network, filters, force)
+        return
+    if shape is None and network is None:
         raise click.UsageError(
             "Shapes and counts follow from the picture's: give --input HxWxC, such as --input 224x224x3."
         )
-    with options.about("'LAYERS'"):
-        summary = summarize(stack, shape)
-    click.echo(as_object(summary) if as_json else "\n".join(table(summary)))
+    from cnnfilter.summary import summarize
+
+    with options.about("'LAYERS|MODEL'"):
+        summary = summarize(stack, shape or network.input_shape)  # type: ignore[union-attr]
+    about = {} if network is None else about_model(network)
+    click.echo(as_object(summary, about) if as_json else "\n".join([*table(summary), *_facts(about)]))
 
 
-def as_object(summary: Summary) -> str:
-    """Write a summary as one JSON object: ``input``, ``layers`` (a list), and the totals."""
+def _draw_filters(network: Network | None, path: str, force: bool) -> None:
+    if network is None:
+        raise click.UsageError("--filters needs a model: layers without weights have no filters to draw.")
+    from cnnfilter.images import write_image
+    from cnnfilter.learned_kernels import draw_filters
+
+    try:
+        write_image(path, draw_filters(network), force=force)
+    except FileExistsError:
+        raise click.ClickException(f"{path}: exists already; --force replaces it") from None
+    print_path(path)
+
+
+def about_model(network: Network) -> dict[str, Any]:
+    """Say what a model is beside its layers: name, classes, preparation, calibration, provenance."""
+    import dataclasses
+
+    return {
+        "name": network.name,
+        "classes": list(network.classes),
+        "preparation": dataclasses.asdict(network.preparation),
+        "calibration": dataclasses.asdict(network.calibration),
+        "provenance": network.provenance,
+    }
+
+
+def _facts(about: dict[str, Any]) -> Iterable[str]:
+    if not about:
+        return
+    names = about["classes"]
+    shown = ", ".join(names if len(names) <= 6 else [*names[:3], "…", *names[-2:]])
+    how = about["preparation"]
+    part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
+    mean, std = (_numbers(how[name]) for name in ("mean", "std"))
+    yield f"classes        {len(names):,}: {one_line(shown)}"
+    yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"
+    if (limits := about["calibration"]) != {"temperature": 1.0, "threshold": 0.0}:
+        yield f"calibration    temperature {limits['temperature']:.3g}, unknown below {limits['threshold']:.1%}"
+    yield from textwrap.wrap(one_line(about["provenance"]), 96, initial_indent="from           ", subsequent_indent=" " * 15)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    shown = [f"{value:.6g}" for value in values]
+    return shown[0] if len(set(shown)) == 1 else f"({', '.join(shown)})"
+
+
+def as_object(summary: Summary, about: dict[str, Any] | None = None) -> str:
+    """Write a summary as one JSON object: ``input``, ``layers`` (a list), the totals, and ``model`` if it is of one."""
     totals = summary._asdict()
     rows = [row._asdict() for row in totals.pop("rows")]
-    return json.dumps({"input": totals.pop("input"), "layers": rows, **totals}, indent=2)
+    model = {"model": about} if about else {}
+    return json.dumps({"input": totals.pop("input"), "layers": rows, **totals, **model}, indent=2)
 
 
 _HEADER = ("", "layer", "output", "parameters", "multiply-adds", "memory", "sees", "fully connected", "size")

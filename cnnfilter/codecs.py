@@ -225,7 +225,7 @@ def _mark_alpha(file: memoryview) -> None:
     The encoder of animations leaves it out if every frame could be cut down to an opaque part. The rest,
     which is transparent, would then be read as black.
     """
-    if file[12:16] == b"VP8X":
+    if bytes(file[12:16]) == b"VP8X":
         file[20] |= 0x10
 
 

@@ -170,14 +170,13 @@ def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
 def _decode_pass(inflater: deflate.Inflater, header: Header, width: int, height: int) -> np.ndarray:
     """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache."""
     length = header.row_bytes(width)
-    undo = scanlines.unfilter(header.step)
     rows = np.empty((height, length), np.uint8)
     above = np.zeros(length, np.uint8)
     first = 0
     for filtered in _inflate_bands(inflater, height, length):
         part = rows[first : first + len(filtered)]
         first += len(filtered)
-        if undo(filtered, above, part):
+        if scanlines.unfilter(filtered, above, part, header.step):
             raise ImageError("the file is damaged (a row has a filter that does not exist)")
         above = part[-1]
         if header.depth == 16:
@@ -400,7 +399,7 @@ def _compress_band(pixels: np.ndarray, first: int, end: int, fast: bool) -> tupl
         filtered[:, 0] = scanlines.NONE
         filtered[:, 1:] = rows[1:]
     else:
-        scanlines.filter_rows(pixels.shape[2] * pixels.itemsize)(rows, filtered)
+        scanlines.filter_rows(rows, filtered, pixels.shape[2] * pixels.itemsize)
     data = filtered.data.cast("B")
     blocks = deflate.compress_band(data, last=end == len(pixels), stored=fast)
     return blocks, deflate.adler32(data), len(data)

@@ -52,9 +52,9 @@ def alpha() -> None:
     pixels = np.asarray(photo("chelsea.png"))[:240, 110:350]
     y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
     distance = np.hypot((y - 120) / 115, (x - 120) / 115)
-    opacity = np.clip((1 - distance) * 12, 0, 1)[:, :, None]
-    colour = np.where(opacity > 0, pixels, [255, 0, 255])
-    write_image(HERE / "chelsea-alpha.png", np.concatenate([colour, opacity * 255], axis=2).astype(np.uint8))
+    opacity = (np.clip((1 - distance) * 12, 0, 1) * 255).astype(np.uint8)[:, :, None]
+    colour = np.where(opacity > 0, pixels, np.array([255, 0, 255], np.uint8))
+    write_image(HERE / "chelsea-alpha.png", np.concatenate([colour, opacity], axis=2))
 
 
 def inks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -16,10 +17,15 @@ from PIL import Image as Pillow
 from cnnfilter import deflate, png
 from cnnfilter.errors import ImageError
 from cnnfilter.images import Image, Metadata, encode_image, read_image
+from cnnfilter.loops import scanlines
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 KINDS = [(c, d) for c in CHANNELS for d in (1, 2, 4, 8, 16) if d in png._DEPTHS[c]]
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+compiled = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="too slow as plain Python"
+)
 
 
 def chunk(kind: bytes, content: bytes = b"") -> bytes:
@@ -151,6 +157,7 @@ def smooth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return (base[:, :, None] + noise).clip(0, 255).astype(np.uint8)
 
 
+@compiled
 def test_large_pictures_are_written_in_bands_that_join(rng: np.random.Generator) -> None:
     pixels = smooth(rng, 900, 800)
     parts = png.encode(Image.from_array(pixels), threads=1)
@@ -160,6 +167,7 @@ def test_large_pictures_are_written_in_bands_that_join(rng: np.random.Generator)
     np.testing.assert_array_equal(read_image(file).pixels, pixels)
 
 
+@compiled
 def test_the_bytes_do_not_depend_on_the_number_of_threads(rng: np.random.Generator) -> None:
     image = Image.from_array(smooth(rng, 900, 800))
     once = png.encode(image, threads=1)
@@ -167,6 +175,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(rng: np.random.Generat
     assert png.encode(image) == once
 
 
+@compiled
 def test_files_are_no_larger_than_those_of_libpngs_first_level() -> None:
     for name in ("chelsea", "coffee", "camera", "coins", "brick", "grass"):
         pixels = read_image(f"samples/{name}.png").pixels
@@ -192,6 +201,7 @@ def test_each_row_gets_the_filter_of_the_smallest_sum(rng: np.random.Generator) 
         assert sums[kind][y] == best[y]
 
 
+@compiled
 def test_without_isal_the_same_picture_is_written_and_read(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +220,7 @@ def test_pillow_is_not_imported_for_png() -> None:
         "import sys; from cnnfilter import read_image, write_image; import io\n"
         "write_image(io.BytesIO(), read_image('samples/chelsea.png'))\n"
         "write_image(io.BytesIO(), read_image('samples/chelsea.png'))\n"
-        "print(sorted({'PIL', 'tifffile', 'concurrent'} & set(sys.modules)))"
+        "print(sorted({'PIL', 'tifffile'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -422,3 +432,15 @@ def test_the_loops_run_as_plain_python_too() -> None:
     )
     environment = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": ".", "PATH": ""}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)
+
+
+def test_paeth_is_the_specifications(rng: np.random.Generator) -> None:
+    """The form without distances, against the specification's, over a grid that has every tie."""
+    left, above, corner = np.meshgrid(*[np.arange(0, 256, 3)] * 3, indexing="ij")
+    guess = left + above - corner
+    distances = np.stack([abs(guess - left), abs(guess - above), abs(guess - corner)])
+    expected = np.choose(distances.argmin(axis=0), [left, above, corner])
+    sample = rng.integers(0, left.size, 3000)
+    for index in sample:
+        values = [np.int16(plane.flat[index]) for plane in (left, above, corner)]
+        assert scanlines.paeth(*values) == expected.flat[index]

@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.formats import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.metadata import XMP, Metadata, split_orientation, without_orientation
 from cnnfilter.picture import MAX_PIXELS, Image, ImageWarning, check_size, mode_of, warn
 
@@ -36,36 +37,6 @@ __all__ = [
     "write_image",
 ]
 
-SUFFIXES = {
-    ".png": "png",
-    ".apng": "png",
-    ".jpg": "jpg",
-    ".jpeg": "jpg",
-    ".jpe": "jpg",
-    ".jfif": "jpg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".gif": "gif",
-    ".bmp": "bmp",
-    ".dib": "bmp",
-    ".ppm": "ppm",
-    ".pgm": "ppm",
-    ".pbm": "ppm",
-    ".pnm": "ppm",
-    ".pam": "ppm",
-    ".npy": "npy",
-    ".avif": "avif",
-    ".tga": "tga",
-}
-"""The format that each suffix stands for."""
-
-LOSSLESS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
-"""Formats that give back what was put in (GIF: the frames, their timing, and 256 colours)."""
-
-ANIMATED = frozenset({"png", "webp", "gif", "tiff", "avif"})
-"""Formats that hold more than one frame (TIFF: pages)."""
-
 # The modes that each format holds. A picture of another mode is converted by _fit.
 _MODES = {
     "png": ("L", "LA", "RGB", "RGBA"),
@@ -80,65 +51,13 @@ _MODES = {
     "tga": ("L", "LA", "RGB", "RGBA"),
 }
 _SIXTEEN_BITS = ("png", "tiff", "ppm", "npy")
-_FLOATS = ("tiff", "npy")
 # The longest side, in pixels, that a format (or its encoder) allows.
 _LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
 
 # The modules of the formats that have one of their own; Pillow does the others.
 _OWN = {"png": "cnnfilter.png", "tiff": "cnnfilter.tiff", "ppm": "cnnfilter.pnm", "npy": "cnnfilter.npy"}
 
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpg"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"BM", "bmp"),
-    (b"\x93NUMPY", "npy"),
-)
-# What people try that is not read, by its first bytes; saying what it is saves them a search.
-_REFUSED = (
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a zip archive (.npz holds several arrays: save the one you mean as .npy)"),
-    (b"8BPS", "a Photoshop document"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\x76\x2f\x31\x01", "OpenEXR"),
-    (b"<svg", "SVG"),
-    (b"<?xml", "XML or SVG"),
-    (b"<!DOCTYPE", "HTML"),
-    (b"<html", "HTML"),
-    (b"\x1f\x8b", "gzip"),
-)
 _HEAD = 4096  # more than enough to tell
-_READABLE = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
-
-
-def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
-    """Return the format that a file's suffix stands for; None if it has no suffix.
-
-    Raises
-    ------
-    ImageError
-        If the suffix stands for no format that is written.
-
-    Examples
-    --------
-    >>> format_of_suffix("a/photo.JPEG")
-    'jpg'
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix and suffix not in SUFFIXES:
-        known = " ".join(sorted(SUFFIXES))
-        raise ImageError(f"no picture format has the suffix {suffix!r}; known are {known}")
-    return SUFFIXES.get(suffix)
 
 
 def read_image(
@@ -186,48 +105,6 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     head = stream.read(_HEAD)
     format = sniff(head)
     return head + stream.read(), format
-
-
-def sniff(data: bytes) -> str:
-    """Return the format that a file's first bytes say it has.
-
-    Raises
-    ------
-    ImageError
-        If it is none that is read.
-    """
-    if not data:
-        raise ImageError("it is empty")
-    for magic, format in _MAGIC:
-        if data.startswith(magic):
-            return format
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in (b"avif", b"avis", b"mif1")):
-        return "avif"
-    if data[:1] == b"P" and data[1:2] in b"1234567fF" and data[2:3].isspace():
-        return "ppm"
-    for magic, name in _REFUSED:
-        if data.lstrip()[: len(magic)].lower() == magic.lower():
-            raise ImageError(f"this is {name}; {_READABLE} can be read")
-    if _looks_like_tga(data):
-        return "tga"
-    raise ImageError(f"not a picture that can be read ({_READABLE})")
-
-
-def _looks_like_tga(data: bytes) -> bool:
-    """TGA has no magic number: its header must make sense in every field."""
-    if len(data) < 18:
-        return False
-    width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")
-    return (
-        data[1] in (0, 1)
-        and data[2] in ((1, 9) if data[1] else (2, 3, 10, 11))
-        and data[16] in (1, 8, 16, 24, 32)
-        and width > 0
-        and height > 0
-        and data[17] & 0xC0 == 0
-    )
 
 
 @contextlib.contextmanager
@@ -393,7 +270,7 @@ def _fit(image: Image, format: str) -> Image:
     """Turn a picture into one that the format holds, with a warning for each thing that is lost."""
     if image.frames:
         image = _fit_frames(image, format)
-    if image.pixels.dtype == np.float32 and format not in _FLOATS:
+    if image.pixels.dtype == np.float32 and format not in FLOATS:
         raise ImageError(
             f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)"
         )

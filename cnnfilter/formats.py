@@ -1,0 +1,137 @@
+"""Which picture formats there are, and how one is told: by a file's first bytes, or by the suffix asked for.
+
+It needs no numpy, so that a command line is refused at once where it names no format.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cnnfilter.errors import ImageError
+
+SUFFIXES = {
+    ".png": "png",
+    ".apng": "png",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".jpe": "jpg",
+    ".jfif": "jpg",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".gif": "gif",
+    ".bmp": "bmp",
+    ".dib": "bmp",
+    ".ppm": "ppm",
+    ".pgm": "ppm",
+    ".pbm": "ppm",
+    ".pnm": "ppm",
+    ".pam": "ppm",
+    ".npy": "npy",
+    ".avif": "avif",
+    ".tga": "tga",
+}
+"""The format that each suffix stands for."""
+
+LOSSLESS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
+"""Formats that give back what was put in (GIF: the frames, their timing, and 256 colours)."""
+
+ANIMATED = frozenset({"png", "webp", "gif", "tiff", "avif"})
+"""Formats that hold more than one frame (TIFF: pages)."""
+
+FLOATS = ("tiff", "npy")
+"""Formats that hold floating-point values, signs and all."""
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"BM", "bmp"),
+    (b"\x93NUMPY", "npy"),
+)
+# What people try that is not read, by its first bytes; saying what it is saves them a search.
+_REFUSED = (
+    (b"%!PS", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive (.npz holds several arrays: save the one you mean as .npy)"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML or SVG"),
+    (b"<!DOCTYPE", "HTML"),
+    (b"<html", "HTML"),
+    (b"\x1f\x8b", "gzip"),
+)
+_READABLE = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
+
+
+def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
+    """Return the format that a file's suffix stands for; None if it has no suffix.
+
+    Raises
+    ------
+    ImageError
+        If the suffix stands for no format that is written.
+
+    Examples
+    --------
+    >>> format_of_suffix("a/photo.JPEG")
+    'jpg'
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix and suffix not in SUFFIXES:
+        known = " ".join(sorted(SUFFIXES))
+        raise ImageError(f"no picture format has the suffix {suffix!r}; known are {known}")
+    return SUFFIXES.get(suffix)
+
+
+def sniff(data: bytes) -> str:
+    """Return the format that a file's first bytes say it has.
+
+    Raises
+    ------
+    ImageError
+        If it is none that is read.
+    """
+    if not data:
+        raise ImageError("it is empty")
+    for magic, format in _MAGIC:
+        if data.startswith(magic):
+            return format
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in (b"avif", b"avis", b"mif1")):
+        return "avif"
+    if data[:1] == b"P" and data[1:2] in b"1234567fF" and data[2:3].isspace():
+        return "ppm"
+    for magic, name in _REFUSED:
+        if data.lstrip()[: len(magic)].lower() == magic.lower():
+            raise ImageError(f"this is {name}; {_READABLE} can be read")
+    if _looks_like_tga(data):
+        return "tga"
+    raise ImageError(f"not a picture that can be read ({_READABLE})")
+
+
+def _looks_like_tga(data: bytes) -> bool:
+    """TGA has no magic number: its header must make sense in every field."""
+    if len(data) < 18:
+        return False
+    width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")
+    return (
+        data[1] in (0, 1)
+        and data[2] in ((1, 9) if data[1] else (2, 3, 10, 11))
+        and data[16] in (1, 8, 16, 24, 32)
+        and width > 0
+        and height > 0
+        and data[17] & 0xC0 == 0
+    )

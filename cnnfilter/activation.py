@@ -128,7 +128,7 @@ def _leaky(below: float) -> Activation:
         return np.asarray(np.where(values > 0, values, values * values.dtype.type(below)))
 
     def slope(values: Values) -> Values:
-        return np.where(values > 0, values.dtype.type(1), values.dtype.type(below))
+        return np.where(values > 0, 1, below).astype(values.dtype)
 
     return Activation(apply, slope)
 

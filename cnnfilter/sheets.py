@@ -126,12 +126,12 @@ def _drawn(
     """Resize, then stretch `span` to 0…255: shrinking is a mean, and for that the order is of no matter."""
     size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
     low, high = span
-    share = np.full(values.shape, 0.5, np.float32)
+    share: NDArray[np.float32] = np.full(values.shape, 0.5, np.float32)
     if high > low:
         # Halves, because the difference of two large numbers may be more than a float holds.
         where = True if finite is None else finite
         np.divide(values / 2.0 - low / 2, high / 2 - low / 2, out=share, where=where, casting="same_kind")
-    channels = [share[:, :, channel] for channel in range(3)] if values.ndim == 3 else [share] * 3
+    channels: list[NDArray[Any]] = list(np.moveaxis(share, 2, 0)) if values.ndim == 3 else [share] * 3
     resized = np.stack([np.asarray(_resized(channel, size, scale)) for channel in channels], axis=2)
     colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if finite is not None:

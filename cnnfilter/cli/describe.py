@@ -148,13 +148,17 @@ def _facts(about: dict[str, Any]) -> Iterable[str]:
     names = about["classes"]
     shown = ", ".join(names if len(names) <= 6 else [*names[:3], "…", *names[-2:]])
     how = about["preparation"]
-    part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
+    part = (
+        f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
+    )
     mean, std = (_numbers(how[name]) for name in ("mean", "std"))
     yield f"classes        {len(names):,}: {one_line(shown)}"
     yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"
     if (limits := about["calibration"]) != {"temperature": 1.0, "threshold": 0.0}:
         yield f"calibration    temperature {limits['temperature']:.3g}, unknown below {limits['threshold']:.1%}"
-    yield from textwrap.wrap(one_line(about["provenance"]), 96, initial_indent="from           ", subsequent_indent=" " * 15)
+    yield from textwrap.wrap(
+        one_line(about["provenance"]), 96, initial_indent="from           ", subsequent_indent=" " * 15
+    )
 
 
 def _numbers(values: Sequence[float]) -> str:

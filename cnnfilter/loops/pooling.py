@@ -56,36 +56,40 @@ def across_any(op: str) -> Inline:
         Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to
         right, so the work grows with the logarithm of the window.
         """
-        power, spare, joined = work[0], work[1], work[2]
+        samples, joined = work[0], work[2]
         channels, taps, stride = window[0], window[2], window[4]
         step = window[6] * channels
         start = window[8] * channels
-        end = min(start + row.shape[0], power.shape[0])
+        reach = samples.shape[0]
+        end = min(start + row.shape[0], reach)
         for j in range(start):
-            power[j] = neutral
-        inside = power[start:]
-        for j in range(end - start):
+            samples[j] = neutral
+        inside = samples[start:end]
+        for j in range(inside.shape[0]):
             inside[j] = row[j]
-        for j in range(end, power.shape[0]):
-            power[j] = neutral
-        length = power.shape[0] - (taps - 1) * step
-        width, covered, rest = 1, 0, taps
+        for j in range(end, reach):
+            samples[j] = neutral
+        length = reach - (taps - 1) * step
+        width, covered, rest, at = 1, 0, taps, 0
         while rest > 0:
+            # Named by their row: arrays that change places would keep the compiler from vectorising.
+            windows = work[at]
             if rest & 1:
-                shifted = power[covered * step :]
+                shifted = windows[covered * step :][:length]
                 if covered == 0:
-                    for j in range(length):
+                    for j in range(shifted.shape[0]):
                         joined[j] = shifted[j]
                 else:
-                    for j in range(length):
+                    for j in range(shifted.shape[0]):
                         joined[j] = join(joined[j], shifted[j])
                 covered += width
             rest >>= 1
             if rest > 0:
-                shifted = power[width * step :]
-                for j in range(power.shape[0] - (2 * width - 1) * step):
-                    spare[j] = join(power[j], shifted[j])
-                power, spare = spare, power
+                wider = work[1 - at]
+                shifted = windows[width * step :][: reach - (2 * width - 1) * step]
+                for j in range(shifted.shape[0]):
+                    wider[j] = join(windows[j], shifted[j])
+                at = 1 - at
                 width *= 2
         if stride == 1:
             for j in range(out.shape[0]):
@@ -93,6 +97,14 @@ def across_any(op: str) -> Inline:
         elif channels == 1:
             for x in range(out.shape[0]):
                 out[x] = joined[x * stride]
+        elif channels == 3:  # as 4 below, a number that the compiler knows
+            for x in range(out.shape[0] // 3):
+                for c in range(3):
+                    out[x * 3 + c] = joined[x * stride * 3 + c]
+        elif channels == 4:
+            for x in range(out.shape[0] // 4):
+                for c in range(4):
+                    out[x * 4 + c] = joined[x * stride * 4 + c]
         else:
             for x in range(out.shape[0] // channels):
                 for c in range(channels):
@@ -204,15 +216,12 @@ def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop
 def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = False) -> Loop:
     """Make the loop of the mean: for any window, or for one of `SMALL`, square and without dilation.
 
-    Sums of any window are float64, which is exact for 8 and 16 bits; those of a small one are uint16 for bytes, else
-    float32.
+    Sums of any window are float64, which is exact for 8 and 16 bits; those of a small one are uint16 for
+    bytes, else float32.
     """
-    join = _JOINS["sum of bytes" if of_bytes else "sum"]
-    across = (
-        across_small("sum of bytes" if of_bytes else "sum", taps, stride, channels)
-        if taps
-        else across_any("sum")
-    )
+    kind = "sum of bytes" if of_bytes else "sum"
+    join = _JOINS[kind]
+    across = across_small(kind, taps, stride, channels) if taps else across_any(kind)
     if not taps:
         sums, forms = "f8", [("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4")]
     elif of_bytes:

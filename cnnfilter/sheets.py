@@ -135,7 +135,7 @@ def _drawn(
     resized = np.stack([np.asarray(_resized(channel, size, scale)) for channel in channels], axis=2)
     colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if finite is not None:
-        whole = finite.all(axis=2) if finite.ndim == 3 else finite
+        whole: NDArray[np.bool_] = np.all(finite, axis=2) if finite.ndim == 3 else finite
         colour[np.asarray(_resized(whole.astype(np.float32), size, scale)) < 1] = _NOT_FINITE
     return Image.fromarray(colour)
 

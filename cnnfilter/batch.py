@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.formats import FLOATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +31,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 STDIN = STDOUT = "-"
-
-HOLD_FLOATS = ("npy", "tiff")
 
 CLIPPED_ENOUGH_TO_SAY = 0.01
 """Share of the samples above which clipping is worth a word."""
@@ -182,7 +181,7 @@ class Task:
 
         if self.format == "npy" and signed:
             return np.dtype(np.float32)
-        if image.pixels.dtype == np.float32 and self.format not in HOLD_FLOATS:
+        if image.pixels.dtype == np.float32 and self.format not in FLOATS:
             largest = float(np.nanmax(np.abs(image.colour)))
             if 0 < largest <= 1:
                 self.warn(

@@ -431,6 +431,9 @@ LIGHT = [
     ["convolve", "photo.png", "-k", "blur", "--stride", "0"],
     ["pool", "-", "-"],
     ["pool", "--size", "0"],
+    ["pool", "photo.png", "-o", "x.foo"],
+    ["convolve", "photo.png", "-k", "blur", "-o", "{foo}.png"],
+    ["apply", "relu", "photo.png", "-o", "x.foo"],
 ]
 
 

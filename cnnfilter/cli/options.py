@@ -230,6 +230,10 @@ class Pictures:
             raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
         if "-" in self.inputs and sys.stdin is not None and sys.stdin.isatty():
             ask_for_input(explicit="-" in input)
+        if output is not None:  # refuses what can be no output, before anything heavy is imported
+            from cnnfilter.cli.targets import Naming
+
+            Naming(output, format, tag="", to_stdout=False)
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
         """Read, work on and write every picture; end with exit code 1 if one failed.

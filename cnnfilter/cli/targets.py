@@ -11,6 +11,7 @@ import click
 
 from cnnfilter.batch import STDIN, STDOUT, Source, Target
 from cnnfilter.errors import ImageError
+from cnnfilter.formats import LOSSLESS, SUFFIXES, format_of_suffix, sniff
 
 FIELDS = ("stem", "name", "ext", "dir", "index")
 
@@ -59,8 +60,6 @@ def _is_picture(path: str) -> bool:
     By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has
     no mark.
     """
-    from cnnfilter.images import SUFFIXES
-
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     return os.path.isfile(path) and _format_of(Source(path)) not in (None, "tga")
@@ -68,8 +67,6 @@ def _is_picture(path: str) -> bool:
 
 def _format_of(source: Source) -> str | None:
     """Return the format of an input; None if it cannot be told, which reading it will report."""
-    from cnnfilter.images import sniff
-
     try:
         return sniff(source.head())
     except (ImageError, OSError):
@@ -104,6 +101,8 @@ class Naming:
         self.to_stdout = output == STDOUT
         self.fields = set() if self.to_stdout else _fields_of(output)
         self.makes_folders = self.folder is not None or "dir" in self.fields
+        if not self.fields and not self.to_stdout and format is None:
+            _format_of_suffix(output)  # refuses an unknown one before anything is looked at
 
     def target(self, source: Source, index: int) -> Target:
         """Return where the result of `source` goes, its number `index` counted from 1."""
@@ -158,8 +157,6 @@ def _format_of_suffix(path: str) -> str | None:
     suffix = os.path.splitext(path)[1]
     if suffix in ("", "."):
         return None
-    from cnnfilter.images import format_of_suffix
-
     try:
         return format_of_suffix(path)
     except ImageError as error:
@@ -168,8 +165,6 @@ def _format_of_suffix(path: str) -> str | None:
 
 def _default_format(format: str | None) -> str:
     """Return the format of a result where nothing asks for another: the input's if that loses nothing."""
-    from cnnfilter.images import LOSSLESS
-
     return format if format in LOSSLESS else "png"
 
 

@@ -32,7 +32,7 @@ _HOME = {
     "contact_sheet": "sheets",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

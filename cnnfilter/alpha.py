@@ -125,7 +125,8 @@ def _filter_weighted(
     def sums(samples: Samples, weights: Samples, where: dict[str, Any]) -> Samples:
         return filter_picture(samples, [weights], signed="auto", dtype=np.float32, **where).pixels
 
-    maps, ways = [], []
+    maps = []
+    ways: list[str] = []
     for kernel in found:
         shares = np.abs(kernel.weights)
         result = filter_picture(visible, [kernel.weights], signed="auto", dtype=np.float32, **window)
@@ -154,7 +155,7 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
         at = np.arange(axis.outputs) * axis.stride + axis.dilation * ((axis.taps - 1) // 2)
         places.append(source_positions(axis, options.get("border", "replicate"))[at])
     rows, columns = places
-    taken = opacity[rows[:, None], columns[None, :]]
+    taken: Samples = opacity[rows[:, None], columns[None, :]]
     taken[(rows[:, None] < 0) | (columns[None, :] < 0)] = top
     return taken
 
@@ -162,7 +163,8 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
 def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
     options = {"dtype": frame.dtype, **options}
     if not image.has_alpha:
-        return pool(frame, op, **options)
+        pooled: Samples = pool(frame, op, **options)
+        return pooled
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
     if (opacity == top).all():

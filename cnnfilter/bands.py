@@ -7,7 +7,9 @@ depend on how many threads there are, as long as it computes each row by itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from threading import Thread
 from typing import TypeVar
 
@@ -30,7 +32,7 @@ def split_rows(rows: int, pieces: int) -> list[tuple[int, int]]:
     """
     pieces = max(1, min(pieces, rows))
     edges = [rows * piece // pieces for piece in range(pieces + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def run_in_bands(
@@ -43,10 +45,10 @@ def run_in_bands(
     """
     threads = default_threads() if threads is None else threads
     bands = split_rows(rows, min(threads, max(1, rows // least)))
-    return run_tasks([lambda first=first, end=end: task(first, end) for first, end in bands], threads)
+    return run_tasks([partial(task, first, end) for first, end in bands], threads)
 
 
-def run_tasks(tasks: list[Callable[[], Result]], threads: int) -> list[Result]:
+def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """Run `tasks` on up to `threads` threads, the calling one among them; return the results in order."""
     results: list[Result | None] = [None] * len(tasks)
     failures: dict[int, BaseException] = {}

@@ -25,7 +25,7 @@ from cnnfilter.engines import ByteEngine, DirectTaps, Engine, Geometry, Region, 
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
-from cnnfilter.windows import Pair, Padding, window_axes
+from cnnfilter.windows import Padding, Pair, window_axes
 
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
@@ -285,7 +285,8 @@ class _Work:
             return clipped, -(-len(here) // every) * count
 
         counts = self._in_regions(part, np.uint8)
-        return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
+        clipped, counted = (sum(count) for count in zip(*counts, strict=True))
+        return float(clipped / max(counted, 1))
 
     def _sums(self, region: Region, out: Samples | None = None) -> Samples:
         """Return the float32 sums of all engines in a region, with their biases, combined.
@@ -341,8 +342,8 @@ class _Work:
             with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
                 return part(region)
 
-        tasks = [functools.partial(quietly, region) for region in regions if not region.is_empty]
-        return run_tasks(tasks, self.threads)
+        wanted = [region for region in regions if not region.is_empty]
+        return run_tasks([functools.partial(quietly, region) for region in wanted], self.threads)
 
 
 def _bands(region: Region, height: int) -> list[Region]:

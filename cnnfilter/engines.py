@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from threading import local
 from typing import Any, NamedTuple, Protocol
 
@@ -228,7 +229,8 @@ def _band_rows(geometry: Geometry) -> int:
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
-    exact, inner_band = True, _ANY
+    exact = True
+    inner_band: int | None = _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -274,7 +276,8 @@ def _add_all(
 class DirectPairs:
     """A small dense kernel, on two rows at once: each sample is loaded once for both."""
 
-    exact, inner_band, takes_bytes = True, _ANY, False
+    exact, takes_bytes = True, False
+    inner_band: int | None = _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -297,7 +300,8 @@ class DirectColumns:
     so it works from a scratch.
     """
 
-    exact, inner_band, takes_bytes = False, None, False
+    exact, takes_bytes = False, False
+    inner_band: int | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -309,7 +313,7 @@ class DirectColumns:
         width = self.weights.shape[1]
         chunks = -(-width // WIDEST_CHUNK)
         edges = [width * chunk // chunks for chunk in range(chunks + 1)]
-        for column, end in zip(edges[:-1], edges[1:], strict=True):
+        for column, end in pairwise(edges):
             loop = add_columns(end - column, column == 0)
             loop(rows.samples, rows.line, self.weights, column, self.offsets, out, first, count)
 
@@ -321,7 +325,8 @@ class Separable:
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = self.inner_band = _band_rows(geometry)
+        self.band = _band_rows(geometry)
+        self.inner_band: int | None = self.band
         self.terms = []
         for column, row in terms:
             down, across = np.flatnonzero(column), np.flatnonzero(row)
@@ -349,7 +354,8 @@ class Separable:
 class Fourier:
     """A large dense kernel: multiplied with square tiles of the picture in the frequency domain, in float32."""
 
-    exact, inner_band, takes_bytes = False, None, False
+    exact, takes_bytes = False, False
+    inner_band: int | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
         self.geometry = replace(geometry, phased=False)
@@ -438,10 +444,11 @@ def _taps_cost(taps: float) -> float:
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
     widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
-    return sum(
-        _taps_cost(np.count_nonzero(column)) * widening + _taps_cost(np.count_nonzero(row)) + 0.1 * (term > 0)
-        for term, (column, row) in enumerate(terms)
-    )
+    costs = [
+        _taps_cost(int(np.count_nonzero(column))) * widening + _taps_cost(int(np.count_nonzero(row)))
+        for column, row in terms
+    ]
+    return sum(costs) + 0.1 * (len(costs) - 1)
 
 
 def choose_engine(

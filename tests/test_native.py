@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.loops import code_cache, native
-from cnnfilter.loops.machine_code import CodeImage, UnsupportedObject, lay_out
+from cnnfilter.loops.machine_code import CodeImage, UnsupportedObjectError, lay_out
 from cnnfilter.loops.native import inline, loop, parse_signature
 
 PROGRAM = """
@@ -204,7 +204,7 @@ def test_an_image_survives_its_bytes():
 
 @pytest.mark.parametrize("data", [b"", b"MZ" * 50, b"\x7fELF\x01\x01" + bytes(60), b"\x7fELF\x02\x01" + bytes(60)])
 def test_other_objects_are_refused(data):
-    with pytest.raises(UnsupportedObject):
+    with pytest.raises(UnsupportedObjectError):
         lay_out(data, "work")
 
 

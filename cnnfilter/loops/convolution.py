@@ -8,7 +8,6 @@ channels, dilation or border, and the row is what the vector unit walks along.
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 
@@ -32,7 +31,7 @@ _BLOCK = 1024  # columns at once, so that the sums between two passes stay in th
     "void(u2[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
     "void(f4[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
 )
-def fill(source, scratch, rows, columns, channels, left, right, constant):  # type: ignore[no-untyped-def]
+def fill(source, scratch, rows, columns, channels, left, right, constant):
     """Copy rows of `source` (H, W·C) into `scratch` (R, P·C), each pixel from where the border rule says.
 
     `rows` and `columns` give the place in the source for each place in the scratch, −1 for the constant.
@@ -62,7 +61,7 @@ def fill(source, scratch, rows, columns, channels, left, right, constant):  # ty
     "i8(f4[:, ::1], u1[:, ::1], i8, f4, f4, i8, f4)",
     "i8(f4[:, ::1], u2[:, ::1], i8, f4, f4, i8, f4)",
 )
-def finish(values, out, first, gain, shift, fold, top):  # type: ignore[no-untyped-def]
+def finish(values, out, first, gain, shift, fold, top):
     """Round ``values·gain + shift`` (H, N) half up into 0…top; return how many samples lay outside.
 
     They go to ``out[:, first : first + N]``. With `fold` the absolute value is taken first. NaN becomes 0.
@@ -85,7 +84,7 @@ def finish(values, out, first, gain, shift, fold, top):  # type: ignore[no-untyp
 
 
 @loop("i8(i4[:, ::1], i8, i8)")
-def largest_bits(values, first, count):  # type: ignore[no-untyped-def]
+def largest_bits(values, first, count):
     """Return the largest of the bits, without the sign, of float32 ``values[:, first : first + count]``.
 
     NaN and infinity are the ones from 0x7F800000 on; whole numbers have no order of summing to keep to.

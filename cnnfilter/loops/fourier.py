@@ -23,7 +23,7 @@ PADDING = 16
 
 
 @inline
-def _forward(re, im, cosines, sines):  # type: ignore[no-untyped-def]
+def _forward(re, im, cosines, sines):
     """Transform the columns of a tile (N, M) in place; the tables hold cos and −sin of 2πk/N."""
     size = re.shape[0]
     span = size // 4
@@ -59,7 +59,7 @@ def _forward(re, im, cosines, sines):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _backward(re, im, cosines, sines):  # type: ignore[no-untyped-def]
+def _backward(re, im, cosines, sines):
     """Undo `_forward`, but for the factor N."""
     size = re.shape[0]
     span = size
@@ -97,7 +97,7 @@ def _backward(re, im, cosines, sines):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _transpose(plane):  # type: ignore[no-untyped-def]
+def _transpose(plane):
     """Exchange rows and columns of the square part of a plane (N, N + PADDING), block by block."""
     size = plane.shape[0]
     for top in range(0, size, 16):
@@ -111,7 +111,7 @@ def _transpose(plane):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _load(plane, samples, start, line, step, rows, columns):  # type: ignore[no-untyped-def]
+def _load(plane, samples, start, line, step, rows, columns):
     """Copy `rows` times `columns` samples, `step` apart, into a plane; 0 elsewhere."""
     size = plane.shape[0]
     for y in range(size):
@@ -129,7 +129,7 @@ def _load(plane, samples, start, line, step, rows, columns):  # type: ignore[no-
 
 
 @inline
-def _store(plane, out, first, step, down, across, columns):  # type: ignore[no-untyped-def]
+def _store(plane, out, first, step, down, across, columns):
     """Copy every `down`-th row and `across`-th column of a plane into `out`, `step` apart from `first` on."""
     for y in range(out.shape[0]):
         row = plane[y * down]
@@ -139,7 +139,7 @@ def _store(plane, out, first, step, down, across, columns):  # type: ignore[no-u
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[::1])")
-def transform(re, im, cosines, sines):  # type: ignore[no-untyped-def]
+def transform(re, im, cosines, sines):
     """Transform a tile (N, N + PADDING) in place, both ways; it is transposed afterwards."""
     _forward(re, im, cosines, sines)
     _transpose(re)
@@ -150,7 +150,7 @@ def transform(re, im, cosines, sines):  # type: ignore[no-untyped-def]
 @loop(
     "void(f4[:, :, ::1], f4[:, :, ::1], f4[:, ::1], f4[::1], i8[:, ::1], i8, i8, i8, f4[:, ::1], i8, i8)"
 )
-def convolve_pair(planes, spectrum, tables, samples, tiles, line, step, rows, out, down, across):  # type: ignore[no-untyped-def]
+def convolve_pair(planes, spectrum, tables, samples, tiles, line, step, rows, out, down, across):
     """Correlate one or two tiles of `samples` with the kernel of a spectrum.
 
     `planes` (2, N, N + PADDING) is the memory to work in, `spectrum` the like for the kernel, `tables` (2, N)

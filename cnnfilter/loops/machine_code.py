@@ -19,7 +19,7 @@ _R_X86_64_64 = 1
 _X86_64, _RELOCATABLE = 62, 1
 
 
-class UnsupportedObject(Exception):
+class UnsupportedObjectError(Exception):
     """An object file that asks for more than 64-bit addresses."""
 
 
@@ -62,7 +62,7 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
 
     Raises
     ------
-    UnsupportedObject
+    UnsupportedObjectError
         It is no x86-64 ELF object, or has a relocation other than a 64-bit address.
 
     References
@@ -70,7 +70,7 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
     System V Application Binary Interface, AMD64 Architecture Processor Supplement, section 4.4.
     """
     if obj[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", obj, 16) != (_RELOCATABLE, _X86_64):
-        raise UnsupportedObject("not an x86-64 ELF object")
+        raise UnsupportedObjectError("not an x86-64 ELF object")
     table, count = struct.unpack_from("<Q", obj, 40)[0], struct.unpack_from("<H", obj, 60)[0]
     sections = [struct.unpack_from("<IIQQQQIIQQ", obj, table + 64 * index) for index in range(count)]
     names_at = sections[struct.unpack_from("<H", obj, 62)[0]][4]
@@ -101,7 +101,7 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
         for at in range(start, start + size, 24):
             place, info, addend = struct.unpack_from("<QQq", obj, at)
             if info & 0xFFFFFFFF != _R_X86_64_64:
-                raise UnsupportedObject(f"relocation of type {info & 0xFFFFFFFF}")
+                raise UnsupportedObjectError(f"relocation of type {info & 0xFFFFFFFF}")
             place += base[target]
             name, where, _, _ = symbols[info >> 32]
             own = address[info >> 32]
@@ -111,10 +111,10 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
             elif where == _SHN_UNDEF and addend == 0:
                 outer.append((place, name))
             else:
-                raise UnsupportedObject(f"symbol {name!r}")
+                raise UnsupportedObjectError(f"symbol {name!r}")
     start_at = next((own for (name, *_), own in zip(symbols, address, strict=True) if name == entry), None)
     if start_at is None:
-        raise UnsupportedObject(f"no function {entry!r}")
+        raise UnsupportedObjectError(f"no function {entry!r}")
     return CodeImage(bytes(code), start_at, tuple(inner), tuple(outer))
 
 

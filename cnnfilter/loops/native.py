@@ -24,7 +24,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from cnnfilter.loops import code_cache
-from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObject, lay_out
+from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
@@ -206,7 +206,7 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
         return jitted  # type: ignore[no-any-return]
     try:
         image = lay_out(compiled._library._get_compiled_object(), compiled.native_name)
-    except (AttributeError, RuntimeError, UnsupportedObject):
+    except (AttributeError, RuntimeError, UnsupportedObjectError):
         pass  # it runs all the same, only not the next time without Numba
     else:
         if not _foreign_names(image) - _KNOWN_FOREIGN:

@@ -211,8 +211,7 @@ def _refuse_wide_padding(sides: tuple[int, int, int, int], taps: tuple[int, int]
     for padding, size in ((max(sides[::2]), taps[0]), (max(sides[1::2]), taps[1])):
         if 2 * padding > size:
             raise ShapeError(
-                f"padding {padding} is more than half of the window's {size} samples;"
-                f" at most {size // 2} would do"
+                f"padding {padding} is more than half of the window's {size} samples; at most {size // 2} would do"
             )
 
 
@@ -265,14 +264,14 @@ def _average(
     real = np.float32 if small else np.float64
     sums = np.dtype(np.uint16 if of_bytes else real)
     # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
-    high, wide = (
-        np.maximum(axis.counts(include_pad=include_pad), 1).astype(real) for axis in (rows, columns)
-    )
+    high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1).astype(real) for axis in (rows, columns))
+    whole = dtype.kind == "u"
+    high, wide = (np.reciprocal(high), np.reciprocal(wide)) if whole else (high, wide)
     wide = np.repeat(wide, channels)
 
     def band(y0: int, y1: int) -> None:
         work, ring = _scratch(channels, rows, columns, sums)
-        loop(flat, work, ring, target, high, wide, window, y0, y1, int(dtype.kind == "u"))
+        loop(flat, work, ring, target, high, wide, window, y0, y1, int(whole))
 
     run_in_bands(band, rows.outputs, threads=threads)
     return target.reshape(rows.outputs, columns.outputs, channels)

@@ -38,19 +38,13 @@ def random_case(rng):
     flags = {"ceil_mode": bool(rng.integers(2)), "count_include_pad": bool(rng.integers(2))}
     dtype = (np.uint8, np.uint16, np.float32)[rng.integers(3)]
     shape = (height, width, channels)
-    pixels = (
-        odd_floats(rng, shape)
-        if dtype is np.float32
-        else rng.integers(0, np.iinfo(dtype).max + 1, shape, dtype)
-    )
+    pixels = odd_floats(rng, shape) if dtype is np.float32 else rng.integers(0, np.iinfo(dtype).max + 1, shape, dtype)
     return pixels, (size, stride, padding, dilation), flags
 
 
 def fits(pixels, size, stride, padding, dilation, ceil_mode, **_):
     try:
-        pool_axes(
-            *pixels.shape[:2], size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-        )
+        pool_axes(*pixels.shape[:2], size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     except ShapeError:
         return False
     return True
@@ -148,9 +142,7 @@ def test_padding_never_wins_even_over_infinity():
     for value, op in ((-np.inf, "max"), (np.inf, "min")):
         picture = np.full((2, 2), value, np.float32)
         np.testing.assert_array_equal(pool(picture, op, size=3, stride=1, padding=1), picture)
-    assert (
-        pool(np.full((2, 2), 255, np.uint8), "min", size=3, stride=1, padding=1).tolist() == [[255, 255]] * 2
-    )
+    assert pool(np.full((2, 2), 255, np.uint8), "min", size=3, stride=1, padding=1).tolist() == [[255, 255]] * 2
 
 
 def test_dilated_window_wholly_in_the_padding():
@@ -187,13 +179,9 @@ def from_golden(case):
     return np.array([[np.nan if v is None else v for v in row] for row in case], np.float32)
 
 
-@pytest.mark.parametrize(
-    "case", GOLDEN["cases"], ids=lambda case: "-".join(map(str, list(case.values())[:-1]))
-)
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: "-".join(map(str, list(case.values())[:-1])))
 def test_golden_vectors_of_pytorch(case):
-    options = {
-        name: case[name] for name in ("size", "stride", "padding", "dilation", "ceil_mode") if name in case
-    }
+    options = {name: case[name] for name in ("size", "stride", "padding", "dilation", "ceil_mode") if name in case}
     if "count_include_pad" in case:
         options["count_include_pad"] = case["count_include_pad"]
     got = pool(from_golden(GOLDEN["input"]), case["op"], **options)
@@ -249,9 +237,7 @@ def test_onnx_meaning_of_dilated_average(rng):
             dilations=dilation,
             count_include_pad=int(flags["count_include_pad"]),
         )
-        given, made = (
-            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 1, None, None)) for name in "xy"
-        )
+        given, made = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 1, None, None)) for name in "xy")
         graph = helper.make_graph([node], "pool", [given], [made])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
         session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -365,3 +351,21 @@ def test_unknown_operation_and_type():
         pool(np.zeros((4, 4)), "median")
     with pytest.raises(ValueError, match="int32"):
         pool(np.zeros((4, 4)), dtype=np.int32)
+
+
+def test_means_that_end_in_a_half_go_up_and_no_others():
+    """Every sum that a small window of bytes can have at the border of a picture, where it counts 2, 3, 4, 6 or 9."""
+    for rows, columns in ((1, 2), (1, 3), (2, 2), (2, 3), (3, 3)):
+        count = rows * columns
+        sums = np.arange(255 * count + 1)
+        tiles = np.zeros((rows, len(sums) * columns), np.uint8)
+        for index in range(count):
+            row, column = divmod(index, columns)
+            tiles[row, column::columns] = np.clip(sums - 255 * index, 0, 255)
+        want = (2 * sums + count) // (2 * count)
+        general = pool(tiles, "avg", size=(rows, columns), dtype=np.uint8)[0]
+        np.testing.assert_array_equal(general, want)
+        for total in range(0, len(sums), 7):
+            tile = np.ascontiguousarray(tiles[:, total * columns : (total + 1) * columns])
+            options = {"size": 3, "stride": 2, "padding": 1, "count_include_pad": False, "dtype": np.uint8}
+            assert pool(tile[:2, :2], "avg", **options)[0, 0] == int(tile[:2, :2].mean() + 0.5)

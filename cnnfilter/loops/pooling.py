@@ -16,27 +16,27 @@ from cnnfilter.loops.native import Inline, Loop, inline, loop
 
 
 @inline
-def larger(best, value):  # type: ignore[no-untyped-def]
+def larger(best, value):
     """Join for max; written so that it becomes two vector instructions."""
     best = value if value > best else best
     return value if value != value else best
 
 
 @inline
-def smaller(best, value):  # type: ignore[no-untyped-def]
+def smaller(best, value):
     """Join for min."""
     best = value if value < best else best
     return value if value != value else best
 
 
 @inline
-def added(total, value):  # type: ignore[no-untyped-def]
+def added(total, value):
     """Join for sums of floats."""
     return total + value
 
 
 @inline
-def counted(total, value):  # type: ignore[no-untyped-def]
+def counted(total, value):
     """Join for sums of bytes."""
     return np.int32(total) + np.int32(value)
 
@@ -50,7 +50,7 @@ def across_any(op: str) -> Inline:
     join = _JOINS[op]
 
     @inline
-    def across(row, work, out, window, neutral):  # type: ignore[no-untyped-def]
+    def across(row, work, out, window, neutral):
         """Pool `row` (W·C) across into `out` (W'·C); `work` (3, P·C) holds what the windows see.
 
         Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to
@@ -122,7 +122,7 @@ def across_small(op: str, taps: int, stride: int, channels: int) -> Inline:
     join = _JOINS[op]
 
     @inline
-    def across(row, work, out, window, neutral):  # type: ignore[no-untyped-def]
+    def across(row, work, out, window, neutral):
         """Pool `row` (W·C) across into `out` (W'·C)."""
         depth = channels if channels else window[0]
         left = window[8]
@@ -174,7 +174,7 @@ def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop
         ),
         constants=(int(op == "max"), taps, stride, channels),
     )
-    def extreme_rows(source, work, ring, target, window, y0, y1, neutral):  # type: ignore[no-untyped-def]
+    def extreme_rows(source, work, ring, target, window, y0, y1, neutral):
         """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
 
         `window` is C, taps down and across, stride down and across, dilation down and across, padding at the
@@ -238,10 +238,12 @@ def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = Fa
         ),
         constants=(taps, stride, channels, int(of_bytes)),
     )
-    def mean_rows(source, work, ring, target, high, wide, window, y0, y1, whole):  # type: ignore[no-untyped-def]
+    def mean_rows(source, work, ring, target, high, wide, window, y0, y1, whole):
         """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); `window` as for max.
 
-        A window counts ``high[y] * wide[j]`` samples; with `whole` the mean is rounded half up.
+        A window counts ``high[y] * wide[j]`` samples. With `whole` these are one over the counts, and the mean
+        is rounded half up: a quarter more in the whole sum outweighs the rounding of the reciprocals, so that
+        halves go up, and is too little to lift anything else.
         """
         rows, down, apart, top = window[1], window[3], window[5], window[7]
         height, held = source.shape[0], ring.shape[0]
@@ -274,7 +276,7 @@ def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = Fa
             samples = high[y]
             if whole:
                 for j in range(out.shape[0]):
-                    out[j] = np.int32(real(total[j]) / (samples * wide[j]) + real(0.5))
+                    out[j] = np.int32((real(total[j]) + real(0.25)) * (samples * wide[j]) + real(0.5))
             else:
                 for j in range(out.shape[0]):
                     out[j] = real(total[j]) / (samples * wide[j])

@@ -35,6 +35,9 @@ STDIN = STDOUT = "-"
 CLIPPED_ENOUGH_TO_SAY = 0.01
 """Share of the samples above which clipping is worth a word."""
 
+AHEAD = 64
+"""Results for each thread that may wait for an earlier one, so that a slow one does not fill the memory."""
+
 GRACE = 1.5
 """Seconds that threads get to end their file after an interruption, before they are left behind."""
 
@@ -278,7 +281,11 @@ def run(
         task.threads = threads or max(1, cores // jobs)
         task.stopping = stopping
     with _warnings_kept():
-        yield from in_order(lambda task: _work_on(task, work), tasks, jobs=jobs, stopping=stopping)
+        ended = in_order(lambda task: _work_on(task, work), tasks, jobs=jobs, stopping=stopping)
+        with contextlib.closing(ended):
+            for task in ended:
+                yield task
+                task.result = None  # it has been used; the task may live as long as the run
 
 
 _current = threading.local()
@@ -356,12 +363,14 @@ class _Crew:
         self.work = work
         self.stopping = stopping
         self.items = items
-        self.waiting = iter(range(len(items)))
+        self.begun = 0
+        self.used = 0
         self.done: dict[int, tuple[Any, BaseException | None]] = {}
         self.changed = threading.Condition()
         self.threads: list[threading.Thread] = []
 
     def start(self, jobs: int) -> None:
+        self.ahead = AHEAD * jobs
         for _ in range(jobs):
             thread = threading.Thread(target=self._serve, daemon=True)
             try:
@@ -379,11 +388,16 @@ class _Crew:
                 outcome = None, error
             with self.changed:
                 self.done[index] = outcome
-                self.changed.notify()
+                self.changed.notify_all()
 
     def _next(self) -> int | None:
         with self.changed:
-            return None if self.stopping.is_set() else next(self.waiting, None)
+            while self.begun - self.used >= self.ahead and not self.stopping.is_set():
+                self.changed.wait()
+            if self.stopping.is_set() or self.begun == len(self.items):
+                return None
+            self.begun += 1
+            return self.begun - 1
 
     def wait_for(self, index: int) -> Any:
         if not self.threads:
@@ -392,12 +406,16 @@ class _Crew:
             while index not in self.done:
                 self.changed.wait()
             result, error = self.done.pop(index)
+            self.used = index + 1
+            self.changed.notify_all()
         if error is not None:
             raise error
         return result
 
     def stop(self) -> None:
         self.stopping.set()
+        with self.changed:
+            self.changed.notify_all()
         end = time.monotonic() + GRACE
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))

@@ -153,9 +153,7 @@ def refuse_learned(layers: Layers) -> None:
 
 def _labelled(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:
     names = _map_names(layers)
-    return [
-        (f"{number + 1}: {names[number % len(names)]}", maps[:, :, number]) for number in range(maps.shape[2])
-    ]
+    return [(f"{number + 1}: {names[number % len(names)]}", maps[:, :, number]) for number in range(maps.shape[2])]
 
 
 def _map_names(layers: Layers) -> list[str]:
@@ -194,9 +192,7 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
         return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
     marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
     labels = [name + mark for mark in marks for name in names]
-    return image.map(
-        lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)])
-    )
+    return image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))
 
 
 def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> tuple[Maps, Maps | None]:

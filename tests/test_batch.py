@@ -55,9 +55,7 @@ def test_two_jobs_work_at_the_same_time():
 
 
 def test_one_job_uses_the_calling_thread():
-    assert set(in_order(lambda item: threading.current_thread(), range(3), jobs=1)) == {
-        threading.main_thread()
-    }
+    assert set(in_order(lambda item: threading.current_thread(), range(3), jobs=1)) == {threading.main_thread()}
 
 
 def test_a_bug_is_raised_at_its_place_and_stops_the_rest():
@@ -91,6 +89,23 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
     assert 1 <= count <= 4
     time.sleep(0.15)
     assert len(ended) == count
+
+
+def test_the_threads_do_not_run_far_ahead(monkeypatch):
+    monkeypatch.setattr(batch, "AHEAD", 2)
+    begun = []
+    results = in_order(begun.append, range(100), jobs=2)
+    next(results)
+    time.sleep(0.1)
+    assert len(begun) == 1 + 2 * 2
+    assert len(list(results)) == 99
+
+
+def test_a_result_that_was_used_is_let_go(pictures):
+    tasks = [Task(Source(str(path))) for path in pictures]
+    for task in run(tasks, lambda task: bytes(10), jobs=2):
+        assert task.result == bytes(10)
+    assert {task.result for task in tasks} == {None}
 
 
 def test_after_an_interruption_nothing_more_is_written(pictures, tmp_path):
@@ -187,9 +202,7 @@ def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
     assert not alive
 
 
-@pytest.mark.parametrize(
-    ("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)]
-)
+@pytest.mark.parametrize(("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)])
 def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, threads, expected):
     monkeypatch.setattr("cnnfilter.bands.default_threads", lambda: 8)
     tasks = [Task(Source(str(path))) for path in pictures]

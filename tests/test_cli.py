@@ -87,9 +87,7 @@ def test_stdin_to_stdout_is_the_same_as_a_file(photo, input):
 
 
 def test_a_pipe_of_commands(photo):
-    line = f"cat {photo} | {{0}} convolve -k sharpen | {{0}} pool --size 2 --stride 2".format(
-        " ".join(PYTHON)
-    )
+    line = f"cat {photo} | {{0}} convolve -k sharpen | {{0}} pool --size 2 --stride 2".format(" ".join(PYTHON))
     piped = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
     assert run("convolve", photo, "-k", "sharpen", "-o", "a.png").returncode == 0
     assert run("pool", "a.png", "--size", "2", "--stride", "2", "-o", "b.png").returncode == 0
@@ -124,6 +122,23 @@ def test_a_terminal_is_told_of_a_compilation(photo, monkeypatch):
     monkeypatch.setenv("CNNFILTER_CACHE_DIR", os.path.abspath("other"))
     assert on_terminal("pool", photo, "-o", "b.png", "-q") == ("", 0)
     assert run("pool", photo, "-o", "c.png").stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("kernels", "name"),
+    [
+        (["gaussian:1.5"], "photo-gaussian-1.5.png"),
+        (["sobel"], "photo-sobel.png"),
+        (["sobel", "1 2 1"], "photo-sobel-kernel-1x3.png"),
+        (["kirsch"], "photo-kirsch.png"),
+        (["gaussian:1.5"] * 40, f"photo-{'-'.join(['gaussian-1.5'] * 40)[:100]}.png"),
+    ],
+)
+def test_a_result_is_named_after_its_kernels(photo, kernels, name):
+    os.mkdir("out")
+    done = run("convolve", f"../{photo}", "nothere", *[word for k in kernels for word in ("-k", k)], cwd="out")
+    assert done.stdout.decode() == f"{name}\n"
+    assert os.listdir("out") == [name]
 
 
 def test_quiet_prints_no_path(photo):
@@ -259,7 +274,7 @@ def test_in_place_with_force(photo):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convolve", "photo.png"], "Missing option '-k'"),
+        (["convolve", "photo.png"], "Missing option '-k' / '--kernel', such as -k sharpen (cnnfilter kernels"),
         (
             ["convolve", "photo.png", "-k", "sobl-h"],
             "'--kernel': no kernel is called 'sobl-h': did you mean sobel-h",
@@ -352,9 +367,7 @@ def slow_batch():
     )
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_batch_ends_soon_and_whole(number, code):
     process = slow_batch()
     deadline = time.monotonic() + 30
@@ -380,9 +393,7 @@ def test_a_hangup_that_is_ignored_stays_so(photo):
 
 
 def test_ctrl_c_while_waiting_for_stdin():
-    process = subprocess.Popen(
-        [*PYTHON, *COPY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([*PYTHON, *COPY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
@@ -401,9 +412,7 @@ from cnnfilter.cli import main, report
 report.LONG = report.REDRAWN = 0.0
 main(prog_name="cnnfilter")
 """
-    shown, ended = on_terminal(
-        *COPY, "0.png", "nothere.png", "1.png", "2.png", "-o", "out/", start=["-c", code]
-    )
+    shown, ended = on_terminal(*COPY, "0.png", "nothere.png", "1.png", "2.png", "-o", "out/", start=["-c", code])
     assert ended == 1
     parts = shown.split("\r")
     assert re.fullmatch(r"\[#{7}-{23}\] 1/4  \S+/s  0:00 left\x1b\[K", parts[1])

@@ -116,9 +116,7 @@ def test_an_output_that_cannot_be(output, message):
 
 def test_two_inputs_on_one_output():
     inputs = [picture("a/x.png"), picture("b/x.png")]
-    with pytest.raises(
-        click.BadParameter, match=r"'a/x\.png' and 'b/x\.png' would both be written to 'out/x\.png'"
-    ):
+    with pytest.raises(click.BadParameter, match=r"'a/x\.png' and 'b/x\.png' would both be written to 'out/x\.png'"):
         names(inputs, "out/")
     assert not os.path.exists("out")
     with pytest.raises(click.BadParameter, match="stdout"):

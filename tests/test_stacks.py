@@ -99,9 +99,7 @@ def test_one_three_or_four_maps_are_a_picture(rng, mode, text, expected):
     assert apply(picture(rng, mode), text)[0].mode == expected
 
 
-@pytest.mark.parametrize(
-    ("mode", "text"), [("L", "conv blur blur"), ("RGB", "conv blur blur"), ("L", "flatten")]
-)
+@pytest.mark.parametrize(("mode", "text"), [("L", "conv blur blur"), ("RGB", "conv blur blur"), ("L", "flatten")])
 def test_other_numbers_of_maps_are_a_contact_sheet(rng, mode, text):
     sheet, clipped = apply(picture(rng, mode), text)
     assert sheet.mode == "RGB"

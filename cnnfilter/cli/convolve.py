@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,8 +46,8 @@ Examples:
     "kernels",
     type=options.KernelText(),
     multiple=True,
-    required=True,
-    help="A name, NAME:numbers, rows as text, JSON or a file; may be repeated.",
+    callback=options.at_least_one_kernel,
+    help="A name, NAME:numbers, rows as text, JSON or a file; may be repeated.  [required]",
 )
 @click.option("--flip", is_flag=True, help="Turn the kernel by 180 degrees.")
 @click.option("--stride", type=options.Pair(1), default=1, show_default=True, help="Keep every N-th result.")
@@ -102,9 +103,7 @@ Examples:
 )
 @options.alpha
 @options.pictures
-def command(
-    pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any
-) -> None:
+def command(pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any) -> None:
     chosen = options.find_kernels(kernels, flip=flip, normalize=normalize)
     names = [kernel.name for named in chosen for kernel in named]
     stacked = how["combine"] == "stack" and len(names) > 1
@@ -120,11 +119,13 @@ def command(
         task.warn_clipped(clipped, _against_clipping(chosen))
         task.write(_spread(image, names, task) if stacked else image)
 
-    pictures.run(convolve, tag="-".join(_tag(named) for named in chosen))
+    pictures.run(convolve, tag=_tag(chosen))
 
 
-def _tag(named: KernelSet) -> str:
-    return named[0].tag if len(named) == 1 else named.name
+def _tag(chosen: list[KernelSet]) -> str:
+    """Return the kernels' names for that of a file: sobel-h, or sharpen-sobel for two ``-k``."""
+    names = [named[0].tag if len(named) == 1 else re.sub(r"[^A-Za-z0-9.]+", "-", named.name) for named in chosen]
+    return "-".join(names)[:100]
 
 
 def _against_clipping(chosen: list[KernelSet]) -> str:

@@ -94,9 +94,7 @@ class Padding(Type):
             )
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return _starting(("same", "valid"), incomplete)
 
 
@@ -114,9 +112,7 @@ class Border(Type):
             self.fail(f"{value!r} is none of {names} or constant:V (such as constant:255).", param, ctx)
         return value
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return _starting((*self.names, "constant:"), incomplete)
 
 
@@ -156,9 +152,7 @@ class KernelText(Type):
 
     name = "KERNEL"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from cnnfilter.catalogue import ENTRIES
 
         found = _starting(ENTRIES, incomplete)
@@ -167,6 +161,15 @@ class KernelText(Type):
 
 def _starting(names: Any, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def at_least_one_kernel(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a line without a kernel, and say where there are some."""
+    if not value and not ctx.resilient_parsing:
+        raise click.UsageError(
+            "Missing option '-k' / '--kernel', such as -k sharpen (cnnfilter kernels lists the names).", ctx
+        )
+    return value
 
 
 # ---------------------------------------------------------------- from text to what the library takes
@@ -251,9 +254,7 @@ class Pictures:
 
         announce_compilation(quiet=self.quiet)
         sources = list(targets.find_sources(self.inputs, self.recursive, leave_out=self.output))
-        naming = targets.Naming(
-            self.output, self.format, tag, to_stdout=len(sources) == 1 and not sys.stdout.isatty()
-        )
+        naming = targets.Naming(self.output, self.format, tag, to_stdout=len(sources) == 1 and not sys.stdout.isatty())
         if naming.to_stdout and sys.stdout.isatty():
             raise click.BadParameter(
                 "stdout is a terminal, which shows no pictures: redirect it, or name a file.",
@@ -264,9 +265,7 @@ class Pictures:
             for source, target in zip(sources, targets.plan(sources, naming, force=self.force), strict=True)
         ]
         with (
-            Reporter(
-                len(tasks), verbose=self.verbose, quiet=self.quiet, paths=naming.chosen_here
-            ) as reporter,
+            Reporter(len(tasks), verbose=self.verbose, quiet=self.quiet, paths=naming.chosen_here) as reporter,
             contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended,
         ):
             for task in ended:
@@ -280,9 +279,7 @@ def ask_for_input(explicit: bool) -> None:
     command = click.get_current_context().command_path
     what = "'-' is the terminal" if explicit else "no picture was given"
     raise click.UsageError(
-        f"{what}. Name a file, or send one through a pipe:\n"
-        f"  {command} photo.jpg …\n"
-        f"  cat photo.jpg | {command} …"
+        f"{what}. Name a file, or send one through a pipe:\n  {command} photo.jpg …\n  cat photo.jpg | {command} …"
     )
 
 
@@ -344,9 +341,7 @@ _READING = (
         metavar="N",
         help="Threads for one picture.  [default: the free cores]",
     ),
-    click.option(
-        "-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."
-    ),
+    click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
     click.option("-q", "--quiet", is_flag=True, help="No warnings, and no paths of written files."),
 )
 _PICTURE_OPTIONS = (_INPUT, *_WRITING, _RECURSIVE, _STRIP, *_READING)

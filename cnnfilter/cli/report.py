@@ -46,9 +46,7 @@ class Reporter:
         Print the path of each file that is written, on stdout.
     """
 
-    def __init__(
-        self, total: int, *, verbose: bool = False, quiet: bool = False, paths: bool = False
-    ) -> None:
+    def __init__(self, total: int, *, verbose: bool = False, quiet: bool = False, paths: bool = False) -> None:
         self.verbose = verbose
         self.quiet = quiet
         self.paths = paths and not quiet

@@ -16,9 +16,7 @@ from cnnfilter.formats import LOSSLESS, SUFFIXES, format_of_suffix, sniff
 FIELDS = ("stem", "name", "ext", "dir", "index")
 
 
-def find_sources(
-    inputs: Sequence[str], recursive: bool = False, *, leave_out: str | None = None
-) -> Iterator[Source]:
+def find_sources(inputs: Sequence[str], recursive: bool = False, *, leave_out: str | None = None) -> Iterator[Source]:
     """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
 
     Below a folder the entries come sorted, hidden ones are skipped, and so is `leave_out`, if it is a folder:
@@ -36,9 +34,7 @@ def _walk(folder: str, leave_out: str | None) -> Iterator[Source]:
     unreadable: list[OSError] = []
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not _same(os.path.join(root, name), leave_out)
+            name for name in folders if not name.startswith(".") and not _same(os.path.join(root, name), leave_out)
         )
         for name in sorted(files):
             path = os.path.normpath(os.path.join(root, name))
@@ -146,9 +142,7 @@ def _fields_of(template: str) -> set[str]:
     for name in names:
         if name not in FIELDS:
             known = " ".join(f"{{{field}}}" for field in FIELDS)
-            raise _bad_output(
-                f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled)."
-            )
+            raise _bad_output(f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled).")
     return names
 
 

@@ -39,6 +39,4 @@ def command(quiet: bool) -> None:
         loop.prepare(dtypes)
     if not quiet:
         clear = "\r\x1b[K" if on_terminal else ""
-        click.echo(
-            f"{clear}{len(forms)} loops are ready after {time.perf_counter() - began:.1f} s.", err=True
-        )
+        click.echo(f"{clear}{len(forms)} loops are ready after {time.perf_counter() - began:.1f} s.", err=True)

@@ -103,6 +103,13 @@ def test_failure_of_ours_is_shown(when: str, monkeypatch: pytest.MonkeyPatch) ->
     assert "  failed: section/row: failed: RuntimeError: it fell over" in summary([result])
 
 
+def test_programs_may_keep_their_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    environment = whole_process.Setting(tmp_path, threads=3).environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in environment
+    assert environment["OMP_NUM_THREADS"] == environment["VIPS_CONCURRENCY"] == "3"
+
+
 def test_programs_are_timed_and_weighed(tmp_path: Path) -> None:
     setting = whole_process.Setting(tmp_path, threads=1)
     try:

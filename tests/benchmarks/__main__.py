@@ -44,9 +44,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="rows with NAME in 'section/row'; may be repeated",
     )
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
-    parser.add_argument(
-        "--quick", action="store_true", help="small pictures and few rounds: does it run at all?"
-    )
+    parser.add_argument("--quick", action="store_true", help="small pictures and few rounds: does it run at all?")
     parser.add_argument(
         "--threads",
         type=int,
@@ -55,9 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each row at the most (default: 9)")
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of the table")
-    parser.add_argument(
-        "--fit", action="store_true", help="fit the cost model of cnnfilter/engines.py instead"
-    )
+    parser.add_argument("--fit", action="store_true", help="fit the cost model of cnnfilter/engines.py instead")
     return parser.parse_args(arguments)
 
 
@@ -86,10 +82,7 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
         if not asked.only or any(name.lower() in row.full_name.lower() for name in asked.only)
     ]
     if asked.list or not rows:
-        print(
-            "\n".join(row.full_name for row in rows)
-            or f"no row is named {', '.join(asked.only)}; --list tells"
-        )
+        print("\n".join(row.full_name for row in rows) or f"no row is named {', '.join(asked.only)}; --list tells")
         return 0 if rows else 2
     rounds, budget = asked.rounds or (2 if asked.quick else 9), 0.2 if asked.quick else 3.0
     roofline = measure_roofline(asked.threads or 1, rounds=3 if asked.quick else 7)
@@ -129,9 +122,7 @@ def _rows(asked: argparse.Namespace, folder: Path) -> Iterator[Row]:
     outer = whole_process.Setting(folder, threads=asked.threads or default_threads())
     if asked.quick:
         inner = in_process.Setting(side=256, large=(300, 400), threads=inner.threads)
-        outer = whole_process.Setting(
-            folder, outer.threads, small=(64, 64), large=(300, 400), middle=(200, 300)
-        )
+        outer = whole_process.Setting(folder, outer.threads, small=(64, 64), large=(300, 400), middle=(200, 300))
     for section in (
         in_process.dense_rows,
         in_process.named_rows,

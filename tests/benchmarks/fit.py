@@ -259,9 +259,7 @@ def _fit(bench: _Bench, name: str, model: Model) -> tuple[NDArray[np.float64], l
 
 def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> list[str]:
     """Return a line for each kernel: what each engine takes, the best, and how the two models choose."""
-    lines = [
-        "    kernel        " + "".join(f"{name:>10}" for name in MODELS) + "  best       now        fitted"
-    ]
+    lines = ["    kernel        " + "".join(f"{name:>10}" for name in MODELS) + "  best       now        fitted"]
     regrets: dict[str, list[float]] = {"now": [], "fitted": []}
     for case in _CHOICES:
         weights = case.weights()
@@ -269,9 +267,7 @@ def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> lis
         able = [name for name in MODELS if _is_able(name, case)]
         costs = {name: bench.cost(name, case) for name in able}
         best = min(able, key=lambda name: costs[name])
-        guesses = {
-            name: float(np.dot(MODELS[name].features(weights, geometry), coefficients[name])) for name in able
-        }
+        guesses = {name: float(np.dot(MODELS[name].features(weights, geometry), coefficients[name])) for name in able}
         chosen = {
             "now": _chosen_now(weights, geometry, bench.source.dtype == np.uint8),
             "fitted": min(able, key=lambda name: guesses[name]),
@@ -293,9 +289,7 @@ def _is_able(name: str, case: Case) -> bool:
     if name == "pairs":
         return _is_pair(case)
     if name == "separable":
-        return (
-            case.rank is not None or case.height == 1 or case.width == 1 or min(case.height, case.width) <= 4
-        )
+        return case.rank is not None or case.height == 1 or case.width == 1 or min(case.height, case.width) <= 4
     return case.height * case.width <= _LONGEST.get(name, 10**9)
 
 

@@ -35,9 +35,7 @@ class Setting:
     def picture(self, channels: int, dtype: Any) -> NDArray[Any]:
         return pictures.pixels(self.side, self.side, channels, dtype)
 
-    def row(
-        self, section: str, name: str, channels: int, dtype: Any, taps: int, stride: int = 1, **rest: Any
-    ) -> Row:
+    def row(self, section: str, name: str, channels: int, dtype: Any, taps: int, stride: int = 1, **rest: Any) -> Row:
         """Return a row with the multiply-adds and bytes of `taps` taps at every `stride`-th place."""
         samples = self.side**2 * channels
         outputs = samples // stride**2
@@ -88,9 +86,7 @@ def dense_rows(setting: Setting) -> Iterator[Row]:
                 )
 
 
-def _dense_contenders(
-    setting: Setting, channels: int, dtype: Any, size: int
-) -> dict[str, Callable[[], Contender]]:
+def _dense_contenders(setting: Setting, channels: int, dtype: Any, size: int) -> dict[str, Callable[[], Contender]]:
     work = (setting.picture(channels, dtype), dense_kernel(size))
     peer = partial(call, threads=setting.threads)
     contenders = {
@@ -115,9 +111,7 @@ def _opencv_filter(source: NDArray[Any], weights: NDArray[Any], cv2: Any) -> Cal
     return lambda: cv2.filter2D(source, -1, weights, borderType=cv2.BORDER_REPLICATE)
 
 
-def _scipy_filter(
-    source: NDArray[Any], weights: NDArray[Any], ndimage: Any, signal: Any
-) -> Callable[[], Any]:
+def _scipy_filter(source: NDArray[Any], weights: NDArray[Any], ndimage: Any, signal: Any) -> Callable[[], Any]:
     """Correlate up to 9x9, else multiply spectra in tiles; float32 out."""
     size = len(weights)
     kernel = weights if source.ndim == 2 else weights[:, :, None]
@@ -132,9 +126,7 @@ def _scipy_filter(
     return unrounded
 
 
-def _pillow_kernel(
-    source: NDArray[Any], weights: NDArray[Any], images: Any, filters: Any
-) -> Callable[[], Any]:
+def _pillow_kernel(source: NDArray[Any], weights: NDArray[Any], images: Any, filters: Any) -> Callable[[], Any]:
     picture = images.fromarray(source)
     turned = weights[::-1]  # Pillow's rows run from the bottom
     kernel = filters.Kernel(weights.shape, turned.ravel().tolist(), scale=1)
@@ -154,9 +146,7 @@ def _picture(torch: Any, tensor: Any, source: NDArray[Any]) -> Any:
     return array if source.ndim == 3 else array[:, :, 0]
 
 
-def _torch_filter(
-    source: NDArray[Any], weights: NDArray[Any], torch: Any, functional: Any
-) -> Callable[[], Any]:
+def _torch_filter(source: NDArray[Any], weights: NDArray[Any], torch: Any, functional: Any) -> Callable[[], Any]:
     tensor = _tensor(torch, source)
     channels, margin = tensor.shape[1], len(weights) // 2
     kernel = torch.from_numpy(weights)[None, None].repeat(channels, 1, 1, 1)
@@ -203,9 +193,7 @@ def _opencv_gaussian(sigma: int, source: NDArray[Any], cv2: Any) -> Callable[[],
 
 
 def _scipy_gaussian(sigma: int, source: NDArray[Any], ndimage: Any) -> Callable[[], Any]:
-    return lambda: ndimage.gaussian_filter(
-        source, sigma, output=np.float32, mode="nearest", truncate=3.0, axes=(0, 1)
-    )
+    return lambda: ndimage.gaussian_filter(source, sigma, output=np.float32, mode="nearest", truncate=3.0, axes=(0, 1))
 
 
 def _skimage_gaussian(sigma: int, source: NDArray[Any], filters: Any) -> Callable[[], Any]:
@@ -365,9 +353,7 @@ def _skimage_pool(
     return lambda: _kept(morphology.dilation(source, window), size, stride)
 
 
-def _pillow_pool(
-    source: NDArray[Any], op: str, size: int, stride: int, images: Any, filters: Any
-) -> Callable[[], Any]:
+def _pillow_pool(source: NDArray[Any], op: str, size: int, stride: int, images: Any, filters: Any) -> Callable[[], Any]:
     if source.dtype != np.uint8:
         raise Unavailable("Pillow filters no floats")
     picture = images.fromarray(source)

@@ -173,9 +173,7 @@ def measure(row: Row, *, rounds: int, budget: float) -> Result:
             found = contender.first()
             if name == OURS:
                 reference = found
-            elif (
-                row.agree and found is not None and reference is not None and not row.agree(reference, found)
-            ):
+            elif row.agree and found is not None and reference is not None and not row.agree(reference, found):
                 result.differing.add(name)
             slow = name != OURS and row.unit == "s" and contender.took > 2 * budget
             result.samples[name] = [contender.took] if slow else []  # minutes are not spent twice

@@ -32,10 +32,7 @@ def render(section: str, results: Sequence[Result], roofline: Roofline | None) -
         lines += _lines(result, peers, roofline if measured else None, len(titles))
     lines += [[*mean[:1], *[""] * (len(titles) - 1), *mean[1:]] for mean in means(section, results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     notes = [f"  {result.row.name}: {result.row.note}" for result in results if result.row.note]
     notes += [
         f"  {result.row.name}: {name} gives another result (≠)"
@@ -115,9 +112,7 @@ def machine() -> list[str]:
     load = ""
     if hasattr(os, "getloadavg") and (busy := os.getloadavg()[0]) > 0.5:
         load = f"; load {busy:.1f} before the start, so read ratios and not digits"
-    return [
-        f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}{load}"
-    ]
+    return [f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}{load}"]
 
 
 def libraries(names: Sequence[str]) -> dict[str, str]:
@@ -142,15 +137,12 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
             "unit": {"s": "seconds", "MB": "bytes"}[result.row.unit],
             "samples": result.samples,
             "ratios": {
-                peer: result.ratio(peer)
-                for peer in result.samples
-                if peer != OURS and result.samples.get(OURS)
+                peer: result.ratio(peer) for peer in result.samples if peer != OURS and result.samples.get(OURS)
             },
             "multiply_adds": result.row.multiplies,
             "bytes": result.row.moved,
             "targets": [
-                {"wanted": wanted, "reached": reached, "met": met}
-                for wanted, reached, met in result.verdicts()
+                {"wanted": wanted, "reached": reached, "met": met} for wanted, reached, met in result.verdicts()
             ],
             "differing": sorted(result.differing),
             "left_out": result.left_out,
@@ -173,9 +165,7 @@ def summary(results: Sequence[Result]) -> list[str]:
             for name, wanted, reached, met in means(section, list(several))
         ]
     failed = [
-        f"{result.row.full_name}: {result.left_out.get(OURS)}"
-        for result in results
-        if not result.samples.get(OURS)
+        f"{result.row.full_name}: {result.left_out.get(OURS)}" for result in results if not result.samples.get(OURS)
     ]
     lines = ["", f"{sum(bool(met) for _, met in judged)} of {len(judged)} targets met."]
     lines += [f"  missed: {text}" for text, met in judged if not met]

@@ -43,7 +43,10 @@ class Setting:
 
     def environment(self) -> dict[str, str]:
         limits = ("VIPS_CONCURRENCY", "MAGICK_THREAD_LIMIT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        return {**os.environ, **dict.fromkeys(limits, str(self.threads)), "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, **dict.fromkeys(limits, str(self.threads)), "PYTHONPATH": str(REPOSITORY)}
+        # What is installed has its bytecode, so what is measured here may keep it too.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return environment
 
     def picture(self, name: str, suffix: str) -> str:
         """Return the path of the ``small``, ``middle`` or ``large`` picture, made when first wanted."""
@@ -130,9 +133,7 @@ def program(*names: str, says: str = "") -> str:
 def _version(path: str) -> str:
     """Return what a program says it is."""
     option = "-version" if Path(path).name in ("convert", "magick", "gm", "gmic") else "--version"
-    said = subprocess.run(
-        [path, option], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
+    said = subprocess.run([path, option], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     return re.sub(r"\x1b\[[0-9;]*m", "", said.stdout + said.stderr)
 
 
@@ -183,9 +184,7 @@ class Filtering:
         return str(self.setting.folder / f"{who}{self.suffix}")
 
     def rows(self, between: str, after: str) -> str:
-        return after.join(
-            between.join(f"{value / self.divisor:.9g}" for value in row) for row in self.weights
-        )
+        return after.join(between.join(f"{value / self.divisor:.9g}" for value in row) for row in self.weights)
 
     def contenders(self) -> dict[str, Callable[[], Contender]]:
         commands = {
@@ -196,9 +195,7 @@ class Filtering:
             "G'MIC": self.gmic,
         }
         return {
-            name: lambda name=name, command=command: Program(
-                command(), self.setting, self.output(_plain(name))
-            )  # type: ignore[misc]
+            name: lambda name=name, command=command: Program(command(), self.setting, self.output(_plain(name)))  # type: ignore[misc]
             for name, command in commands.items()
         }
 
@@ -241,8 +238,9 @@ class Filtering:
         return self._magick([_imagemagick()], "ImageMagick", self.rows(",", ","))
 
     def graphicsmagick(self) -> list[str]:
-        # It divides by the sum itself, and cuts off a list of more than 2,000 characters.
-        weights = ",".join(map(str, self.weights.ravel()))
+        weights = ",".join(map(str, self.weights.ravel()))  # it divides by the sum itself
+        if len(weights) > 1024:
+            raise Unavailable("GraphicsMagick refuses a kernel of so many characters")
         return self._magick([program("gm"), "convert"], "GraphicsMagick", weights)
 
     def gmic(self) -> list[str]:
@@ -320,9 +318,7 @@ def file_rows(setting: Setting) -> Iterator[Row]:
     for name, settled in (("level 1", True), ("peers' own level", False)):
         work = Filtering(setting, "large", ".png", _SOBEL, settled=settled)
         fastest = (Target(_NATIVE, within=0.35),)
-        yield Row(
-            "files", f"sobel-h {size} PNG, {name}", work.contenders, targets=fastest, agree=same_picture
-        )
+        yield Row("files", f"sobel-h {size} PNG, {name}", work.contenders, targets=fastest, agree=same_picture)
     yield Row(
         "file size",
         f"sobel-h {size} PNG",
@@ -386,9 +382,7 @@ def memory_rows(setting: Setting) -> Iterator[Row]:
         )
 
 
-def _memory_contenders(
-    setting: Setting, suffix: str, arguments: list[str]
-) -> dict[str, Callable[[], Contender]]:
+def _memory_contenders(setting: Setting, suffix: str, arguments: list[str]) -> dict[str, Callable[[], Contender]]:
     output = str(setting.folder / f"memory{suffix}")
     height, width = setting.large
     command = [sys.executable, "-m", "cnnfilter", *arguments, setting.picture("large", suffix)]

@@ -12,12 +12,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.bands import run_tasks, split_rows
+from cnnfilter.bands import split_rows
 from cnnfilter.loops import layers as loops
 from cnnfilter.windows import Axis
 
@@ -49,37 +51,69 @@ class Scratch:
 
     def __init__(self) -> None:
         self._memory: dict[str, Maps] = {}
+        self._views: dict[tuple[str, tuple[int, ...]], Maps] = {}
 
     def array(self, name: str, *shape: int) -> Maps:
         """Return an array of `shape` with anything in it."""
-        size = math.prod(shape)
-        memory = self._memory.get(name)
-        if memory is None or memory.size < size:
-            memory = self._memory[name] = np.empty(size, np.float32)
-        return memory[:size].reshape(shape)
+        view = self._views.get((name, shape))
+        if view is None:
+            size = math.prod(shape)
+            memory = self._memory.get(name)
+            if memory is None or memory.size < size:
+                memory = self._memory[name] = np.empty(size, np.float32)
+                self._views = {key: view for key, view in self._views.items() if key[0] != name}
+            view = self._views[name, shape] = memory[:size].reshape(shape)
+        return view
+
+
+Piece = Callable[[Scratch], None]
 
 
 class Workers:
-    """What computes the pieces of a step: a number of threads, each with its own scratch."""
+    """What computes the pieces of a step: the calling thread and others that wait for it, each with its own scratch."""
 
     def __init__(self, threads: int = 1) -> None:
-        self.threads = threads
-        self._free = [Scratch() for _ in range(threads)]
+        self._scratch = Scratch()
+        self._others = threads - 1
+        self._calls: SimpleQueue[Piece | None] = SimpleQueue()
+        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        for _ in range(self._others):
+            Thread(target=_serve, args=(self._calls, self._ended), daemon=True).start()
 
-    def run(self, tasks: Sequence[Callable[[Scratch], None]]) -> None:
-        """Run every task."""
-        if self.threads == 1 or len(tasks) == 1:
-            for task in tasks:
-                task(self._free[0])
-            return
-        run_tasks([lambda task=task: self._with_scratch(task) for task in tasks], self.threads)
+    def __del__(self) -> None:
+        for _ in range(self._others):
+            self._calls.put(None)
 
-    def _with_scratch(self, task: Callable[[Scratch], None]) -> None:
-        scratch = self._free.pop()
+    def run(self, pieces: Sequence[Piece]) -> None:
+        """Compute every piece; the first exception of one is raised when all have ended."""
+        waiting = iter(pieces)  # next() on it is atomic under the GIL
+
+        def work(scratch: Scratch) -> None:
+            for piece in waiting:
+                piece(scratch)
+
+        others = min(self._others, len(pieces) - 1)
+        for _ in range(others):
+            self._calls.put(work)
+        failures: list[BaseException | None] = []
         try:
-            task(scratch)
+            work(self._scratch)
         finally:
-            self._free.append(scratch)
+            failures += [self._ended.get() for _ in range(others)]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+
+def _serve(calls: SimpleQueue[Piece | None], ended: SimpleQueue[BaseException | None]) -> None:
+    scratch = Scratch()
+    while (call := calls.get()) is not None:
+        try:
+            call(scratch)
+        except BaseException as failure:
+            ended.put(failure)
+        else:
+            ended.put(None)
 
 
 @dataclass(frozen=True)
@@ -143,13 +177,16 @@ def convolve_across(
     width, kernel = out.shape[1], filter.matrix
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        padded = _padded(source, axes, first, end, scratch)
+        rows = _Rows.of(axes[0], first, end)
+        padded = scratch.array("padded", rows.height, _padded_width(axes[1]) * source.shape[2])
+        values = source[rows.first : rows.end].reshape(rows.end - rows.first, -1)
+        loops.lay(values, padded, rows.top, axes[1].before * source.shape[2])
         windows = scratch.array("windows", (end - first) * width, len(kernel))
         down, across = axes
         loops.gather(padded, windows, width, down.taps, across.taps, *_steps(axes))
-        rows = out[first:end].reshape(len(windows), -1)
-        np.matmul(windows, kernel, out=rows)
-        filter.finish(rows)
+        results = out[first:end].reshape(len(windows), -1)
+        np.matmul(windows, kernel, out=results)
+        filter.finish(results)
 
     workers.run(_bands(band, out.shape[0], width * len(kernel)))
 
@@ -177,7 +214,7 @@ def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None
 
 def _bands(
     band: Callable[[Scratch, int, int], None], rows: int, numbers_a_row: int
-) -> list[Callable[[Scratch], None]]:
+) -> list[Piece]:
     """Cut rows into bands of about `_PIECE` numbers, at least two of them (so that two threads have work)."""
     pieces = max(2, -(-rows * numbers_a_row // _PIECE))
     return [partial(band, first=first, end=end) for first, end in split_rows(rows, pieces)]
@@ -189,24 +226,11 @@ def convolve_each(
     """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        padded = _padded(source, axes, first, end, scratch)
-        rows = out[first:end].reshape(-1, out.shape[2])
-        _depthwise(padded, filter, axes, rows, out.shape[1])
+        rows = _Rows.of(axes[0], first, end)
+        values = source[rows.first : rows.end].reshape(-1, out.shape[2])
+        _depthwise(values, None, filter, axes, rows, out[first:end].reshape(-1, out.shape[2]), scratch)
 
     workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * source.shape[2]))
-
-
-def _depthwise(padded: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, width: int) -> None:
-    down, across = axes
-    shared = across.dilation == 1 and across.stride < across.taps
-    loop = loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
-    kernel = filter.kernel.reshape(-1, out.shape[1])
-    loop(padded, kernel, filter.bias, *filter.range, out, width, *_steps(axes))
-
-
-def _steps(axes: tuple[Axis, Axis]) -> tuple[int, int, int, int]:
-    down, across = axes
-    return down.stride, across.stride, down.dilation, across.dilation
 
 
 class _Rows(NamedTuple):
@@ -225,22 +249,35 @@ class _Rows(NamedTuple):
         return cls(low, max(low, min(begin + height, axis.size)), low - begin, height)
 
 
-def _padded(
-    source: Maps, axes: tuple[Axis, Axis], first: int, end: int, scratch: Scratch, before: Filter | None = None
-) -> Maps:
-    """Lay the rows that the results `first`…`end` need into (R, X·C), zeros around; through `before` if given."""
+def _depthwise(
+    values: Maps,
+    before: Filter | None,
+    filter: Filter,
+    axes: tuple[Axis, Axis],
+    rows: _Rows,
+    out: Maps,
+    scratch: Scratch,
+) -> None:
+    """Finish what comes `before` on `values` (P, C), and convolve each map into `out` (P', C)."""
     down, across = axes
-    rows = _Rows.of(down, first, end)
-    values = source[rows.first : rows.end].reshape(-1, source.shape[2])
-    channels = source.shape[2]
-    tile, range = _NOTHING, LINEAR
-    if before is not None:
-        channels, tile, range = before.bias.size, before.tile, before.range
-        values = np.matmul(values, before.matrix, out=scratch.array("raw", len(values), channels))
-    padded = scratch.array("padded", rows.height, (across.before + across.size + across.after) * channels)
+    channels = out.shape[1]
+    tile, least, most = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.range)
+    shared = across.dilation == 1 and across.stride < across.taps
+    loop = loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
+    ring = scratch.array("ring", down.reach, _padded_width(across) * channels)
     values = values.reshape(rows.end - rows.first, -1)
-    loops.shift_into(values, tile, *range, padded, rows.top, across.before * channels)
-    return padded
+    kernel = filter.kernel.reshape(-1, channels)
+    shift = (tile, least, most, ring, rows.top, across.before * channels)
+    loop(values, *shift, kernel, filter.bias, *filter.range, out, across.outputs, *_steps(axes))
+
+
+def _padded_width(axis: Axis) -> int:
+    return axis.before + axis.size + axis.after
+
+
+def _steps(axes: tuple[Axis, Axis]) -> tuple[int, int, int, int]:
+    down, across = axes
+    return down.stride, across.stride, down.dilation, across.dilation
 
 
 def squeeze(
@@ -286,7 +323,12 @@ def _squeeze_piece(
     out: Maps,
     scratch: Scratch,
 ) -> None:
-    padded = _padded(source, axes, first, end, scratch, bottleneck.expand)
-    narrow = scratch.array("narrow", len(out), bottleneck.depthwise.bias.size)
-    _depthwise(padded, bottleneck.depthwise, axes, narrow, len(out) // (end - first))
+    rows = _Rows.of(axes[0], first, end)
+    values = source[rows.first : rows.end].reshape(-1, source.shape[2])
+    channels = bottleneck.depthwise.bias.size
+    if bottleneck.expand is not None:
+        wide = scratch.array("wide", len(values), channels)
+        values = np.matmul(values, bottleneck.expand.matrix, out=wide)
+    narrow = scratch.array("narrow", len(out), channels)
+    _depthwise(values, bottleneck.expand, bottleneck.depthwise, axes, rows, narrow, scratch)
     np.matmul(narrow, bottleneck.project.matrix, out=out)

@@ -11,7 +11,7 @@ from textwrap import indent
 
 import numpy as np
 
-from cnnfilter.loops.native import Loop, loop
+from cnnfilter.loops.native import Loop, inline, loop
 from cnnfilter.loops.unroll import define, unroll
 
 
@@ -45,39 +45,54 @@ def add(values, more):  # type: ignore[no-untyped-def]
         values[x] += more[x]
 
 
-@loop("void(f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8)")
-def shift_into(values, bias, low, high, padded, top, left):  # type: ignore[no-untyped-def]
-    """As `shift`, from each row of `values` (rows, N) into the middle of `padded` (R, M), with zeros around.
+@inline
+def lay_row(values, r, bias, low, high, out, left):  # type: ignore[no-untyped-def]
+    """As `shift`, from row `r` of `values` (rows, N) into the middle of `out` (M,), zeros around; all zeros if no row."""
+    if r < 0 or r >= values.shape[0]:
+        for x in range(out.shape[0]):
+            out[x] = np.float32(0)
+    else:
+        for x in range(left):
+            out[x] = np.float32(0)
+        for x in range(left + values.shape[1], out.shape[0]):
+            out[x] = np.float32(0)
+        row = values[r]
+        middle = out[left : left + values.shape[1]]
+        for start in range(0, row.shape[0], bias.shape[0]):
+            block = row[start : start + bias.shape[0]]
+            target = middle[start:]
+            for x in range(block.shape[0]):
+                value = block[x] + bias[x]
+                value = low if value < low else value
+                target[x] = high if value > high else value
 
-    Row 0 goes to row `top`, number 0 of a row to `left`.
-    """
+
+@loop("void(f4[:, ::1], f4[:, ::1], i8, i8)")
+def lay(values, padded, top, left):  # type: ignore[no-untyped-def]
+    """Copy `values` (rows, N) into the middle of `padded` (R, M), row 0 to row `top`, zeros around."""
     for r in range(padded.shape[0]):
         out = padded[r]
-        if r < top or r >= top + values.shape[0]:
-            for x in range(out.shape[0]):
-                out[x] = np.float32(0)
-        else:
-            for x in range(left):
-                out[x] = np.float32(0)
-            for x in range(left + values.shape[1], out.shape[0]):
-                out[x] = np.float32(0)
+        for x in range(out.shape[0]):
+            out[x] = np.float32(0)
+        if top <= r < top + values.shape[0]:
             row = values[r - top]
-            middle = out[left : left + values.shape[1]]
-            for start in range(0, row.shape[0], bias.shape[0]):
-                block = row[start : start + bias.shape[0]]
-                target = middle[start:]
-                for x in range(block.shape[0]):
-                    value = block[x] + bias[x]
-                    value = low if value < low else value
-                    target[x] = high if value > high else value
+            middle = out[left : left + row.shape[0]]
+            for x in range(row.shape[0]):
+                middle[x] = row[x]
 
 
 _DEPTHWISE = """
-def depthwise(padded, kernel, bias, low, high, out, width, down, across, down_apart, across_apart):
+def depthwise(values, before, least, most, ring, top, left, kernel, bias, low, high, out, width,
+              down, across, down_apart, across_apart):
     channels = bias.shape[0]
+    reach = ring.shape[0]
+    ready = 0
     k{i}_{j} = kernel[{i} * WIDE + {j}]
     for y in range(out.shape[0] // width):
-        r{i} = padded[y * down + {i} * down_apart]
+        while ready < y * down + reach:
+            lay_row(values, ready - top, before, least, most, ring[ready % reach], left)
+            ready += 1
+        r{i} = ring[(y * down + {i} * down_apart) % reach]
 """
 _NEIGHBOURS = """
 for x in range(FIRST, END, COUNT):
@@ -95,10 +110,14 @@ TAPS
 def depthwise(height: int, wide: int, step: int) -> Loop:
     """Return the loop of one `height` x `wide` kernel a map.
 
-    ``depthwise(padded (R, X·C), kernel (height·wide, C), bias (C,), low, high, out (rows·width, C), width, down,
-    across, down_apart, across_apart)``: strides, then dilations. With a `step` the windows of neighbours are so many columns
-    apart, and two are computed at once, so that what they share is loaded once. (Three would not fit the registers, and
-    the compiler's checks that no array overlaps another would cost more than they save.)
+    ``depthwise(values (rows, W·C), before (T,), least, most, ring (reach, X·C), top, left, kernel (height·wide, C),
+    bias (C,), low, high, out (rows'·width, C), width, down, across, down_apart, across_apart)``: each row of `values` gets
+    `before` (repeated) added, is kept within least…most, and laid into the ring with zeros around, just before the
+    first window needs it; `top` rows of zeros stand before the first. Then strides and dilations.
+
+    With a `step` the windows of neighbours are so many columns apart, and two are computed at once, so that what they
+    share is loaded once. (Three would not fit the registers, and the compiler's checks that no array overlaps another
+    would cost more than they save.)
     """
     sizes = {"i": height, "j": wide}
     text = unroll(_DEPTHWISE.replace("WIDE", str(wide)), **sizes)
@@ -107,8 +126,10 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
         text += _neighbours(height, wide, 1, step, "width - width % 2", "width")
     else:
         text += _neighbours(height, wide, 1, step, "0", "width")
-    function = define(text, "depthwise", __name__, np=np)
-    signature = "void(f4[:, ::1], f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8)"
+    function = define(text, "depthwise", __name__, np=np, lay_row=lay_row)
+    signature = (
+        "void(f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8)"
+    )
     return loop(signature, constants=(height, wide, step))(function)
 
 

@@ -22,7 +22,7 @@ CHUNK = 12
 """Taps of each further pass."""
 WIDEST_CHUNK = 11
 """Columns of a dense kernel added to two rows at once at the most: 22 weights stay in registers."""
-_BLOCK = 1024  # columns at once, so that the sums between two passes stay in the first-level cache
+_BLOCK = 1024  # columns that are finished down a whole band, so that their rows stay in the first-level cache
 
 
 @loop(
@@ -99,10 +99,10 @@ def largest_bits(values, first, count):
 
 _ADD_TAPS = """
 def add_taps(samples, offsets, weights, out, first, count, step):
-    for y in range(out.shape[0]):
-        row = out[y][first : first + count]
-        for left in range(0, count, BLOCK):
-            block = row[left : left + BLOCK]
+    for left in range(0, count, BLOCK):
+        end = first + min(left + BLOCK, count)
+        for y in range(out.shape[0]):
+            block = out[y][first + left : end]
             here = samples[y * step + left :]
             for chunk in range(0, offsets.shape[0], TAPS):
                 s{t} = here[offsets[chunk + {t}] :]
@@ -175,16 +175,19 @@ def byte_taps(taps: int) -> Loop:
 _SET_PAIRS = """
 def set_pairs(samples, line, weights, offsets, out, first, count):
     w{i}_{j} = weights[{i}, {j}]
-    for y in range(0, out.shape[0] - 1, 2):
-        above = out[y][first : first + count]
-        below = out[y + 1][first : first + count]
-        s{row}_{j} = samples[(y + {row}) * line + offsets[{j}] :]
-        for x in range(count):
-            upper = np.float32(0)
-            lower = np.float32(0)
-            SUMS
-            above[x] = upper
-            below[x] = lower
+    for left in range(0, count, BLOCK):
+        end = first + min(left + BLOCK, count)
+        for y in range(0, out.shape[0] - 1, 2):
+            above = out[y][first + left : end]
+            below = out[y + 1][first + left : end]
+            here = samples[y * line + left :]
+            s{row}_{j} = here[{row} * line + offsets[{j}] :]
+            for x in range(above.shape[0]):
+                upper = np.float32(0)
+                lower = np.float32(0)
+                SUMS
+                above[x] = upper
+                below[x] = lower
 """
 
 
@@ -196,7 +199,7 @@ def set_pairs(height: int, width: int) -> Loop:
     the sums of an even number of rows; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j` of
     the kernel reads ``offsets[j]`` further.
     """
-    function = define(_pairs_text(_SET_PAIRS, height, width), "set_pairs", __name__, np=np)
+    function = define(_pairs_text(_SET_PAIRS.replace("BLOCK", str(_BLOCK)), height, width), "set_pairs", __name__, np=np)
     signature = "void(f4[::1], i8, f4[:, ::1], i8[::1], f4[:, ::1], i8, i8)"
     return loop(signature, constants=(height, width))(function)
 
@@ -219,9 +222,9 @@ _ADD_COLUMNS = """
 def add_columns(samples, line, weights, column, offsets, out, first, count):
     height = weights.shape[0]
     pairs = out.shape[0] // 2
-    for y in range(0, 2 * pairs, 2):
-        for left in range(0, count, HALF):
-            end = first + min(left + HALF, count)
+    for left in range(0, count, BLOCK):
+        end = first + min(left + BLOCK, count)
+        for y in range(0, 2 * pairs, 2):
             upper = out[y][first + left : end]
             lower = out[y + 1][first + left : end]
             for i in range(height + 1):
@@ -272,7 +275,7 @@ def add_columns(columns: int, fresh: bool) -> Loop:
     the kernel's columns from `column` on; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j`
     of the kernel reads ``offsets[j]`` further. Each sample is loaded once for two rows of the output.
     """
-    text = unroll(_ADD_COLUMNS, j=columns).replace("HALF", str(_BLOCK // 2)).replace("ADDS", str(not fresh))
+    text = unroll(_ADD_COLUMNS, j=columns).replace("BLOCK", str(_BLOCK)).replace("ADDS", str(not fresh))
     text = text.replace("UPPER", "np.float32(0)" if fresh else "upper[x]")
     text = text.replace("LOWER", "np.float32(0)" if fresh else "lower[x]")
     function = define(text, "add_columns", __name__, np=np)

@@ -50,9 +50,7 @@ def read(chunks: png.Chunks, metadata: Metadata, max_pixels: int) -> Image | Non
     if all((frame[:, :, -1] == np.iinfo(frame.dtype).max).all() for frame in shown):
         shown = [np.ascontiguousarray(frame[:, :, :-1]) for frame in shown]
         mode = mode.removesuffix("A")
-    plays = next(
-        struct.unpack_from(">I", content, 4)[0] for kind, content in chunks.animation if kind == b"acTL"
-    )
+    plays = next(struct.unpack_from(">I", content, 4)[0] for kind, content in chunks.animation if kind == b"acTL")
     loop = 0 if plays == 0 else plays - 1 or None
     durations = tuple(control.milliseconds for control, _ in frames)
     return Image(shown[0], mode, "png", metadata, tuple(shown), durations, loop)
@@ -75,9 +73,7 @@ def _frames(chunks: png.Chunks) -> list[tuple[Control, list[memoryview]]]:
     return [frame for frame in frames if frame[1]]
 
 
-def _compose(
-    chunks: png.Chunks, frames: list[tuple[Control, list[memoryview]]]
-) -> tuple[list[np.ndarray], str]:
+def _compose(chunks: png.Chunks, frames: list[tuple[Control, list[memoryview]]]) -> tuple[list[np.ndarray], str]:
     """Draw the frames on top of each other, and keep what is seen after each."""
     shown: list[np.ndarray] = []
     canvas, mode = None, ""

@@ -7,8 +7,10 @@ of them starts Ghostscript), import a dozen, and apply a pixel limit that is glo
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -93,8 +95,15 @@ class _PillowLimit:
 pillow_limit = _PillowLimit()
 
 
+@functools.cache
+def keep_quiet(library: str) -> None:
+    """Keep what a library logs from the terminal, where Python puts it if nobody asks for it elsewhere."""
+    logging.getLogger(library).addHandler(logging.NullHandler())
+
+
 def open_file(data: bytes, format: str) -> Any:
     """Open a file's bytes with the one plugin for its format. No pixel is decoded yet."""
+    keep_quiet("PIL")
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
     return plugin(io.BytesIO(data))
@@ -144,7 +153,7 @@ def to_array(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
         picture = _from_lab(picture)
     elif mode not in _AS_IT_IS:
         picture = picture.convert("RGB")
-    pixels = np.array(picture)
+    pixels = np.asarray(picture)  # not np.array, which would copy what is a copy already
     return (pixels[:, :, None] if pixels.ndim == 2 else pixels), _AS_IT_IS[picture.mode]
 
 
@@ -157,13 +166,9 @@ def _unsigned_if_it_fits(values: np.ndarray) -> np.ndarray:
 
 def _from_palette(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
     """Look the colours up; a palette of greys gives a grey picture."""
-    transparent = "transparency" in picture.info or (
-        picture.palette is not None and picture.palette.mode == "RGBA"
-    )
+    transparent = "transparency" in picture.info or (picture.palette is not None and picture.palette.mode == "RGBA")
     pixels = np.array(picture.convert("RGBA" if transparent else "RGB"))
-    grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(
-        pixels[:, :, 0], pixels[:, :, 2]
-    )
+    grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(pixels[:, :, 0], pixels[:, :, 2])
     if not grey:
         return pixels, "RGBA" if pixels.shape[2] == 4 else "RGB"
     return np.ascontiguousarray(pixels[:, :, ::3]), "LA" if pixels.shape[2] == 4 else "L"

@@ -230,9 +230,7 @@ def encode_image(
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _encode(
-    image: Image | np.ndarray, format: str, strip: bool, compression: str, max_pixels: int
-) -> list[bytes]:
+def _encode(image: Image | np.ndarray, format: str, strip: bool, compression: str, max_pixels: int) -> list[bytes]:
     if compression not in ("default", "fast"):
         raise ValueError(f"compression must be 'default' or 'fast', not {compression!r}")
     format = SUFFIXES.get(f".{format.lower()}", format)
@@ -247,13 +245,9 @@ def _encode(
     check_size(width, height, max_pixels, len(image.frames) or 1)
     longest = _LONGEST_SIDE.get(format)
     if longest is not None and max(width, height) > longest:
-        raise ImageError(
-            f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side"
-        )
+        raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
     with _as_image_error("cannot be encoded as " + format):
-        return _encode_fitting(
-            image, format, **({"fast": True} if compression == "fast" and format == "png" else {})
-        )
+        return _encode_fitting(image, format, **({"fast": True} if compression == "fast" and format == "png" else {}))
 
 
 def _encode_fitting(image: Image, format: str, **options: Any) -> list[bytes]:
@@ -271,9 +265,7 @@ def _fit(image: Image, format: str) -> Image:
     if image.frames:
         image = _fit_frames(image, format)
     if image.pixels.dtype == np.float32 and format not in FLOATS:
-        raise ImageError(
-            f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)"
-        )
+        raise ImageError(f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)")
     modes = _MODES[format]
     if image.mode == "maps" and image.mode not in modes:
         raise ImageError(

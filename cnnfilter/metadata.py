@@ -18,9 +18,7 @@ XMP = "XML:com.adobe.xmp"
 
 _ORIENTATION = 0x0112
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
-_XMP_ORIENTATION = re.compile(
-    r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>"""
-)
+_XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,7 @@ def read(data: bytes, max_pixels: int) -> Image:
         raise ImageError(f"an array of the shape {shape} has no channels")
     there, needed = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
     if there < needed:
-        raise ImageError(
-            f"the file is cut off: {shape} of {dtype} are {needed:,} bytes, and {there:,} are there"
-        )
+        raise ImageError(f"the file is cut off: {shape} of {dtype} are {needed:,} bytes, and {there:,} are there")
     flat = np.frombuffer(data, dtype, math.prod(shape), stream.tell())
     values = flat.reshape(shape, order="F" if fortran_order else "C").reshape(height, width, channels)
     pixels = as_pixels(values)

@@ -53,9 +53,7 @@ def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> Non
     pixels = width * height * frames
     if pixels > max_pixels:
         size = f"{width}x{height}" if frames == 1 else f"{frames} frames of {width}x{height}"
-        raise ImageError(
-            f"{size} is {pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels {pixels} allows it)"
-        )
+        raise ImageError(f"{size} is {pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels {pixels} allows it)")
 
 
 def as_pixels(values: np.ndarray) -> np.ndarray:
@@ -169,9 +167,7 @@ class Image:
         frames = tuple(_as_pixels(function(frame)) for frame in self.frames)
         pixels = frames[0] if frames else _as_pixels(function(self.pixels))
         same = pixels.shape[2] == self.pixels.shape[2]
-        return self.replace(
-            pixels=pixels, frames=frames, mode=self.mode if same else mode_of(pixels.shape[2])
-        )
+        return self.replace(pixels=pixels, frames=frames, mode=self.mode if same else mode_of(pixels.shape[2]))
 
 
 def _as_pixels(result: np.ndarray) -> np.ndarray:

@@ -103,9 +103,7 @@ def split(data: memoryview, max_pixels: int) -> Chunks:
         if not intact:
             if kind[0] & 0x20:  # a lower-case letter: the picture can be shown without it
                 continue
-            raise ImageError(
-                f"the {kind.decode('latin-1')} part of the file is damaged (its checksum is wrong)"
-            )
+            raise ImageError(f"the {kind.decode('latin-1')} part of the file is damaged (its checksum is wrong)")
         if kind == b"IDAT":
             chunks.data.append(content)
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -143,6 +141,8 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
         kind, end = bytes(data[at + 4 : at + 8]), at + 8 + length
         if kind == b"IEND":
             return
+        if not kind.isalpha():
+            raise ImageError("the file is damaged (a part of it has no valid name)")
         if end + 4 > len(data):
             break
         checksum = deflate.crc32(data[at + 4 : end])
@@ -226,9 +226,7 @@ def to_picture(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
     return np.concatenate([pixels, alpha], axis=2), mode + "A"
 
 
-def _look_up(
-    indices: np.ndarray, palette: memoryview | None, transparent: memoryview | None
-) -> tuple[np.ndarray, str]:
+def _look_up(indices: np.ndarray, palette: memoryview | None, transparent: memoryview | None) -> tuple[np.ndarray, str]:
     """Return the colours of palette indices; a palette of greys gives a grey picture."""
     if palette is None or len(palette) % 3 or not 3 <= len(palette) <= 768:
         raise ImageError("the file has no valid palette")
@@ -379,9 +377,7 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[bytes]
     band = max(1, _BAND_BYTES // length)
     firsts = range(0, height, band)
     threads = default_threads() if threads is None else threads
-    bands = run_tasks(
-        [_band_task(pixels, first, min(first + band, height), fast) for first in firsts], threads
-    )
+    bands = run_tasks([_band_task(pixels, first, min(first + band, height), fast) for first in firsts], threads)
     total = 1
     for _, checksum, size in bands:
         total = deflate.join_adler32(total, checksum, size)

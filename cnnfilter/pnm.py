@@ -90,9 +90,7 @@ def _raw(data: bytes, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np
 
 def _require(there: int, needed: int) -> None:
     if there < needed:
-        raise ImageError(
-            f"the file is cut off: {needed:,} bytes of pixels are missing {needed - max(there, 0):,}"
-        )
+        raise ImageError(f"the file is cut off: {needed:,} bytes of pixels are missing {needed - max(there, 0):,}")
 
 
 def _packed_bits(data: bytes, start: int, shape: tuple[int, int, int]) -> np.ndarray:

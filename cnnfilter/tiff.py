@@ -134,11 +134,9 @@ def _metadata(data: bytes) -> Metadata:
 
 
 def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, str]]:
-    import logging
-
     import tifffile
 
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    codecs.keep_quiet("tifffile")
     pages: list[tuple[np.ndarray, str]] = []
     pixels = 0
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -183,9 +181,7 @@ def _meaning(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
     if kind == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
     elif kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK):
-        raise ImageError(
-            f"colours of the kind {_name(page.photometric)} with more than 8 bits cannot be read"
-        )
+        raise ImageError(f"colours of the kind {_name(page.photometric)} with more than 8 bits cannot be read")
     colours = {_RGB: 3, _CMYK: 4}.get(kind, 1)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
     extra = int(page.extrasamples[0]) if page.extrasamples else 0
@@ -214,16 +210,13 @@ def _unpack_by_libtiff(data: bytes, page: TiffPage) -> np.ndarray:
     """Let Pillow's libtiff unpack strips or tiles as 8-bit greys, and read the numbers out of them."""
     assert page.dtype is not None
     if page.bitspersample not in (16, 32, 64) or page.fillorder != 1:
-        raise ImageError(
-            f"{page.bitspersample} bits with {_name(page.compression)} compression cannot be read"
-        )
+        raise ImageError(f"{page.bitspersample} bits with {_name(page.compression)} compression cannot be read")
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     samples = 1 if separate else page.samplesperpixel
     planes = page.samplesperpixel if separate else 1
     per_plane = len(page.dataoffsets) // planes
     parts = [
-        _unpack_plane(data, page, samples, slice(index * per_plane, (index + 1) * per_plane))
-        for index in range(planes)
+        _unpack_plane(data, page, samples, slice(index * per_plane, (index + 1) * per_plane)) for index in range(planes)
     ]
     return np.concatenate(parts, axis=2)
 
@@ -260,17 +253,17 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
     """Rows of bytes (length, blocks across, bytes) to numbers, by TIFF's predictors 1 to 3."""
     assert page.dtype is not None
     dtype = page.dtype.newbyteorder(page.parent.byteorder)
-    if (
-        page.predictor == 3
-    ):  # bytes by significance, differences of bytes along the row (TIFF Technical Note 3)
+    if page.predictor == 3:  # bytes by significance, differences of bytes along the row (TIFF Technical Note 3)
         rows = blocks.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=np.uint8)
         planes = rows.reshape(*blocks.shape[:2], dtype.itemsize, -1)
-        return np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{dtype.itemsize}").astype(page.dtype)
+        floats: np.ndarray = np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{dtype.itemsize}")
+        return floats.astype(page.dtype)
     if page.predictor == 2:  # differences of the bits as whole numbers, whatever they stand for
         whole = np.ascontiguousarray(blocks).view(dtype.str.replace(dtype.kind, "u"))
         native = whole.dtype.newbyteorder("=")
         sums = whole.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=native)
-        return sums.view(page.dtype.newbyteorder("="))
+        numbers: np.ndarray = sums.view(page.dtype.newbyteorder("="))
+        return numbers
     if page.predictor != 1:
         raise ImageError(f"predictor {page.predictor} cannot be read")
     return np.ascontiguousarray(blocks).view(dtype).astype(page.dtype)
@@ -288,9 +281,7 @@ def encode(image: Image) -> list[bytes | memoryview]:
     frames: Sequence[np.ndarray] = image.frames or (image.pixels,)
     mode = image.mode
     if mode == "maps":
-        frames = [
-            np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])
-        ]
+        frames = [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
         mode = "L"
     order, head, described = _taken_apart(image.metadata.exif)
     end = len(head) + sum(frame.nbytes + frame.nbytes % 2 for frame in frames)

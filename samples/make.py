@@ -83,9 +83,7 @@ def animation() -> None:
     steps = [*range(0, 121, 15), *range(105, 0, -15)]
     frames = [coins.crop((step, 40, step + 120, 160)).quantize(32) for step in steps]
     durations = [400 if step in (0, 120) else 80 for step in steps]
-    frames[0].save(
-        HERE / "coins.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1
-    )
+    frames[0].save(HERE / "coins.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1)
 
 
 def main() -> None:

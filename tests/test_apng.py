@@ -67,9 +67,7 @@ def test_pillow_sees_the_same_frames_and_times(rng: np.random.Generator) -> None
 
 # Not (2, 1): Pillow 13 draws such a frame on the very picture that it restores afterwards.
 @pytest.mark.parametrize(("dispose", "blend"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)])
-def test_frames_are_composed_as_pillow_composes_them(
-    rng: np.random.Generator, dispose: int, blend: int
-) -> None:
+def test_frames_are_composed_as_pillow_composes_them(rng: np.random.Generator, dispose: int, blend: int) -> None:
     pictures = []
     for index in range(5):
         pixels = rng.integers(0, 256, (9, 9, 4), dtype=np.uint8)
@@ -117,9 +115,7 @@ def test_half_transparent_on_half_transparent() -> None:
         return Pillow.new("RGBA", (1, 1), (value, value, value, alpha))
 
     stream = io.BytesIO()
-    picture(0, 128).save(
-        stream, "PNG", save_all=True, append_images=[picture(255, 128)], blend=1, duration=10
-    )
+    picture(0, 128).save(stream, "PNG", save_all=True, append_images=[picture(255, 128)], blend=1, duration=10)
     image = read_image(stream.getvalue())
     # By hand: alpha 1 - (127/255)² = 0.752 -> 191.75; colour 0.502 / 0.752 = 0.6675 -> 170.2
     assert image.frames[1].tolist() == [[[170, 170, 170, 192]]]
@@ -128,18 +124,14 @@ def test_half_transparent_on_half_transparent() -> None:
 def test_a_picture_before_the_animation_is_no_frame_of_it(rng: np.random.Generator) -> None:
     pictures = [Pillow.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(3)]
     stream = io.BytesIO()
-    pictures[0].save(
-        stream, "PNG", save_all=True, append_images=pictures[1:], default_image=True, duration=[10, 20]
-    )
+    pictures[0].save(stream, "PNG", save_all=True, append_images=pictures[1:], default_image=True, duration=[10, 20])
     image = read_image(stream.getvalue())
     assert len(image.frames) == 2
     np.testing.assert_array_equal(image.pixels, np.asarray(pictures[1]))
 
 
 def test_palette_frames(rng: np.random.Generator) -> None:
-    pictures = [
-        Pillow.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).quantize(9) for _ in range(2)
-    ]
+    pictures = [Pillow.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).quantize(9) for _ in range(2)]
     stream = io.BytesIO()
     pictures[0].save(stream, "PNG", save_all=True, append_images=[pictures[0].rotate(90)], duration=10)
     image = read_image(stream.getvalue())

@@ -178,9 +178,7 @@ def test_content_decides_and_not_the_name(tmp_path: Path, photo: Image) -> None:
     assert read_image(path).format == "png"
 
 
-@pytest.mark.parametrize(
-    "suffix", ["png", "JPG", "jpeg", "webp", "tif", "TIFF", "gif", "bmp", "ppm", "pgm", "npy"]
-)
+@pytest.mark.parametrize("suffix", ["png", "JPG", "jpeg", "webp", "tif", "TIFF", "gif", "bmp", "ppm", "pgm", "npy"])
 def test_the_suffix_decides_how_it_is_written(tmp_path: Path, photo: Image, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write_image(path, photo)
@@ -329,9 +327,7 @@ def test_inks_become_colours_as_in_pillow(rng: np.random.Generator) -> None:
 
 
 def test_a_damaged_cmyk_profile_does_not_stop_the_picture() -> None:
-    image = Image(
-        np.zeros((2, 2, 4), np.uint8), "CMYK", metadata=Metadata(icc=bytes(16) + b"CMYK" + bytes(100))
-    )
+    image = Image(np.zeros((2, 2, 4), np.uint8), "CMYK", metadata=Metadata(icc=bytes(16) + b"CMYK" + bytes(100)))
     back = read_image(encode_image(image, "png"))
     assert (back.pixels == 255).all()
     assert back.metadata.icc is None
@@ -571,9 +567,7 @@ def test_flipped_bytes_give_a_picture_or_an_image_error(
     assert capfd.readouterr().err == ""
 
 
-def test_no_other_program_is_started_whatever_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_other_program_is_started_whatever_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a program was started")
 

@@ -22,9 +22,7 @@ def saved(array: Any, **options: Any) -> bytes:
 @pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<f4", ">f4", "f2", "f8", "i1", "i4", "u4", "i8", "?"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 1), (3, 5, 3), (3, 5, 7)])
-def test_numbers_of_every_kind(
-    rng: np.random.Generator, dtype: str, order: Any, shape: tuple[int, ...]
-) -> None:
+def test_numbers_of_every_kind(rng: np.random.Generator, dtype: str, order: Any, shape: tuple[int, ...]) -> None:
     values = np.array(rng.integers(0, 100, shape), dtype=dtype, order=order)
     image = read_image(saved(values))
     assert image.format == "npy"

@@ -111,9 +111,7 @@ def test_every_filter_depth_and_colour_is_undone(
 def test_reads_as_pillow_does(rng: np.random.Generator, colour: int, depth: int, interlaced: bool) -> None:
     palette = rng.integers(0, 256, 3 * 2**depth, dtype=np.uint8).tobytes() if colour == 3 else b""
     extra = chunk(b"PLTE", palette) if palette else b""
-    file = make_png(
-        random_samples(rng, 21, 19, colour, depth), colour, depth, interlaced=interlaced, extra=extra
-    )
+    file = make_png(random_samples(rng, 21, 19, colour, depth), colour, depth, interlaced=interlaced, extra=extra)
     ours = read_image(file)
     theirs = Pillow.open(io.BytesIO(file)).convert(ours.mode)
     np.testing.assert_array_equal(ours.pixels.squeeze(), np.asarray(theirs))
@@ -348,6 +346,12 @@ def test_a_wrong_checksum_is_named(whole: bytes) -> None:
     at = whole.index(b"IDAT") + 6
     with pytest.raises(ImageError, match="IDAT part of the file is damaged"):
         read_image(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+
+
+def test_a_part_without_a_name_is_an_error(whole: bytes) -> None:
+    at = whole.index(b"IDAT")
+    with pytest.raises(ImageError, match="no valid name"):
+        read_image(whole[:at] + b"ID\nT" + whole[at + 4 :])
 
 
 def bomb(width: int, height: int, data: bytes) -> bytes:

@@ -69,9 +69,7 @@ def test_what_the_alpha_sample_hides_is_magenta() -> None:
 
 
 def test_the_table_has_a_row_with_a_licence_for_each() -> None:
-    rows = re.findall(
-        r"^\| (\S+) \|(.*)\|$", (SAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (\S+) \|(.*)\|$", (SAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     table = {name: cells for name, cells in rows if "." in name}
     assert sorted(table) == pictures()
     for cells in table.values():

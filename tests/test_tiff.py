@@ -39,9 +39,7 @@ def test_round_trip_and_tifffile_agrees(rng: np.random.Generator, channels: int,
     assert back.pixels.dtype == dtype
     assert back.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     np.testing.assert_array_equal(back.pixels, pixels)
-    np.testing.assert_array_equal(
-        tifffile.imread(io.BytesIO(file)), pixels.squeeze(2) if channels == 1 else pixels
-    )
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(file)), pixels.squeeze(2) if channels == 1 else pixels)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK"])
@@ -138,9 +136,7 @@ def test_reads_what_pillow_writes(rng: np.random.Generator, mode: str, compressi
     elif mode == "F":
         picture = Pillow.fromarray(rng.standard_normal((12, 9)).astype(np.float32))
     else:
-        picture = (
-            colours.convert("RGB").convert(mode) if mode not in ("LA", "RGBA") else colours.convert(mode)
-        )
+        picture = colours.convert("RGB").convert(mode) if mode not in ("LA", "RGBA") else colours.convert(mode)
     stream = io.BytesIO()
     picture.save(stream, "TIFF", compression=compression)
     image = read_image(stream.getvalue())
@@ -173,9 +169,7 @@ def test_samples_of_no_known_meaning_are_maps(rng: np.random.Generator) -> None:
 
 def test_bigtiff(rng: np.random.Generator) -> None:
     pixels = random_pixels(rng, (4, 5, 3), np.uint16)
-    np.testing.assert_array_equal(
-        read_image(by_tifffile(pixels, bigtiff=True, photometric="rgb")).pixels, pixels
-    )
+    np.testing.assert_array_equal(read_image(by_tifffile(pixels, bigtiff=True, photometric="rgb")).pixels, pixels)
 
 
 # --- pages --------------------------------------------------------------------------------------------
@@ -240,9 +234,7 @@ def test_metadata_round_trip(rng: np.random.Generator, dtype: type, order: str) 
     exif[0x8298] = "© nobody"
     exif.get_ifd(0x8769)[0x9003] = "2024:02:29 12:00:00"
     icc = read_image("samples/chelsea.png").metadata.icc
-    metadata = Metadata(
-        icc, exif.tobytes().removeprefix(b"Exif\0\0"), (300.0, 150.5), {"XML:com.adobe.xmp": "<x/>"}
-    )
+    metadata = Metadata(icc, exif.tobytes().removeprefix(b"Exif\0\0"), (300.0, 150.5), {"XML:com.adobe.xmp": "<x/>"})
     image = Image(random_pixels(rng, (5, 4, 3), dtype), "RGB", metadata=metadata)
     file = encode_image(image, "tiff")
     back = read_image(file)
@@ -276,9 +268,7 @@ def test_every_cut_is_an_error_and_nothing_is_printed(
     rng: np.random.Generator, compression: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stream = io.BytesIO()
-    Pillow.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(
-        stream, "TIFF", compression=compression
-    )
+    Pillow.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(stream, "TIFF", compression=compression)
     whole = stream.getvalue()
     for length in range(4, len(whole) - 1, 101):
         with pytest.raises(ImageError):
@@ -294,6 +284,16 @@ def test_cuts_of_deep_files(rng: np.random.Generator, dtype: type, capfd: pytest
         with pytest.raises(ImageError):
             read_image(whole[:length])
     assert capfd.readouterr().err == ""
+
+
+def test_what_pillow_logs_is_not_printed() -> None:
+    file = bytearray(encode_image(np.zeros((3, 3, 3), np.uint8), "tiff"))
+    at = file.index(b"\x15\x01\x03\x00\x01\x00\x00\x00\x03\x00")  # tag 277, a short, one of them, 3 samples
+    file[at + 8 : at + 10] = b"\x10\x10"
+    code = "import sys; from cnnfilter import read_image; read_image(sys.stdin.buffer)"
+    result = subprocess.run([sys.executable, "-c", code], input=bytes(file), capture_output=True, check=False)
+    assert b"ImageError" in result.stderr
+    assert b"More samples per pixel" not in result.stderr.split(b"Traceback")[0]
 
 
 def test_a_header_that_asks_for_too_much() -> None:

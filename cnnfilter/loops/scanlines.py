@@ -1,6 +1,6 @@
 """Row filters of PNG (W3C PNG specification, third edition, section 9): undo them, choose and apply them.
 
-Values are taken as 16-bit numbers: twice as many fit into a vector as of any wider type, and 11 bits would do.
+Values are taken as 16-bit numbers: twice as many fit into a vector as of any wider type, and 11 would do.
 (``int`` of a byte is an unsigned number to Numba, which has no negative differences.)
 """
 
@@ -14,7 +14,7 @@ NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
 
 @inline
-def paeth(left, above, corner):  # type: ignore[no-untyped-def]
+def paeth(left, above, corner):
     """Return whichever of three int16 is nearest to left + above - corner; ties go in that order.
 
     No distance is needed, and no branch: it is the larger of left and above where corner is far below them,
@@ -28,7 +28,7 @@ def paeth(left, above, corner):  # type: ignore[no-untyped-def]
 
 
 @inline
-def magnitude(difference):  # type: ignore[no-untyped-def]
+def magnitude(difference):
     """Return how far a difference of bytes is from 0, once it is a signed byte itself."""
     wrapped = np.uint8(difference & 255)
     negated = np.uint8(-difference & 255)
@@ -36,7 +36,7 @@ def magnitude(difference):  # type: ignore[no-untyped-def]
 
 
 @loop("i8(u1[:, ::1], u1[::1], u1[:, ::1], i8)")
-def unfilter(filtered, above, rows, step):  # type: ignore[no-untyped-def]
+def unfilter(filtered, above, rows, step):
     """Filtered rows (n, 1 + bytes) and the row above (bytes,) to rows (n, bytes), pixels `step` bytes apart.
 
     Returns 0, or 1 + the index of a row whose filter does not exist.
@@ -79,7 +79,7 @@ def unfilter(filtered, above, rows, step):  # type: ignore[no-untyped-def]
 
 
 @loop("void(u1[:, ::1], u1[:, ::1], i8)")
-def filter_rows(rows, filtered, step):  # type: ignore[no-untyped-def]
+def filter_rows(rows, filtered, step):
     """The row above and rows (1 + n, bytes) to filtered rows (n, 1 + bytes), pixels `step` bytes apart.
 
     Each row gets, of sub, up and Paeth, the filter whose results have the smallest sum of magnitudes as

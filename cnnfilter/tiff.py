@@ -266,7 +266,8 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
         return numbers
     if page.predictor != 1:
         raise ImageError(f"predictor {page.predictor} cannot be read")
-    return np.ascontiguousarray(blocks).view(dtype).astype(page.dtype)
+    plain: np.ndarray = np.ascontiguousarray(blocks).view(dtype)
+    return plain.astype(page.dtype)
 
 
 # --- writing ------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def convolve_across(
     def band(scratch: Scratch, first: int, end: int) -> None:
         rows = _Rows.of(axes[0], first, end)
         padded = scratch.array("padded", rows.height, _padded_width(axes[1]) * source.shape[2])
-        values = source[rows.first : rows.end].reshape(rows.end - rows.first, -1)
+        values = source[rows.first : rows.end].reshape(rows.end - rows.first, source.shape[1] * source.shape[2])
         loops.lay(values, padded, rows.top, axes[1].before * source.shape[2])
         windows = scratch.array("windows", (end - first) * width, len(kernel))
         down, across = axes
@@ -262,13 +262,19 @@ def _depthwise(
     down, across = axes
     channels = out.shape[1]
     tile, least, most = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.range)
-    shared = across.dilation == 1 and across.stride < across.taps
-    loop = loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
+    loop = _depthwise_loop(down, across)
     ring = scratch.array("ring", down.reach, _padded_width(across) * channels)
-    values = values.reshape(rows.end - rows.first, -1)
+    values = values.reshape(rows.end - rows.first, across.size * channels)
     kernel = filter.kernel.reshape(-1, channels)
     shift = (tile, least, most, ring, rows.top, across.before * channels)
     loop(values, *shift, kernel, filter.bias, *filter.range, out, across.outputs, *_steps(axes))
+
+
+def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:
+    if down.taps * across.taps > loops.MOST_TAPS:
+        return partial(loops.large_depthwise, across.taps)
+    shared = across.dilation == 1 and across.stride < across.taps
+    return loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
 
 
 def _padded_width(axis: Axis) -> int:

@@ -81,6 +81,55 @@ def lay(values, padded, top, left):  # type: ignore[no-untyped-def]
                 middle[x] = row[x]
 
 
+MOST_TAPS = 49
+"""Of a kernel whose taps are written out one by one; larger ones would take long to compile."""
+
+
+@loop(
+    "void(i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8)"
+)
+def large_depthwise(  # type: ignore[no-untyped-def]
+    wide,
+    values,
+    before,
+    least,
+    most,
+    ring,
+    top,
+    left,
+    kernel,
+    bias,
+    low,
+    high,
+    out,
+    width,
+    down,
+    across,
+    down_apart,
+    across_apart,
+):
+    """As `depthwise`, for a kernel of any size, `wide` columns across."""
+    channels = bias.shape[0]
+    reach = ring.shape[0]
+    ready = 0
+    for y in range(out.shape[0] // width):
+        while ready < y * down + reach:
+            lay_row(values, ready - top, before, least, most, ring[ready % reach], left)
+            ready += 1
+        for x in range(width):
+            total = out[y * width + x]
+            for c in range(channels):
+                total[c] = bias[c]
+            for t in range(kernel.shape[0]):
+                weights = kernel[t]
+                seen = ring[(y * down + t // wide * down_apart) % reach][(x * across + t % wide * across_apart) * channels :]
+                for c in range(channels):
+                    total[c] += weights[c] * seen[c]
+            for c in range(channels):
+                value = low if total[c] < low else total[c]
+                total[c] = high if value > high else value
+
+
 _DEPTHWISE = """
 def depthwise(values, before, least, most, ring, top, left, kernel, bias, low, high, out, width,
               down, across, down_apart, across_apart):

@@ -262,10 +262,21 @@ def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
         raise ModelError(f"model {given!r} cannot be read: {error.strerror or error}") from error
     except ModelError as error:
         raise ModelError(f"model {given!r} {error}") from error
-    if loaded.backbone is not None:
-        loaded = _on_backbone(loaded, given)
+    return make_network(loaded, given)
+
+
+def make_network(model: Model, given: str = "network") -> Network:
+    """Make a network of what a model file holds; a head gets the backbone that it names.
+
+    Raises
+    ------
+    ModelError
+        If the backbone is not there, or another than the head was trained on.
+    """
+    if model.backbone is not None:
+        model = _on_backbone(model, given)
     name = given if given in models.NAMES else os.path.basename(given)
-    return Network(loaded, name)
+    return Network(model, name)
 
 
 def _on_backbone(head: Model, given: str) -> Model:
@@ -280,6 +291,8 @@ def _on_backbone(head: Model, given: str) -> Model:
             f"model {given!r} is a head for another {backbone.name} (sha256 {backbone.sha256[:12]}…, not {found[:12]}…)"
         )
     body = read_model(models.path_of(backbone.name))
+    if backbone.layers > len(body.layers):
+        raise ModelError(f"model {given!r}: its backbone has {len(body.layers)} layers, not {backbone.layers}")
     layers = Layers((*body.layers[: backbone.layers], *head.layers))
     first = list(body.layers[: backbone.layers].shapes(body.input_shape))[-1]
     if head.input_shape != first:
@@ -298,4 +311,4 @@ def checksum(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-__all__ = ["FirstLayers", "Network", "checksum", "load_first_layers", "load_model"]
+__all__ = ["FirstLayers", "Network", "checksum", "load_first_layers", "load_model", "make_network"]

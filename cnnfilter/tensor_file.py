@@ -122,20 +122,25 @@ def _dtype_name(array: NDArray[Any]) -> str:
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Entry]]:
     size = os.fstat(file.fileno()).st_size
-    head = file.read(8)
-    for magic, what in _WHAT_ELSE:
-        if head.startswith(magic):
-            raise ModelError(f"is {what}; a model is a safetensors file")
-    length = int.from_bytes(head, "little")
-    if len(head) < 8 or length < 2 or length > size - 8:
-        raise ModelError(f"is not a safetensors file, or cut ({size:,} bytes)")
+    head = file.read(9)
+    length = int.from_bytes(head[:8], "little")
+    if head[8:] != b"{" or not 2 <= length <= size - 8:
+        raise ModelError(_what_it_is(head, size))
     if length > LONGEST_HEADER:
         raise ModelError(f"its header claims {length:,} bytes; {LONGEST_HEADER:,} is the limit")
+    file.seek(8)
     header = _parse(file.read(length))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise ModelError("its metadata are not texts")
     return metadata, _entries(header, 8 + length, size)
+
+
+def _what_it_is(head: bytes, size: int) -> str:
+    for magic, what in _WHAT_ELSE:
+        if head.startswith(magic):
+            return f"is {what}; a model is a safetensors file"
+    return f"is not a safetensors file, or cut ({size:,} bytes)"
 
 
 def _parse(text: bytes) -> dict[str, Any]:

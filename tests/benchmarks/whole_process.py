@@ -1,8 +1,9 @@
 """Rows that run whole programs, from a file to a file, beside vips, ImageMagick, GraphicsMagick and G'MIC.
 
-All of them write the same picture in the same format: ``sobel-h`` as drawn, negative values cut at 0. JPEG
-is written with quality 95 and whole chroma by all (G'MIC halves it), and once more as each does by itself.
-PNG likewise: with DEFLATE level 1 and the row filter Sub (G'MIC cannot be told), and as each does by itself.
+All of them write the same picture in the same format: ``sobel-h`` as drawn, negative values cut at 0. JPEG is
+written with quality 95 and whole chroma by all (G'MIC halves it), and once more as each does by itself. PNG
+likewise: with DEFLATE level 1 (G'MIC cannot be told), and as each does by itself. The row filters and vips'
+precision are those with which each is fastest.
 """
 
 from __future__ import annotations
@@ -224,7 +225,7 @@ class Filtering:
         mask = self.setting.folder / f"vips-{len(self.weights)}.mat"
         rows = "\n".join(" ".join(map(str, row)) for row in self.weights)
         mask.write_text(f"{self.weights.shape[1]} {self.weights.shape[0]} {self.divisor} 0\n{rows}\n")
-        how = {".png": "[compression=1,filter=sub]", ".jpg": "[Q=95,subsample_mode=off]"}[self.suffix]
+        how = {".png": "[compression=1]", ".jpg": "[Q=95,subsample_mode=off]"}[self.suffix]
         output = self.output("vips") + (how if self.settled else "")
         return [program("vips"), "conv", self.source, output, str(mask), "--precision", "integer"]
 

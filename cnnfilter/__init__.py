@@ -29,6 +29,9 @@ _HOME = {
     "parse_layers": "layers",
     "Network": "network",
     "load_model": "network",
+    "load_folder": "dataset",
+    "train": "training",
+    "evaluate": "evaluation",
     "contact_sheet": "sheets",
 }
 

@@ -159,6 +159,12 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     return dataclasses.replace(described, weights=tuple(weights))
 
 
+def stored_dtype(path: str | os.PathLike[str]) -> str:
+    """Return the precision in which a file keeps its weights; errors as of `read_model`."""
+    with TensorFile(path) as file:
+        return "float32" if any(entry.dtype.itemsize == 4 for entry in file.entries.values()) else "float16"
+
+
 def _described(metadata: Mapping[str, str]) -> Model:
     """Everything but the weights."""
     if metadata.get("format") != FORMAT:

@@ -30,9 +30,23 @@ def prepare(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArr
     ShapeError
         If the network takes another number of channels than 1 or 3 and the picture does not have it.
     """
+    return scale(fit(picture, shape, how), how)
+
+
+def as_picture(picture: Image | ArrayLike) -> NDArray[np.uint8]:
+    """Make bytes (H, W, 3) of any picture, to be looked at."""
+    return as_colours(picture if isinstance(picture, Image) else Image.from_array(_array(picture)), 3)
+
+
+def fit(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[np.uint8]:
+    """Make the bytes (H, W, C) of a picture that `prepare` scales."""
     height, width, channels = shape
     image = picture if isinstance(picture, Image) else Image.from_array(_array(picture))
-    pixels = _resized(as_colours(image, channels), (height, width), how)
+    return _resized(as_colours(image, channels), (height, width), how)
+
+
+def scale(pixels: NDArray[np.uint8], how: Preparation) -> NDArray[np.float32]:
+    """Make numbers of bytes (…, C): less the mean, by the deviation."""
     return (pixels - np.float32(how.mean)) / np.float32(how.std)  # type: ignore[no-any-return]
 
 

@@ -87,6 +87,31 @@ def contact_sheet(
     return _arranged(tiles, across)
 
 
+def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Draw pictures (H, W, 3) of bytes side by side, as they are but at most 128 wide and high, with two lines below each.
+
+    Returns
+    -------
+    (H', W', 3) uint8 array
+
+    Raises
+    ------
+    ImageError
+        For no picture at all, or more than 2048.
+    """
+    if not 1 <= len(pictures) <= MOST_MAPS:
+        raise ImageError(f"{len(pictures)} pictures do not fit on a sheet of 1 to {MOST_MAPS}")
+    tiles = []
+    for name, more, pixels in pictures:
+        height, width = pixels.shape[:2]
+        factor = _TILE // max(height, width)  # a whole one, so that small pictures stay sharp
+        scale = factor if factor >= 1 else _TILE / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        resample = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+        tiles.append(_Tile(Image.fromarray(pixels).resize(size, resample), name, more))
+    return _arranged(tiles, _near_square(len(tiles), _TILE, _TILE))
+
+
 def _near_square(count: int, height: int, width: int) -> int:
     """How many columns make the sheet about as wide as high."""
     scale = _enlarged(height, width)

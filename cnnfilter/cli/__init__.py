@@ -33,6 +33,8 @@ COMMANDS = {
     "describe": "cnnfilter.cli.describe",
     "classify": "cnnfilter.cli.classify",
     "features": "cnnfilter.cli.features",
+    "train": "cnnfilter.cli.train",
+    "evaluate": "cnnfilter.cli.evaluate",
     "warmup": "cnnfilter.cli.warmup",
 }
 

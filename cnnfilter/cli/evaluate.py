@@ -1,0 +1,191 @@
+"""``cnnfilter evaluate``: how good a model is."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from cnnfilter.cli import options, training_report
+from cnnfilter.cli.messages import one_line
+
+if TYPE_CHECKING:
+    from cnnfilter.evaluation import Evaluation
+    from cnnfilter.model_file import Calibration
+
+EXIT_NO = 4
+
+HELP = """\
+Say how good a model is: accuracy with its 95 % confidence interval, beside that of always saying the most frequent class;
+precision, recall and F1 of every class; the confusion matrix; and the mistakes that the model was surest of.
+
+MODEL is a model file, or the name of a model that comes with cnnfilter. DATA is what `train` takes, with classes that the
+model knows: a folder of class folders, a CSV, IDX files or an .npz. Of data in splits the test pictures count, else the
+validation pictures. The verdict is only worth something on pictures that the model was not trained on; of a folder
+without splits, --split validation takes those that `train` held back.
+
+--calibrate finds the temperature that makes the probabilities honest, and below which of them 'unknown' is the better answer
+(95 of 100 right answers stay), and writes both into MODEL, or into a copy that -o names. `classify` then follows them.
+
+\b
+Examples:
+  cnnfilter evaluate pets.safetensors photos/
+  cnnfilter evaluate pets.safetensors photos/ --errors mistakes/
+  cnnfilter evaluate pets.safetensors photos/ --json | jq .accuracy
+  cnnfilter evaluate pets.safetensors photos/ --min-accuracy 0.9 || echo 'not good enough'
+  cnnfilter evaluate pets.safetensors photos/ --split validation --calibrate
+"""
+
+
+class Share(options.Type):
+    """``0.9`` or ``90%``."""
+
+    name = "P"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is not a share, such as 0.9 or 90%.", param, ctx)
+        return share
+
+
+@click.command("evaluate", help=HELP, short_help="Say how good a model is on labelled pictures.")
+@click.argument("model")
+@click.argument("data", type=click.Path())
+@click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), help="Which pictures of DATA.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed by which `train` held pictures back.")
+@click.option(
+    "--validation", type=Share(), metavar="P", default="0.2", show_default=True, help="The share that it held back."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the tables.")
+@click.option(
+    "--errors", type=click.Path(), metavar="DIR", help="Draw the mistakes, the surest first, on sheets in DIR."
+)
+@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw the confusion matrix (needs the extra 'plot').")
+@click.option("--calibrate", is_flag=True, help="Write temperature and threshold into the model.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="... or rather into this new model file.")
+@click.option("--min-accuracy", type=Share(), metavar="P", help="Exit with 4 if the accuracy is below.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@training_report.common
+def command(
+    model: str,
+    data: str,
+    split: str | None,
+    seed: int,
+    validation: float,
+    as_json: bool,
+    errors: str | None,
+    plot: str | None,
+    calibrate: bool,
+    output: str | None,
+    min_accuracy: float | None,
+    force: bool,
+    threads: int | None,
+    max_pixels: int | None,
+    quiet: bool,
+) -> None:
+    if output and not calibrate:
+        raise click.UsageError("-o belongs to --calibrate, which is not given.")
+    for path in filter(None, (output, plot, errors and _sheet(errors, 1))):
+        training_report.refuse_existing(path, force)
+    with options.about("'MODEL'"):
+        source = _file_to_write(model, output) if calibrate else ""
+        from cnnfilter.network import load_model
+
+        network = load_model(model)
+    if plot:
+        training_report.need_matplotlib()
+
+    from cnnfilter.dataset import load_folder
+    from cnnfilter.evaluation import as_object, choose, evaluate, report
+
+    # Held back only if that is asked for: otherwise a folder without splits counts as a whole.
+    share = validation if split in ("validation", "train") else 0.0
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    dataset = load_folder(data, validation=share, seed=seed, **limit)
+    samples = choose(dataset, split)
+    with training_report.Bar(quiet=quiet) as bar:
+        bar.begin("pictures", len(samples))
+        found = evaluate(network, dataset, split=split, threads=threads, advance=bar.advance)
+    training_report.list_skipped((*dataset.skipped, *found.skipped), quiet)
+    if as_json:
+        click.echo(json.dumps(as_object(found), ensure_ascii=False))
+    else:
+        kind = next((name for name, part in dataset.splits.items() if part is samples), "")
+        click.echo(
+            "\n".join(map(one_line, report(found, kind if dataset.held_back or len(dataset.splits) > 1 else "")))
+        )
+    if errors:
+        _draw_mistakes(found, errors, force, quiet)
+    if plot:
+        training_report.draw(plot, found, force=force)
+    if calibrate:
+        _calibrate(found.calibrated(), source, output or source, force or not output, quiet)
+    if min_accuracy is not None and found.accuracy < min_accuracy:
+        raise click.exceptions.Exit(EXIT_NO)
+
+
+def _file_to_write(model: str, output: str | None) -> str:
+    from cnnfilter import models
+    from cnnfilter.errors import ModelError
+
+    if model in models.NAMES and not output:
+        raise ModelError(f"{model} comes with cnnfilter and stays as it is; -o FILE writes a calibrated copy")
+    return models.path_of(model) if model in models.NAMES else model
+
+
+def _calibrate(calibration: Calibration, source: str, target: str, force: bool, quiet: bool) -> None:
+    import dataclasses
+
+    from cnnfilter.files import replace_file
+    from cnnfilter.model_file import read_model, stored_dtype, write_model
+
+    model = dataclasses.replace(read_model(source), calibration=calibration)
+    with replace_file(target, force=force) as file:
+        write_model(file, model, dtype=stored_dtype(source))
+    if not quiet:
+        click.echo(
+            f"{one_line(target)}: temperature {calibration.temperature:.3g}, unknown below {calibration.threshold:.1%}",
+            err=True,
+        )
+
+
+_A_SHEET = 60
+
+
+def _sheet(folder: str, number: int) -> str:
+    return os.path.join(folder, "errors.png" if number == 1 else f"errors-{number}.png")
+
+
+def _draw_mistakes(found: Evaluation, folder: str, force: bool, quiet: bool) -> None:
+    from cnnfilter.images import write_image
+    from cnnfilter.preparation import as_picture
+    from cnnfilter.sheets import picture_sheet
+
+    wrong = found.mistakes()
+    os.makedirs(folder, exist_ok=True)
+    for start in range(0, len(wrong), _A_SHEET):
+        part = wrong[start : start + _A_SHEET]
+        tiles = [
+            (
+                f"{mistake.answer} {mistake.probability:.0%}",
+                f"is {mistake.truth}",
+                as_picture(found.samples.read(mistake.index)),
+            )
+            for mistake in part
+        ]
+        path = _sheet(folder, start // _A_SHEET + 1)
+        try:
+            write_image(path, picture_sheet(tiles), force=force)
+        except FileExistsError:
+            raise click.ClickException(f"{path}: exists already; --force replaces it") from None
+        if not quiet:
+            click.echo(one_line(f"{path}: {len(part)} of {len(wrong)} mistakes"), err=True)
+    if not wrong and not quiet:
+        click.echo("no mistakes to draw", err=True)

@@ -1,0 +1,142 @@
+"""What `train` and `evaluate` share: their common options, the bar, and what is said of the data."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from cnnfilter.cli import options
+from cnnfilter.cli.messages import one_line, say
+from cnnfilter.cli.report import Progress, announce_compilation
+
+if TYPE_CHECKING:
+    from cnnfilter.evaluation import Evaluation
+    from cnnfilter.samples import Skipped
+    from cnnfilter.watching import Epoch
+
+_COMMON = (
+    click.option(
+        "--threads", type=options.Count(), metavar="N", help="Threads; the result is the same.  [default: all cores]"
+    ),
+    click.option(
+        "--max-pixels",
+        type=options.Count(),
+        metavar="N",
+        help="Accept pictures of up to N pixels.  [default: 89478485]",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No progress, and no list of what was skipped."),
+)
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that both have."""
+    for option in reversed(_COMMON):
+        function = option(function)
+    return function
+
+
+class Bar:
+    """A bar on a terminal; elsewhere a line an epoch. It is a `Watcher`."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.on_terminal = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._lock = threading.Lock()
+        announce_compilation(quiet=quiet)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._progress is not None:
+            self._progress.clear()
+            self._progress = None
+
+    def begin(self, what: str, total: int) -> None:
+        with self._lock:
+            self._clear()
+            if total:
+                self._progress = Progress(total, wanted=self.on_terminal)
+
+    def advance(self) -> None:
+        with self._lock:
+            if self._progress is not None:
+                self._progress.advance()
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        with self._lock:
+            self._clear()
+            if not self.quiet:
+                click.echo(epoch_line(epoch, epochs), err=True)
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._clear()
+            if not self.quiet:
+                click.echo(one_line(text), err=True)
+
+
+def epoch_line(epoch: Epoch, epochs: int) -> str:
+    """Write an epoch as a line."""
+    text = f"epoch {epoch.number}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.1%}"
+    if epoch.validation_loss is not None:
+        text += f"  validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.1%}"
+    return f"{text}  rate {epoch.rate:.2g}  {epoch.seconds:.1f} s"
+
+
+_LISTED = 10
+
+
+def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
+    """Say what was left out, and why: the first ten, and how many more."""
+    if quiet:
+        return
+    for path, reason in skipped[:_LISTED]:
+        say("Skipped", path, reason)
+    if len(skipped) > _LISTED:
+        click.echo(f"Skipped: {len(skipped) - _LISTED:,} more", err=True)
+
+
+def refuse_existing(path: str, force: bool) -> None:
+    """Refuse to write over a file, or where there is no folder, before any work."""
+    if os.path.isdir(path):
+        raise click.ClickException(f"{path}: is a folder")
+    if os.path.lexists(path) and not force:
+        raise click.ClickException(f"{path}: exists already; --force replaces it")
+
+
+def refuse_missing_folder(path: str) -> None:
+    """Refuse a file in a folder that there is not, before any work."""
+    folder = os.path.dirname(path)
+    if folder and not os.path.isdir(folder):
+        raise click.ClickException(f"{path}: there is no folder {folder!r}")
+
+
+def need_matplotlib() -> None:
+    """Refuse --plot where it cannot be done, before any work."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise click.ClickException("--plot needs matplotlib: pip install 'cnnfilter[plot]' brings it")
+
+
+def draw(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:
+    """Draw the confusion matrix, and the epochs if there were some, as PNG."""
+    from cnnfilter.files import replace_file
+    from cnnfilter.plots import draw_training
+
+    data = draw_training(evaluation, history)
+    with replace_file(path, force=force) as file:
+        file.write(data)

@@ -1,0 +1,298 @@
+"""Labelled pictures for training: classes, splits, and what was left out.
+
+Pictures are decoded when they are asked for, and nothing is ever written beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import DataError
+from cnnfilter.images import MAX_PIXELS
+from cnnfilter.labelled_arrays import Part, find_idx, read_idx_pairs, read_npz
+from cnnfilter.labelled_files import Labelled, find_in_csv, find_in_folder
+from cnnfilter.samples import Files, Rows, Samples, Skipped
+
+SPLITS = ("train", "validation", "test")
+SHARE = 0.2
+"""Of the pictures, held back for validation where the data are not parted."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled pictures in up to three splits.
+
+    Attributes
+    ----------
+    name : str
+        Where they come from.
+    classes : tuple of str
+        By number; numbers are given by the sorted names.
+    splits : dict of str to Samples
+        ``train``, ``validation``, ``test``: those that there are. Data that are not parted are all ``train``.
+    skipped : tuple of Skipped
+    numbered : bool
+        The data have numbers for classes, no names.
+    held_back : bool
+        The validation split was chosen here, and not found so.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Samples]
+    skipped: tuple[Skipped, ...] = ()
+    numbered: bool = False
+    held_back: bool = False
+
+    @property
+    def train(self) -> Samples:
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Samples | None:
+        return self.splits.get("validation")
+
+    @property
+    def test(self) -> Samples | None:
+        return self.splits.get("test")
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits.values()))
+
+    def all(self) -> Samples:
+        """Return the pictures of all splits."""
+        parts = list(self.splits.values())
+        places = np.concatenate([part.places for part in parts])
+        return Samples(parts[0].source, places, np.concatenate([part.labels for part in parts]))
+
+    def without(self, unreadable: Iterable[Skipped]) -> Dataset:
+        """Leave out pictures that turned out to be unreadable, and classes that have none left."""
+        listed = tuple(unreadable)
+        if not listed:
+            return self
+        gone = {path for path, _ in listed}
+        kept = {
+            split: part.take(np.array([part.name(index) not in gone for index in range(len(part))], bool))
+            for split, part in self.splits.items()
+        }
+        used = [
+            number
+            for number in range(len(self.classes))
+            if any((part.labels == number).any() for part in kept.values())
+        ]
+        renumbered = np.full(len(self.classes), -1)
+        renumbered[used] = np.arange(len(used))
+        splits = {split: replace(part, labels=renumbered[part.labels]) for split, part in kept.items() if len(part)}
+        classes = tuple(self.classes[number] for number in used)
+        return replace(self, classes=classes, splits=splits, skipped=(*self.skipped, *listed))
+
+    def check(self) -> None:
+        """Refuse what cannot teach.
+
+        Raises
+        ------
+        DataError
+            If there is no training split, only one class, or a single picture a class; or if a class of another split has
+            no training picture.
+        """
+        if "train" not in self.splits:
+            raise DataError(f"{self.name} has no pictures to train on, only {', '.join(self.splits) or 'none at all'}")
+        _refuse_other_classes(self)
+        counts = self.train.counts(len(self.classes))
+        if np.count_nonzero(counts) < 2:
+            raise DataError(f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two")
+        if counts.max() < 2:
+            raise DataError(
+                f"{self.name} has a single picture of each class to train on, which teaches nothing; "
+                "some ten of each would do"
+            )
+
+    def renamed(self, classes: Sequence[str]) -> Dataset:
+        """Give names to classes that have only numbers.
+
+        Raises
+        ------
+        DataError
+            If they have names already, or the count is another.
+        """
+        if not self.numbered:
+            raise DataError(f"{self.name} has names for its classes already: {listed(self.classes)}")
+        if len(classes) != len(self.classes) or len(set(classes)) != len(classes):
+            raise DataError(f"{len(classes)} names ({listed(classes)}) for {len(self.classes)} classes of {self.name}")
+        return replace(self, classes=tuple(classes), numbered=False)
+
+    def labels_in(self, split: Samples, classes: Sequence[str], whose: str) -> NDArray[np.int64]:
+        """Return the labels of a split as numbers in another list of classes.
+
+        Raises
+        ------
+        DataError
+            For a class that is not in that list; it names both lists.
+        """
+        present = [self.classes[number] for number in np.unique(split.labels)]
+        if self.numbered and not set(present) <= set(classes):
+            if all(int(name) < len(classes) for name in present):
+                return np.array([int(name) for name in self.classes])[split.labels]
+        elif set(present) <= set(classes):
+            numbers = {name: number for number, name in enumerate(classes)}
+            return np.array([numbers.get(name, -1) for name in self.classes])[split.labels]
+        unknown = [name for name in present if name not in classes]
+        raise DataError(
+            f"{self.name} has the classes {listed(present)}, {whose} knows {listed(classes)}; unknown is {listed(unknown)}"
+        )
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Write names behind each other, in the middle shortened if they are many.
+
+    >>> listed(["a", "b"]), listed([str(n) for n in range(100)], 4)
+    ("'a', 'b'", "'0', '1', … 96 more …, '98', '99'")
+    """
+    shown = [repr(name) for name in names]
+    if len(shown) > most:
+        shown = [*shown[: most // 2], f"… {len(shown) - most // 2 * 2} more …", *shown[-(most // 2) :]]
+    return ", ".join(shown) or "none"
+
+
+def load_folder(
+    path: str | os.PathLike[str],
+    *,
+    validation: float = SHARE,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Find labelled pictures.
+
+    Parameters
+    ----------
+    path
+        A folder of class folders (``DIR/cats/1.jpg``), perhaps in ``train``, ``val`` and ``test``; a CSV file of path and
+        label; IDX files or their folder (MNIST's format, also .gz); or an .npz file of ``images`` and ``labels``.
+    validation : float
+        The share of each class to hold back from training if the data have no such split; 0 for none.
+    seed : int
+        Which pictures are held back: the same for the same number.
+    max_pixels : int
+        Larger pictures cannot be read.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn from: no pictures, or a class in a split that training does not have.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> load_folder("photos/")  # doctest: +SKIP
+    """
+    name = os.fspath(path)
+    if not 0 <= validation < 1:
+        raise DataError(f"a share of {validation} cannot be held back; it is from 0 to below 1")
+    if not os.path.exists(name):
+        raise DataError(f"there is no {name}")
+    found = _load(name, max_pixels)
+    if "train" in found.splits and found.validation is None and validation:
+        found.check()
+        return _hold_back(found, validation, seed)
+    return found
+
+
+def _load(name: str, max_pixels: int) -> Dataset:
+    if idx := find_idx(name):
+        return _of_arrays(name, read_idx_pairs(idx))
+    if os.path.isdir(name):
+        return _of_files(name, *find_in_folder(name), max_pixels)
+    if name.lower().endswith(".npz"):
+        return _of_arrays(name, read_npz(name))
+    if name.lower().endswith((".csv", ".tsv", ".txt")):
+        return _of_files(name, *find_in_csv(name), max_pixels)
+    raise DataError(f"{name} is not a folder of class folders, a .csv of path and label, an IDX file or an .npz")
+
+
+def _of_files(name: str, found: list[Labelled], skipped: list[Skipped], max_pixels: int) -> Dataset:
+    classes = tuple(_in_order({entry.label for entry in found}))
+    numbers = {label: number for number, label in enumerate(classes)}
+    source = Files([entry.path for entry in found], max_pixels)
+    labels = np.array([numbers[entry.label] for entry in found], np.int64)
+    given = np.array([entry.split or "train" for entry in found])
+    if len({entry.path for entry in found}) != len(found):
+        raise DataError(f"{name} lists a picture twice: {_first_twice(source.paths)}")
+    splits = {
+        split: Samples(source, places, labels[places])
+        for split in SPLITS
+        if (places := np.flatnonzero(given == split)).size
+    }
+    return Dataset(name, classes, splits, tuple(skipped), numbered=_are_numbers(classes))
+
+
+def _first_twice(paths: Sequence[str]) -> str:
+    seen: set[str] = set()
+    return next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
+
+
+def _of_arrays(name: str, parts: list[Part]) -> Dataset:
+    classes = tuple(_in_order({_text(label) for part in parts for label in np.unique(part.labels)}))
+    numbers = {label: number for number, label in enumerate(classes)}
+    shapes = {part.pixels.shape[1:] for part in parts}
+    dtypes = {part.pixels.dtype for part in parts}
+    if len(shapes) > 1 or len(dtypes) > 1:
+        raise DataError(f"{name} has pictures of different kinds: {', '.join(map(str, (*shapes, *dtypes)))}")
+    splits, start = {}, 0
+    source = Rows([(part.title, part.pixels) for part in parts])
+    for part in parts:
+        values, inverse = np.unique(part.labels, return_inverse=True)
+        labels = np.array([numbers[_text(value)] for value in values], np.int64)[inverse]
+        splits[part.split or "train"] = Samples(source, np.arange(start, start + len(labels)), labels)
+        start += len(labels)
+    return Dataset(name, classes, splits, numbered=_are_numbers(classes))
+
+
+def _text(label: Any) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+
+
+def _are_numbers(classes: Sequence[str]) -> bool:
+    return all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in classes)
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Sort names; numbers by their value."""
+    found = sorted(names)
+    return sorted(found, key=int) if _are_numbers(found) else found
+
+
+# --- splits ----------------------------------------------------------------------------------------------
+
+
+def _refuse_other_classes(found: Dataset) -> None:
+    known = set(found.train.labels.tolist())
+    trained = [found.classes[number] for number in sorted(known)]
+    for split, part in found.splits.items():
+        here = sorted(set(part.labels.tolist()))
+        if not known.issuperset(here):
+            names = [found.classes[number] for number in here]
+            raise DataError(
+                f"{found.name}: train has the classes {listed(trained)}, {split} has {listed(names)}; "
+                f"unknown in training is {listed([name for name in names if name not in trained])}"
+            )
+
+
+def _hold_back(found: Dataset, share: float, seed: int) -> Dataset:
+    """Move a share of every class from train to validation, one picture at least, never all."""
+    rng = np.random.default_rng([seed, 1])
+    kept, held = [], []
+    for number in range(len(found.classes)):
+        own = rng.permutation(np.flatnonzero(found.train.labels == number))
+        count = min(max(1, round(len(own) * share)), len(own) - 1)
+        held.append(own[:count])
+        kept.append(own[count:])
+    train, validation = (found.train.take(np.sort(np.concatenate(part))) for part in (kept, held))
+    parts = {"train": train, "validation": validation, **{k: v for k, v in found.splits.items() if k != "train"}}
+    return replace(found, splits={name: part for name, part in parts.items() if len(part)}, held_back=True)

@@ -1,0 +1,102 @@
+"""Pictures that are in two splits: the same bytes, or nearly the same picture. They make a verdict look better than it is.
+
+The fingerprint of a picture is a difference hash (N. Krawetz, "Kind of Like That", 2013) both ways: 128 bits, each of
+which says whether one of 8x8 areas is brighter than its neighbour.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.samples import Samples
+
+NEAR = 6
+"""Bits of 128 in which the fingerprints of nearly equal pictures differ at most (other pictures: about 64)."""
+
+_BANDS = 8  # of 16 bits; with up to 7 bits different, one band at least is equal
+
+
+class Duplicate(NamedTuple):
+    """Two pictures of different splits, and whether their bytes are the same."""
+
+    one: str
+    split: str
+    other: str
+    other_split: str
+    exact: bool
+
+
+def fingerprint(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the 16 bytes that nearly equal pictures (H, W, C) share, but for a few bits."""
+    from PIL import Image
+
+    grey = pixels.mean(axis=2).astype(np.float32)
+    picture = Image.fromarray(grey)
+    across = np.asarray(picture.resize((9, 8), Image.Resampling.BOX))
+    down = np.asarray(picture.resize((8, 9), Image.Resampling.BOX))
+    bits = [across[:, 1:] > across[:, :-1], down[1:] > down[:-1]]
+    return np.packbits(np.concatenate([part.ravel() for part in bits])).tobytes()
+
+
+def find_duplicates(
+    splits: Mapping[str, Samples], fingerprints: Mapping[str, Sequence[bytes | None]] | None = None
+) -> list[Duplicate]:
+    """Find the pictures that two splits share.
+
+    Parameters
+    ----------
+    fingerprints : mapping, optional
+        For each split those of its pictures; without them only the same bytes are found.
+    """
+    found: dict[tuple[str, str], Duplicate] = {}
+    names = list(splits)
+    digests = {split: _digests(part) for split, part in splits.items()}
+    for position, split in enumerate(names):
+        for other in names[position + 1 :]:
+            pairs = [(pair, True) for pair in _same(digests[split], digests[other])]
+            if fingerprints:
+                pairs += [(pair, False) for pair in _near(fingerprints[split], fingerprints[other])]
+            for (one, two), exact in pairs:
+                titles = splits[split].name(one), splits[other].name(two)
+                found.setdefault(titles, Duplicate(titles[0], split, titles[1], other, exact))
+    return list(found.values())
+
+
+def _digests(samples: Samples) -> list[bytes | None]:
+    def digest(index: int) -> bytes | None:
+        try:
+            return samples.digest(index)
+        except OSError:
+            return None
+
+    return [digest(index) for index in range(len(samples))]
+
+
+def _same(ones: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[tuple[int, int]]:
+    places = {digest: index for index, digest in reversed(list(enumerate(ones))) if digest is not None}
+    return [(places[digest], index) for index, digest in enumerate(others) if digest in places]
+
+
+def _near(ones: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[tuple[int, int]]:
+    """Compare the fingerprints that agree in one band at least."""
+    bands: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for index, print_ in enumerate(ones):
+        if print_ is not None and any(print_):  # that of an even picture says nothing
+            for band in range(_BANDS):
+                bands[band, print_[2 * band : 2 * band + 2]].append(index)
+    pairs = []
+    for index, print_ in enumerate(others):
+        if print_ is None or not any(print_):
+            continue
+        whole = int.from_bytes(print_, "big")
+        near = {one for band in range(_BANDS) for one in bands.get((band, print_[2 * band : 2 * band + 2]), ())}
+        for one in sorted(near):
+            if (int.from_bytes(ones[one] or b"", "big") ^ whole).bit_count() <= NEAR:
+                pairs.append((one, index))
+                break
+    return pairs

@@ -1,0 +1,369 @@
+"""How good a network is: accuracy and how sure that is, class by class, and what it got wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.activation import activate
+from cnnfilter.dataset import Dataset, load_folder
+from cnnfilter.errors import DataError
+from cnnfilter.model_file import Calibration
+from cnnfilter.network import Network
+from cnnfilter.samples import Picture, Samples, Skipped, read_each
+
+KEPT = 0.95
+"""Share of the right answers that a threshold for unknown lets through."""
+
+
+class ClassFigures(NamedTuple):
+    """How well one class is found; NaN where there is nothing to divide by."""
+
+    label: str
+    count: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class Mistake(NamedTuple):
+    """A picture that was taken for something else: by number, what it is, what was said, and how surely."""
+
+    index: int
+    name: str
+    truth: str
+    answer: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says of labelled pictures.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    labels : (N,) int array
+        What each picture is.
+    logits : (N, classes) float array
+        The numbers before the softmax.
+    samples : Samples
+        The pictures, without the unreadable ones.
+    calibration : Calibration
+        Of the network.
+    skipped : tuple of Skipped
+        What could not be read.
+    """
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    samples: Samples
+    calibration: Calibration = Calibration()
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """The likeliest class of each picture."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """The probability of each class for each picture."""
+        return activate(self.logits / np.float32(self.calibration.temperature), "softmax")
+
+    @property
+    def right(self) -> int:
+        return int(np.count_nonzero(self.answers == self.labels))
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return self.right / len(self)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the accuracy."""
+        return wilson_interval(self.right, len(self))
+
+    @property
+    def majority(self) -> tuple[str, float]:
+        """The most frequent class and its share: the accuracy of always saying that."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return self.classes[int(counts.argmax())], float(counts.max() / len(self))
+
+    @property
+    def loss(self) -> float:
+        """The mean negative logarithm of the right class's probability."""
+        return _loss(self.logits, self.labels, self.calibration.temperature)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Count the pictures by what they are (rows) and what was said (columns)."""
+        size = len(self.classes)
+        return np.bincount(self.labels * size + self.answers, minlength=size * size).reshape(size, size)
+
+    @property
+    def per_class(self) -> list[ClassFigures]:
+        """Precision, recall and F1 of every class."""
+        confusion = self.confusion
+        hits, said, there = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+        return [
+            ClassFigures(label, int(n), _share(hit, m), _share(hit, n), _share(2 * hit, n + m))
+            for label, hit, m, n in zip(self.classes, hits, said, there, strict=True)
+        ]
+
+    def mistakes(self) -> list[Mistake]:
+        """List the wrong answers, the surest first."""
+        answers, probabilities = self.answers, self.probabilities
+        wrong = np.flatnonzero(answers != self.labels)
+        sureness = probabilities[wrong, answers[wrong]]
+        return [
+            Mistake(
+                int(index),
+                self.samples.name(int(index)),
+                self.classes[self.labels[index]],
+                self.classes[answers[index]],
+                float(probabilities[index, answers[index]]),
+            )
+            for index in wrong[np.argsort(-sureness, kind="stable")]
+        ]
+
+    def calibrated(self) -> Calibration:
+        """Find the temperature that makes the probabilities honest, and the threshold that most right answers reach.
+
+        The temperature is that of the least loss (Guo et al. 2017, "On Calibration of Modern Neural Networks"); 95 % of the
+        right answers reach the threshold. 1 and 0 where no answer is right.
+        """
+        temperature = _best_temperature(self.logits, self.labels)
+        probabilities = activate(self.logits / np.float32(temperature), "softmax")
+        best = probabilities.max(axis=1)[self.answers == self.labels]
+        if not best.size:
+            return Calibration()
+        return Calibration(round(temperature, 4), math.floor(float(np.quantile(best, 1 - KEPT)) * 1e4) / 1e4)
+
+
+def evaluate(
+    network: Network,
+    data: Dataset | str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    threads: int | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Compare what a network says of pictures with what they are.
+
+    Parameters
+    ----------
+    data : Dataset or path
+        As `load_folder` takes it.
+    split : "train", "validation", "test" or "all", optional
+        If not given: test, else validation, else all there is.
+    threads : int, optional
+        All cores if not given; the result is the same for any number.
+    advance : callable
+        Called after each picture.
+
+    Raises
+    ------
+    DataError
+        If the data have classes that the network does not know, there is no such split, or no picture can be read.
+    """
+    dataset = data if isinstance(data, Dataset) else load_folder(data, validation=0)
+    samples = choose(dataset, split)
+    classes = network.classes or tuple(str(number) for number in range(network.outputs))
+    labels = dataset.labels_in(samples, classes, network.name)
+
+    def look(index: int, picture: Picture) -> NDArray[np.float32]:
+        return network.forward(network.prepare(picture), threads=1)[0]
+
+    logits, unreadable = read_each(samples, look, threads=threads, advance=advance)
+    read = np.array([row is not None for row in logits], bool)
+    if not read.any():
+        first = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
+        raise DataError(f"none of the {len(samples)} pictures of {dataset.name} can be read{first}")
+    rows = np.stack([row for row in logits if row is not None])
+    return Evaluation(
+        classes, labels[read], rows.reshape(len(rows), -1), samples.take(read), network.calibration, tuple(unreadable)
+    )
+
+
+def choose(dataset: Dataset, split: str | None) -> Samples:
+    """Return the pictures of a split, or those that are best for a verdict."""
+    if split == "all":
+        return dataset.all()
+    wanted = split or next(name for name in ("test", "validation", "train") if name in dataset.splits)
+    if wanted not in dataset.splits:
+        raise DataError(f"{dataset.name} has no split {wanted!r}, only {', '.join(dataset.splits)}")
+    return dataset.splits[wanted]
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share (Wilson 1927).
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.49, 0.943)
+    """
+    z = 1.959964
+    share = hits / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _share(part: Any, whole: Any) -> float:
+    return float(part / whole) if whole else math.nan
+
+
+def _log_probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    scores = logits.astype(np.float64) / temperature
+    scores -= scores.max(axis=1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))  # type: ignore[no-any-return]
+
+
+def _loss(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:
+    return float(-_log_probabilities(logits, temperature)[np.arange(len(labels)), labels].mean())
+
+
+def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Find it by golden-section search over its logarithm, from 0.05 to 20: the loss has one valley there.
+
+    One answer in N + 2 is counted as if it could be any class (Platt 1999), or without a mistake no sureness were enough.
+    """
+    doubt = 1 / (len(labels) + 2)
+
+    def loss(temperature: float) -> float:
+        logs = _log_probabilities(logits, temperature)
+        return float(-(1 - doubt) * logs[np.arange(len(labels)), labels].mean() - doubt * logs.mean())
+
+    ratio = (math.sqrt(5) - 1) / 2
+    low, high = math.log(0.05), math.log(20)
+    for _ in range(40):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(math.exp(a)) <= loss(math.exp(b)):
+            high = b
+        else:
+            low = a
+    return math.exp((low + high) / 2)
+
+
+# --- as text ---------------------------------------------------------------------------------------------
+
+
+def as_object(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as what JSON holds; NaN becomes None."""
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    label, share = evaluation.majority
+    return {
+        "accuracy": evaluation.accuracy,
+        "count": len(evaluation),
+        "interval": list(evaluation.interval),
+        "majority": {"class": label, "accuracy": share},
+        "loss": evaluation.loss,
+        "classes": list(evaluation.classes),
+        "confusion": evaluation.confusion.tolist(),
+        "per_class": [
+            {
+                "class": row.label,
+                "count": row.count,
+                "precision": number(row.precision),
+                "recall": number(row.recall),
+                "f1": number(row.f1),
+            }
+            for row in evaluation.per_class
+        ],
+        "skipped": [{"path": path, "reason": reason} for path, reason in evaluation.skipped],
+    }
+
+
+def verdict(evaluation: Evaluation, what: str) -> str:
+    """Say the accuracy in one line, with its interval and that of the most frequent class."""
+    low, high = evaluation.interval
+    label, share = evaluation.majority
+    return (
+        f"accuracy {evaluation.accuracy:.1%} of {len(evaluation):,} {what + ' ' if what else ''}pictures "
+        f"(95 % interval {low:.1%} to {high:.1%}; always saying {label!r}: {share:.1%})"
+    )
+
+
+def report(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str]:
+    """Write an evaluation as lines: the verdict, class by class, the confusion matrix, and the surest mistakes."""
+    lines = [verdict(evaluation, what), "", *_class_table(evaluation), "", *_confusion_table(evaluation)]
+    wrong = evaluation.mistakes()
+    if wrong[:mistakes]:
+        lines += ["", f"surest mistakes ({min(mistakes, len(wrong))} of {len(wrong):,}):"]
+        lines += [
+            f"  {found.probability:6.1%}  {found.answer!r} instead of {found.truth!r}: {found.name}"
+            for found in wrong[:mistakes]
+        ]
+    return lines
+
+
+def _class_table(evaluation: Evaluation) -> list[str]:
+    said = evaluation.confusion.sum(axis=0)
+    rows = [("class", "pictures", "precision", "recall", "F1")]
+    for row, answers in zip(evaluation.per_class, said, strict=True):
+        if row.count or answers:
+            rows.append((row.label, f"{row.count:,}", *map(_percent, (row.precision, row.recall, row.f1))))
+    return aligned(rows)
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.1%}"
+
+
+_WIDEST = 20
+"""Classes of a confusion matrix as text; beyond, the most frequent confusions are listed."""
+
+
+def _confusion_table(evaluation: Evaluation) -> list[str]:
+    confusion = evaluation.confusion
+    used = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+    if len(used) > _WIDEST:
+        return _confusions(evaluation)
+    rows: list[tuple[str, ...]] = [("is \\ said", *(str(number) for number in used))]
+    for number in used:
+        counts = (str(count) if count else "." for count in confusion[number, used])
+        rows.append((f"{number} {evaluation.classes[number]}", *counts))
+    return aligned(rows)
+
+
+def _confusions(evaluation: Evaluation) -> list[str]:
+    confusion = evaluation.confusion.copy()
+    np.fill_diagonal(confusion, 0)
+    order = np.argsort(-confusion, axis=None, kind="stable")[:_WIDEST]
+    lines = ["most frequent confusions:"]
+    for place in order:
+        row, column = divmod(int(place), len(evaluation.classes))
+        if confusion[row, column]:
+            truth, answer = evaluation.classes[row], evaluation.classes[column]
+            lines.append(f"  {confusion[row, column]:,} times {answer!r} instead of {truth!r}")
+    return lines if len(lines) > 1 else ["no confusions"]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of cells as lines, the first column to the left and the others to the right.
+
+    >>> aligned([("a", "10"), ("bcd", "5")])
+    ['a    10', 'bcd   5']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,143 @@
+"""A classifier from few pictures: the shipped network as it is, and a layer of weighted sums on what it sees."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter import models
+from cnnfilter.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.dataset import Dataset
+from cnnfilter.duplicates import fingerprint
+from cnnfilter.head import Head, class_weights, fit_head
+from cnnfilter.layers import parse_layers
+from cnnfilter.model_file import Backbone, Model
+from cnnfilter.network import Network, checksum, load_model
+from cnnfilter.preparation import fit, scale
+from cnnfilter.samples import Files, Picture, Samples, Skipped, read_each
+from cnnfilter.watching import Watcher
+
+VERSIONS = 3
+"""Changed pictures that an augmentation makes of each training picture, beside the picture itself."""
+
+Floats = NDArray[np.float32]
+
+
+class Look(NamedTuple):
+    """What is kept of one picture: the features of its versions (V, F), and its fingerprint."""
+
+    features: Floats
+    fingerprint: bytes | None
+
+
+class Seen(NamedTuple):
+    """What is kept of a split's pictures."""
+
+    features: Floats
+    fingerprints: list[bytes | None]
+
+
+class HeadTraining(NamedTuple):
+    """A head, and the features of each split."""
+
+    model: Model
+    head: Head
+    dataset: Dataset
+    seen: dict[str, Seen]
+
+    def logits(self, split: str) -> Floats:
+        """Return what the head makes of a split's pictures, with the weights as a file keeps them."""
+        weights = self.model.weights[0]
+        return self.seen[split].features[:, 0] @ weights["kernel"] + weights["bias"]
+
+
+def train_head(
+    dataset: Dataset,
+    *,
+    augmentation: Augmentation = NONE,
+    weights: str = "auto",
+    seed: int = 0,
+    threads: int | None = None,
+    watcher: Watcher,
+) -> HeadTraining:
+    """Train a head on the features of the shipped network.
+
+    Raises
+    ------
+    DataError
+        If the pictures that can be read cannot teach: see `Dataset.check`.
+    """
+    body = load_model()
+    watcher.begin("features", len(dataset))
+    seen, unreadable = {}, []
+    for number, (split, samples) in enumerate(dataset.splits.items()):
+        changed = augmentation if split == "train" else NONE
+        looks, missing = _look_at(samples, body, changed, np.random.SeedSequence([seed, 3, number]), threads, watcher)
+        unreadable += missing
+        seen[split] = looks
+    dataset = dataset.without(unreadable)
+    dataset.check()
+    train = seen["train"].features
+    versions = train.shape[1]
+    labels = np.repeat(dataset.train.labels, versions)
+    importance = class_weights(dataset.train.labels, len(dataset.classes), weights)
+    watcher.begin("head", 0)
+    head = fit_head(
+        train.reshape(len(labels), -1),
+        labels,
+        len(dataset.classes),
+        groups=np.repeat(np.arange(len(dataset.train)), versions) if versions > 1 else None,
+        weights=importance,
+        seed=seed,
+        threads=threads,
+    )
+    return HeadTraining(_as_model(head, dataset, body), head, dataset, seen)
+
+
+def _look_at(
+    samples: Samples,
+    body: Network,
+    augmentation: Augmentation,
+    seeds: np.random.SeedSequence,
+    threads: int | None,
+    watcher: Watcher,
+) -> tuple[Seen, list[Skipped]]:
+    """Compute the features of every picture that can be read."""
+    height, width, channels = body.input_shape
+    count = 0 if augmentation == NONE else VERSIONS
+    drawn = augmentation.draw(np.random.default_rng(seeds), count * len(samples), height, width)
+    with_prints = isinstance(samples.source, Files)
+
+    def look(index: int, picture: Picture) -> Look:
+        pixels = fit(picture, body.input_shape, body.preparation)
+        batch = np.empty((1 + count, height, width, channels), np.float32)
+        batch[0] = scale(pixels, body.preparation)
+        if count:
+            copies = np.repeat(pixels[None], count, axis=0)
+            apply_changes(copies, drawn.take(index * count, (index + 1) * count), body.preparation, batch[1:])
+        features = body.forward(batch, until=body.head, threads=1).reshape(len(batch), -1)
+        return Look(features, fingerprint(pixels) if with_prints else None)
+
+    looks, unreadable = read_each(samples, look, threads=threads, advance=watcher.advance)
+    kept = [found for found in looks if found is not None]
+    size = (1 + count, int(np.prod(list(body.layers.shapes(body.input_shape))[body.head])))
+    features = np.stack([found.features for found in kept]) if kept else np.empty((0, *size), np.float32)
+    return Seen(features, [found.fingerprint for found in kept]), unreadable
+
+
+def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
+    shape = list(body.layers.shapes(body.input_shape))[body.head]
+    rounded = {
+        name: values.astype(np.float16).astype(np.float32)
+        for name, values in (("kernel", head.kernel), ("bias", head.bias))
+    }
+    return Model(
+        layers=parse_layers(f"dense {len(dataset.classes)}"),
+        weights=(rounded,),
+        input_shape=shape,
+        classes=dataset.classes,
+        preparation=body.preparation,
+        backbone=Backbone(models.DEFAULT, checksum(models.path_of(models.DEFAULT)), body.head),
+    )

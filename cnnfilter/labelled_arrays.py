@@ -1,0 +1,201 @@
+"""Pictures and labels as arrays: IDX files (MNIST and its kin, also .gz) and .npz.
+
+Headers are checked against the bytes that follow before memory is taken.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import re
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import DataError
+
+Array = NDArray[Any]
+
+_MOST_BYTES = 1 << 34
+"""More than any such file holds; what a small one claims to unpack to is not believed beyond it."""
+
+_IDX_TYPES = {
+    8: np.dtype("u1"),
+    9: np.dtype("i1"),
+    11: np.dtype(">i2"),
+    12: np.dtype(">i4"),
+    13: np.dtype(">f4"),
+    14: np.dtype(">f8"),
+}
+_IDX_NAME = re.compile(r"(?P<split>[^/\\]*?)[-_.]?(?P<what>images|labels)[-_.]idx(?P<axes>\d)[-_.]u?byte(\.gz)?", re.I)
+_IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "validation", "valid": "validation"}
+
+
+class Part(NamedTuple):
+    """The pictures (N, H, W) or (N, H, W, C) and labels (N,) of one split (empty: there is no split)."""
+
+    split: str
+    title: str
+    pixels: Array
+    labels: Array
+
+
+# --- IDX -------------------------------------------------------------------------------------------------
+
+
+def find_idx(path: str) -> dict[str, dict[str, str]]:
+    """Return the IDX files of a folder, or a file's and its fellow's: split to ``images`` and ``labels`` to path."""
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    only = None if os.path.isdir(path) else os.path.basename(path)
+    wanted = _IDX_NAME.fullmatch(only) if only else None
+    found: dict[str, dict[str, str]] = {}
+    for name in sorted(os.listdir(folder)):
+        match = _IDX_NAME.fullmatch(name)
+        if match is None or (wanted is not None and match["split"] != wanted["split"]):
+            continue
+        # An unpacked file comes before a packed one of the same name, and is as good.
+        split = _IDX_SPLITS.get(match["split"].lower(), match["split"].lower())
+        found.setdefault(split, {}).setdefault(match["what"].lower(), os.path.join(folder, name))
+    return found
+
+
+def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[Part]:
+    """Read what `find_idx` found.
+
+    Raises
+    ------
+    DataError
+        If images or labels are missing, damaged, or do not belong together.
+    """
+    parts = []
+    for split, pair in files.items():
+        for what in ("images", "labels"):
+            if what not in pair:
+                other = next(iter(pair.values()))
+                raise DataError(f"{other} has no {what} beside it (such as {split}-{what}-idx3-ubyte)")
+        known = split if split in ("train", "validation", "test") else ""
+        pixels, labels = read_idx(pair["images"]), read_idx(pair["labels"])
+        parts.append(_checked(Part(known, os.path.basename(pair["images"]), pixels, labels)))
+    return parts
+
+
+def read_idx(path: str) -> Array:
+    """Read one IDX file, packed by gzip or not.
+
+    Raises
+    ------
+    DataError
+        If it is none, or its size is not what its header says.
+    """
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    file: Any = gzip.open(path) if packed else open(path, "rb")  # noqa: SIM115
+    with file:
+        try:
+            return _read_idx(file, path)
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _read_idx(file: Any, path: str) -> Array:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or not 1 <= magic[3] <= 4:
+        raise DataError(f"{path} is not an IDX file: it begins with {magic.hex(' ')}")
+    dtype = _IDX_TYPES[magic[2]]
+    sizes = file.read(4 * magic[3])
+    shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted > _MOST_BYTES:
+        raise DataError(f"{path} claims {wanted:,} bytes; {_MOST_BYTES:,} is the limit")
+    # No more is asked for than is there, whatever the header says.
+    data = file.read(wanted + 1)
+    if len(data) != wanted or len(shape) != magic[3]:
+        raise DataError(f"{path} says {'x'.join(map(str, shape))}, which is {wanted:,} bytes; it is cut or damaged")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+# --- .npz ------------------------------------------------------------------------------------------------
+
+_IMAGE_KEYS = ("images", "x", "data", "image", "pixels")
+_LABEL_KEYS = ("labels", "y", "target", "targets", "label", "classes")
+_NPZ_SPLITS = (("", ""), ("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
+
+
+def read_npz(path: str) -> list[Part]:
+    """Read pictures and labels of an .npz file: ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test``, ….
+
+    Raises
+    ------
+    DataError
+        If it lacks them, is damaged, or holds what is not numbers or texts.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+            if total > _MOST_BYTES:
+                raise DataError(f"{path} unpacks to {total:,} bytes; {_MOST_BYTES:,} is the limit")
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            found = {split: keys for split, keys in _npz_keys(names).items() if len(keys) == 2}
+            if not found:
+                raise DataError(
+                    f"{path} has {', '.join(sorted(names)) or 'nothing'}; 'images' and 'labels' would do, or x_train, "
+                    "y_train, x_test and y_test"
+                )
+            parts = []
+            for split, keys in found.items():
+                pixels, labels = (_read_npy(archive, names[key], path) for key in keys)
+                parts.append(_checked(Part(split, f"{os.path.basename(path)}:{keys[0]}", pixels, labels)))
+            return parts
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not an .npz file, or damaged: {error}") from error
+
+
+def _npz_keys(names: dict[str, str]) -> dict[str, list[str]]:
+    """Return, for each split, the names of its pictures and its labels."""
+
+    def written(base: str, split: str) -> list[str]:
+        return [base] if not split else [f"{base}_{split}", f"{split}_{base}"]
+
+    found: dict[str, list[str]] = {}
+    for suffix, split in _NPZ_SPLITS:
+        for keys in (_IMAGE_KEYS, _LABEL_KEYS):
+            name = next((name for base in keys for name in written(base, suffix) if name in names), None)
+            if name is not None and len(found.get(split, [])) < 2:
+                found.setdefault(split, []).append(name)
+    return found
+
+
+def _read_npy(archive: zipfile.ZipFile, name: str, path: str) -> Array:
+    size = archive.getinfo(name).file_size
+    try:
+        with archive.open(name) as member:
+            data = member.read(size)
+        # `allow_pickle` is off: an array of objects is a program.
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {name} cannot be read: {error}") from error
+
+
+# --- both ------------------------------------------------------------------------------------------------
+
+
+def _checked(part: Part) -> Part:
+    pixels, labels = part.pixels, part.labels
+    if labels.ndim == 2 and labels.shape[1] == 1:  # Keras writes CIFAR's so
+        labels = labels[:, 0]
+    shape = "x".join(map(str, pixels.shape))
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape or pixels.dtype.kind not in "uif":
+        raise DataError(
+            f"{part.title}: pictures of shape {shape} and type {pixels.dtype}; (N, H, W) or (N, H, W, C) are"
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "uiUS":
+        raise DataError(f"{part.title}: labels of shape {labels.shape} and type {labels.dtype}; (N,) whole numbers are")
+    if len(labels) != len(pixels):
+        raise DataError(f"{part.title}: {len(pixels):,} pictures and {len(labels):,} labels do not belong together")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise DataError(f"{part.title}: NaN or infinity in the pictures")
+    return part._replace(labels=labels)

@@ -1,0 +1,171 @@
+"""Labelled pictures, each decoded when it is asked for: from files, or from one array.
+
+What finds them is in `cnnfilter.labelled_files` and `cnnfilter.labelled_arrays`; what they make together, in
+`cnnfilter.dataset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.bands import default_threads, run_tasks
+from cnnfilter.errors import ImageError, ShapeError
+from cnnfilter.images import MAX_PIXELS, read_image
+from cnnfilter.picture import Image
+
+Picture = Image | NDArray[Any]
+
+
+class Skipped(NamedTuple):
+    """Something that was found among the data and is no use: where, and why."""
+
+    path: str
+    reason: str
+
+
+class Source(Protocol):
+    """Where pictures come from, by number."""
+
+    def name(self, index: int) -> str:
+        """Return what messages call a picture."""
+
+    def read(self, index: int) -> Picture:
+        """Return a picture; ImageError if it cannot be decoded."""
+
+    def digest(self, index: int) -> bytes:
+        """Return a checksum of what is stored; OSError if it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Picture files."""
+
+    paths: Sequence[str]
+    max_pixels: int = MAX_PIXELS
+
+    def name(self, index: int) -> str:
+        return self.paths[index]
+
+    def read(self, index: int) -> Picture:
+        return read_image(self.paths[index], max_pixels=self.max_pixels)
+
+    def digest(self, index: int) -> bytes:
+        with open(self.paths[index], "rb") as file:
+            return hashlib.file_digest(file, "md5").digest()
+
+
+class Rows:
+    """The rows of arrays (N, H, W) or (N, H, W, C), one array behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of (title, array)
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, NDArray[Any]]]) -> None:
+        self.parts = list(parts)
+        self._starts = np.cumsum([0, *(len(pixels) for _, pixels in parts)])
+
+    def _find(self, index: int) -> tuple[str, int, NDArray[Any]]:
+        which = int(np.searchsorted(self._starts, index, side="right")) - 1
+        title, pixels = self.parts[which]
+        row = index - int(self._starts[which])
+        return title, row, pixels[row]
+
+    def name(self, index: int) -> str:
+        title, row, _ = self._find(index)
+        return f"{title}#{row}"
+
+    def read(self, index: int) -> Picture:
+        return self._find(index)[2]
+
+    def digest(self, index: int) -> bytes:
+        return hashlib.md5(np.ascontiguousarray(self.read(index)), usedforsecurity=False).digest()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some of a source's pictures, and the number of each one's class.
+
+    Attributes
+    ----------
+    source : Source
+    places : (N,) int array
+        Which of the source's pictures.
+    labels : (N,) int array
+    """
+
+    source: Source
+    places: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def name(self, index: int) -> str:
+        """Return what messages call a picture."""
+        return self.source.name(int(self.places[index]))
+
+    def read(self, index: int) -> Picture:
+        """Return a picture; ImageError if it cannot be decoded."""
+        return self.source.read(int(self.places[index]))
+
+    def digest(self, index: int) -> bytes:
+        """Return a checksum of what is stored; OSError if it cannot be read."""
+        return self.source.digest(int(self.places[index]))
+
+    def take(self, which: NDArray[Any]) -> Samples:
+        """Return some of them, by number or by mask."""
+        return Samples(self.source, self.places[which], self.labels[which])
+
+    def counts(self, classes: int) -> NDArray[np.int64]:
+        """Count the pictures of each class."""
+        return np.bincount(self.labels, minlength=classes)
+
+
+Result = TypeVar("Result")
+
+
+def read_each(
+    samples: Samples,
+    work: Callable[[int, Picture], Result],
+    *,
+    threads: int | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[list[Result | None], list[Skipped]]:
+    """Read every picture on threads and do something with it.
+
+    Parameters
+    ----------
+    work : callable
+        Takes a picture's number and the picture.
+    advance : callable
+        Called after each picture, on any thread.
+
+    Returns
+    -------
+    results : list
+        In the order of the samples; None for a picture that cannot be read.
+    unreadable : list of Skipped
+    """
+    unreadable: dict[int, Skipped] = {}
+
+    def task(index: int) -> Result | None:
+        try:
+            return work(index, samples.read(index))
+        except (ImageError, ShapeError) as error:
+            unreadable[index] = Skipped(samples.name(index), str(error))
+            return None
+        finally:
+            advance()
+
+    tasks = [partial(task, index) for index in range(len(samples))]
+    results = run_tasks(tasks, threads or default_threads())
+    return results, [unreadable[index] for index in sorted(unreadable)]

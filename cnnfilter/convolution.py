@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from threading import local
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
-from cnnfilter.engines import ByteEngine, DirectTaps, Engine, Geometry, Region, Rows, choose_engine
+from cnnfilter.engines import ByteEngine, DirectTaps, Engine, Geometry, Memory, Region, Rows, choose_engine
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
@@ -241,7 +240,7 @@ class _Work:
         self.channels = engines[0].geometry.channels
         maps = len(engines) if combine == "stack" else 1
         self.shape = (self.rows, self.columns, self.channels * maps)
-        self._memory = local()
+        self.memory = Memory()
 
     def store(self, dtype: np.dtype[Any], scale: Scale) -> tuple[Samples, float]:
         """Return the stored picture and the share of its samples that was clipped."""
@@ -295,7 +294,9 @@ class _Work:
         """
         height, count = region.bottom - region.top, (region.right - region.left) * self.channels
         first = 0 if out is None else region.left * self.channels
-        maps = [np.empty((height, count), np.float32) if out is None else out for _ in self.engines]
+        maps = [out] if out is not None else [
+            self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.engines))
+        ]
         for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
             seen = self._seen(engine.geometry, region, np.float32)
             engine.run(seen, own, first, count)
@@ -314,7 +315,7 @@ class _Work:
         """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
         if self.source.dtype == dtype and geometry.is_inner(region):
             return geometry.window(self.source, region)
-        return geometry.fill(self.source, region, dtype, self._memory.__dict__)
+        return geometry.fill(self.source, region, dtype, self.memory)
 
     def _in_regions(self, part: Callable[[Region], Any], dtype: DTypeLike) -> list[Any]:
         """Call `part` for regions that make up the result and depend on the picture alone.

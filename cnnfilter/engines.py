@@ -27,6 +27,7 @@ from cnnfilter.loops.convolution import (
     WIDEST_CHUNK,
     add_columns,
     add_taps,
+    byte_box,
     byte_taps,
     fill,
     set_pairs,
@@ -39,6 +40,7 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _SCRATCH = 1 << 17  # samples of a scratch that still lie in the second-level cache
+_UINT16 = 65535
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 40e3, 128: 100e3, 256: 340e3, 512: 1.7e6, 1024: 10e6, 2048: 50e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
@@ -116,10 +118,10 @@ class Geometry:
         left = (region.left - self.horizontal.before) * self.channels
         return Rows(source.reshape(-1)[top * source.shape[1] + left :], source.shape[1])
 
-    def fill(self, source: Samples, region: Region, dtype: Any, memory: dict[Any, Samples]) -> Rows:
+    def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> Rows:
         """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
 
-        `memory` keeps the scratch for the next call of the same thread. A horizontal stride wants whole rows.
+        The copy is overwritten by the next one with the same `memory`. A horizontal stride wants whole rows.
         """
         rows, columns, left, right = self._sources
         if self.horizontal.stride == 1:
@@ -128,11 +130,7 @@ class Geometry:
             left, right = (min(max(edge - first, 0), end - first) for edge in (left, right))
         top = region.top * self.step
         needed = rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
-        size = len(needed) * len(columns) * self.channels
-        key = np.dtype(dtype)
-        if key not in memory or memory[key].size < size:
-            memory[key] = np.empty(size, dtype)
-        scratch = memory[key][:size].reshape(len(needed), -1)
+        scratch = memory.array("scratch", (len(needed), len(columns) * self.channels), dtype)
         constant = border_constant(self.border) or 0.0
         fill(source, scratch, needed, columns, self.channels, left, right, constant)
         return Rows(scratch.reshape(-1), scratch.shape[1])
@@ -152,6 +150,20 @@ class Geometry:
         padded[:count] = columns[:count]
         columns = padded.reshape(self._phase, self._phases).T.ravel()
         return rows, np.ascontiguousarray(columns), len(columns), len(columns)
+
+
+class Memory(local):
+    """Arrays that each thread uses again and again, for a new one has to be cleared by the system first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, Any], Samples] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Samples:
+        """Return an array with anything in it; the one that had the same name before is given up."""
+        key, size = (name, dtype), math.prod(shape)
+        if key not in self._kept or self._kept[key].size < size:
+            self._kept[key] = np.empty(size, dtype)
+        return self._kept[key][:size].reshape(shape)
 
 
 class Region(NamedTuple):
@@ -327,6 +339,8 @@ class Separable:
         self.geometry = geometry
         self.band = _band_rows(geometry)
         self.inner_band: int | None = self.band
+        self.memory = Memory()
+        self.reach = int(geometry.column_offsets().max())
         self.terms = []
         for column, row in terms:
             down, across = np.flatnonzero(column), np.flatnonzero(row)
@@ -338,17 +352,46 @@ class Separable:
             )
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        reached = count + int(self.geometry.column_offsets().max(initial=0))
-        between = np.empty((len(out), reached), np.float32)
+        reached = count + self.reach
+        between = self.memory.array("between", (len(out), reached), np.float32)
         for term, ((down, columns), (across, weights)) in enumerate(self.terms):
             step = self.geometry.step * rows.line
             _add_all(rows.samples, down * rows.line, columns, between, 0, reached, step)
             if term == 0:
                 _add_all(between.reshape(-1), across, weights, out, first, count, reached)
             else:
-                own = np.empty((len(out), count), np.float32)
+                own = self.memory.array("own", (len(out), count), np.float32)
                 _add_all(between.reshape(-1), across, weights, own, 0, count, reached)
                 out[:, first : first + count] += own
+
+
+class Box(Separable):
+    """A kernel whose weights are all the same: of bytes, sums that cost the same for any height of the window."""
+
+    takes_bytes = True
+
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        super().__init__(factor(weights, most=1), geometry)
+        self.weight = float(weights[0, 0])
+        self.height, self.width = weights.shape
+        # The first row of a band costs as much as the window is high; its scratch takes a quarter of the usual one.
+        self.band = 4 * max(self.band, self.height)
+        self.inner_band = None
+        self.wide = self.height * 255 > _UINT16
+        most = max(_UINT16 // (255 * self.height), 1) if not self.wide else self.width
+        # A sample of a group costs half of what a group costs, which is widened first.
+        self.group = min(
+            range(1, min(most, self.width) + 1), key=lambda size: size / 2 + self.width // size + self.width % size
+        )
+
+    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
+        gain, shift, _, every = scale  # equal weights have one sign, which `choose_engine` made sure is positive
+        source = rows.samples.reshape(-1, rows.line)
+        sums = self.memory.array("sums", (2, rows.line), np.int32 if self.wide else np.uint16)
+        loop = byte_box(self.width, self.group)
+        channels = self.geometry.channels
+        clipped: int = loop(source, sums, out, self.height, channels, self.weight * gain, shift)
+        return clipped // every
 
 
 class Fourier:
@@ -369,7 +412,7 @@ class Fourier:
         transform(self.spectrum[0], self.spectrum[1], *self.tables)
         self.spectrum /= np.float32(self.size**2)
         self.spectrum[1] *= -1  # the conjugate correlates
-        self._memory = local()
+        self.memory = Memory()
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
@@ -383,13 +426,11 @@ class Fourier:
             for channel in range(channels):
                 start = left * horizontal.stride * channels + channel
                 tiles.append((start, seen, first + left * channels + channel, some))
-        memory = self._memory.__dict__
-        if "planes" not in memory:
-            memory["planes"] = np.empty_like(self.spectrum)
+        planes = self.memory.array("planes", self.spectrum.shape, np.float32)
         height = (len(out) - 1) * vertical.stride + vertical.reach
         for index in range(0, len(tiles), 2):
             convolve_pair(
-                memory["planes"],
+                planes,
                 self.spectrum,
                 self.tables,
                 rows.samples,
@@ -478,6 +519,13 @@ def choose_engine(
     return best.build(), f"{best.way}, {shape} kernel of {taps} taps ({why})"
 
 
+def _is_box(weights: Samples, geometry: Geometry) -> bool:
+    """Return whether all weights are one positive number, and the window moves from sample to sample."""
+    steps = {geometry.vertical.stride, geometry.vertical.dilation, geometry.horizontal.stride}
+    together = steps == {1} and geometry.horizontal.dilation == 1
+    return bool(together and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
+
+
 def _candidates(
     weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool
 ) -> list[_Candidate]:
@@ -498,6 +546,8 @@ def _candidates(
         if size is not None:
             cost = _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
             found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
+    if bytes_only and _is_box(weights, geometry):
+        found.append(_Candidate(0.35, "separable", lambda: Box(weights, geometry)))
     one_term = [(np.ones(height), np.ones(width))]
     if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
         terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)

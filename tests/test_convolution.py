@@ -291,3 +291,19 @@ def test_kernels_of_different_results_are_refused():
         filter_picture(pixels, ["blur"], signed="no")
     with pytest.raises(ShapeError, match=r"\(0, 3\)"):
         convolve(np.zeros((0, 3), np.uint8), "blur")
+
+
+@pytest.mark.parametrize("taps", [(3, 3), (4, 7), (15, 15), (31, 5), (300, 2), (2, 40)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_boxes_of_bytes(rng, taps, channels):
+    pixels = picture(rng, (40, 37, channels), np.uint8)
+    weights = np.full(taps, 1 / (taps[0] * taps[1]))
+    pads = same_pads(pixels.shape, taps, (1, 1), (1, 1))
+    exact = naive.convolve(pixels, weights, pads=pads, border="reflect")
+    result = filter_picture(pixels, [weights], border="reflect", bias=-3)
+    # A sum that is a half to the last bit may fall on either side.
+    assert np.abs(result.pixels - np.clip(exact - 3, 0, 255)).max() <= 0.5 + 1e-4
+    assert result.clipped == pytest.approx((exact - 3 < -0.5).mean())
+    assert result.ways[0].startswith("separable" if weights.size > 16 else "direct")
+    strided = convolve(pixels, weights, border="reflect", stride=2, dtype=np.uint8)
+    assert strided.shape[:2] == (20, 19)

@@ -218,6 +218,66 @@ def _pairs_text(text: str, height: int, width: int) -> str:
     return "\n".join(lines)
 
 
+_BYTE_BOX = """
+def byte_box(source, sums, out, height, channels, gain, shift):
+    column = sums[0]
+    group = sums[1]
+    clipped = 0
+    for x in range(column.shape[0]):
+        column[x] = 0
+    for y in range(height - 1):
+        row = source[y]
+        for x in range(column.shape[0]):
+            column[x] = int(column[x]) + int(row[x])
+    for y in range(out.shape[0]):
+        entering = source[y + height - 1]
+        leaving = source[y - 1] if y > 0 else source[y]
+        if y > 0:
+            for x in range(column.shape[0]):
+                column[x] = int(column[x]) + int(entering[x]) - int(leaving[x])
+        else:
+            for x in range(column.shape[0]):
+                column[x] = int(column[x]) + int(entering[x])
+        c{i} = column[{i} * channels :]
+        for x in range(column.shape[0] - (GROUP - 1) * channels):
+            some = 0
+            some += int(c{i}[x])
+            group[x] = some
+        g{j} = group[{j} * GROUP * channels :]
+        r{k} = column[({k} + GROUP * GROUPS) * channels :]
+        target = out[y]
+        outside = np.int32(0)
+        for x in range(target.shape[0]):
+            total = np.int32(0)
+            total = np.int32(total + np.int32(g{j}[x]))
+            total = np.int32(total + np.int32(r{k}[x]))
+            value = np.float32(total) * gain + shift
+            outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
+            value = value if value > np.float32(0) else np.float32(0)
+            target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+        clipped += outside
+    return clipped
+"""
+
+
+@functools.cache
+def byte_box(width: int, group: int) -> Loop:
+    """Return the loop that sums bytes under a window `width` wide, in groups of `group` columns.
+
+    ``byte_box(source, sums, out, height, channels, gain, shift)`` stores ``sum·gain + shift`` of the window of `height`
+    rows, and returns how many were clipped; `source` (H + height − 1, N + (width − 1)·channels) gives `out` (H, N).
+    Each column's sum moves down with the window, groups of neighbours are summed once, and groups make up the
+    width: nothing grows faster than its root. `sums` (2, …) is as wide as the source and must hold a group.
+    """
+    text = unroll(_BYTE_BOX, i=group, j=width // group, k=width % group)
+    text = text.replace("GROUPS", str(width // group)).replace("GROUP", str(group))
+    function = define(text, "byte_box", __name__, np=np)
+    arguments = "u1[:, ::1], i8, i8, f4, f4"
+    return loop(
+        f"i8(u1[:, ::1], u2[:, ::1], {arguments})", f"i8(u1[:, ::1], i4[:, ::1], {arguments})", constants=(width, group)
+    )(function)
+
+
 _ADD_COLUMNS = """
 def add_columns(samples, line, weights, column, offsets, out, first, count):
     height = weights.shape[0]

@@ -36,6 +36,6 @@ def one_thread() -> Iterator[None]:
 
 @functools.cache
 def _controller() -> Any:
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()

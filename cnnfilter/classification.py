@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ UNKNOWN = "unknown"
 """The label of a picture whose best probability is below the threshold."""
 
 
-class Label(NamedTuple):
+@dataclass(frozen=True)
+class Label:
     """One of a network's answers; `index` is None for unknown."""
 
     label: str
@@ -158,8 +159,8 @@ SORTERS = {"copy": copy_file, "move": move_file, "link": link_file}
 def sort_file(path: str, folder: str, how: str) -> str:
     """Copy, move or link a file into a folder, which is made if it is not there; return where it is.
 
-    Nothing is ever overwritten. A file that is there already, byte for byte, is not copied again (nor is its original taken
-    away).
+    Nothing is ever overwritten. A file that is there already, byte for byte, is not copied again, nor is its original
+    taken away.
 
     Raises
     ------

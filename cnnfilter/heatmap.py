@@ -1,7 +1,7 @@
 """Class activation maps: which places of a picture speak for a label, laid over the picture.
 
-Where a network ends with a global mean and one dense layer, the number of a class before the softmax is the mean over all
-places of ``maps[y, x] @ kernel[:, class]``, plus a bias: so the share of each place in it is exact.
+Where a network ends with a global mean and one dense layer, the number of a class before the softmax is the mean over
+all places of ``maps[y, x] @ kernel[:, class]``, plus a bias: so the share of each place in it is exact.
 
 References: B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, equation 2.
 """
@@ -73,7 +73,8 @@ def lay_over(image: Image, heat: Maps, network: Network) -> Image:
     """
     colours = as_colours(image, 3)
     height, width = colours.shape[:2]
-    left, top, right, bottom = crop_box(height, width, network.input_shape[:2], network.preparation)
+    rows, columns, _ = network.input_shape
+    left, top, right, bottom = crop_box(height, width, (rows, columns), network.preparation)
     strength = np.zeros((height, width), np.float32)
     strength[top:bottom, left:right] = _enlarged(_scaled(heat), (bottom - top, right - left))
     share = (_LEAST + (_MOST - _LEAST) * strength)[:, :, None]
@@ -91,8 +92,8 @@ def _scaled(heat: Maps) -> Maps:
 def _enlarged(heat: Maps, size: tuple[int, int]) -> NDArray[Any]:
     from PIL import Image as Pillow
 
-    enlarged = Pillow.fromarray(heat).resize(size[::-1], Pillow.Resampling.BICUBIC)
-    return np.clip(np.asarray(enlarged), 0, 1)
+    enlarged = np.asarray(Pillow.fromarray(heat).resize(size[::-1], Pillow.Resampling.BICUBIC))
+    return enlarged.clip(0, 1)
 
 
 def _coloured(strength: Maps) -> Maps:

@@ -1,7 +1,7 @@
 """A learned filter as a kernel: ``MODEL#LAYER[FILTER]`` or ``MODEL#LAYER[FILTER,MAP]``.
 
-Layers are counted from 1, as `describe` counts them, filters and maps from 0. A filter across several maps is the sum over them: what
-it makes of a picture whose channels are alike. Of an inverted bottleneck it is the depthwise filter.
+Layers are counted from 1, as `describe` counts them, filters and maps from 0. A filter across several maps is the sum
+over them: what it makes of a picture whose channels are alike. Of an inverted bottleneck it is the depthwise filter.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ def draw_filters(network: Network) -> NDArray[np.uint8]:
     maps = filters_of(network, layer)
     drawn = maps if maps.shape[2] == 3 else maps.sum(axis=2, keepdims=True)
     tiles = [
-        (f"{network.name}#{layer}[{number}]", drawn[:, :, :, number].squeeze(axis=2) if drawn.shape[2] == 1 else drawn[:, :, :, number])
+        (
+            f"{network.name}#{layer}[{number}]",
+            drawn[:, :, :, number].squeeze(axis=2) if drawn.shape[2] == 1 else drawn[:, :, :, number],
+        )
         for number in range(maps.shape[3])
     ]
     return contact_sheet(tiles)

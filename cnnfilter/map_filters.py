@@ -167,9 +167,7 @@ class Bottleneck:
         )
 
 
-def convolve_across(
-    source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers
-) -> None:
+def convolve_across(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
     """Convolve maps (H, W, I) with kernels across all of them, into `out` (H', W', O)."""
     if _is_pointwise(axes):
         _multiply(source.reshape(-1, source.shape[-1]), filter, out.reshape(-1, out.shape[-1]), workers)
@@ -212,17 +210,13 @@ def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None
         filter.finish(out)
 
 
-def _bands(
-    band: Callable[[Scratch, int, int], None], rows: int, numbers_a_row: int
-) -> list[Piece]:
+def _bands(band: Callable[..., None], rows: int, numbers_a_row: int) -> list[Piece]:
     """Cut rows into bands of about `_PIECE` numbers, at least two of them (so that two threads have work)."""
     pieces = max(2, -(-rows * numbers_a_row // _PIECE))
     return [partial(band, first=first, end=end) for first, end in split_rows(rows, pieces)]
 
 
-def convolve_each(
-    source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers
-) -> None:
+def convolve_each(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
     """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
 
     def band(scratch: Scratch, first: int, end: int) -> None:
@@ -296,8 +290,8 @@ def squeeze(
 ) -> None:
     """Send maps (H, W, I) through an inverted bottleneck, into `out` (H', W', O).
 
-    A piece goes through all three filters while it is in the cache: a band of rows, or of small maps a block of the wide
-    ones, whose shares in the result are added up at the end.
+    A piece goes through all three filters while it is in the cache: a band of rows, or of small maps a block of the
+    wide ones, whose shares in the result are added up at the end.
     """
     places = out.reshape(-1, out.shape[2])
 
@@ -310,6 +304,7 @@ def squeeze(
         wide = bottleneck.depthwise.bias.size
         workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * wide))
         return
+
     def block(scratch: Scratch, part: Bottleneck, share: Maps) -> None:
         _squeeze_piece(source, part, axes, 0, out.shape[0], share, scratch)
 

@@ -1,7 +1,7 @@
 """A model as a file: what it holds, and every check before it is believed.
 
-It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in `cnnfilter.learned`), and
-whose metadata are
+It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in
+`cnnfilter.learned`), and whose metadata are
 
 ====================  ==================================================================================
 ``format``            ``cnnfilter-model``
@@ -170,9 +170,7 @@ def _described(metadata: Mapping[str, str]) -> Model:
     if metadata.get("format") != FORMAT:
         raise ModelError("is a safetensors file, but not a model of cnnfilter (its metadata do not say so)")
     if metadata.get("version") != VERSION:
-        raise ModelError(
-            f"is of version {metadata.get('version', 'none')!r}; this cnnfilter reads version {VERSION}"
-        )
+        raise ModelError(f"is of version {metadata.get('version', 'none')!r}; this cnnfilter reads version {VERSION}")
     for name in _REQUIRED:
         if name not in metadata:
             raise ModelError(f"lacks {name!r} in its metadata")
@@ -312,7 +310,8 @@ def _compare(wanted: Mapping[str, Shape], found: Mapping[str, Sequence[int]]) ->
             raise ModelError(f"lacks the tensor {name!r} of shape {show_shape(shape)}")
         if tuple(found[name]) != shape:
             raise ModelError(
-                f"has the tensor {name!r} in shape {show_shape(tuple(found[name]))}; its layers need {show_shape(shape)}"
+                f"has the tensor {name!r} in shape {show_shape(tuple(found[name]))}; its layers need "
+                f"{show_shape(shape)}"
             )
     for name in found:
         if name not in wanted:

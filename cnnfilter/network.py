@@ -1,7 +1,7 @@
 """A network: a stack of layers with weights, that says what is in a picture.
 
-`load_model` finds and reads it; what a model file holds and how it is checked is in `cnnfilter.model_file`, how a picture
-gets through the layers in `cnnfilter.steps`.
+`load_model` finds and reads it; what a model file holds and how it is checked is in `cnnfilter.model_file`, how a
+picture gets through the layers in `cnnfilter.steps`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from cnnfilter.blas import one_thread
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers import Layers
 from cnnfilter.map_filters import Scratch, Workers
-from cnnfilter.model_file import Backbone, Calibration, Model, Preparation, Weights, read_model
+from cnnfilter.model_file import Calibration, Model, Preparation, Weights, read_model
 from cnnfilter.picture import Image
 from cnnfilter.preparation import prepare
 from cnnfilter.shapes import Shape, show_shape
@@ -138,7 +139,7 @@ class Network:
             Each row sums to 1.
         """
         logits = self.forward(self.prepare(images), threads=threads)
-        return activate(logits / np.float32(self.calibration.temperature), "softmax")  # type: ignore[no-any-return]
+        return activate(logits / np.float32(self.calibration.temperature), "softmax")
 
     def features(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
         """Give what goes into the last `dense` layer for each picture, as (N, F): the pooled vectors."""
@@ -210,7 +211,8 @@ def _is_one(images: Any) -> bool:
 # --- finding and loading -------------------------------------------------------------------------------
 
 
-class FirstLayers(NamedTuple):
+@dataclass(frozen=True)
+class FirstLayers:
     """The first layers of a network, `count` of them."""
 
     network: Network
@@ -219,7 +221,7 @@ class FirstLayers(NamedTuple):
     def maps(self, picture: Picture, threads: int | None = None) -> Batch:
         """Return what they make of a picture, (H', W', C'); flat numbers come as (1, 1, F)."""
         batch = self.network.prepare(picture)
-        maps = self.network.forward(batch, until=self.count, threads=threads)[0]
+        maps: Batch = self.network.forward(batch, until=self.count, threads=threads)[0]
         return maps.reshape(1, 1, -1) if maps.ndim == 1 else maps
 
     def filter_name(self, number: int) -> str:

@@ -47,7 +47,8 @@ def fit(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[n
 
 def scale(pixels: NDArray[np.uint8], how: Preparation) -> NDArray[np.float32]:
     """Make numbers of bytes (…, C): less the mean, by the deviation."""
-    return (pixels - np.float32(how.mean)) / np.float32(how.std)  # type: ignore[no-any-return]
+    centred: NDArray[np.float32] = pixels - np.array(how.mean, np.float32)
+    return centred / np.array(how.std, np.float32)
 
 
 def crop_box(height: int, width: int, shape: tuple[int, int], how: Preparation) -> Box:
@@ -102,13 +103,14 @@ def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         return pixels
     if pixels.dtype == np.uint16:
         pixels = pixels / np.float32(257)
-    return np.clip(np.nan_to_num(pixels) + np.float32(0.5), 0, 255).astype(np.uint8)
+    rounded: NDArray[np.float32] = np.nan_to_num(pixels) + np.float32(0.5)
+    return rounded.clip(0, 255).astype(np.uint8)
 
 
 def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Preparation) -> NDArray[np.uint8]:
     from PIL import Image as Pillow
 
-    left, top, right, bottom = crop_box(*pixels.shape[:2], size, how)
+    left, top, right, bottom = crop_box(pixels.shape[0], pixels.shape[1], size, how)
     cropped = np.ascontiguousarray(pixels[top:bottom, left:right])
     if cropped.shape[:2] == size:
         return cropped

@@ -30,7 +30,6 @@ from cnnfilter.map_filters import (
 from cnnfilter.model_file import Weights
 from cnnfilter.shapes import Layer, Shape
 
-
 Run = Callable[[Maps, Maps, Workers], None]
 
 

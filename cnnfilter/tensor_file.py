@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
 
-DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 LONGEST_HEADER = 1 << 20
 """Bytes; a thousand tensors and ten thousand class names take a third of it."""
 
@@ -107,7 +107,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata:
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for array in arrays.values():
-        file.write(memoryview(array).cast("B") if array.size else b"")
+        file.write(array.tobytes())
 
 
 def _dtype_name(array: NDArray[Any]) -> str:

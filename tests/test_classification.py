@@ -10,6 +10,7 @@ import pytest
 from cnnfilter import Network
 from cnnfilter.classification import (
     UNKNOWN,
+    Label,
     best_labels,
     copy_file,
     find_labels,
@@ -31,13 +32,13 @@ def network(rng) -> Network:
 
 def test_the_likeliest_first_and_equal_ones_in_the_models_order(network):
     found = best_labels(network, np.array([0.25, 0.5, 0.25], np.float32))
-    assert found == [("Maltese dog", 1, 0.5), ("tabby cat", 0, 0.25), ("eel", 2, 0.25)]
+    assert found == [Label("Maltese dog", 1, 0.5), Label("tabby cat", 0, 0.25), Label("eel", 2, 0.25)]
     assert best_labels(network, np.array([0.25, 0.5, 0.25], np.float32), top=1) == found[:1]
 
 
 def test_below_the_threshold_a_label_is_unknown(network, rng):
     probabilities = np.array([0.25, 0.5, 0.25], np.float32)
-    assert best_labels(network, probabilities, threshold=0.51) == [(UNKNOWN, None, 0.5)]
+    assert best_labels(network, probabilities, threshold=0.51) == [Label(UNKNOWN, None, 0.5)]
     assert best_labels(network, probabilities, threshold=0.5)[0].label == "Maltese dog"
     strict = Network(small_model(rng, calibration=Calibration(threshold=0.6)))
     assert best_labels(strict, probabilities)[0].label == UNKNOWN
@@ -55,7 +56,7 @@ def test_patterns(network):
     assert find_labels(network, ["unknown"]) == {UNKNOWN}
     with pytest.raises(ModelError, match="pets has no label 'dog'; did you mean 'Maltese dog'"):
         find_labels(network, ["eel", "dog"])
-    with pytest.raises(ModelError, match="pets has no label 'xyzzy'$"):
+    with pytest.raises(ModelError, match=r"pets has no label 'xyzzy'$"):
         find_labels(network, ["xyzzy"])
 
 

@@ -68,7 +68,9 @@ def test_stdin_alone_and_among_files():
 
 
 def test_json_is_one_object_a_line():
-    objects = [json.loads(line) for line in classify("coffee.png", "rocket.jpg", "--format", "json").stdout.splitlines()]
+    objects = [
+        json.loads(line) for line in classify("coffee.png", "rocket.jpg", "--format", "json").stdout.splitlines()
+    ]
     assert [entry["path"] for entry in objects] == ["coffee.png", "rocket.jpg"]
     assert {entry["model"] for entry in objects} == {"efficientnet-lite0"}
     best = objects[0]["top"][0]
@@ -228,7 +230,10 @@ def test_another_model_by_option_or_environment(rng, monkeypatch):
     [
         (["-m", "lite9", "coffee.png"], "Invalid value for '-m' / '--model': no model 'lite9'"),
         (["-m", "coffee.png", "coffee.png"], "is a picture; a model is a safetensors file"),
-        (["coffee.png", "--is", "dog"], "Invalid value for '--is': efficientnet-lite0 has no label 'dog'; did you mean"),
+        (
+            ["coffee.png", "--is", "dog"],
+            "Invalid value for '--is': efficientnet-lite0 has no label 'dog'; did you mean",
+        ),
         (["coffee.png", "--is", "tabby", "--only", "tabby"], "--is and --only cannot be asked together"),
         (["coffee.png", "--is", "tabby", "--format", "json"], "--format has no meaning beside --is"),
         (["coffee.png", "-0"], "-0 belongs to --only or --not"),

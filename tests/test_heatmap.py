@@ -12,7 +12,9 @@ from cnnfilter.model_file import Preparation
 from tests.test_model_file import small_model
 
 
-@pytest.mark.parametrize("ending", ["globalpool avg | dense 3", "globalpool | flatten | dropout 0.2 | dense 3 | softmax"])
+@pytest.mark.parametrize(
+    "ending", ["globalpool avg | dense 3", "globalpool | flatten | dropout 0.2 | dense 3 | softmax"]
+)
 def test_the_mean_of_the_shares_is_the_number_before_the_softmax(rng, ending):
     network = Network(small_model(rng, f"conv 4x3x3 | relu | {ending}"))
     batch = rng.standard_normal((1, 8, 8, 3)).astype(np.float32)

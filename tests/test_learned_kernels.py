@@ -28,7 +28,9 @@ def test_a_filter_is_the_sum_over_its_maps(path):
 def test_filters_of_one_map_each(path):
     network = load_model(path)
     np.testing.assert_array_equal(find_kernel(f"{path}#3[1]").weights, network.weights[2]["kernel"][:, :, 1, 0])
-    np.testing.assert_array_equal(find_kernel(f"{path}#4[7]").weights, network.weights[3]["depthwise.kernel"][:, :, 7, 0])
+    np.testing.assert_array_equal(
+        find_kernel(f"{path}#4[7]").weights, network.weights[3]["depthwise.kernel"][:, :, 7, 0]
+    )
 
 
 def test_it_filters_a_grey_picture_as_the_layer_does(rng):

@@ -73,7 +73,9 @@ def test_across_all_maps_beside_the_slow_sum(rng, shape, span):
         kernel = rng.standard_normal((*window["taps"], 3, 5)).astype(np.float32)
         bias = rng.standard_normal(5).astype(np.float32)
         made = _made(convolve_across, source, Filter(kernel, bias, span), axes, 5)
-        np.testing.assert_allclose(made, _kept(_across(source, kernel, axes) + bias, span), atol=2e-5, err_msg=str(window))
+        np.testing.assert_allclose(
+            made, _kept(_across(source, kernel, axes) + bias, span), atol=2e-5, err_msg=str(window)
+        )
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (1, 9), (5, 1), (4, 8)])
@@ -87,7 +89,9 @@ def test_each_map_by_itself_beside_the_slow_sum(rng, shape, span):
         kernel = rng.standard_normal((*window["taps"], 3, 1)).astype(np.float32)
         bias = rng.standard_normal(3).astype(np.float32)
         made = _made(convolve_each, source, Filter(kernel, bias, span), axes, 3)
-        np.testing.assert_allclose(made, _kept(_each(source, kernel, axes) + bias, span), atol=2e-5, err_msg=str(window))
+        np.testing.assert_allclose(
+            made, _kept(_each(source, kernel, axes) + bias, span), atol=2e-5, err_msg=str(window)
+        )
 
 
 def _does_not_fit(shape, window):

@@ -156,6 +156,8 @@ def test_broken_tensors(tmp_path, rng):
     missing = {name: tensor for name, tensor in tensors.items() if name != "2.shift"}
     _refused(tmp_path, missing, metadata, "lacks the tensor '2.shift' of shape 4")
     _refused(tmp_path, tensors | {"5.bias": tensors["2.shift"]}, metadata, "a tensor '5.bias' that no layer takes")
-    _refused(tmp_path, tensors | {"1.bias": np.zeros(5, np.float16)}, metadata, "'1.bias' in shape 5; its layers need 4")
+    _refused(
+        tmp_path, tensors | {"1.bias": np.zeros(5, np.float16)}, metadata, "'1.bias' in shape 5; its layers need 4"
+    )
     tensors["1.bias"][2] = np.nan
     _refused(tmp_path, tensors, metadata, "'1.bias' holds NaN or infinity")

@@ -8,6 +8,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ class _Storage:
 
 
 class _Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]  # the one in Python can be taught names
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def persistent_id(self, value):
         if isinstance(value, _Storage):
@@ -107,7 +108,11 @@ def source(rng):
     layers = rebuild.parse_layers(rebuild.layers_text())
     arrays = {"_fc.weight": _random(rng, 1000, 1280), "_fc.bias": _random(rng, 1000)}
     convolutions = {"1.": ("_conv_stem", "_bn0"), "19.": ("_conv_head", "_bn1")}
-    parts = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1"), "project": ("_project_conv", "_bn2")}
+    parts = {
+        "expand": ("_expand_conv", "_bn0"),
+        "depthwise": ("_depthwise_conv", "_bn1"),
+        "project": ("_project_conv", "_bn2"),
+    }
     for block in range(16):
         for part, names in parts.items():
             convolutions[f"{block + 3}.{part}."] = tuple(f"_blocks.{block}.{name}" for name in names)
@@ -149,7 +154,9 @@ def test_rebuild_folds_batch_norm_and_lays_the_tensors_out(source, class_file):
     ]:
         scale = source[f"{norm}.weight"][3] / np.sqrt(source[f"{norm}.running_var"][3] + 1e-3)
         weights = model.weights[layer - 1]
-        np.testing.assert_allclose(weights[f"{part}kernel"][place], source[f"{convolution}.weight"][there] * scale, rtol=1e-5)
+        np.testing.assert_allclose(
+            weights[f"{part}kernel"][place], source[f"{convolution}.weight"][there] * scale, rtol=1e-5
+        )
         shift = source[f"{norm}.bias"][3] - source[f"{norm}.running_mean"][3] * scale
         np.testing.assert_allclose(weights[f"{part}bias"][3], shift, rtol=1e-4, atol=1e-5)
 

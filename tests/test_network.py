@@ -106,9 +106,17 @@ def test_lite0_is_what_it_says(lite0):
 
 STACKS = {
     "conv 4x3x3 | relu | maxpool 2 | conv 6x2x3 stride=2 pad=valid | flatten | dense 3": (8, 9, 1),
-    "conv 4x3x3 bias=no | batchnorm | relu6 | depthwise 3x3 stride=2 | batchnorm | leaky:0.1 | globalpool avg | dense 3": (8, 8, 3),
+    "conv 4x3x3 bias=no | batchnorm | relu6 | depthwise 3x3 stride=2 | batchnorm | leaky:0.1 | globalpool | dense 3": (
+        8,
+        8,
+        3,
+    ),
     "depthwise 5x5 bias=no | tanh | batchnorm | globalpool max | dense 3 bias=no | batchnorm | softmax": (7, 5, 3),
-    "mbconv 3x3x3 expand=2 | mbconv 5x5x5 expand=1 stride=2 | avgpool 2 | dropout 0.5 | flatten | dense 3 | relu": (9, 8, 3),
+    "mbconv 3x3x3 expand=2 | mbconv 5x5x5 expand=1 stride=2 | avgpool 2 | dropout 0.5 | flatten | dense 3 | relu": (
+        9,
+        8,
+        3,
+    ),
     "gray | conv sobel-h blur | abs | conv 2x1x1 | sigmoid | flatten | dropout 0.1 | dense 3": (6, 6, 3),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -245,6 +246,6 @@ def _row(*cells: Any) -> str:
 
 def as_object(looked: Looked, model: str) -> str:
     """Write a picture's labels as one JSON object: ``path``, ``model``, ``top``."""
-    top = [label._asdict() | {"probability": round(label.probability, 6)} for label in looked.labels]
+    top = [dataclasses.asdict(label) | {"probability": round(label.probability, 6)} for label in looked.labels]
     # Bytes of a path that are no text stay escaped, as Python keeps them.
     return json.dumps({"path": looked.path, "model": model, "top": top}, ensure_ascii=not looked.path.isprintable())

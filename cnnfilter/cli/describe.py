@@ -85,9 +85,7 @@ class Shape(options.Type):
     help="Draw the filters of a model's first layer that has some, on a sheet, instead of the table.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def command(
-    layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool
-) -> None:
+def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool) -> None:
     from cnnfilter.models import is_model
 
     network = None
@@ -148,9 +146,7 @@ def _facts(about: dict[str, Any]) -> Iterable[str]:
     names = about["classes"]
     shown = ", ".join(names if len(names) <= 6 else [*names[:3], "…", *names[-2:]])
     how = about["preparation"]
-    part = (
-        f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
-    )
+    part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
     mean, std = (_numbers(how[name]) for name in ("mean", "std"))
     yield f"classes        {len(names):,}: {one_line(shown)}"
     yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"

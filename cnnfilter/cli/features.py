@@ -23,8 +23,8 @@ Write what a network makes of pictures: for each its pooled vector (1280 numbers
 cnnfilter), or with --layer the maps after any layer. Pictures that look alike have vectors that are close.
 
 OUT is .npy (an array of a row per picture, and the paths line by line in OUT.paths.txt beside it), .npz (the arrays
-"features" and "paths") or .csv (a line per picture, its path first); - is stdout, as --format says. Pictures that cannot
-be read are left out, and reported.
+"features" and "paths") or .csv (a line per picture, its path first); - is stdout, as --format says. Pictures that
+cannot be read are left out, and reported.
 
 \b
 Examples:

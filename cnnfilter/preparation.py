@@ -47,8 +47,9 @@ def fit(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[n
 
 def scale(pixels: NDArray[np.uint8], how: Preparation) -> NDArray[np.float32]:
     """Make numbers of bytes (…, C): less the mean, by the deviation."""
-    centred: NDArray[np.float32] = pixels - np.array(how.mean, np.float32)
-    return centred / np.array(how.std, np.float32)
+    mean, std = (np.array(numbers, np.float32) for numbers in (how.mean, how.std))
+    scaled: NDArray[np.float32] = np.divide(np.subtract(pixels, mean, dtype=np.float32), std)
+    return scaled
 
 
 def crop_box(height: int, width: int, shape: tuple[int, int], how: Preparation) -> Box:

@@ -323,20 +323,25 @@ class _Work:
         Where the picture has the type that the loops take, what reaches beyond it is cut off: the rows above
         and below, the columns left and right. All else is filtered where it stands.
         """
-        band = min(engine.band for engine in self.engines)
+        size = (
+            min(engine.band for engine in self.engines),
+            min((engine.columns for engine in self.engines if engine.columns is not None), default=self.columns),
+        )
+        if any(engine.geometry.phased and engine.geometry.horizontal.stride > 1 for engine in self.engines):
+            size = size[0], self.columns
         inner = Region(self.rows, self.rows, 0, 0)
         inner_bands = [engine.inner_band for engine in self.engines if engine.inner_band is not None]
         if self.source.dtype == dtype and len(inner_bands) == len(self.engines):
             inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
         if inner.is_empty:
-            regions = _bands(Region(0, self.rows, 0, self.columns), band)
+            regions = _cut(Region(0, self.rows, 0, self.columns), *size)
         else:
             regions = [
-                *_bands(Region(0, inner.top, 0, self.columns), band),
-                *_bands(inner, max(min(inner_bands), -(-self.rows // 16) & ~1)),
+                *_cut(Region(0, inner.top, 0, self.columns), *size),
+                *_cut(inner, max(min(inner_bands), -(-self.rows // 16) & ~1), self.columns),
                 Region(inner.top, inner.bottom, 0, inner.left),
                 Region(inner.top, inner.bottom, inner.right, self.columns),
-                *_bands(Region(inner.bottom, self.rows, 0, self.columns), band),
+                *_cut(Region(inner.bottom, self.rows, 0, self.columns), *size),
             ]
 
         def quietly(region: Region) -> Any:
@@ -347,10 +352,12 @@ class _Work:
         return run_tasks([functools.partial(quietly, region) for region in wanted], self.threads)
 
 
-def _bands(region: Region, height: int) -> list[Region]:
+def _cut(region: Region, height: int, width: int) -> list[Region]:
+    """Return `region` in parts of at most `height` rows and `width` columns."""
     return [
-        Region(top, min(top + height, region.bottom), region.left, region.right)
+        Region(top, min(top + height, region.bottom), left, min(left + width, region.right))
         for top in range(region.top, region.bottom, height)
+        for left in range(region.left, region.right, width)
     ]
 
 

@@ -29,6 +29,7 @@ from cnnfilter.loops.convolution import (
     add_taps,
     byte_box,
     byte_taps,
+    byte_wholes,
     fill,
     set_pairs,
 )
@@ -40,9 +41,9 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _SCRATCH = 1 << 17  # samples of a scratch that still lie in the second-level cache
-_UINT16 = 65535
+_INT16, _UINT16 = 32767, 65535
 _ANY = 64  # rows that are enough for what a call costs
-_TILE_COSTS = {64: 40e3, 128: 100e3, 256: 340e3, 512: 1.7e6, 1024: 10e6, 2048: 50e6}
+_TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
 
 
@@ -121,11 +122,12 @@ class Geometry:
     def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> Rows:
         """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
 
-        The copy is overwritten by the next one with the same `memory`. A horizontal stride wants whole rows.
+        The copy is overwritten by the next one with the same `memory`. More phases than one want whole rows.
         """
         rows, columns, left, right = self._sources
-        if self.horizontal.stride == 1:
-            first, end = region.left, region.right - 1 + self.horizontal.reach
+        if self._phases == 1:
+            step = self.horizontal.stride
+            first, end = region.left * step, (region.right - 1) * step + self.horizontal.reach
             columns = columns[first:end]
             left, right = (min(max(edge - first, 0), end - first) for edge in (left, right))
         top = region.top * self.step
@@ -210,7 +212,8 @@ class Engine(Protocol):
     Attributes
     ----------
     band : the rows of output that are best made at once from a scratch.
-    inner_band : the same where they are made from the picture itself.
+    columns : the same for columns of output; None for all of them.
+    inner_band : the rows where they are made from the picture itself.
         None where whole rows of output are wanted.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
     takes_bytes : whether it is a `ByteEngine`.
@@ -218,6 +221,7 @@ class Engine(Protocol):
 
     geometry: Geometry
     band: int
+    columns: int | None
     inner_band: int | None
     exact: bool
     takes_bytes: bool
@@ -242,27 +246,53 @@ class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
     exact = True
+    columns: int | None = None
     inner_band: int | None = _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
         self.band = _band_rows(geometry)
         rows, columns = np.nonzero(weights)
-        self.rows = geometry.row_numbers()[rows]
-        self.columns = geometry.column_offsets()[columns]
+        self.tap_rows = geometry.row_numbers()[rows]
+        self.tap_columns = geometry.column_offsets()[columns]
         self.weights = weights[rows, columns].astype(np.float32)
         self.takes_bytes = 0 < len(rows) <= LARGEST_CHUNK
+        # Whole numbers, or whole multiples of one, whose sums of bytes fit into 16 bits.
+        self.wholes: NDArray[np.int32] | None = None
+        self.unit = _common_unit(weights[rows, columns]) if self.takes_bytes else 0.0
+        if self.unit:
+            self.wholes = np.rint(weights[rows, columns] / self.unit).astype(np.int32)
+            self.largest = 255 * int(np.abs(self.wholes).sum())
+            if self.largest > _INT16:
+                self.wholes = None
 
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        offsets = self.rows * rows.line + self.columns
+        offsets = self.tap_rows * rows.line + self.tap_columns
         _add_all(rows.samples, offsets, self.weights, out, first, count, self.geometry.step * rows.line)
 
     def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
-        offsets = self.rows * rows.line + self.columns
+        offsets = self.tap_rows * rows.line + self.tap_columns
         step = self.geometry.step * rows.line
-        loop = byte_taps(len(self.weights))
-        clipped: int = loop(rows.samples, offsets, self.weights, out, first, count, step, *scale)
+        gain, shift, fold, every = scale
+        place = out, first, count, step
+        clipped: int
+        if self.wholes is None:
+            loop = byte_taps(len(self.weights))
+            clipped = loop(rows.samples, offsets, self.weights, *place, gain, shift, fold, every)
+        else:
+            gain *= self.unit
+            loop = byte_wholes(len(self.wholes), gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
+            clipped = loop(rows.samples, offsets, self.wholes, *place, gain, shift, fold, every)
         return clipped
+
+
+def _common_unit(weights: Samples) -> float:
+    """Return 1 or the smallest weight, if all weights are whole multiples of it, else 0."""
+    for unit in (1.0, float(np.abs(weights).min())):
+        wholes = weights / unit
+        if np.abs(wholes - np.rint(wholes)).max() <= 1e-12 * np.abs(wholes).max():
+            return unit
+    return 0.0
 
 
 def _add_all(
@@ -289,6 +319,7 @@ class DirectPairs:
     """A small dense kernel, on two rows at once: each sample is loaded once for both."""
 
     exact, takes_bytes = True, False
+    columns: int | None = None
     inner_band: int | None = _ANY
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
@@ -313,6 +344,7 @@ class DirectColumns:
     """
 
     exact, takes_bytes = False, False
+    columns: int | None = None
     inner_band: int | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
@@ -334,6 +366,7 @@ class Separable:
     """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
 
     exact, takes_bytes = False, False
+    columns: int | None = None
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
@@ -405,6 +438,7 @@ class Fourier:
         vertical, horizontal = geometry.vertical, geometry.horizontal
         self.size = size
         self.band = (self.size - vertical.reach) // vertical.stride + 1
+        self.columns: int | None = 2 * ((self.size - horizontal.reach) // horizontal.stride + 1)
         angles = 2 * np.pi / self.size * np.arange(self.size)
         self.tables = np.stack([np.cos(angles), -np.sin(angles)]).astype(np.float32)
         self.spectrum = np.zeros((2, self.size, self.size + PADDING), np.float32)
@@ -463,10 +497,6 @@ _LARGEST_FACTORED = 256
 """Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
 
 
-_THERE_AND_BACK = 0.25
-"""What it costs to make floats of bytes and bytes of floats again."""
-
-
 class _Candidate(NamedTuple):
     """A way to convolve, what it costs, and the engine for it."""
 
@@ -479,17 +509,29 @@ class _Candidate(NamedTuple):
         return self.cost
 
 
-def _taps_cost(taps: float) -> float:
-    return 0.10 + 0.035 * taps + 0.02 * (taps > LARGEST_CHUNK) * taps
+def _taps_cost(taps: int) -> float:
+    return 0.49 + (0.015 if taps <= LARGEST_CHUNK else 0.033) * taps
+
+
+def _byte_taps_cost(engine: DirectTaps) -> float:
+    return 0.33 + (0.034 if engine.wholes is None else 0.018) * len(engine.weights)
+
+
+def _pairs_cost(taps: int) -> float:
+    return 0.42 + 0.0148 * taps
+
+
+def _columns_cost(height: int, width: int) -> float:
+    return 0.62 + 0.0236 * (height + 0.5) * (width + 0.5)
 
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
     widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
-    costs = [
-        _taps_cost(int(np.count_nonzero(column))) * widening + _taps_cost(int(np.count_nonzero(row)))
-        for column, row in terms
+    passes = [
+        (np.count_nonzero(weights), wide) for term in terms for weights, wide in zip(term, (widening, 1), strict=True)
     ]
-    return sum(costs) + 0.1 * (len(costs) - 1)
+    taps = sum((0.031 if count <= LARGEST_CHUNK else 0.039) * count * wide for count, wide in passes)
+    return float(0.79 + taps + 0.65 * (len(terms) - 1))
 
 
 def choose_engine(
@@ -533,21 +575,21 @@ def _candidates(
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal
-    both_ways = _THERE_AND_BACK if bytes_only and taps <= LARGEST_CHUNK else 0.0
-    found = [_Candidate(_taps_cost(taps) - both_ways, "direct", lambda: DirectTaps(weights, geometry))]
+    taps_engine = DirectTaps(weights, geometry)
+    cost = _byte_taps_cost(taps_engine) if bytes_only and taps_engine.takes_bytes else _taps_cost(taps)
+    found = [_Candidate(cost, "direct", lambda: taps_engine)]
     row_by_row = vertical.stride == vertical.dilation == 1 and height > 1
     if row_by_row and taps == weights.size <= LARGEST_PAIR:
-        found.append(_Candidate(0.08 + 0.028 * taps, "direct", lambda: DirectPairs(weights, geometry)))
+        found.append(_Candidate(_pairs_cost(taps), "direct", lambda: DirectPairs(weights, geometry)))
     elif row_by_row and taps > LARGEST_CHUNK:
-        cost = 0.15 + 0.0245 * (height + 0.5) * (width + 0.5)
-        found.append(_Candidate(cost, "direct", lambda: DirectColumns(weights, geometry)))
+        found.append(_Candidate(_columns_cost(height, width), "direct", lambda: DirectColumns(weights, geometry)))
     if taps > 50 or algorithm == "fft":
         size = tile_size(vertical, horizontal)
         if size is not None:
             cost = _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
             found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
     if bytes_only and _is_box(weights, geometry):
-        found.append(_Candidate(0.35, "separable", lambda: Box(weights, geometry)))
+        found.append(_Candidate(0.5, "separable", lambda: Box(weights, geometry)))
     one_term = [(np.ones(height), np.ones(width))]
     if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
         terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)

@@ -307,3 +307,23 @@ def test_boxes_of_bytes(rng, taps, channels):
     assert result.ways[0].startswith("separable" if weights.size > 16 else "direct")
     strided = convolve(pixels, weights, border="reflect", stride=2, dtype=np.uint8)
     assert strided.shape[:2] == (20, 19)
+
+
+@pytest.mark.parametrize("kernel", ["sobel-h", "sharpen", "box:3", "9 -30 40; 0 -20 1", "129 -127", "0.1 0.3 -0.2", "-1 0.5"])
+@pytest.mark.parametrize("signed", ["clip", "abs", "offset"])
+@pytest.mark.parametrize("bias", [0, 7, -3.25, 40_000])
+def test_small_kernels_of_bytes_give_what_floats_give(rng, kernel, signed, bias):
+    pixels = picture(rng, (30, 1500, 1), np.uint8)  # more columns than a block has
+    weights = find_kernel(kernel).weights
+    exact = naive.convolve(pixels, weights, pads=same_pads(pixels.shape, weights.shape, (1, 1), (1, 1)), border="wrap")
+    exact = {"clip": exact + bias, "abs": np.abs(exact + bias), "offset": (exact + bias) / 2 + 127.5}[signed]
+    result = filter_picture(pixels, [kernel], signed=signed, bias=bias, border="wrap")
+    assert np.abs(result.pixels - np.clip(exact, 0, 255)).max() <= 0.5 + 1e-4
+    assert result.clipped == pytest.approx(((exact < -0.5) | (exact >= 255.5)).mean(), abs=1e-3)
+
+
+def test_clipping_of_large_pictures_is_told_from_a_quarter_of_their_rows(rng):
+    pixels = picture(rng, (700, 500, 1), np.uint8)
+    exact = convolve(pixels, "sharpen")
+    result = filter_picture(pixels, ["sharpen"])
+    assert result.clipped == pytest.approx(((exact < -0.5) | (exact >= 255.5)).mean(), rel=0.05)

@@ -172,6 +172,75 @@ def byte_taps(taps: int) -> Loop:
     return loop(signature, constants=(taps,))(function)
 
 
+_BYTE_WHOLES = """
+def byte_wholes(samples, offsets, weights, out, first, count, step, gain, shift, fold, every):
+    w{t} = np.int16(weights[{t}])
+    start = START
+    clipped = 0
+    for y in range(out.shape[0]):
+        here = samples[y * step :]
+        for left in range(0, count, BLOCK):
+            target = out[y][first + left : first + min(left + BLOCK, count)]
+            s{t} = here[left + offsets[{t}] :]
+            if y % every == 0:
+                outside = COUNTER
+                for x in range(target.shape[0]):
+                    total = start
+                    total = np.int16(total + w{t} * np.int16(s{t}[x]))
+                    COUNTED
+                clipped += outside
+            else:
+                for x in range(target.shape[0]):
+                    total = start
+                    total = np.int16(total + w{t} * np.int16(s{t}[x]))
+                    STORED
+    return clipped
+"""
+
+_STORE_WHOLE = """
+if fold:
+    total = np.int16(abs(total))
+kept = np.int16(min(max(total, np.int16(0)), np.int16(255)))
+target[x] = kept
+outside = np.int16(outside + np.int16(kept != total))
+"""
+
+_STORE_SCALED = """
+value = np.float32(total) * gain + shift
+if fold:
+    value = abs(value)
+kept = value if value > np.float32(0) else np.float32(0)
+target[x] = np.int32(min(kept, np.float32(255)) + np.float32(0.5))
+outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
+"""
+
+
+@functools.cache
+def byte_wholes(taps: int, scaled: bool) -> Loop:
+    """Return the loop that is `byte_taps` for weights that are whole numbers, in 16-bit arithmetic.
+
+    The arguments are those of `byte_taps`, the weights as int32; all sums must fit into an int16. Without `scaled`,
+    `gain` is 1 and `shift` a whole number.
+    """
+    count, store = (_STORE_SCALED if scaled else _STORE_WHOLE).strip().rpartition("\n")[::2][::-1]
+    text = unroll(_BYTE_WHOLES, t=taps).replace("BLOCK", str(_BLOCK))
+    text = text.replace("START", "np.int16(0)" if scaled else "np.int16(shift)")
+    text = text.replace("COUNTER", "np.int32(0)" if scaled else "np.int16(0)")
+    text = _put(_put(text, "COUNTED", f"{store}\n{count}"), "STORED", store)
+    function = define(text, "byte_wholes", __name__, np=np)
+    signature = "i8(u1[::1], i8[::1], i4[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
+    return loop(signature, constants=(taps, int(scaled)))(function)
+
+
+def _put(text: str, mark: str, part: str) -> str:
+    """Put the lines of `part` in the place of the lines that are `mark`, as far to the right."""
+    lines = []
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += [indent + each for each in part.splitlines()] if line.strip() == mark else [line]
+    return "\n".join(lines)
+
+
 _SET_PAIRS = """
 def set_pairs(samples, line, weights, offsets, out, first, count):
     w{i}_{j} = weights[{i}, {j}]
@@ -199,7 +268,8 @@ def set_pairs(height: int, width: int) -> Loop:
     the sums of an even number of rows; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j` of
     the kernel reads ``offsets[j]`` further.
     """
-    function = define(_pairs_text(_SET_PAIRS.replace("BLOCK", str(_BLOCK)), height, width), "set_pairs", __name__, np=np)
+    text = _pairs_text(_SET_PAIRS.replace("BLOCK", str(_BLOCK)), height, width)
+    function = define(text, "set_pairs", __name__, np=np)
     signature = "void(f4[::1], i8, f4[:, ::1], i8[::1], f4[:, ::1], i8, i8)"
     return loop(signature, constants=(height, width))(function)
 
@@ -211,11 +281,7 @@ def _pairs_text(text: str, height: int, width: int) -> str:
             sums.append(f"value = np.float32(s{row}_{j}[x])")
             sums += [f"upper += w{row}_{j} * value"] if row < height else []
             sums += [f"lower += w{row - 1}_{j} * value"] if row > 0 else []
-    lines = []
-    for line in unroll(text, i=height, j=width, row=height + 1).splitlines():
-        indent = line[: len(line) - len(line.lstrip())]
-        lines += [indent + part for part in sums] if line.strip() == "SUMS" else [line]
-    return "\n".join(lines)
+    return _put(unroll(text, i=height, j=width, row=height + 1), "SUMS", "\n".join(sums))
 
 
 _BYTE_BOX = """

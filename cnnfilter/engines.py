@@ -517,8 +517,8 @@ def _byte_taps_cost(engine: DirectTaps) -> float:
     return 0.33 + (0.034 if engine.wholes is None else 0.018) * len(engine.weights)
 
 
-def _pairs_cost(taps: int) -> float:
-    return 0.42 + 0.0148 * taps
+def _pairs_cost(taps: int, bytes_only: bool) -> float:
+    return 0.58 + 0.0186 * taps if bytes_only else 0.42 + 0.0148 * taps
 
 
 def _columns_cost(height: int, width: int) -> float:
@@ -580,7 +580,7 @@ def _candidates(
     found = [_Candidate(cost, "direct", lambda: taps_engine)]
     row_by_row = vertical.stride == vertical.dilation == 1 and height > 1
     if row_by_row and taps == weights.size <= LARGEST_PAIR:
-        found.append(_Candidate(_pairs_cost(taps), "direct", lambda: DirectPairs(weights, geometry)))
+        found.append(_Candidate(_pairs_cost(taps, bytes_only), "direct", lambda: DirectPairs(weights, geometry)))
     elif row_by_row and taps > LARGEST_CHUNK:
         found.append(_Candidate(_columns_cost(height, width), "direct", lambda: DirectColumns(weights, geometry)))
     if taps > 50 or algorithm == "fft":

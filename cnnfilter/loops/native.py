@@ -66,6 +66,11 @@ class Signature(NamedTuple):
     arguments: tuple[Argument, ...]
 
     @property
+    def places(self) -> tuple[int, ...]:
+        """Which of the arguments are arrays."""
+        return tuple(index for index, argument in enumerate(self.arguments) if argument.axes)
+
+    @property
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes of the array arguments, as numpy writes them after the byte order."""
         return tuple(argument.kind for argument in self.arguments if argument.axes)
@@ -106,6 +111,10 @@ class Loop:
         self.function = function
         self.constants = constants
         self.signatures = {signature.dtypes: signature for signature in map(parse_signature, signatures)}
+        first, *others = self.signatures.values()
+        self._places = first.places
+        if any(signature.places != self._places for signature in others):
+            raise TypeError(f"the forms of {function.__name__} take arrays in different places")
         self._ready: dict[tuple[str, ...], Callable[..., Any]] = {}
         self._by_dtype: dict[tuple[Any, ...], Callable[..., Any]] = {}  # the same, found without naming them
         self._lock = Lock()
@@ -120,7 +129,10 @@ class Loop:
         return f"{module}.{self.function.__name__}{constants}"
 
     def __call__(self, *arguments: Any) -> Any:
-        dtypes = tuple([argument.dtype for argument in arguments if hasattr(argument, "dtype")])
+        try:
+            dtypes = tuple([arguments[place].dtype for place in self._places])
+        except (AttributeError, IndexError):
+            raise TypeError(f"{self.name} takes arrays as arguments {self._places}, counted from 0") from None
         call = self._by_dtype.get(dtypes)
         if call is None:
             call = self._by_dtype[dtypes] = self.prepare(tuple([dtype.str[1:] for dtype in dtypes]))
@@ -224,9 +236,7 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     known = function.__globals__
     named = {name: replaced(known[name]) for name in function.__code__.co_names if name in known}
     closure = tuple(types.CellType(replaced(cell.cell_contents)) for cell in function.__closure__ or ())
-    clone = types.FunctionType(
-        function.__code__, {**known, **named}, function.__name__, function.__defaults__, closure
-    )
+    clone = types.FunctionType(function.__code__, {**known, **named}, function.__name__, function.__defaults__, closure)
     return njit(clone, **_OPTIONS, **options)
 
 
@@ -236,32 +246,45 @@ def _call_through_ctypes(signature: Signature, address: int, owner: object) -> C
     for kind, axes in signature.arguments:
         parameters += [ctypes.c_void_p] + [ctypes.c_int64] * axes if axes else [_CTYPES[kind]]
     native = ctypes.CFUNCTYPE(_CTYPES[signature.result], *parameters)(address)
-    axes_of = [argument.axes for argument in signature.arguments]
+    namespace: dict[str, Any] = {"native": native, "address": _address, "text": signature.text}
+    exec(_text_of_call(signature), namespace)  # a loop over the arguments would take longer than some loops do
+    call: Any = namespace["call"]
+    call.owner = owner
+    return call  # type: ignore[no-any-return]
 
-    def call(*arguments: Any) -> Any:
-        flat: list[Any] = []
-        for argument, axes in zip(arguments, axes_of, strict=True):
-            if not axes:
-                flat.append(argument)
-                continue
-            if argument.ndim != axes or not argument.flags.c_contiguous:
-                raise TypeError(f"{signature.text} takes contiguous arrays, not one of shape {argument.shape}")
-            flat.append(_address(argument))
-            flat.extend(argument.shape)
-        return native(*flat)
 
-    call.owner = owner  # type: ignore[attr-defined]
-    return call
+def _text_of_call(signature: Signature) -> str:
+    """Return the text of ``call``, which passes each array as its address and its sizes."""
+    unpacked, passed = [], []
+    for index, argument in enumerate(signature.arguments):
+        sizes = [f"n{index}_{axis}" for axis in range(argument.axes)]
+        if argument.axes:
+            unpacked.append(f"        {', '.join(sizes)}, = a{index}.shape")
+        passed += [f"address(a{index})" if argument.axes else f"a{index}", *sizes]
+    names = ", ".join(f"a{index}" for index in range(len(signature.arguments)))
+    return "\n".join(
+        [
+            f"def call({names}):",
+            "    try:",
+            *(unpacked or ["        pass"]),
+            f"        return native({', '.join(passed)})",
+            "    except ValueError:",
+            "        raise TypeError(f'{text} takes contiguous arrays with as many axes') from None",
+        ]
+    )
 
 
 _first_byte = ctypes.c_char.from_buffer
+_address_of = ctypes.addressof
 
 
 def _address(array: Any) -> int:
-    """Return where an array's numbers are, in a fifth of the time that ``array.ctypes.data`` takes."""
+    """Return where a contiguous array's numbers are, in a fifth of the time that ``array.ctypes.data`` takes."""
     try:
-        return ctypes.addressof(_first_byte(array))
-    except (TypeError, ValueError):  # read-only, or without numbers
+        return _address_of(_first_byte(array))
+    except (TypeError, ValueError):  # read-only, without numbers, or not contiguous
+        if not array.flags.c_contiguous:
+            raise ValueError("not contiguous") from None
         address: int = array.ctypes.data
         return address
 

@@ -55,6 +55,7 @@ def names(inputs, output=None, format=None, tag="sharpen", to_stdout=False, **mo
         ("photo.jpg", "jpg", "{stem}-x.{ext}", None, ("photo-x.png", "png")),
         ("photo.jpg", "jpg", "x-{name}", None, ("x-photo.jpg", "jpg")),
         ("deep/photo.png", "png", "out/{dir}/{stem}.webp", None, ("out/deep/photo.webp", "webp")),
+        ("photo.png", "png", "new/{stem}.webp", None, ("new/photo.webp", "webp")),
         ("photo.png", "png", "{index:03}.png", None, ("001.png", "png")),
         ("photo.png", "png", "{{x}}.png", None, ("{x}.png", "png")),
         ("a.b.png", "png", "{stem}-x.{ext}", None, ("a.b-x.png", "png")),
@@ -104,6 +105,7 @@ def test_a_tag_with_braces_is_no_template():
         ("{stem", "a brace that is meant is doubled"),
         ("{stem:d}.png", "cannot be filled in"),
         ("missing/x.png", "there is no folder 'missing'"),
+        ("", "an empty name is no output"),
         ("a.png/", "is a file, not a folder"),
     ],
 )

@@ -88,6 +88,8 @@ class Naming:
         self.format = format
         self.chosen_here = output is None and not to_stdout
         self.folder = None
+        if output == "":
+            raise _bad_output("an empty name is no output (an unset variable, perhaps).")
         if output is None:
             output = STDOUT if to_stdout else "{stem}-" + _literal(tag) + ".{ext}"
         elif output != STDOUT and _is_folder(output):
@@ -96,7 +98,7 @@ class Naming:
         self.template = output
         self.to_stdout = output == STDOUT
         self.fields = set() if self.to_stdout else _fields_of(output)
-        self.makes_folders = self.folder is not None or "dir" in self.fields
+        self.makes_folders = self.folder is not None or bool(self.fields)
         if not self.fields and not self.to_stdout and format is None:
             _format_of_suffix(output)  # refuses an unknown one before anything is looked at
 

@@ -93,6 +93,20 @@ def test_numbas_own_ways_give_the_same(warm, setting):
 
 
 @pytest.mark.slow
+def test_an_object_that_is_no_image_is_linked_by_llvm(tmp_path):
+    without = PROGRAM.replace("@native.inline", "import cnnfilter.loops.native as n; n.lay_out = refuse\n\n@native.inline")
+    refuse = "def refuse(obj, entry):\n    raise __import__('cnnfilter').loops.machine_code.UnsupportedObjectError\n"
+    environment = {**os.environ, "CNNFILTER_CACHE_DIR": str(tmp_path)}
+    root = Path(__file__).parents[1]
+    for imported in (True, False):
+        done = subprocess.run(
+            [sys.executable, "-c", refuse + without], env=environment, capture_output=True, text=True, cwd=root
+        )
+        assert done.stderr == ""
+        assert done.stdout.splitlines()[-1] == f"{RESULT} {imported}"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
 def test_a_damaged_entry_is_compiled_anew(warm, tmp_path, damage):
     path = copied(warm, tmp_path)

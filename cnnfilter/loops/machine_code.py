@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import struct
 from dataclasses import dataclass
 
@@ -63,12 +64,14 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
     Raises
     ------
     UnsupportedObjectError
-        It is no x86-64 ELF object, or has a relocation other than a 64-bit address.
+        It is no x86-64 ELF object, has a relocation other than a 64-bit address, or the system is not POSIX.
 
     References
     ----------
     System V Application Binary Interface, AMD64 Architecture Processor Supplement, section 4.4.
     """
+    if os.name != "posix":
+        raise UnsupportedObjectError("memory is mapped and protected as POSIX has it")
     if obj[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", obj, 16) != (_RELOCATABLE, _X86_64):
         raise UnsupportedObjectError("not an x86-64 ELF object")
     table, count = struct.unpack_from("<Q", obj, 40)[0], struct.unpack_from("<H", obj, 60)[0]

@@ -20,6 +20,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # a division by zero gives infinity instead of an exception
     "fastmath": {"contract"},  # a product and its sum may be one instruction; nothing else may change
 }
-_RECIPE = "2"
+_RECIPE = "3"
 """Raised whenever this module makes other code of the same loop."""
 # The compiler's runtime, which the code names on paths that a loop never takes.
 _NEVER_REACHED = re.compile(r"^(NRT_|numba_|Py|_Py)")
@@ -188,7 +189,7 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
     kept = code_cache.read_entry(key)
     if kept is not None:
         try:
-            code = MappedCode(CodeImage.from_bytes(kept), _ForeignSymbols())
+            code = _load(kept)
             return _call_through_ctypes(signature, code.entry, code)
         except (OSError, KeyError, ValueError):
             pass  # not on this system: compile
@@ -216,14 +217,34 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
         compiled = cfunc(result(*parameters), **_OPTIONS)(namespace["entry"])
     except AttributeError:  # another Numba: its ordinary dispatch does the same
         return jitted  # type: ignore[no-any-return]
+    with suppress(AttributeError, RuntimeError):  # it runs all the same, only not the next time without Numba
+        _keep(key, compiled._library._get_compiled_object(), compiled.native_name)
+    return _call_through_ctypes(signature, compiled.address, compiled)
+
+
+_IMAGE, _OBJECT = b"image\n", b"object\n"
+"""How an entry of the cache begins: one image, or an object that is yet to be linked."""
+
+
+def _keep(key: str, obj: bytes, entry: str) -> None:
     try:
-        image = lay_out(compiled._library._get_compiled_object(), compiled.native_name)
-    except (AttributeError, RuntimeError, UnsupportedObjectError):
-        pass  # it runs all the same, only not the next time without Numba
+        image = lay_out(obj, entry)
+    except UnsupportedObjectError:
+        from cnnfilter.loops.linked_code import CodeObject
+
+        code_cache.write_entry(key, _OBJECT + CodeObject(obj, entry).to_bytes())
     else:
         if not _foreign_names(image) - _KNOWN_FOREIGN:
-            code_cache.write_entry(key, image.to_bytes())
-    return _call_through_ctypes(signature, compiled.address, compiled)
+            code_cache.write_entry(key, _IMAGE + image.to_bytes())
+
+
+def _load(kept: bytes) -> Any:
+    """Return the code of an entry of the cache, ready to be called at its ``entry``."""
+    if kept.startswith(_IMAGE):
+        return MappedCode(CodeImage.from_bytes(kept[len(_IMAGE) :]), _ForeignSymbols())
+    from cnnfilter.loops.linked_code import CodeObject, LinkedCode
+
+    return LinkedCode(CodeObject.from_bytes(kept.removeprefix(_OBJECT)), _stop_address())
 
 
 def _jitted(function: Callable[..., Any], **options: Any) -> Any:

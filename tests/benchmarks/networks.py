@@ -77,13 +77,18 @@ def torch_forward(network: Network, threads: int) -> Forward:
         for name in ("kernel", "bias"):
             if name in step.extra:
                 step.extra[name] = torch.from_numpy(np.ascontiguousarray(step.extra[name]))
+        if step.kind == "conv":
+            step.extra["neutral"] = torch.zeros_like(step.extra["bias"]), torch.ones_like(step.extra["bias"])
 
-    def conv(source: Any, kernel: Any, bias: Any, stride: Any, pads: Any, groups: int) -> Any:
+    def conv(source: Any, kernel: Any, bias: Any, stride: Any, pads: Any, groups: int, neutral: Any) -> Any:
         top, left, bottom, right = pads
-        if (top, left) == (bottom, right):
-            return functional.conv2d(source, kernel, bias, stride, (top, left), groups=groups)
-        padded = functional.pad(source, (left, right, top, bottom))
-        return functional.conv2d(padded, kernel, bias, stride, groups=groups)
+        if (top, left) != (bottom, right):
+            source = functional.pad(source, (left, right, top, bottom))
+            top = left = 0
+        mixed = functional.conv2d(source, kernel, None, stride, (top, left), groups=groups)
+        # Nothing folds batch norm into the convolutions of an eager model, so it is done here too.
+        mean, variance = neutral
+        return functional.batch_norm(mixed, mean, variance, variance, bias, eps=0.0)
 
     kinds: dict[str, Callable[..., Any]] = {
         "conv": conv,

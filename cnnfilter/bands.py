@@ -62,9 +62,14 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
                 failures[index] = failure
                 return
 
-    others = [Thread(target=work, daemon=True) for _ in range(min(threads, len(tasks)) - 1)]
-    for thread in others:
-        thread.start()
+    others = []
+    for _ in range(min(threads, len(tasks)) - 1):
+        thread = Thread(target=work, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more: the others do it all
+            break
+        others.append(thread)
     work()
     for thread in others:
         thread.join()

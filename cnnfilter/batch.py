@@ -74,6 +74,11 @@ class Source:
         with open(self.path, "rb") as file:
             return file.read()
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it can be read more than once."""
+        return self.error is None and self.__dict__.get("_streamed") is None
+
     def head(self, size: int = 64) -> bytes:
         """Return the first bytes, by which a format is recognised."""
         if self._streamed is not None:
@@ -107,6 +112,8 @@ class Target:
         self.format = format
         self.make_folder = make_folder
         self.force = False
+        self.needless: str | None = None
+        """Why it is not written, where that is known before any work."""
 
     @property
     def name(self) -> str:
@@ -134,9 +141,15 @@ class Task:
         self.began = time.perf_counter()
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.seconds = 0.0
         self.failed_at: str | None = None
         self.error: BaseException | None = None
         self.result: Any = None
+
+    @property
+    def needless(self) -> str | None:
+        """Why there is nothing to do; None if there is."""
+        return self.target.needless if self.target else None
 
     @property
     def format(self) -> str | None:
@@ -230,6 +243,10 @@ class Task:
             self.failed_at = name
             raise
 
+    def forget(self) -> None:
+        """Be as before any work, for another attempt."""
+        self.notes, self.error, self.failed_at = [], None, None
+
     def note(self, text: str) -> None:
         """Keep a line that is shown if somebody asked for details."""
         self.notes.append(text)
@@ -280,8 +297,9 @@ def run(
     for task in tasks:
         task.threads = threads or max(1, cores // jobs)
         task.stopping = stopping
+    turns = _Turns()
     with _warnings_kept():
-        ended = in_order(lambda task: _work_on(task, work), tasks, jobs=jobs, stopping=stopping)
+        ended = in_order(lambda task: _work_on(task, work, turns), tasks, jobs=jobs, stopping=stopping)
         with contextlib.closing(ended):
             for task in ended:
                 yield task
@@ -291,19 +309,79 @@ def run(
 _current = threading.local()
 
 
-def _work_on(task: Task, work: Callable[[Task], Any]) -> Task:
+def _work_on(task: Task, work: Callable[[Task], Any], turns: _Turns) -> Task:
+    if task.needless:
+        return task
+    began = time.perf_counter()
+    with turns.together():
+        _attempt(task, work)
+    if task.error is not None and turns.were_many and _wants_room(task.error) and task.source.is_file:
+        task.forget()
+        with turns.alone():
+            _attempt(task, work)
+    task.seconds = time.perf_counter() - began
+    return task
+
+
+def _wants_room(error: BaseException) -> bool:
+    """Whether something failed that may do when nothing else is being done."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return isinstance(error, MemoryError)
+
+
+class _Turns:
+    """Many work together; who finds no room then may try again alone."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.working = 0
+        self.waiting = 0
+        self.were_many = False
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.waiting)
+            self.working += 1
+            self.were_many = self.were_many or self.working > 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with self.changed:
+            self.waiting += 1
+            self.changed.wait_for(lambda: not self.working)
+            self.working += 1
+        try:
+            yield
+        finally:
+            self._leave(waited=1)
+
+    def _leave(self, waited: int = 0) -> None:
+        with self.changed:
+            self.working -= 1
+            self.waiting -= waited
+            self.changed.notify_all()
+
+
+def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
     _current.task = task
     try:
         task.result = work(task)
     except BrokenPipeError:
         raise
     except (CnnfilterError, OSError, MemoryError) as error:
+        if isinstance(error.__cause__, MemoryError | OSError) and _wants_room(error.__cause__):
+            error = error.__cause__
         task.error = error.with_traceback(None)  # the frames would keep the picture alive
         task.error.__context__ = task.error.__cause__ = None
         task.failed_at = task.failed_at or task.source.name
     finally:
         _current.task = None
-    return task
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cnnfilter import limits
+
 
 class Parameter(NamedTuple):
     """One argument after the colon of a name."""
@@ -25,9 +27,15 @@ class Parameter(NamedTuple):
     default: float | str | None
     """What it is when left out; None if the formula derives it from the others."""
     least: float = 0.0
-    most: float = 0.0
+    most: float | None = 0.0
+    """None for what `limits.kernel_side` is."""
     whole: bool = False
     choices: tuple[str, ...] = ()
+
+    @property
+    def largest(self) -> float:
+        """The most that it may be now."""
+        return limits.kernel_side if self.most is None else self.most
 
 
 class Entry(NamedTuple):
@@ -78,9 +86,6 @@ FAMILIES = {
     "relief": "Relief",
 }
 
-# More weights than this on a side are refused.
-LONGEST_SIDE = 1023
-
 COMPASS = ("n", "ne", "e", "se", "s", "sw", "w", "nw")
 
 _ANGLE = Parameter("angle", 0.0, -360, 360)
@@ -101,7 +106,7 @@ _FREI_CHEN_SMOOTH = "1 1.4142135623730951 1"
 
 
 def _side(name: str, default: float | None) -> Parameter:
-    return Parameter(name, default, least=1, most=LONGEST_SIDE, whole=True)
+    return Parameter(name, default, least=1, most=None, whole=True)
 
 
 def _sigma(name: str, default: float) -> Parameter:
@@ -174,7 +179,7 @@ _ALL = [
         "motion blur along a line, LENGTH in pixels",
         "weights 1 - distance to the line; MATLAB's fspecial motion",
         formula="motion",
-        parameters=(Parameter("length", 15.0, 1, 1023), _ANGLE),
+        parameters=(Parameter("length", 15.0, 1, None), _ANGLE),
         example="motion:15,30",
     ),
     Entry(

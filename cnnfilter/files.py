@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
+
+
+_temporaries: set[str] = set()
+"""The hidden files that are being written."""
+
+_ended = False
+
+
+@atexit.register
+def _remove_temporaries() -> None:
+    """Remove what is half written by threads that are left behind when the process ends."""
+    global _ended
+    _ended = True
+    while _temporaries:
+        with suppress(OSError, KeyError):
+            os.unlink(_temporaries.pop())
 
 
 @contextmanager
@@ -34,8 +52,11 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     folder, name = os.path.split(target)
     # A file name may have 255 bytes; the hidden one keeps a part that tells whose it is.
     temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    _temporaries.add(temporary)
     try:
+        if _ended:
+            raise InterruptedError(errno.EINTR, "the process ends")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
@@ -45,6 +66,8 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         with suppress(OSError):
             os.unlink(temporary)
         raise
+    finally:
+        _temporaries.discard(temporary)
 
 
 def _move(temporary: str, target: str, force: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.catalogue import LONGEST_SIDE
+from cnnfilter import limits
 from cnnfilter.errors import KernelError
 
 _MOST_BYTES = 64 * 2**20
@@ -37,8 +37,8 @@ def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
     Raises
     ------
     KernelError
-        For no numbers at all, rows of different length, what is not a finite number, or more than 1023 a
-        side. The message names the row and the number.
+        For no numbers at all, rows of different length, what is not a finite number, or more than
+        ``limits.kernel_side`` a side. The message names the row and the number.
 
     Examples
     --------
@@ -66,11 +66,14 @@ def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse a kernel with more than 1023 weights a side, or none."""
+    """Refuse a kernel with more weights a side than `limits.kernel_side`, or none."""
     if min(height, width) < 1:
         raise KernelError(f"a kernel of {height}x{width} has no numbers")
-    if max(height, width) > LONGEST_SIDE:
-        raise KernelError(f"a kernel of {height}x{width} is too large: {LONGEST_SIDE} a side is the most")
+    if max(height, width) > limits.kernel_side:
+        raise KernelError(
+            f"a kernel of {height}x{width} is too large: {limits.kernel_side} a side is the most "
+            f"(--max-kernel {max(height, width)} allows it)"
+        )
 
 
 def _excerpt(cells: Sequence[Any]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.catalogue import COMPASS, LONGEST_SIDE
+from cnnfilter import limits
+from cnnfilter.catalogue import COMPASS
 from cnnfilter.errors import KernelError
 
 Weights = NDArray[np.float64]
@@ -44,10 +45,10 @@ def gaussian_line(sigma: float, size: int | None = None) -> Weights:
 def _reach(sigma: float) -> int:
     """How many pixels a Gaussian reaches to each side: 4 sigma, as in SciPy."""
     reach = int(4 * sigma + 0.5)
-    if 2 * reach + 1 > LONGEST_SIDE:
-        most = (LONGEST_SIDE - 1) / 8
+    if 2 * reach + 1 > limits.kernel_side:
+        most = (limits.kernel_side - 1) / 8
         raise KernelError(
-            f"sigma {sigma:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {LONGEST_SIDE} a side is "
+            f"sigma {sigma:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {limits.kernel_side} a side is "
             f"the most: take a sigma up to {most:g}"
         )
     return reach
@@ -158,12 +159,13 @@ def _widened(weights: Weights, side: int) -> Weights:
 def gabor(wavelength: float, angle: float) -> Weights:
     """A cosine wave that travels in the direction of the angle, under a round Gaussian, without its mean."""
     # One octave of bandwidth: Daugman (1985); Petkov & Kruizinga (1997), equation 4.
-    sigma = wavelength * math.sqrt(math.log(2) / 2) / math.pi * 3
+    spread = math.sqrt(math.log(2) / 2) / math.pi * 3
+    sigma = wavelength * spread
     reach = math.ceil(3 * sigma)
-    if 2 * reach + 1 > LONGEST_SIDE:
+    if 2 * reach + 1 > limits.kernel_side:
         raise KernelError(
-            f"gabor:{wavelength:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {LONGEST_SIDE} a side "
-            "is the most: take a wavelength up to 300"
+            f"gabor:{wavelength:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {limits.kernel_side} a side "
+            f"is the most: take a wavelength up to {math.floor((limits.kernel_side - 1) / (6 * spread))}"
         )
     y, x = _plane(reach)
     cos, sin = _direction(angle)

@@ -366,12 +366,12 @@ def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
         expected = f"one of {' '.join(parameter.choices)}"
     else:
         kind = "a whole number" if parameter.whole else "a number"
-        expected = f"{kind} from {parameter.least:g} to {parameter.most:g}"
+        expected = f"{kind} from {parameter.least:g} to {parameter.largest:g}"
         try:
             value: float = int(word) if parameter.whole else float(word)
         except ValueError:
             value = math.nan
-        if parameter.least <= value <= parameter.most:
+        if parameter.least <= value <= parameter.largest:
             return value
     raise KernelError(
         f"the {parameter.name} of {entry.name} is {expected}, as in {entry.example}; "

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from cnnfilter import limits
 from cnnfilter.errors import ImageError
 from cnnfilter.metadata import Metadata
 
-MAX_PIXELS = 89_478_485
-"""Width times height (times frames) that are accepted without being asked for: 256 MiB as 8-bit RGB."""
+MAX_PIXELS = limits.PIXELS
 
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 """Channels of each mode; ``maps`` may have any number."""
@@ -41,15 +41,17 @@ def mode_of(channels: int) -> str:
 
 
 def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> None:
-    """Refuse a picture without pixels, or with more than the limit.
+    """Refuse a picture without pixels, or with more than the limits.
 
     Raises
     ------
     ImageError
-        If there is nothing to see, or more than ``max_pixels``.
+        If there is nothing to see, or more than ``max_pixels``, or than ``limits.frames``.
     """
     if width < 1 or height < 1:
         raise ImageError(f"{width}x{height} is not the size of a picture")
+    if frames > limits.frames:
+        raise ImageError(f"{frames:,} frames; the limit is {limits.frames:,} (--max-frames {frames} allows them)")
     pixels = width * height * frames
     if pixels > max_pixels:
         size = f"{width}x{height}" if frames == 1 else f"{frames} frames of {width}x{height}"

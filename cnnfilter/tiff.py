@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnfilter import codecs
+from cnnfilter import codecs, limits
 from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata, resolution, split_orientation
 from cnnfilter.picture import Image, as_pixels, check_size, warn
@@ -108,7 +108,7 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.n
         if index and int(picture.tag_v2.get(_SUBFILE, 0)) & 1:  # a smaller copy of another page
             continue
         pixels += picture.width * picture.height
-        if pixels > max_pixels:
+        if pixels > max_pixels or len(pages) >= limits.frames:
             check_size(picture.width, picture.height, max_pixels, len(pages) + 1)
         pages.append(codecs.to_array(picture))
     return pages
@@ -146,7 +146,7 @@ def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, s
                 continue
             pixels += page.imagewidth * page.imagelength
             check_size(page.imagewidth, page.imagelength, max_pixels)
-            if pixels > max_pixels:
+            if pixels > max_pixels or len(pages) >= limits.frames:
                 check_size(page.imagewidth, page.imagelength, max_pixels, len(pages) + 1)
             pages.append(_page(data, page))
     return pages

@@ -56,7 +56,7 @@ def test_parameters_come_with_an_example_and_defaults_in_range(entry):
     assert bool(entry.parameters) == bool(entry.example)
     for parameter in entry.parameters:
         if not parameter.choices and parameter.default is not None:
-            assert parameter.least <= parameter.default <= parameter.most
+            assert parameter.least <= parameter.default <= parameter.largest
 
 
 def test_names_from_elsewhere_lead_to_names_of_ours():

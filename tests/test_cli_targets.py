@@ -138,7 +138,7 @@ def test_two_names_of_one_output():
 def test_an_output_that_is_another_input_is_refused_even_with_force():
     inputs = [picture("a.png"), picture("x-a.png")]
     with pytest.raises(click.BadParameter, match="another input"):
-        names(inputs, "x-{stem}.png", force=True)
+        names(inputs, "x-{stem}.png", existing="force")
 
 
 def test_existing_outputs_are_refused_without_force():
@@ -147,7 +147,7 @@ def test_existing_outputs_are_refused_without_force():
     picture("c-x.png")
     with pytest.raises(click.ClickException, match=r"b-x\.png: exists already \(and 1 more\); --force"):
         names(inputs, tag="x")
-    assert len(names(inputs, tag="x", force=True)) == 3
+    assert len(names(inputs, tag="x", existing="force")) == 3
 
 
 def test_a_dangling_link_exists_too():
@@ -159,7 +159,7 @@ def test_a_dangling_link_exists_too():
 def test_the_input_itself_only_with_force():
     with pytest.raises(click.ClickException, match="exists already"):
         names([picture("a.png")], "{name}")
-    assert names([picture("a.png")], "{name}", force=True) == [("a.png", "png")]
+    assert names([picture("a.png")], "{name}", existing="force") == [("a.png", "png")]
 
 
 def test_a_device_is_written_to_and_not_replaced():
@@ -170,7 +170,7 @@ def test_a_device_is_written_to_and_not_replaced():
 def test_a_folder_in_the_place_of_the_output():
     os.mkdir("a-x.png")
     with pytest.raises(click.BadParameter, match="is a folder"):
-        names([picture("a.png")], tag="x", force=True)
+        names([picture("a.png")], tag="x", existing="force")
 
 
 # --- folders

@@ -376,7 +376,7 @@ def test_a_file_is_found_with_and_without_the_sign(tmp_path, monkeypatch):
         ("gaussian:0.01,4", "sigma is too small for an even size; take 5"),
         ("dog:1,1", "dog:1,1 is zero everywhere"),
         ("gabor:1,0", "the wavelength of gabor is a number from 2 to 1000"),
-        ("gabor:500,0", "take a wavelength up to 300"),
+        ("gabor:500,0", "take a wavelength up to 302"),
         ("motion:0", "the length of motion is a number from 1 to 1023"),
         (
             "kirsch:up",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
@@ -48,8 +49,8 @@ Examples:
     help="How values below 0 enter a picture: auto is abs for values of kernels that sum to 0, else clip.",
 )
 @options.alpha
-@options.pictures
-def command(pictures: options.Pictures, layers: str, signed: str, alpha: str) -> None:
+@pictures
+def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
     with options.about("'LAYERS'"):
         apply_to = _network(layers) or _stack(layers, alpha)
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.inputs import Inputs, inputs, model, write_line
+from cnnfilter.cli.inputs import Inputs, inputs, model
+from cnnfilter.cli.messages import print_line
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Source, Target, Task
@@ -69,12 +70,10 @@ class Looked(NamedTuple):
 @click.option("--is", "wanted", metavar="LABEL", multiple=True, help="Print nothing; exit 0 if it is that, else 4.")
 @click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that are that.")
 @click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of those that are not.")
-@click.option("-0", "--print0", is_flag=True, help="End each path with a NUL, for xargs -0.")
 @click.option("--sort-into", metavar="DIR", type=click.Path(file_okay=False), help="Put each file into DIR/LABEL/.")
 @click.option("--copy", "how", flag_value="copy", help="... as a copy (the default); nothing is ever overwritten.")
 @click.option("--move", "how", flag_value="move", help="... itself, instead of a copy.")
 @click.option("--link", "how", flag_value="link", help="... as a symbolic link.")
-@click.option("--dry-run", is_flag=True, help="Only say what --sort-into would do.")
 @click.option(
     "--heatmap",
     metavar="FILE|DIR",
@@ -92,16 +91,14 @@ def command(
     wanted: tuple[str, ...],
     only: tuple[str, ...],
     unwanted: tuple[str, ...],
-    print0: bool,
     sort_into: str | None,
     how: str | None,
-    dry_run: bool,
     heatmap: str | None,
     force: bool,
 ) -> None:
     asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
     purpose = _one_of(asked)
-    _refuse_idle(purpose, format, print0, how, dry_run)
+    _refuse_idle(purpose, format, how, inputs)
     sources = inputs.sources(leave_out=sort_into)
     if sort_into is not None and any(source.path == "-" for source in sources):
         raise click.UsageError("stdin has no name to be sorted under: name the files for --sort-into.")
@@ -124,11 +121,17 @@ def command(
     uses: dict[str | None, Callable[[Looked], None]] = {
         None: _printer(format, network, alone=len(sources) == 1),
         "--is": lambda looked: answers.append(is_one(looked)),
-        "--only": lambda looked: write_line(looked.path, _end(print0)) if is_one(looked) else None,
-        "--not": lambda looked: None if is_one(looked) else write_line(looked.path, _end(print0)),
-        "--sort-into": lambda looked: _sort(looked, sort_into or "", how or "copy", dry_run, inputs.quiet),
+        "--only": lambda looked: print_line(looked.path, inputs.end) if is_one(looked) else None,
+        "--not": lambda looked: None if is_one(looked) else print_line(looked.path, inputs.end),
+        "--sort-into": lambda looked: _sort(looked, sort_into or "", how or "copy", inputs),
     }
-    all_read = inputs.run(sources, look, lambda task: uses[purpose](task.result), targets=targets)
+    all_read = inputs.run(
+        sources,
+        look,
+        lambda task: uses[purpose](task.result),
+        targets=targets,
+        plan_only=inputs.dry_run and purpose != "--sort-into",  # only a look says where a picture would go
+    )
     if not all_read:
         raise click.exceptions.Exit(1)
     if not all(answers):
@@ -145,15 +148,14 @@ def _one_of(asked: dict[str, Any]) -> str | None:
     return given[0] if given else None
 
 
-def _refuse_idle(purpose: str | None, format: str, print0: bool, how: str | None, dry_run: bool) -> None:
+def _refuse_idle(purpose: str | None, format: str, how: str | None, inputs: Inputs) -> None:
     """Refuse an option that would do nothing."""
     idle = {
         "--format": format != "text" and purpose is not None,
-        "-0": print0 and purpose not in ("--only", "--not"),
+        "-0": inputs.end == "\0" and not inputs.from_list and purpose in (None, "--is") and not inputs.dry_run,
         f"--{how}": how is not None and purpose != "--sort-into",
-        "--dry-run": dry_run and purpose != "--sort-into",
     }
-    needs = {"-0": "--only or --not", f"--{how}": "--sort-into", "--dry-run": "--sort-into"}
+    needs = {"-0": "--files-from, --only, --not or --sort-into", f"--{how}": "--sort-into"}
     for name, is_idle in idle.items():
         if is_idle and name == "--format":
             raise click.UsageError(f"--format has no meaning beside {purpose}, which prints no labels.")
@@ -176,7 +178,7 @@ def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[T
     if heatmap == "-":
         raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")
     naming = Naming(heatmap, None, "heatmap", to_stdout=False)
-    return plan(sources, naming, force=force)
+    return plan(sources, naming, existing="force" if force else "refuse")
 
 
 # --- one picture ---------------------------------------------------------------------------------------
@@ -197,17 +199,13 @@ def _look(task: Task, network: Network, count: int, threshold: float | None) -> 
     return Looked(task.source.path, labels)
 
 
-def _end(print0: bool) -> str:
-    return "\0" if print0 else "\n"
-
-
-def _sort(looked: Looked, folder: str, how: str, dry_run: bool, quiet: bool) -> None:
+def _sort(looked: Looked, folder: str, how: str, inputs: Inputs) -> None:
     from cnnfilter.classification import folder_of, place_for, sort_file
 
     into = os.path.join(folder, folder_of(looked.labels[0].label))
-    place = place_for(looked.path, into)[0] if dry_run else sort_file(looked.path, into, how)
-    if dry_run or not quiet:
-        write_line(f"{looked.path} -> {place}")
+    place = place_for(looked.path, into)[0] if inputs.dry_run else sort_file(looked.path, into, how)
+    if inputs.dry_run or not inputs.quiet:
+        print_line(f"{looked.path} -> {place}", inputs.end)
 
 
 # --- printing ------------------------------------------------------------------------------------------
@@ -217,25 +215,25 @@ def _printer(format: str, network: Network, *, alone: bool) -> Callable[[Looked]
     if format == "json":
         return lambda looked: click.echo(as_object(looked, network.name))
     if format == "csv":
-        write_line(_row("path", "rank", "label", "index", "probability"))
+        print_line(_row("path", "rank", "label", "index", "probability"))
         return _print_rows
     return _print_alone if alone else _print_line
 
 
 def _print_alone(looked: Looked) -> None:
     for label in looked.labels:
-        write_line(f"{label.probability:6.1%}  {label.label}")
+        print_line(f"{label.probability:6.1%}  {label.label}")
 
 
 def _print_line(looked: Looked) -> None:
     labels = "; ".join(f"{label.label} {label.probability:.1%}" for label in looked.labels)
-    write_line(f"{looked.path}: {labels}")
+    print_line(f"{looked.path}: {labels}")
 
 
 def _print_rows(looked: Looked) -> None:
     for rank, label in enumerate(looked.labels, 1):
         index = "" if label.index is None else label.index
-        write_line(_row(looked.path, rank, label.label, index, f"{label.probability:.6f}"))
+        print_line(_row(looked.path, rank, label.label, index, f"{label.probability:.6f}"))
 
 
 def _row(*cells: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
@@ -102,8 +103,8 @@ Examples:
     help="How it is computed; -v says which was used and why.",
 )
 @options.alpha
-@options.pictures
-def command(pictures: options.Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any) -> None:
+@pictures
+def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize: bool, **how: Any) -> None:
     chosen = options.find_kernels(kernels, flip=flip, normalize=normalize)
     names = [kernel.name for named in chosen for kernel in named]
     stacked = how["combine"] == "stack" and len(names) > 1

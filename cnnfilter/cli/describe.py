@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.messages import one_line, print_path
+from cnnfilter.cli.messages import one_line, print_line
 
 if TYPE_CHECKING:
     from cnnfilter.network import Network
@@ -124,7 +124,7 @@ def _draw_filters(network: Network | None, path: str, force: bool) -> None:
         write_image(path, draw_filters(network), force=force)
     except FileExistsError:
         raise click.ClickException(f"{path}: exists already; --force replaces it") from None
-    print_path(path)
+    print_line(path)
 
 
 def about_model(network: Network) -> dict[str, Any]:

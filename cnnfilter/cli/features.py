@@ -73,7 +73,7 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
         paths.append(task.source.path)
         rows.append(task.result.reshape(-1) if layer is None else task.result)
 
-    all_read = inputs.run(sources, compute, keep)
+    all_read = inputs.run(sources, compute, keep, results_on_stdout=output == "-")
     if rows:
         _write(output, format, paths, rows, force)
     if not all_read:

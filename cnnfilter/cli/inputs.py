@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli import options
+from cnnfilter.cli.pictures import gathered
+from cnnfilter.cli.running import Running
+from cnnfilter.cli.selection import Selection
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Source, Target, Task
@@ -20,23 +18,33 @@ if TYPE_CHECKING:
 class Inputs:
     """What was asked of the pictures that a command reads."""
 
-    def __init__(
-        self, *, input: tuple[str, ...], recursive: bool, verbose: bool, quiet: bool, **limits: int | None
-    ) -> None:
-        self.paths = list(input) or ["-"]
-        self.recursive = recursive
-        self.verbose = verbose
-        self.quiet = quiet
-        self.max_pixels = limits["max_pixels"]
-        self.jobs = limits["jobs"]
-        self.threads = limits["threads"]
-        options.Pictures(input=input)  # refuses a terminal as input, and stdin twice
+    def __init__(self, selection: Selection, running: Running) -> None:
+        self.selection = selection
+        self.running = running
+
+    @property
+    def end(self) -> str:
+        """What stands behind a path that is printed."""
+        return self.selection.end
+
+    @property
+    def from_list(self) -> bool:
+        """Whether inputs come from a list."""
+        return self.selection.files_from is not None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only what was asked for is printed."""
+        return self.running.quiet
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether it is only to be said what would be done."""
+        return self.running.dry_run
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Find what is to be read; in folders without the folder `leave_out`."""
-        from cnnfilter.cli import targets
-
-        return list(targets.find_sources(self.paths, self.recursive, leave_out=leave_out))
+        return self.selection.sources(leave_out)
 
     def run(
         self,
@@ -45,6 +53,8 @@ class Inputs:
         use: Callable[[Task], None],
         *,
         targets: Sequence[Target] | None = None,
+        results_on_stdout: bool = True,
+        plan_only: bool | None = None,
     ) -> bool:
         """Work on every picture on threads, and use each result in the order of the inputs.
 
@@ -54,50 +64,23 @@ class Inputs:
             Takes a `Task`: reads it and calls the library; what it returns becomes ``task.result``.
         use : callable
             Takes the task when it has ended well: prints its result. An OSError of it counts as the task's.
+        results_on_stdout : bool
+            Whether `use` prints on stdout, so that a report has to go elsewhere.
+        plan_only : bool, optional
+            Only tell what would be read and written; else if ``--dry-run`` was given.
 
         Returns
         -------
         Whether every input could be read.
         """
-        from cnnfilter import batch
-        from cnnfilter.cli.report import Reporter, announce_compilation
-
-        announce_compilation(quiet=self.quiet)
-        places = [None] * len(sources) if targets is None else targets
-        tasks = [
-            batch.Task(source, target, max_pixels=self.max_pixels)
-            for source, target in zip(sources, places, strict=True)
-        ]
-        with (
-            Reporter(len(tasks), verbose=self.verbose, quiet=self.quiet) as reporter,
-            contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended,
-        ):
-            for task in ended:
-                if task.error is None:
-                    reporter.progress.clear()
-                    try:
-                        use(task)
-                    except BrokenPipeError:
-                        raise
-                    except OSError as error:
-                        task.error, task.failed_at = error, error.filename or task.source.name
-                reporter.report(task)
-        return not reporter.failed
+        tasks = self.running.tasks(sources, targets)
+        return self.running.each(
+            tasks, work, use, results_on_stdout=results_on_stdout, end=self.end, plan_only=plan_only
+        )
 
 
-def inputs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command INPUT and the options of reading, as one argument ``inputs``."""
-    names = ("input", "recursive", "max_pixels", "jobs", "threads", "verbose", "quiet")
-
-    @functools.wraps(function)
-    def command(**values: Any) -> Any:
-        chosen = Inputs(**{name: values.pop(name) for name in names})
-        return function(chosen, **values)
-
-    for option in reversed(options.READING_OPTIONS):
-        command = option(command)
-    return command
-
+inputs = gathered(Inputs, Selection, Running)
+"""Give a command INPUT and the options of reading, as one argument ``inputs``."""
 
 model = click.option(
     "-m",
@@ -109,13 +92,3 @@ model = click.option(
     show_envvar=True,
     help="The network: one that comes with cnnfilter, or a model file.",
 )
-
-
-def write_line(text: str, end: str = "\n") -> None:
-    """Write a line to stdout: file names in their own bytes for a program, harmless for a terminal."""
-    from cnnfilter.cli.messages import one_line
-
-    if sys.stdout.isatty():
-        click.echo(one_line(text))
-    else:
-        click.echo(os.fsencode(text + end), nl=False)

@@ -98,7 +98,7 @@ def _entry_record(name: str) -> dict[str, Any]:
             **(
                 {"choices": list(p.choices)}
                 if p.choices
-                else {"least": p.least, "most": p.most, "whole": p.whole}
+                else {"least": p.least, "most": p.largest, "whole": p.whole}
             ),
         }
         for p in entry.parameters

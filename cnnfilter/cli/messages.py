@@ -43,9 +43,9 @@ def say(*parts: str) -> None:
     click.echo(one_line(": ".join(parts)), err=True)
 
 
-def print_path(path: str) -> None:
-    """Write the path of a file to stdout: as it is for a program, harmless for a terminal."""
+def print_line(text: str, end: str = "\n") -> None:
+    """Write a line to stdout: paths in it in their own bytes for a program, harmless for a terminal."""
     if sys.stdout.isatty():
-        click.echo(one_line(path))
+        click.echo(one_line(text))
     else:
-        click.echo(os.fsencode(path))
+        click.echo(os.fsencode(text + end), nl=False)

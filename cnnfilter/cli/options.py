@@ -1,22 +1,19 @@
-"""Options that several commands share, their types, and the way of pictures through a command."""
+"""The types of options, what is made of their text, and options that several commands share."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import math
-import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from cnnfilter.errors import CnnfilterError
+from cnnfilter.limits import parse_size
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Task
     from cnnfilter.kernels import KernelSet
 
     Type = click.ParamType[Any]
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 else:  # older versions of click have no generic types
     Type = click.ParamType
     Choice = click.Choice
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 FORMATS = ("png", "jpg", "webp", "tiff", "gif", "bmp", "ppm", "npy")
 _OTHER_NAMES = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "apng": "png"}
@@ -74,6 +69,24 @@ class Count(Type):
         if numbers is None or len(numbers) != 1 or numbers[0] < 1:
             self.fail(f"{value!r} is not a whole number from 1 up.", param, ctx)
         return numbers[0]
+
+
+class Size(Type):
+    """A number of bytes, such as ``500M`` or ``2G``, from `least` up."""
+
+    name = "SIZE"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            size = parse_size(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a size, such as 500M or 2G.", param, ctx)
+        if size < self.least:
+            self.fail(f"{value!r} is less than the program itself needs, {self.least >> 20}M.", param, ctx)
+        return size
 
 
 class Padding(Type):
@@ -196,157 +209,6 @@ def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool 
             found.append(KernelSet(kernels, named.combine, named.name))
     return found
 
-
-# ---------------------------------------------------------------- pictures in and out
-
-
-class Pictures:
-    """What was asked of the pictures that a command reads and writes."""
-
-    def __init__(
-        self,
-        *,
-        input: tuple[str, ...],
-        output: str | None = None,
-        format: str | None = None,
-        force: bool = False,
-        strip: bool = False,
-        recursive: bool = False,
-        max_pixels: int | None = None,
-        jobs: int | None = None,
-        threads: int | None = None,
-        verbose: bool = False,
-        quiet: bool = False,
-    ) -> None:
-        self.inputs = list(input) or ["-"]
-        self.output = output
-        self.format = format
-        self.force = force
-        self.strip = strip
-        self.recursive = recursive
-        self.max_pixels = max_pixels
-        self.jobs = jobs
-        self.threads = threads
-        self.verbose = verbose
-        self.quiet = quiet
-        if self.inputs.count("-") > 1:
-            raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
-        if "-" in self.inputs and sys.stdin is not None and sys.stdin.isatty():
-            ask_for_input(explicit="-" in input)
-        if output is not None:  # refuses what can be no output, before anything heavy is imported
-            from cnnfilter.cli.targets import Naming
-
-            Naming(output, format, tag="", to_stdout=False)
-
-    def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
-        """Read, work on and write every picture; end with exit code 1 if one failed.
-
-        Parameters
-        ----------
-        work : callable
-            Takes a `Task`: reads, calls the library, writes.
-        tag : str
-            What is done, for the names of results that nobody named.
-        """
-        from cnnfilter import batch
-        from cnnfilter.cli import targets
-        from cnnfilter.cli.report import Reporter, announce_compilation
-
-        announce_compilation(quiet=self.quiet)
-        sources = list(targets.find_sources(self.inputs, self.recursive, leave_out=self.output))
-        naming = targets.Naming(self.output, self.format, tag, to_stdout=len(sources) == 1 and not sys.stdout.isatty())
-        if naming.to_stdout and sys.stdout.isatty():
-            raise click.BadParameter(
-                "stdout is a terminal, which shows no pictures: redirect it, or name a file.",
-                param_hint="'-o' / '--output'",
-            )
-        tasks = [
-            batch.Task(source, target, strip=self.strip, max_pixels=self.max_pixels)
-            for source, target in zip(sources, targets.plan(sources, naming, force=self.force), strict=True)
-        ]
-        with (
-            Reporter(len(tasks), verbose=self.verbose, quiet=self.quiet, paths=naming.chosen_here) as reporter,
-            contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended,
-        ):
-            for task in ended:
-                reporter.report(task)
-        if reporter.failed:
-            raise click.exceptions.Exit(1)
-
-
-def ask_for_input(explicit: bool) -> None:
-    """Refuse to wait for a picture to be typed."""
-    command = click.get_current_context().command_path
-    what = "'-' is the terminal" if explicit else "no picture was given"
-    raise click.UsageError(
-        f"{what}. Name a file, or send one through a pipe:\n  {command} photo.jpg …\n  cat photo.jpg | {command} …"
-    )
-
-
-def pictures(function: Function) -> Function:
-    """Give a command INPUT and the options of reading and writing, as one argument ``pictures``."""
-    names = list(inspect.signature(Pictures).parameters)
-
-    @functools.wraps(function)
-    def command(**values: Any) -> Any:
-        chosen = Pictures(**{name: values.pop(name) for name in names})
-        return function(chosen, **values)
-
-    for option in reversed(_PICTURE_OPTIONS):
-        command = option(command)
-    return command  # type: ignore[return-value]
-
-
-_INPUT = click.argument("input", nargs=-1, type=click.Path(readable=False))
-_WRITING = (
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(readable=False),
-        metavar="OUT",
-        help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index}, or - for stdout. "
-        "Without it: stdout if that is not a terminal and there is one input, else a file named after the "
-        "input in the current folder.",
-    ),
-    click.option(
-        "-f",
-        "--format",
-        type=Format(),
-        help="Format of the result. Without it: what the suffix of OUT says, else the input's if that loses "
-        "nothing, else png.",
-    ),
-    click.option("--force", is_flag=True, help="Replace files that exist, the input too."),
-)
-_RECURSIVE = click.option(
-    "-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."
-)
-_STRIP = click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts.")
-_READING = (
-    click.option(
-        "--max-pixels",
-        type=Count(),
-        metavar="N",
-        help="Accept pictures of up to N pixels (width x height x frames).  [default: 89478485]",
-    ),
-    click.option(
-        "-j",
-        "--jobs",
-        type=Count(),
-        metavar="N",
-        help="Pictures at a time.  [default: one per core]",
-    ),
-    click.option(
-        "--threads",
-        type=Count(),
-        metavar="N",
-        help="Threads for one picture.  [default: the free cores]",
-    ),
-    click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
-    click.option("-q", "--quiet", is_flag=True, help="No warnings, and no paths of written files."),
-)
-_PICTURE_OPTIONS = (_INPUT, *_WRITING, _RECURSIVE, _STRIP, *_READING)
-READING_OPTIONS = (_INPUT, _RECURSIVE, *_READING)
-"""For commands that read pictures and write none."""
 
 alpha = click.option(
     "--alpha",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
@@ -62,9 +63,9 @@ Examples:
 )
 @click.option("--global", "whole", is_flag=True, help="One window: the whole picture.")
 @options.alpha
-@options.pictures
+@pictures
 @click.pass_context
-def command(ctx: click.Context, /, pictures: options.Pictures, op: str, whole: bool, **how: Any) -> None:
+def command(ctx: click.Context, /, pictures: Pictures, op: str, whole: bool, **how: Any) -> None:
     if whole:
         _refuse_window(ctx)
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from cnnfilter.cli.messages import print_path, reason, say
+from cnnfilter.cli.messages import print_line, reason, say
 
 if TYPE_CHECKING:
     from cnnfilter.batch import Task
 
 LONG = 1.0
 """Seconds after which a run is long enough for a progress line."""
+
+MANY = 10
+"""Inputs that nobody counts: if some of so many were not done, a last line says how many."""
 
 REDRAWN = 0.1
 """Seconds between two drawings of the progress line."""
@@ -34,24 +37,45 @@ def _is_terminal() -> bool:
 
 
 class Reporter:
-    """Prints what the tasks of a run have to say, in their order, and counts the failures.
+    """Tells what the tasks of a run have to say, in their order, and counts how they ended.
 
     Parameters
     ----------
     total : int
         How many tasks there are.
     verbose, quiet : bool
-        Print notes; print no warnings, no paths and no progress.
+        Print notes; print no warnings, no paths, no progress and no summary.
     paths : bool
         Print the path of each file that is written, on stdout.
+    end : str
+        What stands behind each path.
+    json : "stdout" or "stderr", optional
+        Print a JSON object for each task there, and one for the run. On stderr nothing else is printed then.
     """
 
-    def __init__(self, total: int, *, verbose: bool = False, quiet: bool = False, paths: bool = False) -> None:
+    def __init__(
+        self,
+        total: int,
+        *,
+        verbose: bool = False,
+        quiet: bool = False,
+        paths: bool = False,
+        end: str = "\n",
+        json: str | None = None,
+    ) -> None:
         self.verbose = verbose
         self.quiet = quiet
-        self.paths = paths and not quiet
-        self.failed = 0
-        self.progress = Progress(total, wanted=not quiet and total > 1 and _is_terminal())
+        self.paths = paths and not quiet and not json
+        self.end = end
+        self.json = json
+        self.counts = dict.fromkeys(("done", "skipped", "failed"), 0)
+        self.planned = False
+        self.progress = Progress(total, wanted=not quiet and not json and total > 1 and _is_terminal())
+
+    @property
+    def failed(self) -> int:
+        """How many tasks have failed."""
+        return self.counts["failed"]
 
     def __enter__(self) -> Self:
         return self
@@ -60,32 +84,79 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.clear()
-        if error is None and self.progress.total > 1 and (self.verbose or self.progress.last_drawn):
+        if error is None and not self.planned:
             self._sum_up()
 
     def _sum_up(self) -> None:
-        passed = time.monotonic() - self.progress.began
-        failed = f", {self.failed} failed" if self.failed else ""
-        click.echo(f"{self.progress.done - self.failed} done{failed} in {passed:.1f} s", err=True)
+        seconds = time.monotonic() - self.progress.began
+        left = self.progress.total - sum(self.counts.values())
+        counts = self.counts | {"left": left}
+        if self.json:
+            self._print_object(counts | {"seconds": round(seconds, 3)})
+        several, many = self.progress.total > 1, self.progress.total >= MANY
+        asked_for = several and (self.verbose or self.progress.last_drawn)
+        telling = many and counts["done"] < self.progress.total
+        if (asked_for or telling) and not self.quiet and self.json != "stderr":
+            others = "".join(f", {count} {what}" for what, count in counts.items() if count and what != "done")
+            click.echo(f"{counts['done']} done{others} in {seconds:.1f} s", err=True)
 
     def report(self, task: Task) -> None:
-        """Print what there is to say of a task that has ended."""
-        if task.error is not None or self.verbose or self.paths or (task.warnings and not self.quiet):
+        """Tell what there is to say of a task that has ended."""
+        status = "failed" if task.error is not None else "skipped" if task.needless else "done"
+        self.counts[status] += 1
+        said = [*task.warnings] if not self.quiet else []
+        if status == "failed" or self.verbose or self.paths or self.json or said:
             self.progress.clear()
-            self._print(task)
+            if self.json:
+                self._print_object(_as_object(task, status))
+            if self.json != "stderr":
+                self._print(task, status, said)
         self.progress.advance()
 
-    def _print(self, task: Task) -> None:
+    def _print(self, task: Task, status: str, warnings: list[str]) -> None:
         name = task.source.name
-        for text in task.warnings if not self.quiet else ():
+        for text in warnings:
             say("Warning", name, text)
         for text in task.notes if self.verbose else ():
             say(name, text)
         if task.error is not None:
-            self.failed += 1
             say("Error", task.failed_at or name, reason(task.error))
+        elif status == "skipped":
+            if self.verbose:
+                say(name, f"left out: {task.target and task.target.name} {task.needless}")
         elif self.paths and task.target is not None:
-            print_path(task.target.path)
+            print_line(task.target.path, self.end)
+
+    def plan(self, task: Task) -> None:
+        """Tell what would be done with a task."""
+        self.planned = True
+        if self.json:
+            self._print_object(_as_object(task, "skipped" if task.needless else "planned"))
+        elif not task.needless:
+            name = task.source.path
+            print_line(f"{name} -> {task.target.name}" if task.target else name, self.end)
+        elif self.verbose:
+            self._print(task, "skipped", [])
+
+    def _print_object(self, fields: dict[str, Any]) -> None:
+        import json
+
+        click.echo(json.dumps(fields), err=self.json == "stderr")
+
+
+def _as_object(task: Task, status: str) -> dict[str, Any]:
+    """Return what ``--json`` says of a task. Bytes of a path that are no text stay escaped, as Python keeps them."""
+    fields: dict[str, Any] = {"input": task.source.path, "status": status}
+    if task.target is not None:
+        fields["output"] = task.target.path
+        fields["format"] = task.target.format
+    if task.error is not None:
+        fields["error"] = reason(task.error)
+    elif task.needless:
+        fields["reason"] = task.needless
+    if status in ("done", "failed"):
+        fields |= {"warnings": task.warnings, "seconds": round(task.seconds, 4)}
+    return fields
 
 
 class Progress:

@@ -10,13 +10,22 @@ from typing import Any
 import click
 
 from cnnfilter.batch import STDIN, STDOUT, Source, Target
+from cnnfilter.cli.selection import Patterns
 from cnnfilter.errors import ImageError
 from cnnfilter.formats import LOSSLESS, SUFFIXES, format_of_suffix, sniff
+
+EVERYTHING = Patterns()
 
 FIELDS = ("stem", "name", "ext", "dir", "index")
 
 
-def find_sources(inputs: Sequence[str], recursive: bool = False, *, leave_out: str | None = None) -> Iterator[Source]:
+def find_sources(
+    inputs: Sequence[str],
+    recursive: bool = False,
+    *,
+    leave_out: str | None = None,
+    matches: Patterns = EVERYTHING,
+) -> Iterator[Source]:
     """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
 
     Below a folder the entries come sorted, hidden ones are skipped, and so is `leave_out`, if it is a folder:
@@ -24,26 +33,31 @@ def find_sources(inputs: Sequence[str], recursive: bool = False, *, leave_out: s
     """
     for path in inputs:
         if recursive and path != STDIN and os.path.isdir(path):
-            yield from _walk(path, leave_out)
-        else:
+            yield from _walk(path, leave_out, matches)
+        elif path == STDIN or matches.file(path):
             yield Source(path)
 
 
-def _walk(folder: str, leave_out: str | None) -> Iterator[Source]:
+def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Source]:
     found = False
     unreadable: list[OSError] = []
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not _same(os.path.join(root, name), leave_out)
+            name
+            for name in folders
+            if not name.startswith(".")
+            and matches.folder(path := os.path.normpath(os.path.join(root, name)))
+            and not _same(path, leave_out)
         )
         for name in sorted(files):
             path = os.path.normpath(os.path.join(root, name))
-            if not name.startswith(".") and _is_picture(path):
+            if not name.startswith(".") and matches.file(path) and _is_picture(path):
                 found = True
                 yield Source(path)
     yield from (Source(error.filename, error) for error in unreadable)
     if not found and not unreadable:
-        raise click.BadParameter(f"there is no picture in the folder {folder!r}.", param_hint="'INPUT'")
+        of_those = " that --include and --exclude leave" if matches.any else ""
+        raise click.BadParameter(f"there is no picture in the folder {folder!r}{of_those}.", param_hint="'INPUT'")
 
 
 def _same(path: str, other: str | None) -> bool:
@@ -107,6 +121,8 @@ class Naming:
         if self.to_stdout:
             return Target(STDOUT, self.format or ("npy" if _format_of(source) == "npy" else "png"))
         folder, name = os.path.split(source.name)
+        if not self.template.startswith("{dir}"):
+            folder = _below(folder)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
         bare = self._fill(values, "")
         format = self.format or _format_of_suffix(bare) or _default_format(_format_of(source))
@@ -117,6 +133,16 @@ class Naming:
             return self.template.format(**values, ext=ext)
         except ValueError as error:  # {stem:d}
             raise _bad_output(f"{self.template!r} cannot be filled in: {error}.") from error
+
+
+def _below(folder: str) -> str:
+    """Return a folder as one below another: ``out/{dir}`` never leads out of ``out``.
+
+    >>> _below("/photos/2024"), _below("../photos")
+    ('photos/2024', 'photos')
+    """
+    parts = os.path.splitdrive(os.path.normpath(folder))[1].split(os.sep)
+    return os.sep.join(part for part in parts if part not in ("", os.curdir, os.pardir))
 
 
 def _literal(text: str) -> str:
@@ -164,34 +190,59 @@ def _default_format(format: str | None) -> str:
     return format if format in LOSSLESS else "png"
 
 
-def plan(sources: Sequence[Source], naming: Naming, *, force: bool = False) -> list[Target]:
+EXISTING = ("refuse", "force", "skip-existing", "if-newer")
+
+
+def plan(sources: Sequence[Source], naming: Naming, *, existing: str = "refuse") -> list[Target]:
     """Return the target of every source, or refuse, before anything has been done.
+
+    Parameters
+    ----------
+    existing : str
+        What is done where an output exists: ``refuse`` the whole run, replace it (``force``), leave out the input
+        (``skip-existing``), or replace it if it is older than its input, and else leave that out (``if-newer``).
 
     Raises
     ------
     click.UsageError
         Two inputs would be written to one output, or one over another input, or there is no such folder.
     click.ClickException
-        An output exists, and `force` is false.
+        An output exists, and `existing` is ``refuse``.
     """
     targets = [naming.target(source, index) for index, source in enumerate(sources, 1)]
     _refuse_shared(sources, targets)
-    files = [target for target in targets if target.path != STDOUT]
-    existing = []
-    for target in files:
-        target.force = force
+    if naming.to_stdout and existing in ("skip-existing", "if-newer"):
+        raise click.UsageError(f"--{existing} is about files, and the result goes to stdout: name a file with -o.")
+    in_the_way = []
+    for source, target in zip(sources, targets, strict=True):
+        if target.path == STDOUT:
+            continue
+        target.force = existing == "force"
         if not os.path.lexists(target.path):
             _refuse_missing_folder(target)
         elif os.path.isdir(target.path):
             raise _bad_output(f"{target.path!r} is a folder.")
         elif os.path.exists(target.path) and not os.path.isfile(target.path):
             target.force = True  # a device or a pipe is written to, not replaced
-        elif not force:
-            existing.append(target.path)
-    if existing:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise click.ClickException(f"{existing[0]}: exists already{more}; --force replaces it")
+        elif existing == "refuse":
+            in_the_way.append(target.path)
+        elif existing == "skip-existing":
+            target.needless = "exists already"
+        elif existing == "if-newer":
+            target.force = _is_newer(source.path, target.path)
+            target.needless = None if target.force else "is not older than its input"
+    if in_the_way:
+        more = f" (and {len(in_the_way) - 1} more)" if len(in_the_way) > 1 else ""
+        raise click.ClickException(f"{in_the_way[0]}: exists already{more}; --force replaces it")
     return targets
+
+
+def _is_newer(source: str, target: str) -> bool:
+    """Whether a file was changed after another. Standard input is always new; what cannot be read will be said."""
+    try:
+        return source == STDIN or os.stat(source).st_mtime_ns > os.stat(target).st_mtime_ns
+    except OSError:
+        return True
 
 
 def _refuse_missing_folder(target: Target) -> None:

@@ -1,0 +1,135 @@
+"""The way of pictures through a command that reads and writes them, and the options of that way."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnfilter.cli.options import Format
+from cnnfilter.cli.running import Running
+from cnnfilter.cli.selection import Selection
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Task
+
+Command = Callable[..., Any]
+
+
+def gathered(whole: Callable[..., Any], *parts: Any) -> Callable[[Command], Command]:
+    """Give a command the options of `parts` (classes with OPTIONS), as its first argument: ``whole(*parts)``."""
+
+    def decorate(function: Command) -> Command:
+        names = [(part, list(inspect.signature(part).parameters)) for part in parts]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            made = [part(**{name: values.pop(name) for name in own}) for part, own in names]
+            return function(whole(*made), **values)
+
+        for option in reversed([option for part in parts for option in part.OPTIONS]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+class Writing:
+    """What was asked of the pictures that a command writes."""
+
+    OPTIONS: tuple[Callable[..., Any], ...] = (
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(readable=False),
+            metavar="OUT",
+            help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index}, or - for stdout. "
+            "Without it: stdout if that is not a terminal and there is one input, else a file named after the "
+            "input in the current folder.",
+        ),
+        click.option(
+            "-f",
+            "--format",
+            type=Format(),
+            help="Format of the result. Without it: what the suffix of OUT says, else the input's if that loses "
+            "nothing, else png.",
+        ),
+        click.option("--force", is_flag=True, help="Replace files that exist, the input too."),
+        click.option("--skip-existing", is_flag=True, help="Leave out inputs whose result exists."),
+        click.option(
+            "--if-newer", is_flag=True, help="Leave out inputs whose result is newer, and replace the others'."
+        ),
+        click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts."),
+    )
+
+    def __init__(
+        self,
+        *,
+        output: str | None = None,
+        format: str | None = None,
+        force: bool = False,
+        skip_existing: bool = False,
+        if_newer: bool = False,
+        strip: bool = False,
+    ) -> None:
+        rules = {"--force": force, "--skip-existing": skip_existing, "--if-newer": if_newer}
+        given = [name for name, is_given in rules.items() if is_given]
+        if len(given) > 1:
+            raise click.UsageError(f"{' and '.join(given)} say different things about files that exist: give one.")
+        self.existing = given[0].lstrip("-") if given else "refuse"
+        self.output = output
+        self.format = format
+        self.strip = strip
+        if output is not None:  # refuses what can be no output, before anything heavy is imported
+            from cnnfilter.cli.targets import Naming
+
+            Naming(output, format, tag="", to_stdout=False)
+
+
+class Pictures:
+    """What was asked of the pictures that a command reads and writes."""
+
+    def __init__(self, selection: Selection, writing: Writing, running: Running) -> None:
+        self.selection = selection
+        self.writing = writing
+        self.running = running
+
+    def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
+        """Read, work on and write every picture; end with exit code 1 if one failed.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a `Task`: reads, calls the library, writes.
+        tag : str
+            What is done, for the names of results that nobody named.
+        """
+        from cnnfilter.cli.targets import Naming, plan
+
+        writing = self.writing
+        sources = self.selection.sources(leave_out=writing.output)
+        to_stdout = self.selection.is_one and not sys.stdout.isatty()
+        naming = Naming(writing.output, writing.format, tag, to_stdout=to_stdout)
+        if naming.to_stdout and sys.stdout.isatty() and not self.running.dry_run:
+            raise click.BadParameter(
+                "stdout is a terminal, which shows no pictures: redirect it, or name a file.",
+                param_hint="'-o' / '--output'",
+            )
+        targets = plan(sources, naming, existing=writing.existing)
+        done = self.running.each(
+            self.running.tasks(sources, targets, strip=writing.strip),
+            work,
+            results_on_stdout=naming.to_stdout,
+            paths=naming.chosen_here,
+            end=self.selection.end,
+        )
+        if not done:
+            raise click.exceptions.Exit(1)
+
+
+pictures = gathered(Pictures, Selection, Writing, Running)
+"""Give a command INPUT and the options of reading and writing, as one argument ``pictures``."""

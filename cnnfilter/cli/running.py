@@ -1,0 +1,212 @@
+"""How a command works through its inputs: how many at a time, within which limits, and what is told of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnfilter import limits
+from cnnfilter.cli.options import Count, Size
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Source, Target, Task
+
+
+def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Make a callback that sets the variable `name` of `limits` while the command runs."""
+
+    def change(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+        if value is not None and not ctx.resilient_parsing:
+            ctx.call_on_close(lambda before=getattr(limits, name): setattr(limits, name, before))
+            setattr(limits, name, value)
+
+    return change
+
+
+def _limit_memory(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+    if value is not None and not ctx.resilient_parsing:
+        try:
+            ctx.with_resource(limits.at_most(value))
+        except NotImplementedError as error:
+            raise click.BadParameter(f"{error}.", ctx, param) from error
+
+
+LIMITS: tuple[Callable[..., Any], ...] = (
+    click.option(
+        "--max-frames",
+        type=Count(),
+        metavar="N",
+        expose_value=False,
+        is_eager=True,
+        callback=limit("frames"),
+        help=f"Accept animations of up to N frames.  [default: {limits.frames}]",
+    ),
+    click.option(
+        "--max-kernel",
+        type=Count(),
+        metavar="N",
+        expose_value=False,
+        is_eager=True,
+        callback=limit("kernel_side"),
+        help=f"Accept kernels of up to N rows and columns.  [default: {limits.kernel_side}]",
+    ),
+    click.option(
+        "--max-model",
+        type=Size(),
+        metavar="SIZE",
+        expose_value=False,
+        is_eager=True,
+        callback=limit("model_bytes"),
+        help="Accept model files of up to SIZE.  [default: 1G]",
+    ),
+    click.option(
+        "--max-memory",
+        type=Size(least=limits.LEAST_MEMORY),
+        metavar="SIZE",
+        expose_value=False,
+        is_eager=True,
+        callback=_limit_memory,
+        help="Take no more memory than SIZE, such as 2G; a picture that needs more fails.",
+    ),
+)
+"""The limits of `cnnfilter.limits`, but for that of pixels, which is a parameter."""
+
+
+class Running:
+    """What was asked of the way through the inputs."""
+
+    OPTIONS: tuple[Callable[..., Any], ...] = (
+        click.option(
+            "-j",
+            "--jobs",
+            type=Count(),
+            metavar="N",
+            help="Pictures at a time.  [default: one per core]",
+        ),
+        click.option(
+            "--threads",
+            type=Count(),
+            metavar="N",
+            help="Threads for one picture.  [default: the free cores]",
+        ),
+        click.option("--fail-fast", is_flag=True, help="Stop at the first input that fails."),
+        click.option("--dry-run", is_flag=True, help="Only say what would be read, and what be written."),
+        click.option(
+            "--json",
+            is_flag=True,
+            help="Report each input as a JSON object on stdout, on stderr if the results go to stdout.",
+        ),
+        click.option(
+            "--max-pixels",
+            type=Count(),
+            metavar="N",
+            help=f"Accept pictures of up to N pixels (width x height x frames).  [default: {limits.PIXELS}]",
+        ),
+        *LIMITS,
+        click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
+        click.option("-q", "--quiet", is_flag=True, help="No warnings, no paths of written files, no summary."),
+    )
+
+    def __init__(
+        self,
+        *,
+        jobs: int | None = None,
+        threads: int | None = None,
+        fail_fast: bool = False,
+        dry_run: bool = False,
+        json: bool = False,
+        max_pixels: int | None = None,
+        verbose: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.jobs = jobs
+        self.threads = threads
+        self.fail_fast = fail_fast
+        self.dry_run = dry_run
+        self.json = json
+        self.max_pixels = max_pixels
+        self.verbose = verbose
+        self.quiet = quiet
+
+    def tasks(
+        self, sources: Sequence[Source], targets: Iterable[Target] | None = None, *, strip: bool = False
+    ) -> list[Task]:
+        """Pair what is read with what is written."""
+        from cnnfilter.batch import Task
+
+        places = [None] * len(sources) if targets is None else targets
+        return [
+            Task(source, target, strip=strip, max_pixels=self.max_pixels)
+            for source, target in zip(sources, places, strict=True)
+        ]
+
+    def each(
+        self,
+        tasks: Sequence[Task],
+        work: Callable[[Task], Any],
+        use: Callable[[Task], None] | None = None,
+        *,
+        results_on_stdout: bool = False,
+        paths: bool = False,
+        end: str = "\n",
+        plan_only: bool | None = None,
+    ) -> bool:
+        """Work on every task on threads, use each result and report, in the order of the tasks.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a `Task`: reads it, calls the library, perhaps writes; what it returns becomes ``task.result``.
+        use : callable, optional
+            Takes the task when it has ended well: prints its result. An OSError of it counts as the task's.
+        results_on_stdout : bool
+            Whether stdout is taken, so that a report has to go to stderr.
+        paths : bool
+            Print the path of each file that was written.
+        end : str
+            What stands behind each path.
+        plan_only : bool, optional
+            Only tell what would be read and written; else if ``--dry-run`` was given.
+
+        Returns
+        -------
+        Whether none has failed.
+        """
+        from cnnfilter import batch
+        from cnnfilter.cli.report import Reporter, announce_compilation
+
+        reporter = Reporter(
+            len(tasks),
+            verbose=self.verbose,
+            quiet=self.quiet,
+            paths=paths,
+            end=end,
+            json=("stderr" if results_on_stdout else "stdout") if self.json else None,
+        )
+        if self.dry_run if plan_only is None else plan_only:
+            with reporter:
+                for task in tasks:
+                    reporter.plan(task)
+            return True
+        announce_compilation(quiet=self.quiet)
+        with reporter, contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended:
+            for task in ended:
+                if use is not None and task.error is None:
+                    reporter.progress.clear()
+                    _use(task, use)
+                reporter.report(task)
+                if task.error is not None and self.fail_fast:
+                    break
+        return not reporter.failed
+
+
+def _use(task: Task, use: Callable[[Task], None]) -> None:
+    try:
+        use(task)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        task.error, task.failed_at = error, error.filename or task.source.name

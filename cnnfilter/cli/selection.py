@@ -1,0 +1,151 @@
+"""Which files a command reads: INPUT, lists of files, folders, patterns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cnnfilter.batch import Source
+
+
+class Selection:
+    """What was asked of the inputs of a command."""
+
+    OPTIONS: tuple[Callable[..., Any], ...] = (
+        click.argument("input", nargs=-1, type=click.Path(readable=False)),
+        click.option(
+            "--files-from",
+            type=click.Path(readable=False),
+            metavar="FILE",
+            help="Read these files too: a path a line; - is stdin.",
+        ),
+        click.option(
+            "-0",
+            "--null",
+            "--print0",
+            "null",
+            is_flag=True,
+            help="Paths end with a NUL instead of a line's end: in --files-from, and where they are printed.",
+        ),
+        click.option(
+            "-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."
+        ),
+        click.option(
+            "--include",
+            metavar="GLOB",
+            multiple=True,
+            help="Read only files whose name is like this: '*.jpg'. With a slash, the path: 'photos/2024*'.",
+        ),
+        click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders like this."),
+    )
+
+    def __init__(
+        self,
+        *,
+        input: tuple[str, ...] = (),
+        files_from: str | None = None,
+        null: bool = False,
+        recursive: bool = False,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+    ) -> None:
+        self.paths = list(input) if input or files_from is not None else ["-"]
+        self.files_from = files_from
+        self.end = "\0" if null else "\n"
+        self.recursive = recursive
+        self.matches = Patterns(include, exclude)
+        if [*self.paths, files_from].count("-") > 1:
+            raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
+        if "-" in (*self.paths, files_from) and sys.stdin is not None and sys.stdin.isatty():
+            _ask_for_input(explicit=bool(input) or files_from is not None)
+
+    def sources(self, leave_out: str | None = None) -> list[Source]:
+        """Find what is to be read; in folders without the folder `leave_out`, where the results go."""
+        from cnnfilter.cli.targets import find_sources
+
+        paths = [*self.paths, *self._listed]
+        found = list(find_sources(paths, self.recursive, leave_out=leave_out, matches=self.matches))
+        if not found and self.files_from is None:
+            raise click.BadParameter("--include and --exclude leave none of the inputs.", param_hint="'INPUT'")
+        return found
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one file or stream was named, and no list or folder that may hold any number."""
+        folder = self.recursive and os.path.isdir(self.paths[0]) if self.paths else False
+        return len(self.paths) == 1 and self.files_from is None and not folder
+
+    @cached_property
+    def _listed(self) -> list[str]:
+        """The paths that `files_from` lists. One that is called - there is a file, and no stream."""
+        if self.files_from is None:
+            return []
+        try:
+            data = _read(self.files_from)
+        except OSError as error:
+            raise click.BadParameter(f"{self.files_from!r}: {error.strerror}.", param_hint="'--files-from'") from error
+        paths = [os.fsdecode(path) for path in data.split(self.end.encode()) if path]
+        if self.end == "\n" and any("\0" in path for path in paths):
+            raise click.BadParameter("there are NULs in it: say -0 too.", param_hint="'--files-from'")
+        return ["./-" if path == "-" else path for path in paths]
+
+
+def _read(path: str) -> bytes:
+    if path != "-":
+        with open(path, "rb") as file:
+            return file.read()
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "stdin is closed")
+    return sys.stdin.buffer.read()
+
+
+def _ask_for_input(explicit: bool) -> None:
+    """Refuse to wait for a picture to be typed."""
+    command = click.get_current_context().command_path
+    what = "'-' is the terminal" if explicit else "no picture was given"
+    raise click.UsageError(
+        f"{what}. Name a file, or send one through a pipe:\n  {command} photo.jpg …\n  cat photo.jpg | {command} …"
+    )
+
+
+class Patterns:
+    """Which paths are meant: like one of `include`, if there are any, and like none of `exclude`.
+
+    ``*``, ``?`` and ``[…]`` as in a shell, but in upper and lower case alike, and ``*`` for slashes too.
+    """
+
+    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        self.include = [pattern.lower() for pattern in include]
+        self.exclude = [pattern.lower() for pattern in exclude]
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a pattern at all."""
+        return bool(self.include or self.exclude)
+
+    def file(self, path: str) -> bool:
+        """Whether a file is to be read.
+
+        >>> Patterns(["*.jpg"], ["*/raw/*"]).file("a/B.JPG"), Patterns(["*.jpg"], ["*/raw/*"]).file("a/raw/b.jpg")
+        (True, False)
+        """
+        return (not self.include or _is_like(path, self.include)) and not _is_like(path, self.exclude)
+
+    def folder(self, path: str) -> bool:
+        """Whether a folder is to be looked into."""
+        return not _is_like(path, self.exclude)
+
+
+def _is_like(path: str, patterns: list[str]) -> bool:
+    from fnmatch import fnmatchcase
+
+    path = path.lower()
+    name = os.path.basename(path)
+    return any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in patterns)

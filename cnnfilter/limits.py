@@ -1,0 +1,86 @@
+"""How large things may be before somebody has to ask for it: every limit, in one place.
+
+========================  =======================  =============  ===================================================
+limit                     option                   default        what it bites
+========================  =======================  =============  ===================================================
+pixels of a picture       ``--max-pixels N``       89,478,485     width x height x frames, read or written
+frames of an animation    ``--max-frames N``       10,000         frames of GIF, WebP, APNG; pages of TIFF
+side of a kernel          ``--max-kernel N``       1,023          rows or columns, typed, made or read from a file
+size of a model's file    ``--max-model SIZE``     1G             any model that is loaded
+memory of the process     ``--max-memory SIZE``    none           everything: what does not fit fails, with a line
+========================  =======================  =============  ===================================================
+
+The limits of pixels are parameters (`read_image`, `write_image`); those of frames, kernels and models are the
+variables of this module, which hold for the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+PIXELS = 89_478_485
+"""Width times height times frames: 256 MiB as 8-bit RGB."""
+
+frames = 10_000
+"""Frames of an animation, pages of a TIFF file."""
+
+kernel_side = 1023
+"""Rows or columns of a kernel."""
+
+model_bytes = 1 << 30
+"""Bytes of a model's file."""
+
+LEAST_MEMORY = 128 << 20
+"""Bytes that the program itself needs, before there is any picture."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size means: ``500M``, ``2G``, ``1.5GB``, ``4GiB``, or a number of bytes.
+
+    Raises
+    ------
+    ValueError
+        It is none, or not above 0.
+
+    Examples
+    --------
+    >>> parse_size("1.5k"), parse_size("2 GiB")
+    (1536, 2147483648)
+    """
+    plain = text.strip().lower().removesuffix("b").removesuffix("i")
+    unit = plain[-1:] if plain[-1:].isalpha() else ""
+    size = float(plain.removesuffix(unit)) * _UNITS.get(unit, 0)
+    if not 1 <= size < 2**62:
+        raise ValueError(f"{text!r} is not a size")
+    return int(size)
+
+
+@contextlib.contextmanager
+def at_most(size: int | None) -> Iterator[None]:
+    """Let the process take no more than `size` bytes of memory of its own while the block runs.
+
+    What would take more gets a MemoryError. Files that are mapped do not count.
+
+    Raises
+    ------
+    NotImplementedError
+        The system has no such limit.
+    """
+    if size is None:
+        yield
+        return
+    if not sys.platform.startswith("linux"):
+        raise NotImplementedError("only Linux holds a process to a limit of memory")
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -1,0 +1,328 @@
+"""Many inputs on one command line: which are read, which are left out, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cnnfilter
+from cnnfilter.cli import main
+from cnnfilter.images import read_image, write_image
+
+COPY = ["convolve", "-k", "identity"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(cnnfilter.__file__).parents[1]))
+    monkeypatch.chdir(tmp_path)
+
+
+def picture(*paths):
+    for path in paths:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        write_image(path, np.full((3, 4), 7, np.uint8), format="png")
+
+
+def invoke(*args, input=None, code=0):
+    done = CliRunner().invoke(main, args, input=input)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def files(folder="."):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+# --- which files
+
+
+@pytest.mark.parametrize(("arguments", "end"), [([], "\n"), (["-0"], "\0")])
+def test_a_list_of_files(arguments, end):
+    picture("a.png", "b c.png", "d.png")
+    Path("list").write_text(end.join(["b c.png", "", "d.png"]) + end)
+    invoke(*COPY, "a.png", "--files-from", "list", *arguments, "-o", "out/")
+    assert files("out") == ["a.png", "b c.png", "d.png"]
+
+
+def test_a_list_through_a_pipe():
+    picture("a.png", "line\nend.png", "-")
+    invoke(*COPY, "--files-from", "-", "-0", "-o", "out/", input="a.png\0line\nend.png\0-\0")
+    assert files("out") == ["-.png", "a.png", "line\nend.png"]
+
+
+def test_an_empty_list_is_no_error():
+    done = invoke(*COPY, "--files-from", "-", "-o", "out/", input="")
+    assert (done.stdout, done.stderr, os.listdir()) == ("", "", [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--files-from", "nothere"], "'--files-from': 'nothere': No such file"),
+        (["--files-from", "nuls"], "say -0 too"),
+        (["--files-from", "-", "-"], "only once"),
+        (["a.png", "--include", "*.jpg"], "leave none of the inputs"),
+        (["-r", "d", "--include", "*.jpg"], "no picture in the folder 'd' that --include and --exclude leave"),
+        (["a.png", "--force", "--skip-existing"], "--force and --skip-existing say different things"),
+        (["a.png", "--skip-existing"], "the result goes to stdout"),
+        (["a.png", "--max-memory", "1M"], "less than the program itself needs"),
+        (["a.png", "--max-memory", "much"], "'much' is not a size"),
+    ],
+)
+def test_what_cannot_be_asked(arguments, message):
+    picture("a.png", "d/a.png")
+    Path("nuls").write_bytes(b"a.png\0a.png\0")
+    assert message in invoke(*COPY, *arguments, code=2).stderr
+    assert files() == ["a.png", "d/a.png", "nuls"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ([], ["a.JPG", "a.png", "raw/a.png", "raw/deep/b.png"]),
+        (["--include", "*.jpg"], ["a.JPG"]),
+        (["--include", "*.jpg", "--include", "b.*"], ["a.JPG", "raw/deep/b.png"]),
+        (["--exclude", "*.png"], ["a.JPG"]),
+        (["--exclude", "raw"], ["a.JPG", "a.png"]),
+        (["--exclude", "p/raw/deep"], ["a.JPG", "a.png", "raw/a.png"]),
+        (["--include", "p/raw/*", "--exclude", "b.png"], ["raw/a.png"]),
+    ],
+)
+def test_patterns(patterns, expected):
+    picture("p/a.JPG", "p/a.png", "p/raw/a.png", "p/raw/deep/b.png")
+    invoke(*COPY, "-r", "p", *patterns, "-o", "out/{dir}/{name}", "-f", "png")
+    assert files("out/p") == expected
+
+
+def test_patterns_hold_for_named_and_listed_files_too():
+    picture("a.png", "b.png", "c.png")
+    Path("list").write_text("b.png\nc.png\n")
+    invoke(*COPY, "a.png", "--files-from", "list", "--exclude", "[ab].png", "-o", "out/")
+    assert files("out") == ["c.png"]
+
+
+def test_a_list_or_folder_of_one_does_not_turn_the_output_into_a_stream():
+    picture("d/a.png")
+    assert invoke(*COPY, "-r", "d").stdout == "a-identity.png\n"
+    assert invoke(*COPY, "--files-from", "-", "--force", input="d/a.png\n").stdout == "a-identity.png\n"
+
+
+@pytest.mark.parametrize("start", ["d", "../w/d", "{cwd}/d"])
+def test_the_folders_of_the_inputs_are_kept_below_the_output(start):
+    os.makedirs("w")
+    os.chdir("w")
+    picture("d/a.png", "d/e/a.png")
+    start = start.format(cwd=os.getcwd())
+    invoke(*COPY, "-r", start, "-o", "out/{dir}/{name}")
+    assert [path.removesuffix("d/a.png") + "d/e/a.png" for path in files("out")[:1]] == files("out")[1:]
+    assert files("d") == ["a.png", "e/a.png"]
+
+
+def test_a_template_that_begins_with_the_folder_writes_beside_the_input():
+    os.makedirs("w")
+    picture("d/a.png")
+    os.chdir("w")
+    invoke(*COPY, "../d/a.png", "-o", "{dir}/{stem}-x.png")
+    assert files("../d") == ["a-x.png", "a.png"]
+
+
+# --- what exists
+
+
+def test_skip_existing_does_only_what_is_missing():
+    picture("a.png", "b.png", "out/a.png")
+    Path("out/a.png").write_bytes(b"kept")
+    invoke(*COPY, "a.png", "b.png", "-o", "out/", "--skip-existing")
+    assert Path("out/a.png").read_bytes() == b"kept"
+    assert read_image("out/b.png").pixels.shape == (3, 4, 1)
+
+
+def test_if_newer_replaces_what_is_older_than_its_input():
+    picture("old.png", "new.png", "missing.png")
+    os.mkdir("out")
+    for name, seconds in (("old.png", 100), ("new.png", 300)):
+        Path("out", name).write_bytes(b"before")
+        os.utime(name, (seconds, seconds))
+        os.utime(f"out/{name}", (200, 200))
+    invoke(*COPY, "old.png", "new.png", "missing.png", "-o", "out/", "--if-newer")
+    assert Path("out/old.png").read_bytes() == b"before"
+    assert read_image("out/new.png").pixels.shape == (3, 4, 1)
+    assert os.path.exists("out/missing.png")
+    done = invoke(*COPY, "old.png", "new.png", "missing.png", "-o", "out/", "--if-newer", "-v")
+    assert done.stderr.count("left out") == 3
+
+
+def test_skipped_inputs_are_not_even_read():
+    Path("a.png").write_bytes(b"no picture")
+    picture("out/a.png")
+    assert invoke(*COPY, "a.png", "-o", "out/", "--skip-existing").stderr == ""
+
+
+# --- what is told
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be():
+    picture("a.png", "b.png", "out/a.png")
+    before = files()
+    done = invoke(*COPY, "a.png", "b.png", "-o", "out/", "--dry-run", "--skip-existing")
+    assert (done.stdout, done.stderr) == ("b.png -> out/b.png\n", "")
+    assert files() == before
+    done = invoke(*COPY, "a.png", "b.png", "-o", "new/", "--dry-run", "-0")
+    assert done.stdout == "a.png -> new/a.png\0b.png -> new/b.png\0"
+    assert files() == before
+
+
+def test_fail_fast_stops_at_the_first_failure():
+    picture(*(f"{index:02}.png" for index in range(1, 12)))
+    Path("00.png").write_bytes(b"bad")
+    done = invoke(*COPY, "-r", ".", "-o", "out/", "--fail-fast", "-j", "1", code=1)
+    first, last = done.stderr.splitlines()
+    assert first.startswith("Error: 00.png: ")
+    assert last.startswith("0 done, 1 failed, 11 left in ")
+    assert not os.path.exists("out")
+
+
+def test_some_of_many_that_were_not_done_are_counted():
+    picture(*(f"{index:02}.png" for index in range(1, 12)), "out/01.png")
+    Path("00.png").write_bytes(b"bad")
+    done = invoke(*COPY, *(f"{index:02}.png" for index in range(12)), "-o", "out/", "--skip-existing", code=1)
+    assert done.stderr.splitlines()[-1].startswith("10 done, 1 skipped, 1 failed in ")
+    names = [f"{index:02}.png" for index in range(1, 12)]
+    assert invoke(*COPY, *names, "-o", "new/").stderr == ""  # nothing to tell
+    assert "skipped" not in invoke(*COPY, *names, "-o", "new/", "--skip-existing", "-q").stderr
+
+
+def test_json_has_an_object_for_each_input_and_one_for_the_run():
+    picture("a.png", "c.png", "out/c.png")
+    Path("b.png").write_bytes(b"bad")
+    done = invoke(*COPY, "a.png", "b.png", "c.png", "-o", "out/", "--bias", "250", "--json", "--skip-existing", code=1)
+    first, second, third, run = map(json.loads, done.stdout.splitlines())
+    assert first.pop("seconds") > 0
+    assert first.pop("warnings")[0].startswith("100% of the samples are clipped")
+    assert first == {"input": "a.png", "status": "done", "output": "out/a.png", "format": "png"}
+    assert second["status"] == "failed"
+    assert second["error"].startswith("not a picture")
+    assert third == {
+        "input": "c.png",
+        "status": "skipped",
+        "output": "out/c.png",
+        "format": "png",
+        "reason": "exists already",
+    }
+    assert run.pop("seconds") > 0
+    assert run == {"done": 1, "skipped": 1, "failed": 1, "left": 0}
+    assert "Error: b.png" in done.stderr
+
+
+def test_json_goes_to_stderr_where_the_picture_goes_to_stdout():
+    picture("a.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnfilter", *COPY, "a.png", "--bias", "250", "--json"], capture_output=True
+    )
+    assert read_image(done.stdout).pixels.shape == (3, 4, 1)
+    picture_of, run = map(json.loads, done.stderr.splitlines())
+    assert (picture_of["output"], run["done"]) == ("-", 1)
+
+
+def test_paths_can_end_with_nul():
+    picture("a.png", "b.png")
+    assert invoke(*COPY, "a.png", "b.png", "-0").stdout == "a-identity.png\0b-identity.png\0"
+
+
+@pytest.mark.parametrize("command", [["pool"], ["apply", "relu"]])
+def test_the_other_commands_take_the_same(command):
+    picture("a.png", "b.png", "out/a.png")
+    Path("list").write_text("a.png\nb.png\n")
+    done = invoke(*command, "--files-from", "list", "-o", "out/", "--skip-existing", "--json")
+    assert [json.loads(line).get("status") for line in done.stdout.splitlines()] == ["skipped", "done", None]
+
+
+@pytest.mark.parametrize("command", [["classify"], ["features", "-o", "x.npy"]])
+def test_commands_that_only_read_take_lists_and_patterns_too(command):
+    picture("a.png", "b.png", "c.jpg")
+    Path("list").write_text("b.png\nc.jpg\n")
+    done = invoke(*command, "a.png", "--files-from", "list", "--exclude", "*.jpg", "--dry-run")
+    assert done.stdout == "a.png\nb.png\n"
+    assert not os.path.exists("x.npy")
+
+
+# --- limits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.png", "-k", "blur", "--max-pixels", "11"], "12 pixels; the limit is 11 (--max-pixels 12 allows it)"),
+        (["moving.gif", "-k", "blur", "--max-frames", "2"], "3 frames; the limit is 2 (--max-frames 3 allows them)"),
+        (["moving.png", "-k", "blur", "--max-frames", "2"], "3 frames; the limit is 2"),
+        (["pages.tiff", "-k", "blur", "--max-frames", "2"], "3 frames; the limit is 2"),
+        (["photo.png", "-k", "1 2 3 4 5", "--max-kernel", "4"], "a kernel of 1x5 is too large: 4 a side is the most"),
+        (["photo.png", "-k", "box:9", "--max-kernel", "8"], "whole number from 1 to 8"),
+        (["photo.png", "-k", "gaussian:2", "--max-kernel", "8"], "8 a side is the most"),
+    ],
+)
+def test_a_limit_bites_and_can_be_raised(arguments, message):
+    from cnnfilter.images import Image
+
+    picture("photo.png")
+    frames = tuple(np.full((3, 4, 3), value, np.uint8) for value in (0, 100, 200))
+    moving = Image(frames[0], "RGB", "gif", frames=frames, durations=(50, 50, 50), loop=0)
+    write_image("moving.gif", moving)
+    write_image("moving.png", moving)
+    write_image("pages.tiff", moving.replace(durations=()))
+    name, raised = arguments[-2], str(int(arguments[-1]) * 5)
+    done = invoke("convolve", *arguments, "-o", "out.png", code=2 if name == "--max-kernel" else 1)
+    assert message in done.stderr
+    assert not os.path.exists("out.png")
+    invoke("convolve", *arguments[:-1], raised, "-o", "out.png", "-q")
+
+
+def test_the_side_of_a_kernel_can_be_raised_above_the_default():
+    picture("photo.png")
+    invoke("convolve", "photo.png", "-k", "box:1025,1", "--max-kernel", "2000", "-o", "out.png")
+    invoke("convolve", "photo.png", "-k", "box:1025,1", "-o", "again.png", code=2)
+
+
+def test_the_limit_of_memory_bites():
+    """In a process of its own: what this one already has does not count for less."""
+    large = np.zeros((6000, 6000, 3), np.float32)
+    write_image("large.npy", large)
+    line = [sys.executable, "-m", "cnnfilter", "pool", "large.npy", "--op", "avg", "-o", "x.png"]
+    done = subprocess.run([*line, "--max-memory", "300M"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "Error: large.npy: there is not enough memory for it\n")
+    assert files() == ["large.npy"]
+
+
+def test_pictures_that_fit_only_one_after_the_other_are_done_so():
+    for index in range(6):
+        write_image(f"{index}.npy", np.zeros((3000, 4000, 3), np.uint8))
+    line = [sys.executable, "-m", "cnnfilter", "convolve", "-k", "blur", "-r", ".", "-j", "6", "-o", "out/"]
+    done = subprocess.run([*line, "--max-memory", "350M"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(files("out")) == 6
+
+
+def test_every_limit_is_in_the_table_with_its_default():
+    from cnnfilter import limits
+    from cnnfilter.cli.convolve import command
+
+    defaults = {
+        "--max-pixels": f"{limits.PIXELS:,}",
+        "--max-frames": f"{limits.frames:,}",
+        "--max-kernel": f"{limits.kernel_side:,}",
+        "--max-model": f"{limits.model_bytes >> 30}G",
+        "--max-memory": "none",
+    }
+    rows = {line.split("``")[1].split()[0]: line for line in limits.__doc__.splitlines() if "``--" in line}
+    options = {name for option in command.params for name in option.opts if name.startswith("--max-")}
+    assert set(rows) == set(defaults) == options
+    for name, default in defaults.items():
+        assert f" {default} " in rows[name], name

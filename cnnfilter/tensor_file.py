@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter import limits
 from cnnfilter.errors import ModelError
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
@@ -63,8 +64,14 @@ class TensorFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise ModelError("is not a regular file, which a model has to be")
+        if status.st_size > limits.model_bytes:
+            raise ModelError(
+                f"has {status.st_size:,} bytes; the limit is {limits.model_bytes:,} "
+                f"(--max-model {status.st_size} allows it)"
+            )
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by __exit__
         try:
             self.metadata, self.entries = _read_header(self._file)

@@ -285,6 +285,12 @@ def test_a_limit_bites_and_can_be_raised(arguments, message):
     invoke("convolve", *arguments[:-1], raised, "-o", "out.png", "-q")
 
 
+def test_the_limit_of_models_bites():
+    picture("photo.png")
+    done = invoke("classify", "photo.png", "--max-model", "1M", code=2)
+    assert "the limit is 1,048,576 (--max-model" in done.stderr
+
+
 def test_the_side_of_a_kernel_can_be_raised_above_the_default():
     picture("photo.png")
     invoke("convolve", "photo.png", "-k", "box:1025,1", "--max-kernel", "2000", "-o", "out.png")

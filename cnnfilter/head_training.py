@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 
 from cnnfilter import models
 from cnnfilter.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.bands import default_threads
 from cnnfilter.dataset import Dataset
 from cnnfilter.duplicates import fingerprint
+from cnnfilter.errors import ImageError
 from cnnfilter.head import Head, class_weights, fit_head
 from cnnfilter.layers import parse_layers
 from cnnfilter.model_file import Backbone, Model
@@ -141,3 +144,21 @@ def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
         preparation=body.preparation,
         backbone=Backbone(models.DEFAULT, checksum(models.path_of(models.DEFAULT)), body.head),
     )
+
+
+def seconds_for(body: Network, dataset: Dataset, looks: int, threads: int | None) -> float:
+    """Estimate how long it takes to look so often, by the first picture that can be read."""
+    for index in range(min(len(dataset.train), 8)):
+        began = time.monotonic()
+        try:
+            picture = dataset.train.read(index)
+        except ImageError:
+            continue
+        read = time.monotonic() - began
+        batch = body.prepare(picture)
+        body.forward(batch, until=body.head, threads=1)  # loads or compiles the loops
+        began = time.monotonic()
+        body.forward(body.prepare(picture), until=body.head, threads=1)
+        once = time.monotonic() - began
+        return (read * len(dataset) + once * looks) / (threads or default_threads()) + 1
+    return 1.0

@@ -79,6 +79,18 @@ class Rows:
         row = index - int(self._starts[which])
         return title, row, pixels[row]
 
+    def rows(self, places: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """Return some rows as one array (N, H, W, C), if they are bytes of that shape; else None."""
+        fitting = (shape, shape[:2]) if shape[2] == 1 else (shape,)
+        if any(pixels.dtype != np.uint8 or pixels.shape[1:] not in fitting for _, pixels in self.parts):
+            return None
+        whole = np.empty((len(places), *shape), np.uint8)
+        which = np.searchsorted(self._starts, places, side="right") - 1
+        for number, (_, pixels) in enumerate(self.parts):
+            own = which == number
+            whole[own] = pixels[places[own] - self._starts[number]].reshape(-1, *shape)
+        return whole
+
     def name(self, index: int) -> str:
         title, row, _ = self._find(index)
         return f"{title}#{row}"

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from cnnfilter import __version__
 from cnnfilter.augmentation import parse_augmentation
 from cnnfilter.dataset import Dataset, load_folder
 from cnnfilter.duplicates import Duplicate, find_duplicates
+from cnnfilter.errors import DataError
 from cnnfilter.evaluation import Evaluation
 from cnnfilter.files import replace_file
 from cnnfilter.head_training import HeadTraining, train_head
+from cnnfilter.layers import Layers, parse_layers
 from cnnfilter.model_file import Model, write_model
 from cnnfilter.network import Network, make_network
-from cnnfilter.watching import Watcher
+from cnnfilter.network_training import NetworkTraining, Settings, train_network
+from cnnfilter.optimisers import Learning
+from cnnfilter.pixels import find_shape
+from cnnfilter.preparation import scale
+from cnnfilter.shapes import Shape
+from cnnfilter.watching import Epoch, Watcher
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,12 @@ class Trained:
         On `judged_by`: the test pictures, else the validation pictures; None without either.
     duplicates : list of Duplicate
         Pictures that are in two splits.
+    history : tuple of Epoch
+        Of a network from nothing.
+    best : int
+        The epoch that the model is of.
+    failure : DataError, optional
+        Why the training ended early, although it should not have; the model is that of the best epoch before.
     """
 
     model: Model
@@ -38,6 +53,9 @@ class Trained:
     evaluation: Evaluation | None = None
     judged_by: str = ""
     duplicates: tuple[Duplicate, ...] = ()
+    history: tuple[Epoch, ...] = ()
+    best: int = 0
+    failure: DataError | None = None
 
     @property
     def network(self) -> Network:
@@ -61,43 +79,99 @@ class Trained:
 def train(
     data: Dataset | str | os.PathLike[str],
     *,
+    layers: Layers | str | None = None,
+    input_shape: Shape | None = None,
+    epochs: int = 10,
+    batch: int = 128,
+    optimizer: str = "adamw",
+    rate: float | None = None,
+    weight_decay: float | None = None,
+    schedule: str = "one-cycle",
+    label_smoothing: float = 0.0,
+    patience: int | None = None,
+    time_limit: float | None = None,
+    init: str = "random",
     augment: str = "",
     class_weights: str = "auto",
     seed: int = 0,
+    checkpoint: str | None = None,
+    resume: bool = False,
     threads: int | None = None,
     watcher: Watcher | None = None,
 ) -> Trained:
-    """Train a classifier.
+    """Train a classifier: a head on the shipped network, or with `layers` a network from nothing.
 
     Parameters
     ----------
     data : Dataset or path
         As `load_folder` takes it.
+    layers : Layers or str, optional
+        The network, such as ``conv 32x3x3 | relu | maxpool 2 | flatten | dense 10``. What follows up to `init` is for it.
+    input_shape : (H, W, C), optional
+        What pictures are fitted to; if not given, their own size where they are small and all of one size, else 64x64.
+    epochs, batch : int
+        How often every picture is seen, and how many at once.
+    optimizer : "adamw" or "sgd"
+    rate, weight_decay : float, optional
+        The highest rate, and how strongly kernels are drawn to 0; if not given, 0.003 and 0.02 for adamw, 0.05 and 0.0005 for
+        sgd.
+    schedule : "one-cycle", "cosine" or "constant"
+        The rate over the time of the training.
+    label_smoothing : float
+        The share of a label that goes to all classes alike.
+    patience : int, optional
+        Stop when so many epochs in a row have not been better on the validation pictures.
+    time_limit : float, optional
+        Seconds by which the schedule is to be through. Where it bites, the result depends on the machine's speed.
+    init : "random" or "kernels"
+        Whether the first layer starts from named kernels.
     augment : str
         How training pictures are changed, such as ``flip,shift:0.1``; nothing for not at all.
     class_weights : "auto", "balanced" or "none"
         Whether every class counts the same, however many pictures it has; auto: if they are more than 3:1.
     seed : int
         Of all that is drawn: the same for the same number.
+    checkpoint : str, optional
+        A file that keeps what is needed to go on after an interruption, from epoch to epoch.
+    resume : bool
+        Go on from there.
     threads : int, optional
         All cores if not given; the result is the same for any number.
+    watcher : Watcher, optional
+        Told what is going on.
 
     Raises
     ------
     DataError
-        If the pictures cannot teach what was asked.
+        If the pictures cannot teach what was asked, or the loss is soon no number.
+    ShapeError, ModelError
+        If the layers do not fit each other or cannot be trained, or the checkpoint is of another training.
     """
     dataset = data if isinstance(data, Dataset) else load_folder(data, seed=seed)
     dataset.check()
-    done = train_head(
-        dataset,
-        augmentation=parse_augmentation(augment),
+    watcher = watcher or Watcher()
+    augmentation = parse_augmentation(augment)
+    if layers is None:
+        head = train_head(
+            dataset, augmentation=augmentation, weights=class_weights, seed=seed, threads=threads, watcher=watcher
+        )
+        return _judge_head(head, augment, seed)
+    settings = Settings(
+        layers=parse_layers(layers) if isinstance(layers, str) else layers,
+        input_shape=input_shape or find_shape(dataset.train),
+        epochs=epochs,
+        batch=batch,
+        learning=Learning(optimizer, rate, weight_decay, schedule),
+        smoothing=label_smoothing,
+        augmentation=augmentation,
         weights=class_weights,
+        init=init,
+        patience=patience,
+        time_limit=time_limit,
         seed=seed,
-        threads=threads,
-        watcher=watcher or Watcher(),
     )
-    return _judge_head(done, augment, seed)
+    network = train_network(dataset, settings, checkpoint=checkpoint, resume=resume, threads=threads, watcher=watcher)
+    return _judge_network(network, settings, threads)
 
 
 def judge(dataset: Dataset) -> str:
@@ -117,6 +191,28 @@ def _judge_head(done: HeadTraining, augment: str, seed: int) -> Trained:
     model = replace(done.model, provenance=provenance(dataset, how, seed, evaluation, split))
     duplicates = find_duplicates({name: dataset.splits[name] for name in prints}, prints)
     return Trained(model, dataset, evaluation, split, tuple(duplicates))
+
+
+def _judge_network(done: NetworkTraining, settings: Settings, threads: int | None) -> Trained:
+    dataset, split = done.dataset, judge(done.dataset)
+    evaluation = None
+    if split:
+        samples, network = dataset.splits[split], Network(done.model)
+        logits = np.empty((len(samples), network.outputs), np.float32)
+        for start in range(0, len(samples), _AT_ONCE):
+            part = scale(done.pixels[split].array[start : start + _AT_ONCE], done.model.preparation)
+            logits[start : start + len(part)] = network.forward(part, threads=threads).reshape(len(part), -1)
+        evaluation = Evaluation(dataset.classes, samples.labels, logits, samples)
+    how = f"a network from nothing, {len(done.history)} epochs"
+    if done.best != len(done.history):
+        how += f", the best of them {done.best}"
+    model = replace(done.model, provenance=provenance(dataset, how, settings.seed, evaluation, split))
+    prints = {name: pixels.fingerprints for name, pixels in done.pixels.items() if name in dataset.splits}
+    duplicates = find_duplicates({name: dataset.splits[name] for name in prints}, prints)
+    return Trained(model, dataset, evaluation, split, tuple(duplicates), tuple(done.history), done.best, done.failure)
+
+
+_AT_ONCE = 256
 
 
 def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | None, split: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -32,6 +33,9 @@ class Watcher:
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """Say what an epoch came to, and how many there will be."""
+
+    def went_before(self, epochs: Sequence[Epoch]) -> None:
+        """Say which epochs there were before a training that goes on."""
 
     def say(self, text: str) -> None:
         """Say something that matters."""

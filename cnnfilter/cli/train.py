@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cnnfilter.cli import options, training_report
+from cnnfilter.cli.describe import Shape, table
 from cnnfilter.cli.evaluate import Share
 from cnnfilter.cli.messages import one_line
 
@@ -19,19 +25,82 @@ HELP = """\
 Make a classifier of labelled pictures, and say how good it is on pictures that it did not learn from.
 
 A few dozen pictures of each class will do: the network that comes with cnnfilter looks at them as it is, and only a last
-layer is learned, its strength chosen by cross-validation.
+layer is learned, its strength chosen by cross-validation. With --layers a network learns from nothing, which takes
+thousands of pictures; LAYERS are written as for `describe`, and end with one number for each class.
 
 DATA is a folder of class folders, perhaps parted into train, val and test; a CSV of path,label; IDX files (MNIST's format)
 or their folder; or an .npz of images and labels. Without a validation split a fifth of every class is held back. Nothing is
 written into DATA.
 
+A network from nothing keeps MODEL.checkpoint while it learns: after an interruption --resume goes on from there, to the very
+same model. The same seed gives the same file on every run and for any number of threads.
+
 \b
 Examples:
   cnnfilter train photos/ -o pets.safetensors
   cnnfilter classify -m pets.safetensors new.jpg
-  cnnfilter train photos/ -o pets.safetensors --dry-run
-  cnnfilter train photos/ -o pets.safetensors --augment flip,crop:0.8
+  cnnfilter train photos/ -o pets.safetensors --augment flip,crop:0.8 --dry-run
+  cnnfilter train mnist/ -o digits.safetensors --epochs 5 \\
+      --layers 'conv 16x3x3 | relu | maxpool 2 | conv 32x3x3 | relu | maxpool 2 | flatten | dense 10'
+  cnnfilter describe digits.safetensors --filters what-it-learned.png
 """
+
+
+class Duration(options.Type):
+    """``90``, ``90s``, ``10m``, ``1.5h``: seconds."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d+\.?\d*)(s|m|h)?", str(value))
+        if match is None or not 0 < float(match[1]) < 1e6:
+            self.fail(f"{value!r} is not a time, such as 90s, 10m or 1.5h.", param, ctx)
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
+class Positive(options.Type):
+    """A number above 0, or from 0 up to below `end`."""
+
+    name = "V"
+
+    def __init__(self, *, zero: bool = False, end: float = math.inf) -> None:
+        self.zero = zero
+        self.end = end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (number > 0 or (self.zero and number == 0)) or number >= self.end:
+            limit = "" if self.end == math.inf else f" and below {self.end:g}"
+            self.fail(f"{value!r} is not a number {'from 0 up' if self.zero else 'above 0'}{limit}.", param, ctx)
+        return number
+
+
+_FROM_NOTHING = (
+    click.option("--layers", metavar="LAYERS", help="A network to learn from nothing."),
+    click.option("--input", "input_shape", type=Shape(), metavar="HxWxC", help="What pictures are fitted to.  [default: their size if small, else 64x64]"),
+    click.option("--epochs", type=options.Count(), default=10, show_default=True, metavar="N", help="How often every picture is seen."),
+    click.option("--batch", type=options.Count(), default=128, show_default=True, metavar="N", help="Pictures at once."),
+    click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True, help="sgd has momentum 0.9."),
+    click.option("--rate", type=Positive(), help="The highest learning rate.  [default: 0.003; sgd: 0.05]"),
+    click.option("--weight-decay", type=Positive(zero=True), help="How strongly kernels are drawn to 0.  [default: 0.02; sgd: 0.0005]"),
+    click.option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), default="one-cycle", show_default=True, help="The rate over time."),
+    click.option("--label-smoothing", type=Positive(zero=True, end=1), default=0.0, show_default=True, help="The share of a label that goes to all classes."),
+    click.option("--patience", type=options.Count(), metavar="N", help="Stop after N epochs that were no better on the validation pictures."),
+    click.option("--time-limit", type=Duration(), metavar="T", help="Be through by then: 90s, 10m, 2h."),
+    click.option("--init", type=click.Choice(["random", "kernels"]), default="random", show_default=True, help="kernels: the first layer starts from sobel-h and others."),
+    click.option("--resume", is_flag=True, help="Go on after an interruption."),
+    click.option("--log", type=click.Path(), metavar="FILE", help="A line for each epoch, as CSV."),
+)  # fmt: skip
+
+
+def from_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of networks from nothing."""
+    for option in reversed(_FROM_NOTHING):
+        function = option(function)
+    return function
 
 
 @click.command("train", help=HELP, short_help="Make a classifier of labelled pictures.")
@@ -54,45 +123,31 @@ Examples:
     "--validation", type=Share(), metavar="P", default="0.2", show_default=True, help="The share to hold back."
 )
 @click.option("--classes", metavar="NAMES", help="Names for numbered classes, with commas between.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of all that is drawn: the same file for the same seed.",
-)
-@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw the confusion matrix (needs the extra 'plot').")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
+@from_nothing
+@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw epochs and confusions (needs the extra 'plot').")
 @click.option("--dry-run", is_flag=True, help="Only say what there is and what would be done.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @training_report.common
 def command(
     data: str,
     output: str,
-    augment: str,
-    class_weights: str,
     validation: float,
     classes: str | None,
     seed: int,
+    resume: bool,
+    log: str | None,
     plot: str | None,
     dry_run: bool,
     force: bool,
     threads: int | None,
     max_pixels: int | None,
     quiet: bool,
+    **how: Any,
 ) -> None:
-    if not output.endswith(".safetensors"):
-        raise click.BadParameter(
-            f"{output!r} does not end in .safetensors, as model files do.", param_hint="'-o' / '--output'"
-        )
-    for path in filter(None, (output, plot)):
-        training_report.refuse_existing(path, force or dry_run)
-        training_report.refuse_missing_folder(path)
-    with options.about("'--augment'"):
-        from cnnfilter.augmentation import parse_augmentation
-
-        parse_augmentation(augment)
-    if plot:
-        training_report.need_matplotlib()
+    _refuse_idle(how["layers"])
+    _check_files(output, log, plot, force or dry_run)
+    _check_texts(how)
 
     from cnnfilter.dataset import load_folder
     from cnnfilter.training import train
@@ -106,17 +161,83 @@ def command(
         click.echo("\n".join(map(one_line, described(dataset))), err=True)
     training_report.list_skipped(dataset.skipped, quiet)
     dataset.check()
+    if not quiet or dry_run:
+        click.echo("\n".join(map(one_line, planned(dataset, threads=threads, **how))), err=True)
     if dry_run:
         return
-    with training_report.Bar(quiet=quiet) as bar:
-        trained = train(dataset, augment=augment, class_weights=class_weights, seed=seed, threads=threads, watcher=bar)
+    checkpoint = f"{output}.checkpoint" if how["layers"] else None
+    with _saying_how_to_go_on(checkpoint), training_report.Bar(quiet=quiet, log=log) as bar:
+        trained = train(dataset, seed=seed, checkpoint=checkpoint, resume=resume, threads=threads, watcher=bar, **how)
     training_report.list_skipped(trained.dataset.skipped[len(dataset.skipped) :], quiet)
     trained.save(output, force=force)
+    if checkpoint and trained.failure is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(checkpoint)
     _report(trained, quiet)
     if plot:
-        training_report.draw(plot, trained.evaluation, force=force)
+        training_report.draw(plot, trained.evaluation, trained.history, force=force)
     if not quiet:
         click.echo(f"{one_line(output)}: {os.path.getsize(output):,} bytes", err=True)
+    if trained.failure is not None:
+        raise click.ClickException(f"{trained.failure}; {output} is the model of epoch {trained.best}, the best before")
+
+
+# --- before any work -------------------------------------------------------------------------------------
+
+
+def _refuse_idle(layers: str | None) -> None:
+    """Refuse options of networks from nothing where there is none."""
+    if layers is not None:
+        return
+    context = click.get_current_context()
+    names = [parameter.name or "" for parameter in context.command.params]
+    mine = {option.name: option for option in context.command.params if option.name in _IDLE_WITHOUT_LAYERS}
+    for name in names:
+        if name in mine and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{mine[name].opts[0]} belongs to --layers, which is not given.")
+
+
+_IDLE_WITHOUT_LAYERS = frozenset(
+    ["input_shape", "epochs", "batch", "optimizer", "rate", "weight_decay", "schedule", "label_smoothing", "patience", "time_limit", "init", "resume", "log"]
+)
+
+
+def _check_files(output: str, log: str | None, plot: str | None, force: bool) -> None:
+    if not output.endswith(".safetensors"):
+        raise click.BadParameter(
+            f"{output!r} does not end in .safetensors, as model files do.", param_hint="'-o' / '--output'"
+        )
+    for path in filter(None, (output, log, plot)):
+        training_report.refuse_existing(path, force or (path == log and click.get_current_context().params["resume"]))
+        training_report.refuse_missing_folder(path)
+    if plot:
+        training_report.need_matplotlib()
+
+
+def _check_texts(how: dict[str, Any]) -> None:
+    """Read what is written in a grammar of its own, so that it is refused before anything else."""
+    with options.about("'--augment'"):
+        from cnnfilter.augmentation import parse_augmentation
+
+        parse_augmentation(how["augment"])
+    if how["layers"] is not None:
+        with options.about("'--layers'"):
+            from cnnfilter.layers import parse_layers
+
+            how["layers"] = parse_layers(how["layers"])
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(checkpoint: str | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint and os.path.exists(checkpoint):
+            click.echo(one_line(f"interrupted; the same command with --resume goes on from {checkpoint}"), err=True)
+        raise
+
+
+# --- what there is and what would be done ------------------------------------------------------------------
 
 
 def described(dataset: Dataset) -> list[str]:
@@ -139,6 +260,55 @@ _MOST_CLASSES = 40
 """Of which the pictures are counted on the screen."""
 
 
+def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -> list[str]:
+    """Say what would be trained, how large it is, and about how long that takes.
+
+    It fills in the shape of the input where the pictures say it.
+    """
+    from cnnfilter.augmentation import parse_augmentation
+
+    changes = str(parse_augmentation(how["augment"]))
+    more = f", augmented by {changes}" if changes else ""
+    if layers is None:
+        from cnnfilter.head_training import VERSIONS, seconds_for
+        from cnnfilter.network import load_model
+
+        body = load_model()
+        features = math.prod(list(body.layers.shapes(body.input_shape))[body.head])
+        looks = len(dataset) + (VERSIONS * len(dataset.train) if changes else 0)
+        size = (features + 1) * len(dataset.classes)
+        seconds = seconds_for(body, dataset, looks, threads)
+        return [
+            f"a head on {body.name}: dense {len(dataset.classes)} on {features:,} features, {size:,} parameters{more}",
+            f"about {_clock(seconds)}",
+        ]
+    from cnnfilter.network_training import Settings, check_settings
+    from cnnfilter.network_training import seconds_for as seconds_for_network
+    from cnnfilter.pixels import find_shape
+    from cnnfilter.summary import summarize
+
+    shape = how["input_shape"] or find_shape(dataset.train)
+    settings = Settings(layers, shape, how["epochs"], how["batch"])
+    check_settings(settings, len(dataset.classes))
+    seconds = seconds_for_network(settings, len(dataset.train), threads)
+    limit = how["time_limit"]
+    until = f", at most {_clock(limit)}" if limit is not None else ""
+    epochs = f"{how['epochs']} epochs of {-(-len(dataset.train) // how['batch']):,} batches{more}"
+    return [*table(summarize(layers, shape)), "", f"{epochs}: about {_clock(seconds)}{until}"]
+
+
+def _clock(seconds: float) -> str:
+    """Write a time for people, in round numbers.
+
+    >>> _clock(3.2), _clock(100), _clock(7000)
+    ('4 s', '100 s', '117 min')
+    """
+    return f"{max(1, math.ceil(seconds))} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+# --- after it ----------------------------------------------------------------------------------------------
+
+
 def _report(trained: Trained, quiet: bool) -> None:
     from cnnfilter.evaluation import report
 
@@ -152,7 +322,11 @@ def _report(trained: Trained, quiet: bool) -> None:
             ),
             err=True,
         )
+    if trained.best and trained.best != len(trained.history) and not quiet:
+        click.echo(f"the best of {len(trained.history)} epochs: {trained.best}", err=True)
     if trained.evaluation is None:
         click.echo("not judged: there are neither test nor validation pictures")
-    else:
-        click.echo("\n".join(map(one_line, report(trained.evaluation, trained.judged_by))))
+        return
+    click.echo("\n".join(map(one_line, report(trained.evaluation, trained.judged_by))))
+    if trained.judged_by == "validation" and trained.history:
+        click.echo("(the best epoch was chosen by these pictures, which flatters it a little)")

@@ -42,10 +42,20 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Bar:
-    """A bar on a terminal; elsewhere a line an epoch. It is a `Watcher`."""
+    """A bar on a terminal, and a line an epoch. It is a `Watcher`, which this module does not import.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    Parameters
+    ----------
+    quiet : bool
+        Draw and say nothing.
+    log : str, optional
+        A CSV file that is written anew after every epoch.
+    """
+
+    def __init__(self, *, quiet: bool = False, log: str | None = None) -> None:
         self.quiet = quiet
+        self.log = log
+        self._epochs: list[Epoch] = []
         self.on_terminal = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._progress: Progress | None = None
         self._lock = threading.Lock()
@@ -78,8 +88,15 @@ class Bar:
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         with self._lock:
             self._clear()
+            self._epochs.append(epoch)
+            if self.log:
+                write_log(self.log, self._epochs)
             if not self.quiet:
                 click.echo(epoch_line(epoch, epochs), err=True)
+
+    def went_before(self, epochs: Sequence[Epoch]) -> None:
+        """Take the epochs of a training that goes on."""
+        self._epochs = list(epochs)
 
     def say(self, text: str) -> None:
         with self._lock:
@@ -94,6 +111,22 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     if epoch.validation_loss is not None:
         text += f"  validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.1%}"
     return f"{text}  rate {epoch.rate:.2g}  {epoch.seconds:.1f} s"
+
+
+def write_log(path: str, epochs: Sequence[Epoch]) -> None:
+    """Write the epochs as CSV, in place of what was there."""
+    import csv
+    import io
+
+    from cnnfilter.files import replace_file
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "seconds", "rate", "loss", "accuracy", "validation_loss", "validation_accuracy"])
+    for epoch in epochs:
+        writer.writerow(["" if value is None else f"{value:.6g}" for value in epoch])
+    with replace_file(path, force=True) as file:
+        file.write(text.getvalue().encode())
 
 
 _LISTED = 10

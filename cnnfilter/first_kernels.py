@@ -1,0 +1,69 @@
+"""A network's first layer, started from the kernels that people wrote by hand instead of from noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.errors import ModelError
+from cnnfilter.kernels import find_kernel
+from cnnfilter.learned import Convolution
+from cnnfilter.stack_training import Stack
+
+NAMES = (
+    "sobel-h",
+    "sobel-v",
+    "laplacian",
+    "line-h",
+    "line-v",
+    "line-45",
+    "line-135",
+    "kirsch:ne",
+    "kirsch:nw",
+    "emboss",
+    "high-pass",
+    "laplacian-8",
+    "blur",
+    "roberts-1",
+    "roberts-2",
+    "sharpen",
+    "kirsch:n",
+    "kirsch:e",
+    "identity",
+)
+"""Edges, lines and corners first: there may be fewer maps than names."""
+
+
+def start_from_kernels(stack: Stack) -> None:
+    """Replace the first kernels of the first convolution by named ones; the rest stay as drawn.
+
+    They look at all channels alike, and are as strong as those that are drawn.
+
+    Raises
+    ------
+    ModelError
+        If the first learned layer is no convolution across maps of 3x3 or more.
+    """
+    layer = next(each for each in stack.layers if each.values)
+    convolution = layer.layer
+    if not isinstance(convolution, Convolution) or min(convolution.kernels[1:]) < 3:
+        raise ModelError(f"--init kernels needs a first learned layer such as 'conv 32x3x3', not '{convolution}'")
+    kernel = layer.values["kernel"]
+    strength = math.sqrt(2 / kernel.shape[2])
+    for number, weights in zip(range(kernel.shape[3]), _fitting(*kernel.shape[:2]), strict=False):
+        kernel[:, :, :, number] = (weights * strength / math.sqrt((weights**2).sum()))[:, :, None] / math.sqrt(
+            kernel.shape[2]
+        )
+
+
+def _fitting(height: int, width: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the kernels in the middle of windows of a size."""
+    for name in NAMES:
+        small = find_kernel(name).weights
+        whole = np.zeros((height, width))
+        top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+        whole[top : top + small.shape[0], left : left + small.shape[1]] = small
+        yield whole

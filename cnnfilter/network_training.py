@@ -1,0 +1,372 @@
+"""Train a network from nothing: epoch after epoch, batch after batch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.bands import default_threads, split_rows
+from cnnfilter.blas import one_thread
+from cnnfilter.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cnnfilter.dataset import Dataset
+from cnnfilter.errors import DataError
+from cnnfilter.first_kernels import start_from_kernels
+from cnnfilter.head import class_weights
+from cnnfilter.layers import Layers
+from cnnfilter.model_file import Model, Preparation
+from cnnfilter.optimisers import Learning
+from cnnfilter.pixels import Pixels, measure, read_pixels
+from cnnfilter.samples import Skipped
+from cnnfilter.shapes import Shape, show_shape
+from cnnfilter.stack_training import Fill, Stack, Targets
+from cnnfilter.watching import Epoch, Watcher
+
+Floats = NDArray[np.float32]
+
+_TEST_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained; see `cnnfilter.training.train`."""
+
+    layers: Layers
+    input_shape: Shape
+    epochs: int = 10
+    batch: int = 128
+    learning: Learning = field(default_factory=Learning)
+    smoothing: float = 0.0
+    augmentation: Augmentation = NONE
+    weights: str = "auto"
+    init: str = "random"
+    patience: int | None = None
+    time_limit: float | None = None
+    seed: int = 0
+
+    def as_texts(self) -> dict[str, str]:
+        """Return all that the learned numbers depend on, by name."""
+        return {
+            "layers": str(self.layers),
+            "input": show_shape(self.input_shape),
+            "epochs": str(self.epochs),
+            "batch": str(self.batch),
+            "learning": str(tuple(self.learning)),
+            "label smoothing": str(self.smoothing),
+            "augmentation": str(self.augmentation),
+            "class weights": self.weights,
+            "init": self.init,
+            "patience": str(self.patience),
+            "time limit": str(self.time_limit),
+            "seed": str(self.seed),
+        }
+
+
+class NotFinite(DataError):
+    """The loss became NaN or infinite; `epoch` is in which, counted from 1."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the loss is no longer a number in epoch {epoch}; a smaller --rate would do")
+        self.epoch = epoch
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """A trained network, its epochs, and what went into it.
+
+    `failure` says why it ended early although it should not have: then the model is that of the best epoch before.
+    """
+
+    model: Model
+    dataset: Dataset
+    pixels: dict[str, Pixels]
+    history: list[Epoch]
+    best: int
+    failure: NotFinite | None = None
+
+
+def check_settings(settings: Settings, classes: int) -> None:
+    """Refuse layers that do not fit the pictures or the classes.
+
+    Raises
+    ------
+    ShapeError, ModelError
+        Where the layers do not fit each other, or cannot be trained.
+    DataError
+        If they do not give one number for each class.
+    """
+    given = math.prod(settings.layers.output_shape(settings.input_shape))
+    if given != classes:
+        raise DataError(f"the layers give {given:,} numbers for {classes} classes; let them end with 'dense {classes}'")
+    Stack(settings.layers, settings.input_shape, np.random.default_rng(0), 1)
+
+
+def train_network(
+    dataset: Dataset,
+    settings: Settings,
+    *,
+    checkpoint: str | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    watcher: Watcher,
+) -> NetworkTraining:
+    """Train a network from nothing.
+
+    Parameters
+    ----------
+    checkpoint : str, optional
+        The file that keeps what is needed to go on after an interruption.
+    resume : bool
+        Go on from there, if it is there.
+
+    Raises
+    ------
+    DataError
+        If the pictures that can be read cannot teach, or the loss is no number before the first epoch has ended.
+    ModelError
+        If the checkpoint is of another training.
+    """
+    dataset, pixels = _read_all(dataset, settings.input_shape, threads, watcher)
+    dataset.check()
+    check_settings(settings, len(dataset.classes))
+    with one_thread():
+        course = Course(dataset, pixels, settings, threads or default_threads(), watcher)
+        return course.run(checkpoint, resume)
+
+
+def _read_all(
+    dataset: Dataset, shape: Shape, threads: int | None, watcher: Watcher
+) -> tuple[Dataset, dict[str, Pixels]]:
+    watcher.begin("pictures", len(dataset))
+    pixels: dict[str, Pixels] = {}
+    unreadable: list[Skipped] = []
+    for split, samples in dataset.splits.items():
+        pixels[split], missing = read_pixels(samples, shape, Preparation("crop", 1.0, "bicubic"), threads, watcher)
+        unreadable += missing
+    return dataset.without(unreadable), pixels
+
+
+class Course:
+    """A training on its way: the network, the optimiser, the epochs so far and the best of them."""
+
+    def __init__(
+        self, dataset: Dataset, pixels: dict[str, Pixels], settings: Settings, threads: int, watcher: Watcher
+    ) -> None:
+        self.dataset, self.pixels, self.settings, self.watcher = dataset, pixels, settings, watcher
+        self.train = pixels["train"].array
+        self.labels = dataset.train.labels
+        self.importance = class_weights(self.labels, len(dataset.classes), settings.weights)
+        self.preparation = measure(self.train)
+        self.stack = Stack(settings.layers, settings.input_shape, np.random.default_rng([settings.seed, 5]), threads)
+        if settings.init == "kernels":
+            start_from_kernels(self.stack)
+        self.optimiser = settings.learning.make(self.stack.values, self.stack.decays)
+        self.bounds = split_rows(len(self.labels), -(-len(self.labels) // settings.batch))
+        self.history: list[Epoch] = []
+        self.best = 0
+        self.best_vectors = self._vectors()
+        self.before = 0.0
+        self.began = time.monotonic()
+
+    # --- the whole ---------------------------------------------------------------------------------------
+
+    def run(self, checkpoint: str | None, resume: bool) -> NetworkTraining:
+        """Train to the end."""
+        if checkpoint and resume:
+            self._go_on_from(checkpoint)
+        failure = None
+        while not self._done():
+            try:
+                self._epoch(len(self.history))
+            except NotFinite as error:
+                if not self.history:
+                    raise
+                failure = error
+                break
+            if checkpoint:
+                self._keep(checkpoint)
+        self._restore(self.best_vectors)
+        return NetworkTraining(self._model(), self.dataset, self.pixels, self.history, self.best, failure)
+
+    def _done(self) -> bool:
+        if len(self.history) >= self.settings.epochs or self._time_share() >= 1:
+            return bool(self.history)
+        patience = self.settings.patience
+        return patience is not None and len(self.history) - self.best >= patience
+
+    def _time_share(self) -> float:
+        """Return the share of the time limit that has passed."""
+        limit = self.settings.time_limit
+        return 0.0 if limit is None else (self.before + time.monotonic() - self.began) / limit
+
+    # --- an epoch ----------------------------------------------------------------------------------------
+
+    def _epoch(self, number: int) -> None:
+        began = time.monotonic()
+        rng = np.random.default_rng([self.settings.seed, 6, number])
+        order = rng.permutation(len(self.labels))
+        height, width, _ = self.settings.input_shape
+        changes = self.settings.augmentation.draw(rng, len(order), height, width)
+        self.watcher.begin(f"epoch {number + 1}", len(self.bounds))
+        loss = counted = 0.0
+        right = seen = 0
+        rate = 0.0
+        for step, (first, end) in enumerate(self.bounds):
+            progress = max((number + step / len(self.bounds)) / self.settings.epochs, self._time_share())
+            if progress >= 1 and seen:
+                break
+            rate = self.settings.learning.rate_at(progress)
+            own = order[first:end]
+            importance = self.importance[self.labels[own]]
+            targets = Targets(self.labels[own], importance, self.settings.smoothing)
+            fill = self._filler(self.train, own, changes.take(first, end))
+            verdict = self.stack.learn(len(own), fill, targets, (self.settings.seed, 7, number, step))
+            if not math.isfinite(verdict.loss) or not np.isfinite(self.stack.slopes.sum(dtype=np.float64)):
+                raise NotFinite(number + 1)
+            self.optimiser.step(self.stack.slopes, rate)
+            loss, counted = loss + verdict.loss, counted + float(importance.sum(dtype=np.float64))
+            right, seen = right + verdict.right, seen + len(own)
+            self.watcher.advance()
+        judged = self._validate()
+        if judged is not None and not math.isfinite(judged[0]):
+            raise NotFinite(number + 1)
+        epoch = Epoch(
+            number + 1, time.monotonic() - began, rate, loss / counted, right / seen, *(judged or (None, None))
+        )
+        self._note(epoch)
+
+    def _filler(self, pixels: NDArray[np.uint8], which: NDArray[np.int64], changes: object) -> Fill:
+        def fill(first: int, end: int, out: Floats) -> None:
+            apply_changes(pixels[which[first:end]], changes.take(first, end), self.preparation, out)  # type: ignore[attr-defined]
+
+        return fill
+
+    def _validate(self) -> tuple[float, float] | None:
+        """Return loss and accuracy on the validation pictures."""
+        if self.dataset.validation is None:
+            return None
+        array, labels = self.pixels["validation"].array, self.dataset.validation.labels
+        height, width, _ = self.settings.input_shape
+        still = NONE.draw(np.random.default_rng(0), _TEST_BATCH, height, width)
+        loss, right = 0.0, 0
+        for start in range(0, len(labels), _TEST_BATCH):
+            own = np.arange(start, min(start + _TEST_BATCH, len(labels)))
+            scores = self.stack.predict(len(own), self._filler(array, own, still)).astype(np.float64)
+            scores -= scores.max(axis=1, keepdims=True)
+            at = scores[np.arange(len(own)), labels[own]]
+            loss += float((np.log(np.exp(scores).sum(axis=1)) - at).sum())
+            right += int(np.count_nonzero(scores.argmax(axis=1) == labels[own]))
+        return loss / len(labels), right / len(labels)
+
+    def _note(self, epoch: Epoch) -> None:
+        self.history.append(epoch)
+        if epoch.validation_accuracy is None or epoch.number == 1 or _is_better(epoch, self.history[self.best - 1]):
+            self.best, self.best_vectors = epoch.number, self._vectors()
+        self.watcher.epoch(epoch, self.settings.epochs)
+
+    # --- what is kept ------------------------------------------------------------------------------------
+
+    def _vectors(self) -> dict[str, Floats]:
+        """Copy the learned numbers and the running statistics."""
+        running = [norm.running for norm in self.stack.norms]
+        vectors = {"values": self.stack.values.copy()}
+        return vectors | ({"running": np.concatenate(running)} if running else {})
+
+    def _restore(self, vectors: dict[str, Floats]) -> None:
+        self.stack.values[...] = vectors["values"]
+        start = 0
+        for norm in self.stack.norms:
+            norm.running[...] = vectors["running"][start : start + norm.running.size]
+            start += norm.running.size
+
+    def _settings(self) -> dict[str, str]:
+        print_ = hashlib.sha256()
+        for part in self.pixels.values():
+            print_.update(str(part.array.shape).encode())
+            print_.update(np.ascontiguousarray(part.array[:: max(1, len(part.array) // 64)]))
+        for samples in self.dataset.splits.values():
+            print_.update(samples.labels.tobytes())
+        return {**self.settings.as_texts(), "data": print_.hexdigest()[:16]}
+
+    def _point(self) -> dict[str, Floats]:
+        vectors = {**self._vectors(), **self.optimiser.state}
+        return vectors | {f"best {name}": vector for name, vector in self.best_vectors.items()}
+
+    def _keep(self, path: str) -> None:
+        seconds = self.before + time.monotonic() - self.began
+        point = Checkpoint(self._settings(), self._point(), self.history, self.best, self.optimiser.steps, seconds)
+        try:
+            write_checkpoint(path, point)
+        except OSError as error:
+            self.watcher.say(
+                f"Warning: {path}: cannot be written ({error.strerror or error}); --resume would begin earlier"
+            )
+
+    def _go_on_from(self, path: str) -> None:
+        try:
+            sizes = {name: vector.size for name, vector in self._point().items()}
+            point = read_checkpoint(path, self._settings(), sizes)
+        except FileNotFoundError:
+            self.watcher.say(f"no checkpoint {path}: the training begins")
+            return
+        vectors = dict(point.vectors)
+        self.best_vectors = {name: vectors.pop(f"best {name}") for name in self._vectors()}
+        self._restore(vectors)
+        for name, vector in self.optimiser.state.items():
+            vector[...] = vectors[name]
+        self.optimiser.steps = point.steps
+        self.history, self.best, self.before = point.history, point.best, point.seconds
+        self.watcher.went_before(self.history)
+        self.watcher.say(f"going on after epoch {len(self.history)}")
+
+    def _model(self) -> Model:
+        weights = tuple({name: _rounded(values) for name, values in layer.items()} for layer in self.stack.weights())
+        layers = self.settings.layers
+        more = ({},) * (len(layers) - len(weights))
+        return Model(layers, (*weights, *more), self.settings.input_shape, self.dataset.classes, self.preparation)
+
+
+def _rounded(values: Floats) -> Floats:
+    """Round as the file does, so that the verdict is that of the file."""
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16).astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise DataError(f"a learned number has grown to {np.abs(values).max():.3g}; a smaller --rate would do")
+    return rounded
+
+
+def _is_better(epoch: Epoch, best: Epoch) -> bool:
+    assert epoch.validation_accuracy is not None
+    assert epoch.validation_loss is not None
+    assert best.validation_accuracy is not None
+    assert best.validation_loss is not None
+    return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
+
+
+def forget_checkpoint(path: str) -> None:
+    """Remove a checkpoint that is no longer needed."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def seconds_for(settings: Settings, pictures: int, threads: int | None) -> float:
+    """Estimate how long a training takes, by a step with nothing in it."""
+    stack = Stack(settings.layers, settings.input_shape, np.random.default_rng(0), threads or default_threads())
+    count = min(settings.batch, pictures)
+    targets = Targets(np.zeros(count, np.int64), np.ones(count, np.float32))
+
+    def step() -> float:
+        began = time.monotonic()
+        stack.learn(count, lambda first, end, out: out.fill(0), targets, (0,))
+        return time.monotonic() - began
+
+    with one_thread():
+        step()  # loads or compiles the loops
+        return min(step(), step()) * -(-pictures // settings.batch) * settings.epochs

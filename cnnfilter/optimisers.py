@@ -1,0 +1,125 @@
+"""How numbers follow their slopes: SGD with momentum, AdamW, and the rate over the time of a training.
+
+A state is a dict of float32 vectors as long as the numbers, so that a checkpoint can keep it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Optimiser:
+    """Changes `values` (P,) by their slopes; `decays` (P,) says which of them are drawn to 0."""
+
+    name: str
+    rate: float
+    decay: float
+    keeps: tuple[str, ...]
+
+    def __init__(self, values: Floats, decays: NDArray[np.bool_], decay: float) -> None:
+        self.values = values
+        self.decays = decays.astype(np.float32) * np.float32(decay)
+        self.state = {name: np.zeros_like(values) for name in self.keeps}
+        self.steps = 0
+
+    def step(self, slopes: Floats, rate: float) -> None:
+        raise NotImplementedError
+
+
+class SGD(Optimiser):
+    """Momentum as PyTorch's ``torch.optim.SGD(momentum=0.9, nesterov=True)``; decay is added to the slopes."""
+
+    name, rate, decay, keeps = "sgd", 0.05, 5e-4, ("velocity",)
+    momentum = 0.9
+
+    def step(self, slopes: Floats, rate: float) -> None:
+        self.steps += 1
+        whole = slopes + self.decays * self.values
+        velocity = self.state["velocity"]
+        velocity *= np.float32(self.momentum)
+        velocity += whole
+        whole += np.float32(self.momentum) * velocity
+        self.values -= np.float32(rate) * whole
+
+
+class AdamW(Optimiser):
+    """Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; as ``torch.optim.AdamW``."""
+
+    name, rate, decay, keeps = "adamw", 0.003, 0.02, ("mean", "square")
+    betas, epsilon = (0.9, 0.999), 1e-8
+
+    def step(self, slopes: Floats, rate: float) -> None:
+        self.steps += 1
+        mean, square = self.state["mean"], self.state["square"]
+        first, second = self.betas
+        mean += np.float32(1 - first) * (slopes - mean)
+        square *= np.float32(second)
+        square += np.float32(1 - second) * (slopes * slopes)
+        root = np.sqrt(square)
+        root *= np.float32(1 / math.sqrt(1 - second**self.steps))
+        root += np.float32(self.epsilon)
+        self.values *= 1 - np.float32(rate) * self.decays
+        self.values -= np.float32(rate / (1 - first**self.steps)) * (mean / root)
+
+
+OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "sgd": SGD}
+
+
+# --- the rate ----------------------------------------------------------------------------------------------
+
+_WARM_UP = 0.3
+
+
+def one_cycle(progress: float) -> float:
+    """Rise from a 25th to 1 in the first 30 %, and fall to almost nothing, both by half a cosine wave.
+
+    Smith & Topin 2018, "Super-Convergence", as in PyTorch's ``OneCycleLR``.
+
+    >>> [round(one_cycle(progress), 2) for progress in (0, 0.3, 0.65, 1)]
+    [0.04, 1.0, 0.5, 0.0]
+    """
+    if progress < _WARM_UP:
+        return _half_wave(0.04, 1.0, progress / _WARM_UP)
+    return _half_wave(1.0, 1e-5, (progress - _WARM_UP) / (1 - _WARM_UP))
+
+
+def cosine(progress: float) -> float:
+    """Fall from 1 to 0 by half a cosine wave (Loshchilov & Hutter 2017, "SGDR", without restarts)."""
+    return _half_wave(1.0, 0.0, progress)
+
+
+def _half_wave(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "one-cycle": one_cycle,
+    "cosine": cosine,
+    "constant": lambda progress: 1.0,
+}
+
+
+class Learning(NamedTuple):
+    """An optimiser by name, its rate and decay (None: the optimiser's own), and a schedule by name."""
+
+    optimiser: str = "adamw"
+    rate: float | None = None
+    decay: float | None = None
+    schedule: str = "one-cycle"
+
+    def make(self, values: Floats, decays: NDArray[np.bool_]) -> Optimiser:
+        """Make the optimiser of some numbers."""
+        kind = OPTIMISERS[self.optimiser]
+        return kind(values, decays, kind.decay if self.decay is None else self.decay)
+
+    def rate_at(self, progress: float) -> float:
+        """Return the rate after a share of the training."""
+        top = OPTIMISERS[self.optimiser].rate if self.rate is None else self.rate
+        return top * SCHEDULES[self.schedule](progress)

@@ -1,0 +1,92 @@
+"""All pictures of a split as bytes of one size: what a network that is trained from nothing sees again and again."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.duplicates import fingerprint
+from cnnfilter.model_file import Preparation
+from cnnfilter.preparation import as_picture, fit
+from cnnfilter.samples import Files, Picture, Rows, Samples, Skipped, read_each
+from cnnfilter.shapes import Shape
+from cnnfilter.watching import Watcher
+
+IN_MEMORY = 1 << 31
+"""Bytes; more go to a temporary file, which the system keeps in memory as far as there is room."""
+
+_LARGEST_AS_IS = 96
+_DEFAULT = 64
+
+
+class Pixels(NamedTuple):
+    """The pictures (N, H, W, C) that could be read, and their fingerprints (None for those of arrays)."""
+
+    array: NDArray[np.uint8]
+    fingerprints: list[bytes | None]
+
+
+def read_pixels(
+    samples: Samples, shape: Shape, how: Preparation, threads: int | None, watcher: Watcher
+) -> tuple[Pixels, list[Skipped]]:
+    """Read every picture of a split, fitted to `shape`."""
+    if isinstance(samples.source, Rows) and (whole := samples.source.rows(samples.places, shape)) is not None:
+        return Pixels(whole, [None] * len(whole)), []
+    array = _room(len(samples), shape)
+    with_prints = isinstance(samples.source, Files)
+
+    def keep(index: int, picture: Picture) -> bytes | None:
+        array[index] = fit(picture, shape, how)
+        return fingerprint(array[index]) if with_prints else None
+
+    prints, unreadable = read_each(samples, keep, threads=threads, advance=watcher.advance)
+    if not unreadable:
+        return Pixels(array, prints), []
+    missing = {found.path for found in unreadable}
+    kept = [index for index in range(len(samples)) if samples.name(index) not in missing]
+    for place, index in enumerate(kept):  # in place: there may be no room for a second array
+        array[place] = array[index]
+    return Pixels(array[: len(kept)], [prints[index] for index in kept]), unreadable
+
+
+def _room(count: int, shape: Shape) -> NDArray[np.uint8]:
+    if count * math.prod(shape) <= IN_MEMORY:
+        return np.empty((count, *shape), np.uint8)
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the array
+    return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
+
+
+def find_shape(samples: Samples) -> Shape:
+    """Choose the shape of a network's input by the first pictures: theirs, if they are small and of one size.
+
+    Otherwise 64x64; grey if all of them are.
+    """
+    shapes = []
+    for index in np.unique(np.linspace(0, len(samples) - 1, 16).astype(int)):
+        try:
+            pixels = as_picture(samples.read(int(index)))
+        except ValueError:
+            continue
+        grey = bool((pixels == pixels[:, :, :1]).all())
+        shapes.append((*pixels.shape[:2], 1 if grey else 3))
+    channels = max((shape[2] for shape in shapes), default=3)
+    sizes = {shape[:2] for shape in shapes}
+    if len(sizes) == 1 and max(size := sizes.pop()) <= _LARGEST_AS_IS:
+        return (*size, channels)
+    return (_DEFAULT, _DEFAULT, channels)
+
+
+def measure(array: NDArray[np.uint8]) -> Preparation:
+    """Return the preparation by which each channel has mean 0 and deviation 1."""
+    counts = np.zeros((array.shape[3], 256), np.int64)
+    for start in range(0, len(array), 1024):
+        for channel in range(array.shape[3]):
+            counts[channel] += np.bincount(array[start : start + 1024, :, :, channel].ravel(), minlength=256)
+    values = np.arange(256)
+    mean = counts @ values / counts.sum(axis=1)
+    deviation = np.sqrt(np.maximum(counts @ values**2 / counts.sum(axis=1) - mean**2, 1.0))
+    return Preparation("crop", 1.0, "bicubic", tuple(mean.round(3).tolist()), tuple(deviation.round(3).tolist()))

@@ -1,0 +1,254 @@
+"""A stack of layers on a batch: the loss, and its slope by every learned number.
+
+The batch is cut into shards, and the shards of the layers between two batch norms go through all of those layers before
+anything else happens, each on one thread. How many shards there are depends on the batch alone, and their sums are added in
+their order, so that the numbers are the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.bands import run_tasks, split_rows
+from cnnfilter.errors import ModelError
+from cnnfilter.layers import Layers
+from cnnfilter.model_file import Weights
+from cnnfilter.shapes import Shape
+from cnnfilter.trainable import BatchNorming, Fixed, Place, Trainable, make_trainable
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+SHARDS = 8
+"""Of a batch: enough for as many threads, few enough that each has some pictures to do at once."""
+
+Fill = Callable[[int, int, Floats], None]
+"""Puts the prepared pictures `first`…`end` of the batch into an array (end - first, H, W, C)."""
+
+
+class Verdict(NamedTuple):
+    """The sum of the losses of some pictures, and how many answers are right."""
+
+    loss: float
+    right: int
+
+
+class Targets(NamedTuple):
+    """What a batch should have given: labels (N,), how much each picture counts (N,), and the smoothing of labels."""
+
+    labels: Labels
+    importance: Floats
+    smoothing: float = 0.0
+
+
+class Stack:
+    """Layers whose numbers are learned.
+
+    All learned numbers are one vector, `values`, and their slopes another, `slopes`: what each layer has are views.
+
+    Attributes
+    ----------
+    values, slopes : (P,) float32 arrays
+    decays : (P,) bool array
+        The kernels, which weight decay is for.
+    """
+
+    def __init__(self, layers: Layers, input_shape: Shape, rng: np.random.Generator, threads: int) -> None:
+        self.input_shape = input_shape
+        self.threads = threads
+        # A softmax at the end is part of the loss.
+        self.body = layers[: len(layers) - (str(layers[-1]) == "softmax")]
+        self.layers = [*_trainables(self.body, input_shape)]
+        self._segments = _between_batch_norms(self.layers)
+        starts = [layer.starts(rng) for layer in self.layers]
+        self.values = np.concatenate([np.ravel(part) for each in starts for part in each.values()]).astype(np.float32)
+        self.slopes = np.zeros_like(self.values)
+        self.decays = np.concatenate(
+            [np.full(part.size, name.endswith("kernel")) for each in starts for name, part in each.items()]
+        )
+        self._shapes = [{name: part.shape for name, part in each.items()} for each in starts]
+        for layer, views in zip(self.layers, self._views(self.values), strict=True):
+            layer.bind(views)
+        self._shard_slopes = np.zeros((SHARDS, self.values.size), np.float32)
+        self._places = [self._make_places(row) for row in self._shard_slopes]
+        self._inputs = [np.empty((0, *input_shape), np.float32)] * SHARDS
+
+    def _views(self, vector: Floats) -> list[dict[str, Floats]]:
+        found, start = [], 0
+        for shapes in self._shapes:
+            views = {}
+            for name, shape in shapes.items():
+                size = math.prod(shape)
+                views[name] = vector[start : start + size].reshape(shape)
+                start += size
+            found.append(views)
+        return found
+
+    def _make_places(self, slopes: Floats) -> list[Place]:
+        places = [Place(views) for views in self._views(slopes)]
+        learned = next((index for index, layer in enumerate(self.layers) if not isinstance(layer, Fixed)), 0)
+        places[learned].first = True
+        return places
+
+    @property
+    def norms(self) -> list[BatchNorming]:
+        """The batch norms, which keep running means and variances."""
+        return [layer for layer in self.layers if isinstance(layer, BatchNorming)]
+
+    def weights(self) -> tuple[Weights, ...]:
+        """Return what a model file keeps of each layer of the body."""
+        return tuple(layer.weights() for layer in self.layers)
+
+    # --- a step ------------------------------------------------------------------------------------------
+
+    def learn(self, count: int, fill: Fill, targets: Targets, seeds: Sequence[int]) -> Verdict:
+        """Send a batch forward and backward; `slopes` then holds the slope of its mean loss.
+
+        Parameters
+        ----------
+        count : int
+            Pictures in the batch.
+        fill : callable
+            Makes them.
+        targets : Targets
+        seeds : sequence of int
+            Of what is drawn in this step.
+        """
+        shards = split_rows(count, SHARDS)
+        self._shard_slopes[: len(shards)] = 0
+        for place in self._every_place(len(shards), training=True, seeds=seeds):
+            place.training = True
+        total = float(targets.importance.sum(dtype=np.float64))
+        outputs = self._forward(shards, fill, training=True)
+        parts = [_loss(out, targets, first, end, total) for out, (first, end) in zip(outputs, shards, strict=True)]
+        self._backward([part[1] for part in parts], shards)
+        np.add.reduce(self._shard_slopes[: len(shards)], axis=0, out=self.slopes)
+        return Verdict(sum(part[0].loss for part in parts), sum(part[0].right for part in parts))
+
+    def predict(self, count: int, fill: Fill) -> Floats:
+        """Send a batch forward as after training; give the numbers before the softmax (N, classes)."""
+        shards = split_rows(count, SHARDS)
+        self._every_place(len(shards), training=False, seeds=())
+        for norm in self.norms:
+            norm.use_running()
+        outputs = self._forward(shards, fill, training=False)
+        return np.concatenate([out.reshape(len(out), -1) for out in outputs])
+
+    def _every_place(self, shards: int, *, training: bool, seeds: Sequence[int]) -> list[Place]:
+        places = []
+        for shard in range(shards):
+            for index, place in enumerate(self._places[shard]):
+                place.training = training
+                place.draw = functools.partial(np.random.default_rng, [*seeds, shard, index])
+                places.append(place)
+        return places
+
+    def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
+        """Run a task for every shard; add up what they give, in their order."""
+        parts = run_tasks([functools.partial(task, shard) for shard in range(shards)], self.threads)
+        return None if parts[0] is None else np.add.reduce([part for part in parts if part is not None])
+
+    def _forward(self, shards: Sequence[tuple[int, int]], fill: Fill, *, training: bool) -> list[Floats]:
+        numbers: list[Floats] = [np.empty(0, np.float32)] * len(shards)
+        segments = self._segments if training else [[index for segment in self._segments for index in segment]]
+        for position, segment in enumerate(segments):
+
+            def task(shard: int, position: int = position, segment: list[int] = segment) -> NDArray[np.float64] | None:
+                if position == 0:
+                    numbers[shard] = self._filled(shard, *shards[shard], fill)
+                for index in segment:
+                    numbers[shard] = self.layers[index].forward(numbers[shard], self._places[shard][index])
+                if position + 1 == len(segments):
+                    return None
+                return self._norm_at(segments[position + 1]).measure(numbers[shard])
+
+            sums = self._run(task, len(shards))
+            if sums is not None:
+                norm = self._norm_at(segments[position + 1])
+                norm.settle(sums, sum(part.size for part in numbers) // norm.channels)
+        return numbers
+
+    def _backward(self, slopes: list[Floats], shards: Sequence[tuple[int, int]]) -> None:
+        for position in reversed(range(len(self._segments))):
+            segment = self._segments[position]
+            # The batch norm that a segment begins with waits for the sums of all shards.
+            own = segment[1:] if position else segment
+            after = self._segments[position + 1] if position + 1 < len(self._segments) else None
+
+            def task(
+                shard: int, own: list[int] = own, after: list[int] | None = after, position: int = position
+            ) -> NDArray[np.float64] | None:
+                places, back = self._places[shard], slopes[shard]
+                if after is not None:
+                    back = self.layers[after[0]].backward(back, places[after[0]])
+                for index in reversed(own):
+                    back = self.layers[index].backward(back, places[index])
+                slopes[shard] = back
+                if not position:
+                    return None
+                first = self._segments[position][0]
+                return self._norm_at(self._segments[position]).measure_back(back, places[first])
+
+            sums = self._run(task, len(shards))
+            if sums is not None:
+                norm = self._norm_at(segment)
+                norm.settle_back(sums, sum(part.size for part in slopes) // norm.channels)
+
+    def _norm_at(self, segment: list[int]) -> BatchNorming:
+        norm = self.layers[segment[0]]
+        assert isinstance(norm, BatchNorming)
+        return norm
+
+    def _filled(self, shard: int, first: int, end: int, fill: Fill) -> Floats:
+        if len(self._inputs[shard]) < end - first:
+            self._inputs[shard] = np.empty((end - first, *self.input_shape), np.float32)
+        numbers = self._inputs[shard][: end - first]
+        fill(first, end, numbers)
+        return numbers
+
+
+def _trainables(layers: Layers, input_shape: Shape) -> Sequence[Trainable]:
+    shapes = list(layers.shapes(input_shape))
+    learned = next((index for index, layer in enumerate(layers) if layer.learned), None)
+    if learned is None:
+        raise ModelError(f"'{layers}' has nothing to learn: no conv 32x3x3, dense 10 or the like")
+    made = []
+    for index, (layer, shape) in enumerate(zip(layers, shapes, strict=False)):
+        try:
+            made.append(Fixed(layer, shape) if index < learned else make_trainable(layer, shape))
+        except ModelError as error:
+            raise ModelError(f"layer {index + 1} {error}") from error
+    return made
+
+
+def _between_batch_norms(layers: Sequence[Trainable]) -> list[list[int]]:
+    """Cut the layers, by number, so that each batch norm begins a segment."""
+    segments: list[list[int]] = [[]]
+    for index, layer in enumerate(layers):
+        if isinstance(layer, BatchNorming):
+            segments.append([])
+        segments[-1].append(index)
+    return segments
+
+
+def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[Verdict, Floats]:
+    """Return a shard's share of the cross-entropy, and its slopes by what came out, divided by the batch's importance."""
+    labels, importance = targets.labels[first:end], targets.importance[first:end]
+    scores = out.reshape(len(out), -1)
+    classes, at = scores.shape[1], np.arange(len(labels))
+    logs = scores - scores.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    smoothing = np.float32(targets.smoothing)
+    wanted = np.full(scores.shape, smoothing / classes, np.float32)
+    wanted[at, labels] += 1 - smoothing
+    losses = -(wanted * logs).sum(axis=1)
+    slopes = (np.exp(logs) - wanted) * (importance / np.float32(total))[:, None]
+    right = int(np.count_nonzero(scores.argmax(axis=1) == labels))
+    loss = float((losses * importance).sum(dtype=np.float64))
+    return Verdict(loss, right), slopes.reshape(out.shape)

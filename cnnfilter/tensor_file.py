@@ -67,14 +67,14 @@ class TensorFile:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError("is not a regular file, which a model has to be")
-        if status.st_size > limits.model_bytes:
-            raise ModelError(
-                f"has {status.st_size:,} bytes; the limit is {limits.model_bytes:,} "
-                f"(--max-model {status.st_size} allows it)"
-            )
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by __exit__
         try:
             self.metadata, self.entries = _read_header(self._file)
+            if status.st_size > limits.model_bytes:
+                raise ModelError(
+                    f"has {status.st_size:,} bytes; the limit is {limits.model_bytes:,} "
+                    f"(--max-model {status.st_size} allows it)"
+                )
         except BaseException:
             self._file.close()
             raise

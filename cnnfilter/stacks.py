@@ -10,7 +10,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.alpha import filter_image, pool_image
 from cnnfilter.depth import to_picture, top_of
-from cnnfilter.errors import ModelError
 from cnnfilter.images import to_rgb
 from cnnfilter.layers import (
     Activation,
@@ -20,6 +19,7 @@ from cnnfilter.layers import (
     Gray,
     Layers,
     MaxPool,
+    refuse_learned,
     run_layers,
 )
 from cnnfilter.picture import Image, mode_of
@@ -139,16 +139,6 @@ def signed_rule(layers: Layers) -> str:
         if isinstance(layer, FixedConvolution):
             return "abs" if all(kernel.is_zero_sum for group in layer.found for kernel in group) else "clip"
     return "clip"
-
-
-def refuse_learned(layers: Layers) -> None:
-    """Raise ModelError for the first layer whose weights its text does not give."""
-    for number, layer in enumerate(layers, 1):
-        if layer.learned:
-            raise ModelError(
-                f"layer {number} '{layer}' has learned weights, which its text does not give; "
-                "a fixed kernel such as 'conv sobel-h' would do"
-            )
 
 
 def _labelled(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:

@@ -8,8 +8,8 @@ import pytest
 from cnnfilter.alpha import filter_image, pool_image
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.images import Image, to_rgb
-from cnnfilter.layers import parse_layers, run_layers
-from cnnfilter.stacks import apply_layers, refuse_learned, signed_rule, spread_maps
+from cnnfilter.layers import parse_layers, refuse_learned, run_layers
+from cnnfilter.stacks import apply_layers, signed_rule, spread_maps
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 

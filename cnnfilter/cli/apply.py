@@ -69,8 +69,8 @@ Applied = Callable[..., "tuple[Image, float]"]
 
 def _stack(text: str, alpha: str) -> Applied:
     """Layers whose weights their text gives."""
-    from cnnfilter.layers import parse_layers
-    from cnnfilter.stacks import apply_layers, refuse_learned
+    from cnnfilter.layers import parse_layers, refuse_learned
+    from cnnfilter.stacks import apply_layers
 
     stack = parse_layers(text)
     refuse_learned(stack)
@@ -84,9 +84,9 @@ def _network(text: str) -> Applied | None:
     first, bar, rest = text.partition("|")
     if not first.strip().endswith("]") and not is_model(first.strip()):
         return None  # known without importing what a network needs
-    from cnnfilter.layers import Layers, parse_layers
+    from cnnfilter.layers import Layers, parse_layers, refuse_learned
     from cnnfilter.network import load_first_layers
-    from cnnfilter.stacks import apply_network, refuse_learned
+    from cnnfilter.stacks import apply_network
 
     layers = load_first_layers(first.strip())
     then = parse_layers(rest) if bar else None

@@ -40,7 +40,7 @@ Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
-_SCRATCH = 1 << 17  # samples of a scratch that still lie in the second-level cache
+_SCRATCH = 3 << 16  # samples of a scratch that still lie in the second-level cache
 _INT16, _UINT16 = 32767, 65535
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
@@ -129,7 +129,7 @@ class Geometry:
             step = self.horizontal.stride
             first, end = region.left * step, (region.right - 1) * step + self.horizontal.reach
             columns = columns[first:end]
-            left, right = (min(max(edge - first, 0), end - first) for edge in (left, right))
+            left, right = max(min(left, end) - first, 0), max(min(right, end) - first, 0)
         top = region.top * self.step
         needed = rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
         scratch = memory.array("scratch", (len(needed), len(columns) * self.channels), dtype)

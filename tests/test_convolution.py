@@ -327,3 +327,13 @@ def test_clipping_of_large_pictures_is_told_from_a_quarter_of_their_rows(rng):
     exact = convolve(pixels, "sharpen")
     result = filter_picture(pixels, ["sharpen"])
     assert result.clipped == pytest.approx(((exact < -0.5) | (exact >= 255.5)).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "separable", "fft"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_more_padding_than_the_window_reaches(rng, algorithm, dtype):
+    pixels = picture(rng, (9, 300, 1), dtype)
+    weights = rng.normal(0, 1, (3, 3))
+    for border in BORDERS:
+        expected = naive.convolve(pixels, weights, pads=((7, 20), (140, 9)), border=border)
+        close(convolve(pixels, weights, padding=(7, 9, 20, 140), border=border, algorithm=algorithm), expected, algorithm)

@@ -218,6 +218,7 @@ def _bands(band: Callable[..., None], rows: int, numbers_a_row: int) -> list[Pie
 
 def convolve_each(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
     """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
+    _depthwise_loop(*axes)  # made once, before the threads ask for it
 
     def band(scratch: Scratch, first: int, end: int) -> None:
         rows = _Rows.of(axes[0], first, end)
@@ -267,7 +268,7 @@ def _depthwise(
 def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:
     if down.taps * across.taps > loops.MOST_TAPS:
         return partial(loops.large_depthwise, across.taps)
-    shared = across.dilation == 1 and across.stride < across.taps
+    shared = across.dilation == 1 and across.stride < across.taps and across.outputs > 1
     return loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
 
 
@@ -294,6 +295,7 @@ def squeeze(
     wide ones, whose shares in the result are added up at the end.
     """
     places = out.reshape(-1, out.shape[2])
+    _depthwise_loop(*axes)  # made once, before the threads ask for it
 
     def band(scratch: Scratch, first: int, end: int) -> None:
         rows = places[first * out.shape[1] : end * out.shape[1]]

@@ -7,7 +7,6 @@ numbers are still in the cache.
 from __future__ import annotations
 
 import functools
-from textwrap import indent
 
 import numpy as np
 
@@ -147,16 +146,15 @@ def depthwise(values, before, least, most, ring, top, left, kernel, bias, low, h
             lay_row(values, ready - top, before, least, most, ring[ready % reach], left)
             ready += 1
         r{i} = ring[(y * down + {i} * down_apart) % reach]
-"""
-_NEIGHBOURS = """
-for x in range(FIRST, END, COUNT):
-    s{i}_{n} = r{i}[(x * across + {n} * across_apart) * channels :]
-    out{o} = out[y * width + x + {o}]
-    for c in range(channels):
-        sum{o} = bias[c]
+        for start in range(0, width, COUNT):
+            x = min(start, width - COUNT)  # the last ones may be computed twice
+            s{i}_{n} = r{i}[(x * across + {n} * across_apart) * channels :]
+            out{o} = out[y * width + x + {o}]
+            for c in range(channels):
+                sum{o} = bias[c]
 TAPS
-        sum{o} = low if sum{o} < low else sum{o}
-        out{o}[c] = high if sum{o} > high else sum{o}
+                sum{o} = low if sum{o} < low else sum{o}
+                out{o}[c] = high if sum{o} > high else sum{o}
 """
 
 
@@ -169,31 +167,21 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
     gets `before` (repeated) added, is kept within least…most, and laid into the ring with zeros around, just before
     the first window needs it; `top` rows of zeros stand before the first. Then strides and dilations.
 
-    With a `step` the windows of neighbours are so many columns apart, and two are computed at once, so that what they
-    share is loaded once. (Three would not fit the registers, and the compiler's checks that no array overlaps another
-    would cost more than they save.)
+    With a `step` the windows of neighbours are so many columns apart, and two (of a width of at least two) are computed
+    at once, so that what they share is loaded once. (Three would not fit the registers, and the compiler's checks that
+    no array overlaps another would cost more than they save.)
     """
-    sizes = {"i": height, "j": wide}
-    text = unroll(_DEPTHWISE.replace("WIDE", str(wide)), **sizes)
-    if step:
-        text += _neighbours(height, wide, 2, step, "0", "width - 1")
-        text += _neighbours(height, wide, 1, step, "width - width % 2", "width")
-    else:
-        text += _neighbours(height, wide, 1, step, "0", "width")
-    function = define(text, "depthwise", __name__, np=np, lay_row=lay_row)
-    return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
-
-
-def _neighbours(height: int, wide: int, count: int, step: int, first: str, end: str) -> str:
-    """Return the text that computes `count` outputs at once, `step` columns apart, from column `first` on."""
+    count = 2 if step else 1
     taps = []
     for i in range(height):
         for j in range(wide):
             taps.append(f"weight = k{i}_{j}[c]")
             taps += [f"sum{o} += weight * s{i}_{j + o * step}[c]" for o in range(count)]
-    text = _NEIGHBOURS.replace("TAPS", "\n".join(" " * 8 + line for line in taps))
-    text = text.replace("FIRST", first).replace("END", end).replace("COUNT", str(count))
-    return "\n" + indent(unroll(text, i=height, n=wide + (count - 1) * step, o=count), " " * 8)
+    text = _DEPTHWISE.replace("TAPS", "\n".join(" " * 16 + line for line in taps))
+    text = text.replace("WIDE", str(wide)).replace("COUNT", str(count))
+    text = unroll(text, i=height, j=wide, n=wide + (count - 1) * step, o=count)
+    function = define(text, "depthwise", __name__, np=np, lay_row=lay_row)
+    return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8)")
@@ -227,3 +215,10 @@ def mean(values, out):
     share = np.float32(1) / np.float32(values.shape[0])
     for c in range(out.shape[0]):
         out[c] *= share
+
+
+USUAL = ((3, 1), (3, 2), (5, 1), (5, 2))
+"""Kernels, square, and steps of the networks that ship: what `warmup` compiles."""
+
+for _size, _step in USUAL:
+    depthwise(_size, _size, _step)

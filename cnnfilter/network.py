@@ -249,10 +249,24 @@ def load_first_layers(text: str) -> FirstLayers | None:
 def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
     """Load a network: one that ships, by name, or a model file.
 
+    Parameters
+    ----------
+    model : str or path
+        ``efficientnet-lite0``, or the path of a file that `train` wrote.
+
     Raises
     ------
     ModelError
         If there is no such model, or the file is none, is damaged, or does not fit together.
+
+    Examples
+    --------
+    >>> network = load_model()
+    >>> network.classes[:2], network.input_shape
+    (('tench', 'goldfish'), (224, 224, 3))
+    >>> grey = np.full((300, 400), 128, np.uint8)
+    >>> network.predict(grey).shape, network.features([grey, grey]).shape
+    ((1, 1000), (2, 1280))
     """
     given = os.fspath(model)
     path = models.path_of(given) if given in models.NAMES else given

@@ -24,6 +24,7 @@ from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout,
 from cnnfilter.loops import layers as layer_loops
 from cnnfilter.loops import training as loops
 from cnnfilter.map_filters import CLIPPING, LINEAR, Scratch
+from cnnfilter.pooling import PoolAxis
 from cnnfilter.shapes import Layer, Shape, WindowLayer
 from cnnfilter.windows import Axis
 
@@ -344,7 +345,7 @@ class MeanPooling(Trainable):
         super().__init__(layer, shape)
         axes = cast(WindowLayer, layer).axes(*shape[:2])
         self.geometry = geometry_of(axes, shape[2])
-        counts = [np.array([_counted(axis, output) for output in range(axis.outputs)]) for axis in axes]
+        counts = [cast(PoolAxis, axis).counts(include_pad=True) for axis in axes]
         self.shares = np.ascontiguousarray(1 / np.outer(*counts).ravel(), np.float32)
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
@@ -356,13 +357,6 @@ class MeanPooling(Trainable):
         back = place.scratch.array("back", len(slopes), *self.shape)
         loops.pool_mean_back(_rows(back), slopes.reshape(-1, self.output[2]), self.shares, self.geometry)
         return back
-
-
-def _counted(axis: Axis, output: int) -> int:
-    """Count the taps that a mean divides by: those in the picture and its padding."""
-    end = axis.before + axis.size + axis.after  # what ceil mode reaches beyond does not count
-    start = output * axis.stride
-    return sum(start + tap * axis.dilation < end for tap in range(axis.taps))
 
 
 class GlobalPooling(Trainable):

@@ -29,6 +29,11 @@ def gather(maps, windows, geometry):
             if line < 0 or line >= height:
                 for c in range(wide * channels):
                     part[c] = np.float32(0)
+            elif channels == 1:  # too short to be copied piece by piece
+                row = maps[picture + line]
+                for j in range(wide):
+                    column = x + j * geometry[10]
+                    part[j] = row[column] if 0 <= column < width else np.float32(0)
             elif geometry[10] == 1:
                 first = min(wide, max(0, -x)) * channels
                 end = max(first, min(wide, width - x) * channels)

@@ -9,12 +9,15 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import cnnfilter
 from cnnfilter import load_model, read_image
 from cnnfilter.cli import main
 from cnnfilter.cli.classify import HELP
@@ -192,6 +195,15 @@ def test_what_cannot_be_sorted_is_reported_and_stays():
     assert result.stderr.startswith("Error: ")
     assert Path("coffee.png").exists()
     assert Path("sorted/tiger cat/chelsea.png").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has none")
+def test_a_full_disk_behind_stdout_is_said():
+    command = [sys.executable, "-m", "cnnfilter", "classify", "coffee.png"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cnnfilter.__file__).parents[1])}
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert (told.returncode, told.stderr) == (1, "Error: stdout: no space left on device\n")
 
 
 # --- heat maps -----------------------------------------------------------------------------------------

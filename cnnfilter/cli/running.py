@@ -209,4 +209,4 @@ def _use(task: Task, use: Callable[[Task], None]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        task.error, task.failed_at = error, error.filename or task.source.name
+        task.error, task.failed_at = error, error.filename or "stdout"

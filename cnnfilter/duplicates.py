@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cnnfilter.samples import Samples
 
-NEAR = 6
+NEAR = 8
 """Bits of 128 in which the fingerprints of nearly equal pictures differ at most (other pictures: about 64)."""
 
-_BANDS = 8  # of 16 bits; with up to 7 bits different, one band at least is equal
+_BANDS = 8  # of 16 bits; with up to 7 bits different one band at least is equal, with 8 almost always
 
 
 class Duplicate(NamedTuple):

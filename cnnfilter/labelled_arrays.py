@@ -23,7 +23,7 @@ Array = NDArray[Any]
 _MOST_BYTES = 1 << 34
 """More than any such file holds; what a small one claims to unpack to is not believed beyond it."""
 
-_IDX_TYPES = {
+_IDX_TYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype("u1"),
     9: np.dtype("i1"),
     11: np.dtype(">i2"),
@@ -198,4 +198,6 @@ def _checked(part: Part) -> Part:
         raise DataError(f"{part.title}: {len(pixels):,} pictures and {len(labels):,} labels do not belong together")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{part.title}: NaN or infinity in the pictures")
-    return part._replace(labels=labels)
+    if pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:  # shares of white, as many keep them
+        pixels = pixels.astype(np.float32) * np.float32(255)
+    return part._replace(pixels=pixels, labels=labels)

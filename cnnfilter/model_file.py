@@ -31,7 +31,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.catalogue import ENTRIES
 from cnnfilter.errors import CnnfilterError, ModelError
+from cnnfilter.grammar import split_stages
 from cnnfilter.layers import Layers, parse_layers
 from cnnfilter.shapes import Shape, show_shape
 from cnnfilter.tensor_file import TensorFile, write_tensors
@@ -42,6 +44,7 @@ _OPTIONAL = ("backbone", "calibration")
 
 # What a network may ask for: far above any that fits the task, far below what harms.
 _MOST_LAYERS = 1000
+_LONGEST_LAYERS = 1 << 16
 _MOST_CLASSES = 100_000
 _LARGEST_SIDE = 4096
 _MOST_NUMBERS = 1 << 28
@@ -195,10 +198,25 @@ def _described(metadata: Mapping[str, str]) -> Model:
 def _layers(text: str) -> Layers:
     if text.count("|") >= _MOST_LAYERS:
         raise ModelError(f"has more than {_MOST_LAYERS} layers")
+    if len(text) > _LONGEST_LAYERS:
+        raise ModelError(f"its layers are {len(text):,} characters long; {_LONGEST_LAYERS:,} is the limit")
     try:
+        for stage in split_stages(text):
+            _refuse_other_files(stage.words)
         return parse_layers(text)
     except CnnfilterError as error:
         raise ModelError(f"its layers cannot be read: {error}") from error
+
+
+def _refuse_other_files(words: Sequence[str]) -> None:
+    """Refuse a kernel from a file or another model: what a model is must not depend on what else is on the disk."""
+    for word in words[1:] if words[0] == "conv" else ():
+        numbers = re.fullmatch(r"[\d\s.,;/eE+-]+", word)
+        name = re.fullmatch(r"([\w-]+)(:[\w.,+-]*)?", word)
+        known = name and name[1].lower().replace("_", "-") in ENTRIES
+        learned = re.fullmatch(r"\d+(x\d+)*", word)
+        if not (numbers or known or learned):
+            raise ModelError(f"conv {word[:40]!r} is neither a kernel's name nor numbers")
 
 
 def _input_shape(text: str, *, flat: bool) -> Shape:

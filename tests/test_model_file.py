@@ -90,6 +90,7 @@ METADATA = {
     "an unknown field": ({"more": "x"}, "has 'more'"),
     "no such layer": ({"layers": "conw 4x3x3"}, "layers cannot be read: layer 1 'conw 4x3x3'"),
     "too many layers": ({"layers": " | ".join(["relu"] * 1001)}, "more than 1000 layers"),
+    "too long layers": ({"layers": "relu " * 20_000}, "layers are 100,000 characters long; 65,536 is the limit"),
     "layers that do not fit": ({"layers": "flatten | conv 4x3x3"}, "layers do not fit together: layer 2"),
     "no shape": ({"input": "8x8"}, "input '8x8' is not HxWxC"),
     "a shape of 0": ({"input": "0x8x3"}, "input '0x8x3'"),
@@ -121,6 +122,24 @@ def test_broken_metadata(tmp_path, rng, what):
     metadata, tensors = _parts(rng)
     metadata = {name: text for name, text in (metadata | changes).items() if text is not None}
     _refused(tmp_path, tensors, metadata, message)
+
+
+@pytest.mark.parametrize(
+    "kernel", ["@k.txt", "k.npy", "./k", "/dev/zero", "m.safetensors#1[0]", "here", "'1 2;@k.txt'", "[[1]]"]
+)
+def test_no_kernel_of_another_file(tmp_path, rng, monkeypatch, kernel):
+    monkeypatch.chdir(tmp_path)
+    for name in ("k.txt", "k.npy", "k", "here"):
+        (tmp_path / name).write_text("1 2 1")
+    metadata, tensors = _parts(rng)
+    layers = f"conv sobel-h {kernel} | {metadata['layers']}"
+    _refused(tmp_path, tensors, metadata | {"layers": layers}, "neither a kernel's name nor numbers")
+
+
+def test_fixed_kernels_are_part_of_a_model(tmp_path, rng):
+    text = "gray | conv sobel-h gaussian:1.4 '1/9 -2 1e-3; 0 1 0' stride=2 | flatten | dense 3"
+    model = small_model(rng, text)
+    assert str(read_model(save(tmp_path / "m", model)).layers) == str(model.layers)
 
 
 PREPARATION = {

@@ -10,15 +10,14 @@ import io
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import limits
 from cnnfilter.errors import KernelError
+from cnnfilter.kernel_grammar import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
 
 _MOST_BYTES = 64 * 2**20
 
@@ -32,90 +31,15 @@ class Table(NamedTuple):
 
 
 def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
-    """Check rows of numbers or words, and give them as ``(kH, kW)`` float64.
-
-    Raises
-    ------
-    KernelError
-        For no numbers at all, rows of different length, what is not a finite number, or more than
-        ``limits.kernel_side`` a side. The message names the row and the number.
+    """Check rows of numbers or words as `numbers_of` does, and give them as ``(kH, kW)`` float64.
 
     Examples
     --------
     >>> rectangle([["1/4", "1/2", "1/4"]])
     array([[0.25, 0.5 , 0.25]])
-    >>> rectangle([[1, 2], [3]])
-    Traceback (most recent call last):
-    cnnfilter.errors.KernelError: row 2 has 1 number (3), row 1 has 2: every row needs as many
     """
-    rows = [row if isinstance(row, list | tuple | np.ndarray) else [row] for row in rows]
-    if not any(len(row) for row in rows):
-        raise KernelError("a kernel needs at least one number, as in '0 -1 0; -1 5 -1; 0 -1 0'")
-    check_size(len(rows), max(len(row) for row in rows))
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(rows[0]):
-            have = "1 number" if len(row) == 1 else f"{len(row)} numbers"
-            raise KernelError(
-                f"row {number} has {have} ({_excerpt(row)}), row 1 has {len(rows[0])}: "
-                "every row needs as many"
-            )
-    return np.array(
-        [[_number(cell, i, j) for j, cell in enumerate(row, 1)] for i, row in enumerate(rows, 1)],
-        dtype=np.float64,
-    )
-
-
-def check_size(height: int, width: int) -> None:
-    """Refuse a kernel with more weights a side than `limits.kernel_side`, or none."""
-    if min(height, width) < 1:
-        raise KernelError(f"a kernel of {height}x{width} has no numbers")
-    if max(height, width) > limits.kernel_side:
-        raise KernelError(
-            f"a kernel of {height}x{width} is too large: {limits.kernel_side} a side is the most "
-            f"(--max-kernel {max(height, width)} allows it)"
-        )
-
-
-def _excerpt(cells: Sequence[Any]) -> str:
-    words = " ".join(str(cell) for cell in cells)
-    return words if len(words) <= 40 else words[:37] + "..."
-
-
-def _number(cell: Any, i: int, j: int) -> float:
-    place = f"row {i}, column {j}"
-    try:
-        value = _value(cell)
-    except ZeroDivisionError:
-        raise KernelError(f"{place}: {cell} divides by zero") from None
-    except (ValueError, TypeError, OverflowError):
-        shown = "nothing" if cell == "" else repr(cell) if isinstance(cell, str) else str(cell)
-        raise KernelError(f"{place}: {_excerpt([shown])} is not a number") from None
-    if not math.isfinite(value):
-        raise KernelError(f"{place}: {cell} is not a finite number")
-    return value
-
-
-def _value(cell: Any) -> float:
-    if isinstance(cell, bool) or cell is None:
-        raise TypeError
-    if not isinstance(cell, str):
-        return float(cell)
-    above, slash, below = cell.replace("\N{MINUS SIGN}", "-").partition("/")
-    return float(above) / float(below) if slash else float(above)
-
-
-def looks_like_rows(text: str) -> bool:
-    """Whether a text is meant as numbers: it has several rows, or begins with a number."""
-    if ";" in text or "\n" in text:
-        return True
-    first = re.split(r"[\s,]", text.strip(), maxsplit=1)[0]
-    try:
-        _value(first)
-    except ZeroDivisionError:
-        return True
-    except ValueError:
-        return False
-    return True
+    plain = [list(row) if isinstance(row, np.ndarray) else row for row in rows]
+    return np.array(numbers_of(plain), dtype=np.float64)
 
 
 def parse_rows(text: str) -> Table:
@@ -128,54 +52,21 @@ def parse_rows(text: str) -> Table:
            [-1.,  5., -1.],
            [ 0., -1.,  0.]])
     """
-    rows: list[list[str]] = []
-    for line in _lines(text):
-        rows += [_cells(row, len(rows) + n) for n, row in enumerate(line.removesuffix(";").split(";"), 1)]
-    return Table(rectangle(rows))
-
-
-def _lines(text: str) -> list[str]:
-    """The lines that say something: without blank ones and ``#`` comments."""
-    stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
-
-
-def _cells(row: str, number: int) -> list[str]:
-    if not row.strip():
-        raise KernelError(f"row {number} is empty")
-    return re.split(r"\s*,\s*|\s+", row.strip())
+    return Table(rectangle(split_rows(text)))
 
 
 def _parse_csv(text: str) -> Table:
     """One line a row. Between semicolons a comma is the decimal mark, as European spreadsheets write it."""
-    lines = _lines(text)
+    lines = lines_of(text)
     if any(";" in line for line in lines):
-        return Table(
-            rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines])
-        )
-    return Table(
-        rectangle([[cell.strip('"') for cell in _cells(line, n)] for n, line in enumerate(lines, 1)])
-    )
+        return Table(rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines]))
+    return Table(rectangle([[cell.strip('"') for cell in cells_of(line, n)] for n, line in enumerate(lines, 1)]))
 
 
 def parse_json(text: str) -> Table:
     """``[[…], […]]``, or an object with ``weights`` and perhaps ``divisor`` and ``offset``."""
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise KernelError(
-            "not a kernel: lists nested too deeply; write [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]"
-        ) from None
-    except ValueError as error:
-        raise KernelError(f"not JSON: {error}") from None
-    divisor = offset = None
-    if isinstance(value, dict):
-        divisor, offset, value = value.get("divisor"), value.get("offset"), value.get("weights")
-    if isinstance(value, list) and value and not any(isinstance(row, list) for row in value):
-        value = [value]
-    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
-        raise KernelError("JSON for a kernel is a list of rows, as in [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]")
-    return _scaled(rectangle(value), *_scale(divisor, offset))
+    rows, divisor, offset = json_rows(text)
+    return _scaled(rectangle(rows), *_scale(divisor, offset))
 
 
 def _scale(divisor: Any, offset: Any) -> tuple[float, float]:
@@ -183,7 +74,7 @@ def _scale(divisor: Any, offset: Any) -> tuple[float, float]:
     values = []
     for name, value, default in (("divisor", divisor, 1.0), ("offset", offset, 0.0)):
         try:
-            number = default if value is None else _value(value)
+            number = default if value is None else value_of(value)
         except (ValueError, TypeError, OverflowError, ZeroDivisionError):
             number = math.nan
         if not math.isfinite(number):
@@ -203,8 +94,8 @@ def _parse_mat(text: str) -> Table:
     """libvips' matrix: width, height and perhaps scale and offset; then the rows."""
     if text.startswith("MATLAB"):
         raise KernelError("this .mat file is MATLAB's; wanted is libvips' text matrix, or save it as .csv")
-    lines = _lines(text)
-    head = _cells(lines[0], 1) if lines else []
+    lines = lines_of(text)
+    head = cells_of(lines[0], 1) if lines else []
     if not 2 <= len(head) <= 4 or not all(word.isdigit() for word in head[:2]):
         raise KernelError(
             "a .mat kernel begins with 'width height', 'width height scale' or 'width height scale offset'"
@@ -212,7 +103,7 @@ def _parse_mat(text: str) -> Table:
     width, height = int(head[0]), int(head[1])
     check_size(height, width)
     divisor, offset = _scale(*[*head[2:], None, None][:2])
-    rows = [_cells(line, n) for n, line in enumerate(lines[1:], 1)]
+    rows = [cells_of(line, n) for n, line in enumerate(lines[1:], 1)]
     if (len(rows), len(rows[0]) if rows else width) != (height, width):
         have = f"{len(rows)} of {len(rows[0])}" if rows else "none"
         raise KernelError(f"the first line says {height} rows of {width} numbers, but there are {have}")
@@ -231,9 +122,7 @@ def _parse_npy(data: bytes) -> Table:
     count = math.prod(shape)
     there = len(data) - stream.tell()
     if there < count * dtype.itemsize:
-        raise KernelError(
-            f"a .npy of {shape} {dtype} needs {count * dtype.itemsize} bytes, and there are {there}"
-        )
+        raise KernelError(f"a .npy of {shape} {dtype} needs {count * dtype.itemsize} bytes, and there are {there}")
     values = np.frombuffer(data, dtype, count, stream.tell()).reshape(shape, order="F" if fortran else "C")
     with np.errstate(over="ignore"):
         return Table(from_array(values))
@@ -242,9 +131,7 @@ def _parse_npy(data: bytes) -> Table:
 def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(stream)
     # numpy parses the header as Python: what it raises for nonsense is not bounded by its documentation.
     except Exception as error:
@@ -344,9 +231,7 @@ def encode_kernel(weights: NDArray[np.float64], suffix: str, *, offset: float = 
     """
     suffix = suffix.lower()
     if suffix not in READERS:
-        raise KernelError(
-            f"kernels are written as {_listed(READERS)} files, not as {suffix or 'a name without one'}"
-        )
+        raise KernelError(f"kernels are written as {_listed(READERS)} files, not as {suffix or 'a name without one'}")
     if suffix not in (".mat", ".json"):
         _refuse_offset(offset, suffix)
     if suffix == ".npy":

@@ -11,7 +11,8 @@ The grammar, the same everywhere:
 ``MODEL#1[3]``            filter 3 of layer 1 of a network
 ========================  ==========================================================================
 
-What is done with a kernel is left to `cnnfilter.convolution`.
+How a text is taken apart and refused is in `cnnfilter.kernel_grammar`; what is done with a kernel is left to
+`cnnfilter.convolution`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -28,18 +28,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnfilter.catalogue import ALSO_CALLED, ENTRIES, Entry, Parameter
+from cnnfilter.catalogue import ENTRIES, Entry
 from cnnfilter.errors import KernelError
 from cnnfilter.kernel_files import (
     Table,
     from_array,
-    looks_like_rows,
     parse_json,
     parse_rows,
     read_kernel_file,
     rectangle,
 )
 from cnnfilter.kernel_formulas import FORMULAS
+from cnnfilter.kernel_grammar import canonical, empty, entry_and_values, kind_of, unknown
 from cnnfilter.kernel_structure import clear_sum, symmetries, symmetry_in_words
 from cnnfilter.kernel_structure import factor as factor
 
@@ -249,20 +249,19 @@ def find_kernels(spec: Spec) -> KernelSet:
 
 
 def _find_text(text: str) -> KernelSet:
-    for is_meant, find in _GRAMMAR:
-        if is_meant(text):
-            return find(text)
-    raise _unknown(text)
+    return _FINDERS[kind_of(text)](text)
 
 
 def _from_table(table: Table, name: str = "") -> KernelSet:
     return KernelSet([Kernel(table.weights, name, table.divisor, table.offset)])
 
 
-def _find_empty(text: str) -> KernelSet:
-    raise KernelError(
-        "the kernel is empty: give a name (sharpen), numbers ('0 -1 0; -1 5 -1; 0 -1 0') or a file"
-    )
+def _refuse_empty(text: str) -> KernelSet:
+    raise empty()
+
+
+def _refuse_unknown(text: str) -> KernelSet:
+    raise unknown(text)
 
 
 def _find_file(path: str) -> KernelSet:
@@ -272,32 +271,12 @@ def _find_file(path: str) -> KernelSet:
     return _from_table(read_kernel_file(path), stem)
 
 
-def _is_path(text: str) -> bool:
-    # A text too long or with a NUL is no path; os.path.exists says so without raising.
-    return (
-        "/" in text
-        or os.path.exists(text)
-        or bool(re.search(r"\.(txt|csv|json|npy|mat)$", text, re.IGNORECASE))
-    )
-
-
-def _canonical(name: str) -> str:
-    return name.strip().lower().replace("_", "-")
-
-
-def _is_name(text: str) -> bool:
-    return _canonical(text.partition(":")[0]) in ENTRIES
-
-
 def _find_name(text: str) -> KernelSet:
-    name, colon, arguments = text.partition(":")
-    entry = ENTRIES[_canonical(name)]
-    if entry.members and not colon:
+    entry, values = entry_and_values(text)
+    if entry.members and ":" not in text:
         kernels = [find_kernel(member) for member in entry.members]
         return KernelSet(kernels, entry.combine, entry.name)
-    if colon and not entry.parameters:
-        raise KernelError(f"{entry.name} takes no arguments, {text!r} has some")
-    return KernelSet([_build(entry, _values(entry, arguments if colon else None), text)])
+    return KernelSet([_build(entry, values, text)])
 
 
 def _find_learned(text: str) -> KernelSet:
@@ -306,32 +285,16 @@ def _find_learned(text: str) -> KernelSet:
     return learned
 
 
-# Each way to write a kernel: how it is recognised, and what is then done. The first that fits decides, so
-# a name is never taken for a file, nor a number.
-_GRAMMAR: list[tuple[Callable[[str], bool], Callable[[str], KernelSet]]] = [
-    (lambda text: not text, _find_empty),
-    (lambda text: text.startswith("@"), lambda text: _find_file(text[1:])),
-    (lambda text: text.startswith(("[", "{")), lambda text: _from_table(parse_json(text))),
-    (_is_name, _find_name),
-    (lambda text: bool(re.search(r"#\d+(\[|$)", text)), _find_learned),
-    (looks_like_rows, lambda text: _from_table(parse_rows(text))),
-    (_is_path, _find_file),
-]
-
-
-def _unknown(text: str) -> KernelError:
-    import difflib
-
-    name = _canonical(text.partition(":")[0]).replace(" ", "-")
-    # A name from elsewhere must nearly be it: a median is not a mean.
-    elsewhere = difflib.get_close_matches(name, ALSO_CALLED, 1, 0.85)
-    near = [ALSO_CALLED[word] for word in elsewhere] or difflib.get_close_matches(name, ENTRIES, 3, 0.6)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    if re.match(r"\d+x\d+", text):
-        # ImageMagick's way to write one; whether it would be turned there depends on the operator.
-        hint = "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'; "
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return KernelError(f"no kernel is called {shown!r}: {hint}`cnnfilter kernels list` shows all")
+_FINDERS: dict[str, Callable[[str], KernelSet]] = {
+    "empty": _refuse_empty,
+    "file": lambda text: _find_file(text[1:]),
+    "json": lambda text: _from_table(parse_json(text)),
+    "name": _find_name,
+    "learned": _find_learned,
+    "rows": lambda text: _from_table(parse_rows(text)),
+    "path": _find_file,
+    "unknown": _refuse_unknown,
+}
 
 
 def _build(entry: Entry, values: list[Any], text: str) -> Kernel:
@@ -342,38 +305,4 @@ def _build(entry: Entry, values: list[Any], text: str) -> Kernel:
     else:
         column, row = parse_rows(entry.column).weights[0], parse_rows(entry.row).weights[0]
         weights = np.outer(column, row) / entry.divisor
-    return Kernel(weights, _canonical(text).replace(" ", ""), entry.divisor, 0.0, entry.purpose, entry.source)
-
-
-def _values(entry: Entry, arguments: str | None) -> list[Any]:
-    """The checked arguments, completed by the defaults; those without a default are not passed."""
-    given = [] if arguments is None else [word.strip() for word in arguments.split(",")]
-    if len(given) > len(entry.parameters):
-        raise KernelError(
-            f"{entry.name} takes {entry.usage}, as in {entry.example}; {len(given)} arguments are too many"
-        )
-    values = [
-        _value(entry, parameter, word) for parameter, word in zip(entry.parameters, given, strict=False)
-    ]
-    rest = [p.default for p in entry.parameters[len(given) :] if p.default is not None]
-    return values + [int(d) if isinstance(d, int) else d for d in rest]
-
-
-def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
-    if parameter.choices:
-        if word.lower() in parameter.choices:
-            return word.lower()
-        expected = f"one of {' '.join(parameter.choices)}"
-    else:
-        kind = "a whole number" if parameter.whole else "a number"
-        expected = f"{kind} from {parameter.least:g} to {parameter.largest:g}"
-        try:
-            value: float = int(word) if parameter.whole else float(word)
-        except ValueError:
-            value = math.nan
-        if parameter.least <= value <= parameter.largest:
-            return value
-    raise KernelError(
-        f"the {parameter.name} of {entry.name} is {expected}, as in {entry.example}; "
-        f"given was {word or 'nothing'!r}"
-    )
+    return Kernel(weights, canonical(text).replace(" ", ""), entry.divisor, 0.0, entry.purpose, entry.source)

@@ -449,6 +449,12 @@ LIGHT = [
     ["pool", "photo.png", "-o", "x.foo"],
     ["convolve", "photo.png", "-k", "blur", "-o", "{foo}.png"],
     ["apply", "relu", "photo.png", "-o", "x.foo"],
+    ["convolve", "photo.png", "-k", "sobl-h"],
+    ["convolve", "photo.png", "-k", "gaussian:wide"],
+    ["convolve", "photo.png", "-k", "0 1 0; 1 1"],
+    ["convolve", "photo.png", "-k", "[[1, 2], [3]]"],
+    ["convolve", "photo.png", "-k", "nan 1"],
+    ["kernels", "show", "sharpn"],
 ]
 
 

@@ -42,15 +42,11 @@ class _Kernels(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            ctx.fail(
-                f"No such command {args[0]!r}. To see a kernel: cnnfilter kernels show {shlex.quote(args[0])}"
-            )
+            ctx.fail(f"No such command {args[0]!r}. To see a kernel: cnnfilter kernels show {shlex.quote(args[0])}")
         return super().resolve_command(ctx, args)
 
 
-@click.group(
-    "kernels", cls=_Kernels, help=HELP, short_help="List, show and find kernels.", invoke_without_command=True
-)
+@click.group("kernels", cls=_Kernels, help=HELP, short_help="List, show and find kernels.", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
@@ -95,11 +91,7 @@ def _entry_record(name: str) -> dict[str, Any]:
         {
             "name": p.name,
             "default": p.default,
-            **(
-                {"choices": list(p.choices)}
-                if p.choices
-                else {"least": p.least, "most": p.largest, "whole": p.whole}
-            ),
+            **({"choices": list(p.choices)} if p.choices else {"least": p.least, "most": p.largest, "whole": p.whole}),
         }
         for p in entry.parameters
     ]
@@ -147,9 +139,7 @@ class _NumbersAreArguments(click.Command):
         return super().parse_args(ctx, args)
 
 
-@command.command(
-    "show", cls=_NumbersAreArguments, help=SHOW_HELP, short_help="Show what a kernel is and does."
-)
+@command.command("show", cls=_NumbersAreArguments, help=SHOW_HELP, short_help="Show what a kernel is and does.")
 @click.argument("kernel", type=KernelText())
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with every digit.")
 @click.option(
@@ -157,6 +147,10 @@ class _NumbersAreArguments(click.Command):
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
+    from cnnfilter.kernel_grammar import check
+
+    with about("'KERNEL'"):
+        check(kernel)  # before numpy is imported
     from cnnfilter.cli.kernel_report import description, record
     from cnnfilter.kernels import find_kernels
 
@@ -166,9 +160,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
         _write_png(found, png, force)
     if as_json:
         records = [record(one) for one in found]
-        _print_json(
-            {"name": found.name, "combine": found.combine if len(found) > 1 else None, "kernels": records}
-        )
+        _print_json({"name": found.name, "combine": found.combine if len(found) > 1 else None, "kernels": records})
         return
     if png == "-":
         return
@@ -324,9 +316,7 @@ def _residual_record(residual: Residual) -> dict[str, Any]:
     return {**residual._asdict(), "error": residual.error.tolist()}
 
 
-def _remarks(
-    kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]
-) -> list[str]:
+def _remarks(kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]) -> list[str]:
     lines = [
         f"residual: {residual.rms:.4g} (root mean square), {residual.max:.4g} at most; "
         f"explains {100 * max(0.0, residual.explained):.4g} % of AFTER, over {residual.samples:,} samples"

@@ -199,10 +199,14 @@ def about(hint: str) -> Iterator[None]:
 
 def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> list[KernelSet]:
     """Return the kernels that each ``-k`` names; one for most, two for ``sobel``."""
-    from cnnfilter.kernels import KernelSet, find_kernels
+    from cnnfilter.kernel_grammar import check
 
     found = []
     with about("'-k' / '--kernel'"):
+        for spec in specs:
+            check(spec)  # before numpy is imported
+        from cnnfilter.kernels import KernelSet, find_kernels
+
         for named in map(find_kernels, specs):
             kernels = [kernel.flip() for kernel in named] if flip else list(named)
             kernels = [kernel.normalized() for kernel in kernels] if normalize else kernels

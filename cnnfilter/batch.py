@@ -38,6 +38,12 @@ CLIPPED_ENOUGH_TO_SAY = 0.01
 AHEAD = 64
 """Results for each thread that may wait for an earlier one, so that a slow one does not fill the memory."""
 
+WAITING = 4
+"""Files that may wait for the disk while others are worked on: a disk takes several at a time better."""
+
+SMALL = 8 << 20
+"""Bytes of a picture that does not matter while its file waits for the disk."""
+
 GRACE = 1.5
 """Seconds that threads get to end their file after an interruption, before they are left behind."""
 
@@ -137,6 +143,7 @@ class Task:
         self.strip = strip
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
+        self.turns = _Turns(1)
         self.stopping = threading.Event()
         self.began = time.perf_counter()
         self.notes: list[str] = []
@@ -168,6 +175,7 @@ class Task:
 
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""
+        from cnnfilter.files import flush, replace_file
         from cnnfilter.images import write_image
 
         assert self.target is not None
@@ -184,7 +192,11 @@ class Task:
             else:
                 if self.target.make_folder:
                     os.makedirs(os.path.dirname(self.target.path) or ".", exist_ok=True)
-                write_image(self.target.path, image, force=self.target.force, **options)
+                with replace_file(self.target.path, force=self.target.force) as file:
+                    write_image(file, image, **options)
+                    small = image.pixels.nbytes * max(1, len(image.frames)) <= SMALL
+                    with self.turns.aside() if small else contextlib.nullcontext():
+                        flush(file)
         self.note(f"wrote {describe(image)} as {self.target.format} in {_milliseconds(began)}")
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
@@ -294,30 +306,45 @@ def run(
     cores = default_threads()
     stopping = threading.Event()
     jobs = max(1, min(jobs or cores, len(tasks)))
+    turns = _Turns(jobs)
     for task in tasks:
         task.threads = threads or max(1, cores // jobs)
-        task.stopping = stopping
-    turns = _Turns()
+        task.stopping, task.turns = stopping, turns
+    crew = 1 if jobs == 1 else min(jobs + WAITING, len(tasks))
+    if crew > 1:
+        _share_heaps(jobs)
     with _warnings_kept():
-        ended = in_order(lambda task: _work_on(task, work, turns), tasks, jobs=jobs, stopping=stopping)
+        ended = in_order(lambda task: _work_on(task, work), tasks, jobs=crew, stopping=stopping)
         with contextlib.closing(ended):
             for task in ended:
                 yield task
                 task.result = None  # it has been used; the task may live as long as the run
 
 
+_M_ARENA_MAX = -8  # malloc.h of glibc
+
+
+def _share_heaps(count: int) -> None:
+    """Let threads share heaps: glibc gives each its own, which keeps what its largest picture took."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count)
+
+
 _current = threading.local()
 
 
-def _work_on(task: Task, work: Callable[[Task], Any], turns: _Turns) -> Task:
+def _work_on(task: Task, work: Callable[[Task], Any]) -> Task:
     if task.needless:
         return task
-    began = time.perf_counter()
-    with turns.together():
+    with task.turns.together():
+        began = time.perf_counter()
         _attempt(task, work)
-    if task.error is not None and turns.were_many and _wants_room(task.error) and task.source.is_file:
+    if task.error is not None and task.turns.were_many and _wants_room(task.error) and task.source.is_file:
         task.forget()
-        with turns.alone():
+        with task.turns.alone():
             _attempt(task, work)
     task.seconds = time.perf_counter() - began
     return task
@@ -331,9 +358,10 @@ def _wants_room(error: BaseException) -> bool:
 
 
 class _Turns:
-    """Many work together; who finds no room then may try again alone."""
+    """Some work together; who waits for a disk lets another in; who finds no room may try again alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: int) -> None:
+        self.most = together
         self.changed = threading.Condition()
         self.working = 0
         self.waiting = 0
@@ -342,13 +370,23 @@ class _Turns:
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         with self.changed:
-            self.changed.wait_for(lambda: not self.waiting)
+            self.changed.wait_for(lambda: not self.waiting and self.working < self.most)
             self.working += 1
             self.were_many = self.were_many or self.working > 1
         try:
             yield
         finally:
             self._leave()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let another work while this one waits."""
+        self._leave()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.working += 1
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

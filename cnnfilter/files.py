@@ -6,10 +6,10 @@ import atexit
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
-
 
 _temporaries: set[str] = set()
 """The hidden files that are being written."""
@@ -59,8 +59,7 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            flush(file)
         _move(temporary, target, force)
     except BaseException:
         with suppress(OSError):
@@ -68,6 +67,13 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         raise
     finally:
         _temporaries.discard(temporary)
+
+
+def flush(file: BinaryIO) -> None:
+    """Wait until what was written is on the disk, if it is a file on one."""
+    file.flush()
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fsync(file.fileno())
 
 
 def _move(temporary: str, target: str, force: bool) -> None:

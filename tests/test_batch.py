@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -30,6 +33,12 @@ def pictures(tmp_path, rng):
 
 def tasks_for(paths, folder):
     return [Task(Source(str(path)), Target(str(folder / path.name), "png")) for path in paths]
+
+
+def _caused_by_memory():
+    error = ImageError("cannot be decoded")
+    error.__cause__ = MemoryError()
+    return error
 
 
 def copy(task):
@@ -291,3 +300,56 @@ def test_an_image_is_described_by_its_size():
 
     assert batch.describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
     assert batch.describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
+
+
+# --- turns
+
+
+def test_while_small_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, monkeypatch):
+    waiting = threading.Barrier(4, timeout=10)  # more than there are jobs
+    met = []
+    real = os.fsync
+
+    def slow(descriptor):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.append(waiting.wait())
+        waiting.abort()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    ended = list(run(tasks_for(pictures, tmp_path / "new"), copy_into_new_folder(tmp_path / "new"), jobs=2))
+    assert [task.error for task in ended] == [None] * len(pictures)
+    assert met
+
+
+def copy_into_new_folder(folder):
+    folder.mkdir()
+    return copy
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "too many"), _caused_by_memory()])
+def test_what_found_no_room_is_tried_again_alone(pictures, error):
+    working = []
+    most = []
+
+    def work(task):
+        working.append(task)
+        most.append(len(working))
+        time.sleep(0.01)
+        alone = len(working) == 1
+        working.remove(task)
+        if not alone:
+            raise error
+        return "done"
+
+    ended = [(task.result, task.error) for task in run([Task(Source(str(path))) for path in pictures], work, jobs=3)]
+    assert max(most) > 1
+    assert ended == [("done", None)] * len(pictures)
+
+
+def test_what_finds_no_room_alone_either_has_failed(pictures):
+    def work(task):
+        raise MemoryError
+
+    tasks = list(run([Task(Source(str(path))) for path in pictures], work, jobs=2))
+    assert {type(task.error) for task in tasks} == {MemoryError}

@@ -25,7 +25,7 @@ from cnnfilter.windows import Axis
 
 Maps = NDArray[np.float32]
 
-_PIECE = 1 << 17
+_PIECE = 1 << 18
 """Numbers that a piece of work has between two products: 1 MiB, half of a usual second-level cache."""
 _TILE = 1024
 _NOTHING = np.zeros(_TILE, np.float32)

@@ -35,6 +35,7 @@ COMMANDS = {
     "features": "cnnfilter.cli.features",
     "train": "cnnfilter.cli.train",
     "evaluate": "cnnfilter.cli.evaluate",
+    "export": "cnnfilter.cli.export",
     "warmup": "cnnfilter.cli.warmup",
 }
 

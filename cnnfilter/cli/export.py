@@ -1,0 +1,51 @@
+"""``cnnfilter export``: a model for other programs."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from cnnfilter.cli import options, training_report
+from cnnfilter.cli.messages import one_line
+
+HELP = """\
+Write a model as an ONNX file, for onnxruntime and the many programs that read it.
+
+The graph takes "pictures" (N, H, W, C), float32, as the model's preparation makes them (`describe MODEL` says how, and so do
+the file's metadata, with the classes), and gives "logits" and "probabilities" (N, classes): the same answers as here. Needs the
+package onnx, which the extra 'onnx' brings.
+
+\b
+Examples:
+  cnnfilter export pets.safetensors -o pets.onnx
+  cnnfilter export efficientnet-lite0 -o lite0.onnx
+"""
+
+
+@click.command("export", help=HELP, short_help="Write a model as an ONNX file.")
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", required=True, help="The file, .onnx.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+def command(model: str, output: str, force: bool, quiet: bool) -> None:
+    if not output.endswith(".onnx"):
+        raise click.BadParameter(f"{output!r} does not end in .onnx.", param_hint="'-o' / '--output'")
+    training_report.refuse_existing(output, force)
+    training_report.refuse_missing_folder(output)
+    from cnnfilter.network import load_model
+
+    with options.about("'MODEL'"):
+        network = load_model(model)
+    from importlib.util import find_spec
+
+    if find_spec("onnx") is None:
+        raise click.ClickException("export needs the package onnx: pip install 'cnnfilter[onnx]' brings it")
+    from cnnfilter.files import replace_file
+    from cnnfilter.onnx_export import export_onnx
+
+    data = export_onnx(network)
+    with replace_file(output, force=force) as file:
+        file.write(data)
+    if not quiet:
+        click.echo(f"{one_line(output)}: {os.path.getsize(output):,} bytes", err=True)

@@ -70,10 +70,10 @@ Piece = Callable[[Scratch], None]
 
 
 class Workers:
-    """What computes the pieces of a step: the calling thread and others that wait for it, each with its own scratch."""
+    """What computes the pieces of a step: the calling thread, whose scratch is `scratch`, and others with their own."""
 
     def __init__(self, threads: int = 1) -> None:
-        self._scratch = Scratch()
+        self.scratch = Scratch()
         self._others = threads - 1
         self._calls: SimpleQueue[Piece | None] = SimpleQueue()
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -97,7 +97,7 @@ class Workers:
             self._calls.put(work)
         failures: list[BaseException | None] = []
         try:
-            work(self._scratch)
+            work(self.scratch)
         finally:
             failures += [self._ended.get() for _ in range(others)]
         for failure in failures:
@@ -310,7 +310,8 @@ def squeeze(
     def block(scratch: Scratch, part: Bottleneck, share: Maps) -> None:
         _squeeze_piece(source, part, axes, 0, out.shape[0], share, scratch)
 
-    shares = [places, *(np.empty_like(places) for _ in bottleneck.blocks[1:])]
+    others = range(1, len(bottleneck.blocks))
+    shares = [places, *(workers.scratch.array(f"share {number}", *places.shape) for number in others)]
     workers.run([partial(block, part=part, share=share) for part, share in zip(bottleneck.blocks, shares, strict=True)])
     for share in shares[1:]:
         loops.add(places.reshape(-1), share.reshape(-1))

@@ -189,6 +189,7 @@ Examples:
   cnnfilter convolve photo.jpg -k sobel -o edges.png
   cat photo.jpg | cnnfilter convolve -k high-pass | cnnfilter pool --size 4 > small.png
   cnnfilter apply 'conv sobel-h sobel-v | relu | maxpool 2' photo.jpg -o maps.png
+  cnnfilter classify photo.jpg
 
 Each command has its own help: cnnfilter convolve --help.
 """,
@@ -200,7 +201,7 @@ Completion of commands, options and kernel names:
   fish (~/.config/fish/completions/cnnfilter.fish):  _CNNFILTER_COMPLETE=fish_source cnnfilter | source
 
 \b
-Exit codes: 0 done; 1 an input failed; 2 the command line is wrong; 130 interrupted.
+Exit codes: 0 done; 1 an input failed; 2 the command line is wrong; 4 a check said no; 130 interrupted.
 """,
 )
 click.version_option(__version__, prog_name="cnnfilter", message="%(prog)s %(version)s")(main)

@@ -136,7 +136,7 @@ def train_network(
     dataset, pixels = _read_all(dataset, settings.input_shape, threads, watcher)
     dataset.check()
     check_settings(settings, len(dataset.classes))
-    with one_thread():
+    with one_thread(), np.errstate(all="ignore"):  # what is no number any more is told by the loss
         course = Course(dataset, pixels, settings, threads or default_threads(), watcher)
         return course.run(checkpoint, resume)
 

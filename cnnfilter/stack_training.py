@@ -151,7 +151,12 @@ class Stack:
 
     def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
         """Run a task for every shard; add up what they give, in their order."""
-        parts = run_tasks([functools.partial(task, shard) for shard in range(shards)], self.threads)
+
+        def quietly(shard: int) -> NDArray[np.float64] | None:
+            with np.errstate(all="ignore"):  # what is no number any more is told by the loss
+                return task(shard)
+
+        parts = run_tasks([functools.partial(quietly, shard) for shard in range(shards)], self.threads)
         return None if parts[0] is None else np.add.reduce([part for part in parts if part is not None])
 
     def _forward(self, shards: Sequence[tuple[int, int]], fill: Fill, *, training: bool) -> list[Floats]:

@@ -15,7 +15,7 @@ from cnnfilter.network import Network
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from cnnfilter.onnx_export import export_onnx  # noqa: E402 - only where onnx is
+from cnnfilter.export import export_onnx  # noqa: E402 - only where onnx is
 
 
 def network(text: str, shape: tuple[int, int, int], rng: np.random.Generator, **more) -> Network:

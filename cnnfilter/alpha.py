@@ -23,7 +23,7 @@ from cnnfilter.convolution import combine_maps, filter_picture, signed_rule
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
-from cnnfilter.picture import Image
+from cnnfilter.picture import Image, check_size
 from cnnfilter.pooling import pool
 from cnnfilter.windows import border_constant, source_positions, window_axes
 
@@ -33,7 +33,7 @@ ALPHA = ("keep", "filter", "drop")
 
 
 def filter_image(
-    image: Image, kernels: Sequence[Any], *, alpha: str = "keep", **options: Any
+    image: Image, kernels: Sequence[Any], *, alpha: str = "keep", max_pixels: int | None = None, **options: Any
 ) -> tuple[Image, float, tuple[str, ...]]:
     """Convolve every frame of a picture.
 
@@ -41,13 +41,21 @@ def filter_image(
     ----------
     kernels : each what `find_kernels` takes
     alpha : "keep" (taken where the window's centre is), "filter" (convolved like the colours), "drop"
+    max_pixels : of the result, all frames together, that are accepted; checked before memory is taken
     options : those of `filter_picture`
 
     Returns
     -------
     the picture, the largest share of clipped samples of a frame, and a line on the algorithm for each kernel
+
+    Raises
+    ------
+    ImageError
+        The result would have more pixels.
     """
     _check(alpha)
+    if max_pixels is not None:
+        _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
     clipped = [0.0]
     ways: list[tuple[str, ...]] = []
 
@@ -76,6 +84,12 @@ def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options:
 def _check(alpha: str) -> None:
     if alpha not in ALPHA:
         raise ShapeError(f"alpha {alpha!r} is not one of {', '.join(ALPHA)}")
+
+
+def _refuse_large(image: Image, kernel: Kernel, max_pixels: int, options: dict[str, Any]) -> None:
+    window = {name: options[name] for name in ("stride", "dilation", "padding") if name in options}
+    down, across = window_axes(image.pixels.shape[:2], kernel.weights.shape, **window)
+    check_size(across.outputs, down.outputs, max_pixels, len(image.frames) or 1)
 
 
 def _filter_frame(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from cnnfilter import limits
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.formats import FLOATS
 
@@ -157,6 +158,11 @@ class Task:
     def needless(self) -> str | None:
         """Why there is nothing to do; None if there is."""
         return self.target.needless if self.target else None
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels that the picture and its result may have."""
+        return self.limit.get("max_pixels", limits.PIXELS)
 
     @property
     def format(self) -> str | None:

@@ -22,7 +22,7 @@ from cnnfilter.layers import (
     refuse_learned,
     run_layers,
 )
-from cnnfilter.picture import Image, mode_of
+from cnnfilter.picture import Image, check_size, mode_of
 from cnnfilter.shapes import Layer
 from cnnfilter.sheets import contact_sheet
 
@@ -38,7 +38,13 @@ _NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax", "abs")
 
 
 def apply_layers(
-    image: Image, layers: Layers, *, alpha: str = "keep", signed: str = "auto", dtype: DTypeLike | None = None
+    image: Image,
+    layers: Layers,
+    *,
+    alpha: str = "keep",
+    signed: str = "auto",
+    dtype: DTypeLike | None = None,
+    max_pixels: int | None = None,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through layers; between them everything stays float32.
 
@@ -49,6 +55,7 @@ def apply_layers(
     signed : how values below 0 enter an unsigned picture, as in `filter_picture`; auto is abs where the
         values come from kernels that sum to 0 and no layer after them made them positive, else clip
     dtype : of the result; None gives the maps (H', W', C') as they are, float32
+    max_pixels : of the maps after any layer that are accepted; checked before memory is taken
 
     Returns
     -------
@@ -61,8 +68,12 @@ def apply_layers(
         Where a layer does not fit what the one before gives.
     ModelError
         For a layer that has learned weights.
+    ImageError
+        Where the maps after a layer would have more pixels.
     """
     refuse_learned(layers)
+    if max_pixels is not None:
+        _refuse_large(image.colour.shape, layers, max_pixels)
     if signed == "auto":
         signed = signed_rule(layers) if dtype is None or np.dtype(dtype).kind != "f" else "keep"
     if image.mode == "CMYK" and any(isinstance(layer, Gray) for layer in layers):
@@ -85,6 +96,12 @@ def apply_layers(
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)
 
 
+def _refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:
+    for shape in layers.shapes(first):
+        if len(shape) == 3:
+            check_size(shape[1], shape[0], max_pixels)
+
+
 def apply_network(
     image: Image,
     first: FirstLayers,
@@ -92,6 +109,7 @@ def apply_network(
     *,
     signed: str = "auto",
     dtype: DTypeLike | None = None,
+    max_pixels: int | None = None,
     threads: int | None = None,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through the first layers of a network, and then through layers without weights.
@@ -99,7 +117,7 @@ def apply_network(
     Parameters
     ----------
     signed : auto is stretch, because a network's numbers are not in the units of the picture
-    dtype : as in `apply_layers`, and so is what is returned
+    dtype, max_pixels : as in `apply_layers`, and so is what is returned
 
     Raises
     ------
@@ -111,7 +129,10 @@ def apply_network(
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
         still = image.replace(pixels=frame, frames=(), durations=(), loop=None)
         maps = first.maps(still, threads)
-        maps = maps if then is None else run_layers(maps, then)
+        if then is not None:
+            if max_pixels is not None:
+                _refuse_large(maps.shape, then, max_pixels)
+            maps = run_layers(maps, then)
         if dtype is None:
             return maps
         if maps.shape[2] not in AS_PICTURE:

@@ -57,7 +57,7 @@ def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
     def apply(task: Task) -> None:
         image = task.read()
         dtype = None if task.format == "npy" else task.dtype_for(image)
-        image, clipped = apply_to(image, signed=signed, dtype=dtype)
+        image, clipped = apply_to(image, signed=signed, dtype=dtype, max_pixels=task.max_pixels)
         task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
         task.write(image)
 

@@ -94,8 +94,13 @@ def _unquoted(token: str) -> str:
     return _QUOTED.sub(lambda match: match[1] if match[1] is not None else match[2], token)
 
 
-def quoted(word: str) -> str:
-    """A word as it must stand in the text: in quotes if it would fall apart, or be taken for an option."""
+def quoted(word: str, *, bare_number: bool = True) -> str:
+    """A word as it must stand in the text: in quotes if it would fall apart, or be taken for an option.
+
+    A whole number is quoted too where it would mean something else without (`bare_number`).
+    """
+    if not bare_number and word.isdecimal():
+        return f"'{word}'"
     if _TOKEN.fullmatch(word) and not _QUOTED.search(word) and not _OPTION.fullmatch(word):
         return word
     if "'" not in word:
@@ -291,7 +296,7 @@ class Written:
                 case "word":
                     parts.append(quoted(show(value)))
                 case "words":
-                    parts.extend(quoted(show(part)) for part in value)
+                    parts.extend(quoted(show(part), bare_number=False) for part in value)
                 case "option" if value != field.default or field.metadata["always"]:
                     parts.append(f"{field.name}={quoted(show(value))}")
                 case "flag" if value:

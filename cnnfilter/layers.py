@@ -276,8 +276,10 @@ class Flatten(Layer):
 
 
 def _read_convolution(stage: Stage) -> Layer:
-    """Read `conv`: a first word like 32x3x3 asks for learned kernels."""
+    """Read `conv`: a first word like 32x3x3 asks for learned kernels, unless it is quoted."""
     first = stage.words[1] if len(stage.words) > 1 else ""
+    if re.match(r"\S+\s+['\"]", stage.text):
+        return FixedConvolution.read(stage)
     if re.fullmatch(r"[0-9]+x[0-9]+x[0-9]+", first):
         return Convolution.read(stage)
     if re.fullmatch(r"[0-9]+(x[0-9]+)?", first):

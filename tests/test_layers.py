@@ -34,6 +34,7 @@ TEXTS = [
     "globalpool max",
     "relu | relu6 | leaky:0.1 | sigmoid | tanh | softmax | abs",
     "gray | conv sobel | abs",
+    "conv '100' blur '7'",
 ]
 
 

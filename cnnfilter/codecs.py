@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata, resolution
 from cnnfilter.picture import Image, check_size, warn, whole_numbers
 
@@ -47,6 +48,7 @@ _SAVE: dict[str, dict[str, Any]] = {
     "webp": {"quality": 90, "exact": True},
 }
 _JPEG_SEGMENT = 65_502  # bytes of a marker segment behind its longest name, that of XMP
+_JPEG_PIXELS_FOR_A_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
 _PILLOW_NAME = {"jpg": "JPEG"}
 
 
@@ -54,6 +56,8 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode a file's bytes, known to be of this format, with all its frames."""
     with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
+        if format == "jpg" and picture.width * picture.height > _JPEG_PIXELS_FOR_A_BYTE * len(data) + 65536:
+            raise ImageError(f"the file is cut off: {picture.width}x{picture.height} pixels need more than is there")
         metadata = read_metadata(picture)
         count = _count_frames(picture)
         if count > 1:

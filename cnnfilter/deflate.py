@@ -47,6 +47,10 @@ def join_adler32(first: int, second: int, length: int) -> int:
     return (high % _ADLER_BASE) << 16 | low % _ADLER_BASE
 
 
+MOST_FOR_A_BYTE = 1032
+"""Bytes that one compressed byte can stand for: 258 for two bits (RFC 1951)."""
+
+
 class Inflater:
     """Read a zlib stream piece by piece: never more memory than what is asked for."""
 

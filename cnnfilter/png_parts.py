@@ -128,6 +128,8 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
 
 def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
     """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16."""
+    if header.height * header.row_bytes(header.width) > deflate.MOST_FOR_A_BYTE * sum(map(len, parts)) + 4096:
+        raise ImageError(f"the file is cut off: {header.width}x{header.height} pixels need more than is there")
     inflater = deflate.Inflater(parts)
     if not header.interlaced:
         samples = _decode_pass(inflater, header, header.width, header.height)

@@ -56,8 +56,8 @@ def read_pixels(
 def _room(count: int, shape: Shape) -> NDArray[np.uint8]:
     if count * math.prod(shape) <= IN_MEMORY:
         return np.empty((count, *shape), np.uint8)
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the array
-    return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
+    with tempfile.TemporaryFile() as file:  # what is mapped lives as long as the array
+        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
 
 
 def find_shape(samples: Samples) -> Shape:

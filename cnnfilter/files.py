@@ -9,7 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 _temporaries: set[str] = set()
 """The hidden files that are being written."""
@@ -67,6 +67,19 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         raise
     finally:
         _temporaries.discard(temporary)
+
+
+def write_all(stream: IO[bytes], data: bytes | memoryview) -> None:
+    """Write all of `data`, also to a stream without a buffer, which may take less than it is given.
+
+    (Standard output is one where PYTHONUNBUFFERED is set.)
+    """
+    rest = memoryview(data)
+    while rest:
+        taken = stream.write(rest)
+        if taken is None:  # of a stream that does not say, the interface promises all
+            return
+        rest = rest[taken:]
 
 
 def flush(file: BinaryIO) -> None:

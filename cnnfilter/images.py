@@ -199,13 +199,13 @@ def write_image(
     """
     if format is None:
         format = None if hasattr(target, "write") else format_of_suffix(target)
+    from cnnfilter.files import replace_file, write_all
+
     parts = _encode(image, format or "png", strip, compression, max_pixels)
     if hasattr(target, "write"):
         for part in parts:
-            target.write(part)
+            write_all(target, part)
         return
-    from cnnfilter.files import replace_file
-
     with replace_file(Path(target), force=force) as file:
         for part in parts:
             file.write(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,11 +113,11 @@ def _until(network: Network, layer: int | None) -> int:
 
 
 def _write(output: str, format: str, paths: list[str], rows: list[np.ndarray], force: bool) -> None:
-    from cnnfilter.files import replace_file
+    from cnnfilter.files import replace_file, write_all
 
     parts = _encoded(format, paths, rows)
     if output == "-":
-        click.echo(parts[0], nl=False)
+        write_all(sys.stdout.buffer, parts[0])
         return
     with replace_file(output, force=force) as file:
         file.write(parts[0])

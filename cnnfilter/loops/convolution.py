@@ -7,11 +7,9 @@ channels, dilation or border, and the row is what the vector unit walks along.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
-from cnnfilter.loops.native import Loop, loop
+from cnnfilter.loops.native import Loop, family, loop
 from cnnfilter.loops.unroll import define, unroll
 
 LARGEST_PAIR = 25
@@ -114,7 +112,7 @@ def add_taps(samples, offsets, weights, out, first, count, step):
 """
 
 
-@functools.cache
+@family(*((taps, True) for taps in range(1, LARGEST_CHUNK + 1)), (CHUNK, False))
 def add_taps(taps: int, fresh: bool) -> Loop:
     """Return the loop that adds weighted samples to rows, `taps` of them in a pass.
 
@@ -159,7 +157,7 @@ def byte_taps(samples, offsets, weights, out, first, count, step, gain, shift, f
 """
 
 
-@functools.cache
+@family(*((taps,) for taps in range(1, LARGEST_CHUNK + 1)))
 def byte_taps(taps: int) -> Loop:
     """Return the loop that filters bytes to bytes with a kernel of `taps` taps.
 
@@ -215,7 +213,7 @@ outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.
 """
 
 
-@functools.cache
+@family(*((taps, scaled) for taps in range(1, 10) for scaled in (False, True)))
 def byte_wholes(taps: int, scaled: bool) -> Loop:
     """Return the loop that is `byte_taps` for weights that are whole numbers, in 16-bit arithmetic.
 
@@ -260,7 +258,7 @@ def set_pairs(samples, line, weights, offsets, out, first, count):
 """
 
 
-@functools.cache
+@family(*((size, size) for size in range(2, 6)))
 def set_pairs(height: int, width: int) -> Loop:
     """Return the loop for a small dense kernel of one size, two rows at once, all in registers.
 
@@ -326,7 +324,7 @@ def byte_box(source, sums, out, height, channels, gain, shift):
 """
 
 
-@functools.cache
+@family((3, 3), (5, 5), (7, 7), (9, 3), (15, 5))
 def byte_box(width: int, group: int) -> Loop:
     """Return the loop that sums bytes under a window `width` wide, in groups of `group` columns.
 
@@ -393,7 +391,7 @@ def add_columns(samples, line, weights, column, offsets, out, first, count):
 """
 
 
-@functools.cache
+@family(*((columns, fresh) for columns in range(5, WIDEST_CHUNK + 1) for fresh in (True, False)))
 def add_columns(columns: int, fresh: bool) -> Loop:
     """Return the loop that adds some columns of a dense kernel to rows, two rows at once.
 

@@ -6,11 +6,9 @@ numbers are still in the cache.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
-from cnnfilter.loops.native import Loop, inline, loop
+from cnnfilter.loops.native import Loop, family, inline, loop
 from cnnfilter.loops.unroll import define, unroll
 
 
@@ -158,7 +156,8 @@ TAPS
 """
 
 
-@functools.cache
+# The kernels, square, and steps of the networks that ship.
+@family((3, 3, 1), (3, 3, 2), (5, 5, 1), (5, 5, 2))
 def depthwise(height: int, wide: int, step: int) -> Loop:
     """Return the loop of one `height` x `wide` kernel a map.
 
@@ -215,10 +214,3 @@ def mean(values, out):
     share = np.float32(1) / np.float32(values.shape[0])
     for c in range(out.shape[0]):
         out[c] *= share
-
-
-USUAL = ((3, 1), (3, 2), (5, 1), (5, 2))
-"""Kernels, square, and steps of the networks that ship: what `warmup` compiles."""
-
-for _size, _step in USUAL:
-    depthwise(_size, _size, _step)

@@ -22,7 +22,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.loops import code_cache
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
@@ -50,6 +50,8 @@ _RECIPE = "3"
 _NEVER_REACHED = re.compile(r"^(NRT_|numba_|Py|_Py)")
 
 _loops: list[Loop] = []
+_families: list[Callable[[], Any]] = []
+Made = TypeVar("Made")
 
 
 class Argument(NamedTuple):
@@ -170,8 +172,24 @@ def loop(*signatures: str, constants: tuple[int, ...] = ()) -> Callable[[Callabl
     return lambda function: Loop(function, signatures, constants)
 
 
+def family(*usual: tuple[Any, ...]) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
+    """Mark a function that makes a loop for each set of constants: it makes each but once.
+
+    `usual` are the arguments for which `every_loop` has loops made, so that they can be compiled in advance.
+    """
+
+    def mark(make: Callable[..., Made]) -> Callable[..., Made]:
+        cached = functools.cache(make)
+        _families.extend(functools.partial(cached, *constants) for constants in usual)
+        return cached
+
+    return mark
+
+
 def every_loop() -> Iterator[tuple[Loop, tuple[str, ...]]]:
-    """Yield each loop that is defined so far, with the dtypes of each of its forms."""
+    """Yield each loop of the modules imported so far, the usual ones of families too, with the dtypes of each form."""
+    for make in _families:
+        make()
     for known in list(_loops):
         for dtypes in known.signatures:
             yield known, dtypes

@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from cnnfilter.loops.native import Inline, Loop, inline, loop
+from cnnfilter.loops.native import Inline, Loop, family, inline, loop
 
 
 @inline
@@ -42,6 +42,10 @@ def counted(total, value):
 
 
 _JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added, "sum of bytes": counted}
+
+
+SMALL = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
+"""Windows of bytes and float32 with loops of their own: taps, stride, channels (0: any)."""
 
 
 @functools.cache
@@ -161,7 +165,7 @@ def across_small(op: str, taps: int, stride: int, channels: int) -> Inline:
     return across
 
 
-@functools.cache
+@family(("min",), *(("max", *small) for small in ((), *sorted(SMALL))))
 def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
     """Make the loop of max or min: for any window, or for one of `SMALL`, square and without dilation."""
     join = _JOINS[op]
@@ -212,7 +216,7 @@ def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop
     return extreme_rows
 
 
-@functools.cache
+@family((), *sorted(SMALL), *((*small, True) for small in sorted(SMALL)))
 def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = False) -> Loop:
     """Make the loop of the mean: for any window, or for one of `SMALL`, square and without dilation.
 
@@ -282,14 +286,3 @@ def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = Fa
                     out[j] = real(total[j]) / (samples * wide[j])
 
     return mean_rows
-
-
-SMALL = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
-"""Windows of bytes and float32 with loops of their own: taps, stride, channels (0: any)."""
-
-for _small in ((0, 0, 0), *sorted(SMALL)):
-    extremes("max", *_small)
-    means(*_small)
-for _small in sorted(SMALL):
-    means(*_small, of_bytes=True)
-extremes("min")

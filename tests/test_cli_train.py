@@ -1,0 +1,309 @@
+"""``train``, ``evaluate`` and ``export`` as a shell sees them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cnnfilter.cli import main
+from cnnfilter.model_file import read_model
+
+LAYERS = "conv 4x3x3 | batchnorm | relu | maxpool 2 | flatten | dense 2"
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def bars(count, rng):
+    pictures = rng.integers(0, 90, (count, 8, 8)).astype(np.uint8)
+    labels = np.arange(count) % 2
+    for picture, label in zip(pictures, labels, strict=True):
+        view = picture.T if label else picture
+        view[rng.integers(0, 8), 1:7] += 150
+    return pictures, labels
+
+
+@pytest.fixture
+def data(tmp_path, rng, monkeypatch):
+    """Bars as an .npz, and as folders with something wrong in them."""
+    monkeypatch.chdir(tmp_path)
+    pictures, labels = bars(80, rng)
+    np.savez("bars.npz", images=pictures, labels=labels)
+    for number, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
+        path = Path("bars", ("lying", "standing")[label], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    Path("bars/lying/.DS_Store").write_bytes(b"x")
+    return tmp_path
+
+
+def test_a_network_from_nothing_is_a_model_for_every_command(data):
+    result = run(
+        "train", "bars", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 8, "--batch", 8, "--rate", 0.01, "--log", "log.csv", "--augment", "shift:0.1",
+    )  # fmt: skip
+    assert result.stdout.startswith("accuracy ")
+    assert "class     pictures  precision  recall" in result.stdout
+    assert "Skipped: bars/lying/.DS_Store: hidden" in result.stderr
+    assert "bars: 80 pictures of 2 classes: 64 train, 16 validation (held back)" in result.stderr
+    assert "parameters     178" in result.stderr
+    assert "8 epochs of 8 batches, augmented by shift:0.1: about 1 s" in result.stderr
+    assert "epoch 8/8  loss" in result.stderr
+    rows = list(csv.DictReader(open("log.csv")))
+    assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 9)]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert not os.path.exists("m.safetensors.checkpoint")
+    assert run("classify", "-m", "m.safetensors", "bars/lying/0.png").stdout.endswith("\n")
+    assert "conv 4x3x3" in run("describe", "m.safetensors").stdout
+    run("convolve", "bars/lying/0.png", "-k", "m.safetensors#1[3]", "-o", "k.png")
+    run("features", "-m", "m.safetensors", "bars/lying/0.png", "-o", "f.npy")
+    assert np.load("f.npy").shape == (1, 64)
+    judged = json.loads(run("evaluate", "m.safetensors", "bars", "--split", "validation", "--json").stdout)
+    assert f"accuracy {judged['accuracy']:.1%} of {judged['count']} validation pictures" in result.stdout
+
+
+def test_a_dry_run_only_says(data):
+    result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--dry-run")
+    assert result.stdout == ""
+    assert "80 pictures of 2 classes" in result.stderr
+    assert "about" in result.stderr
+    assert sorted(os.listdir()) == ["bars", "bars.npz"]
+    assert (
+        "a head on efficientnet-lite0: dense 2 on 1,280 features, 2,562 parameters"
+        in run("train", "bars", "-o", "m.safetensors", "--dry-run").stderr
+    )
+
+
+def test_quiet_is_quiet(data):
+    result = run("train", "bars", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, "-q")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", "3"), "--epochs belongs to --layers, which is not given."),
+        (("--resume",), "--resume belongs to --layers"),
+        (("--layers", "flaten"), "no layer 'flaten'; did you mean 'flatten'?"),
+        (("--augment", "flop"), "no augmentation 'flop'"),
+        (("--layers", LAYERS, "--time-limit", "soon"), "'soon' is not a time, such as 90s, 10m or 1.5h."),
+        (("--layers", LAYERS, "--rate", "-1"), "'-1' is not a number above 0."),
+        (("--layers", LAYERS, "--label-smoothing", "1"), "'1' is not a number from 0 up and below 1."),
+        (("--validation", "2"), "'2' is not a share, such as 0.9 or 90%."),
+        (("-o", "m.pt"), "'m.pt' does not end in .safetensors"),
+        (("--classes", "a,b,c"), "3 names ('a', 'b', 'c') for 2 classes"),
+    ],
+)
+def test_wrong_command_lines(data, arguments, message):
+    assert message in run("train", "bars.npz", "-o", "m.safetensors", *arguments, code=2).stderr
+
+
+def test_files_are_refused_before_any_work(data):
+    Path("m.safetensors").write_bytes(b"mine")
+    assert (
+        "m.safetensors: exists already; --force replaces it"
+        in run("train", "bars", "-o", "m.safetensors", code=1).stderr
+    )
+    assert "there is no folder 'no'" in run("train", "bars", "-o", "no/m.safetensors", code=1).stderr
+    assert Path("m.safetensors").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: None, "Error: there is no pets"),
+        (lambda: os.makedirs("pets/cat"), "has no pictures in class folders"),
+        (lambda: one_class(), "has one class only ('cat'); a classifier needs two"),
+        (lambda: Path("pets").write_text("x"), "pets is not a folder of class folders"),
+    ],
+)
+def test_data_that_cannot_teach(data, make, message):
+    make()
+    result = run("train", "pets", "-o", "m.safetensors", code=1)
+    assert message in result.stderr
+    assert result.stderr.count("Error") == 1
+    assert not os.path.exists("m.safetensors")
+
+
+def one_class():
+    os.makedirs("pets/cat")
+    for number in range(3):
+        Image.new("L", (4, 4), number).save(f"pets/cat/{number}.png")
+
+
+def test_numbered_classes_get_names(data):
+    run(
+        "train",
+        "bars.npz",
+        "-o",
+        "m.safetensors",
+        "--layers",
+        LAYERS,
+        "--epochs",
+        1,
+        "--classes",
+        "lying, standing",
+        "-q",
+    )
+    assert read_model("m.safetensors").classes == ("lying", "standing")
+    judged = json.loads(run("evaluate", "m.safetensors", "bars.npz", "--json").stdout)
+    assert judged["classes"] == ["lying", "standing"]
+    assert judged["count"] == 80
+
+
+@pytest.fixture
+def model(data):
+    run(
+        "train",
+        "bars.npz",
+        "-o",
+        "m.safetensors",
+        "--layers",
+        LAYERS,
+        "--epochs",
+        6,
+        "--batch",
+        8,
+        "--rate",
+        0.01,
+        "-q",
+    )
+    return data
+
+
+def test_evaluate(model):
+    text = run("evaluate", "m.safetensors", "bars.npz").stdout
+    judged = json.loads(run("evaluate", "m.safetensors", "bars.npz", "--json").stdout)
+    assert text.startswith(f"accuracy {judged['accuracy']:.1%} of 80 pictures (95 % interval")
+    assert "is \\ said" in text
+    assert np.sum(judged["confusion"]) == 80
+    assert run("evaluate", "m.safetensors", "bars.npz", "--min-accuracy", "0.2").exit_code == 0
+    assert run(
+        "evaluate", "m.safetensors", "bars.npz", "--min-accuracy", "100.0%", code=4 if judged["accuracy"] < 1 else 0
+    ).stdout
+
+
+def test_min_accuracy_says_no(model, rng):
+    np.savez("turned.npz", images=np.load("bars.npz")["images"], labels=1 - np.load("bars.npz")["labels"])
+    run("evaluate", "m.safetensors", "turned.npz", "--min-accuracy", "60%", code=4)
+
+
+def test_errors_are_drawn(model):
+    np.savez("turned.npz", images=np.load("bars.npz")["images"], labels=1 - np.load("bars.npz")["labels"])
+    result = run("evaluate", "m.safetensors", "turned.npz", "--errors", "wrong")
+    assert "wrong/errors.png: 60 of" in result.stderr
+    with Image.open("wrong/errors.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.width > 500
+    assert "exists already" in run("evaluate", "m.safetensors", "turned.npz", "--errors", "wrong", code=1).stderr
+    run("evaluate", "m.safetensors", "turned.npz", "--errors", "wrong", "--force")
+
+
+def test_calibrate_writes_into_the_model(model):
+    before = read_model("m.safetensors")
+    result = run("evaluate", "m.safetensors", "bars.npz", "--calibrate")
+    after = read_model("m.safetensors")
+    assert after.calibration != before.calibration
+    assert 0 < after.calibration.threshold < 1
+    assert f"temperature {after.calibration.temperature:.3g}, unknown below" in result.stderr
+    assert all((a[name] == b[name]).all() for a, b in zip(before.weights, after.weights, strict=True) for name in a)
+    run("evaluate", "m.safetensors", "bars.npz", "--calibrate", "-o", "copy.safetensors")
+    assert read_model("copy.safetensors").calibration == after.calibration
+    assert (
+        "-o belongs to --calibrate"
+        in run("evaluate", "m.safetensors", "bars.npz", "-o", "x.safetensors", code=2).stderr
+    )
+    refused = run("evaluate", "efficientnet-lite0", "bars", "--calibrate", code=2).stderr
+    assert "comes with cnnfilter and stays as it is" in refused
+
+
+def test_classes_that_the_model_does_not_know_are_refused(model):
+    message = run("evaluate", "m.safetensors", "bars", code=1).stderr
+    assert (
+        "bars has the classes 'lying', 'standing', m.safetensors knows '0', '1'; unknown is 'lying', 'standing'"
+        in message
+    )
+
+
+def test_plots(model):
+    pytest.importorskip("matplotlib")
+    run("evaluate", "m.safetensors", "bars.npz", "--plot", "e.png")
+    run("train", "bars.npz", "-o", "n.safetensors", "--layers", LAYERS, "--epochs", 2, "--plot", "t.png", "-q")
+    with Image.open("t.png") as curves, Image.open("e.png") as confusion:
+        assert curves.width > confusion.width > 300
+
+
+def test_export(model):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    run("export", "m.safetensors", "-o", "m.onnx")
+    from cnnfilter import load_model
+
+    network = load_model("m.safetensors")
+    batch = network.prepare(list(np.load("bars.npz")["images"][:5]))
+    session = onnxruntime.InferenceSession("m.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["logits"], {"pictures": batch})[0], network.forward(batch), atol=1e-4)
+    assert "exists already" in run("export", "m.safetensors", "-o", "m.onnx", code=1).stderr
+    assert "does not end in .onnx" in run("export", "m.safetensors", "-o", "m.pb", code=2).stderr
+
+
+def test_a_full_disk_leaves_no_model(data):
+    """Every write beyond a limit fails, as on a full disk: RLIMIT_FSIZE does that to one process."""
+    resource = pytest.importorskip("resource")
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)); from cnnfilter.cli import main; main()"
+    )
+    assert resource
+    layers = "flatten | dense 60 | relu | dense 2"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "train",
+        "bars.npz",
+        "-o",
+        "m.safetensors",
+        "--layers",
+        layers,
+        "--epochs",
+        "1",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "m.safetensors.checkpoint: cannot be written (File too large)" in done.stderr
+    assert "file too large" in done.stderr.splitlines()[-1].lower()
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir()) == ["bars", "bars.npz"]
+
+
+def test_a_killed_training_goes_on_to_the_same_file(data):
+    command = [
+        sys.executable, "-m", "cnnfilter", "train", "bars.npz", "--layers", LAYERS, "--epochs", "30", "--batch", "8", "--augment", "shift", "-q",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([*command, "-o", "a.safetensors"], env=environment)
+    waited = time.monotonic() + 60
+    while not os.path.exists("a.safetensors.checkpoint") and time.monotonic() < waited:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not os.path.exists("a.safetensors")
+    subprocess.run([*command, "-o", "a.safetensors", "--resume"], env=environment, check=True, capture_output=True)
+    subprocess.run([*command, "-o", "b.safetensors"], env=environment, check=True, capture_output=True)
+    assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
+    assert not os.path.exists("a.safetensors.checkpoint")

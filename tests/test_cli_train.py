@@ -62,7 +62,7 @@ def test_a_network_from_nothing_is_a_model_for_every_command(data):
     assert "parameters     178" in result.stderr
     assert "8 epochs of 8 batches, augmented by shift:0.1: about 1 s" in result.stderr
     assert "epoch 8/8  loss" in result.stderr
-    rows = list(csv.DictReader(open("log.csv")))
+    rows = list(csv.DictReader(Path("log.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 9)]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert not os.path.exists("m.safetensors.checkpoint")

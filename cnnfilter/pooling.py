@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.bands import run_in_bands
 from cnnfilter.errors import ShapeError
 from cnnfilter.loops import pooling as loops
-from cnnfilter.windows import Axis, Padding, Pair, pair
+from cnnfilter.windows import Axis, Padding, Pair, pair, whole_numbers
 
 OPERATIONS = ("max", "avg", "min")
 
@@ -94,7 +94,7 @@ def pool(
     AveragePool (opset 19).
     """
     if op not in OPERATIONS:
-        raise ValueError(f"no pooling {op!r}: max, avg or min would do")
+        raise ShapeError(f"no pooling {op!r}: max, avg or min would do")
     source = _three_axes(pixels)
     height, width, _ = source.shape
     rows, columns = pool_axes(
@@ -195,9 +195,7 @@ def pool_axes(
 
 def _sides(padding: Padding) -> tuple[int, int, int, int]:
     """(top, right, bottom, left) of one number, of (H, W), or of all four."""
-    numbers: tuple[int, ...] = ()
-    if not isinstance(padding, str):
-        numbers = (padding,) if isinstance(padding, int) else tuple(padding)
+    numbers = whole_numbers(padding)
     if len(numbers) not in (1, 2, 4) or min(numbers) < 0:
         raise ShapeError(f"padding {padding} is not one, two or four whole numbers of at least 0")
     if len(numbers) == 4:
@@ -305,6 +303,6 @@ def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:
     if dtype.kind == "f":
         return pooled.astype(dtype)
     if dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"dtype {dtype}: uint8, uint16 or float32 would do")
+        raise ShapeError(f"dtype {dtype}: uint8, uint16 or float32 would do")
     rounded: NDArray[np.float64] = np.nan_to_num(np.floor(pooled.astype(np.float64) + 0.5))
     return rounded.clip(0, np.iinfo(dtype).max).astype(dtype)

@@ -6,8 +6,10 @@ One axis at a time. A position on the *padded* axis runs from 0 to ``size + befo
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnfilter.errors import ShapeError
 
@@ -55,6 +57,19 @@ def same_padding(size: int, taps: int, stride: int = 1, dilation: int = 1) -> tu
     return total // 2, total - total // 2
 
 
+def whole_numbers(value: Any) -> tuple[int, ...]:
+    """Return one whole number or several as a tuple; an empty one if they are not whole numbers.
+
+    >>> whole_numbers(2), whole_numbers([1, 2]), whole_numbers(1.5), whole_numbers("12")
+    ((2,), (1, 2), (), ())
+    """
+    parts = value if isinstance(value, Iterable) else (value,)
+    try:
+        return tuple(operator.index(part) for part in parts)  # NumPy's whole numbers too
+    except TypeError:
+        return ()
+
+
 def pair(value: Pair, name: str, least: int = 1) -> tuple[int, int]:
     """Return ``(height, width)`` of one number or two.
 
@@ -63,10 +78,10 @@ def pair(value: Pair, name: str, least: int = 1) -> tuple[int, int]:
     ShapeError
         A number is smaller than `least`, or there are not one or two.
     """
-    numbers = (value, value) if isinstance(value, int) else tuple(value)
-    if len(numbers) != 2 or min(numbers) < least:
+    numbers = whole_numbers(value)
+    if len(numbers) not in (1, 2) or min(numbers) < least:
         raise ShapeError(f"{name} {value} is not one or two whole numbers of at least {least}")
-    return int(numbers[0]), int(numbers[1])
+    return numbers[0], numbers[-1]
 
 
 def window_axes(
@@ -107,7 +122,7 @@ def _pads(
         return [(0, 0), (0, 0)]
     if isinstance(padding, str):
         raise ShapeError(f"padding {padding!r} is not same, valid, N, H,W or T,R,B,L")
-    numbers = (padding,) if isinstance(padding, int) else tuple(padding)
+    numbers = whole_numbers(padding)
     if len(numbers) not in (1, 2, 4) or min(numbers) < 0:
         raise ShapeError(f"padding {padding} is not one, two or four whole numbers of at least 0")
     if len(numbers) == 4:

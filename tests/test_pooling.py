@@ -347,9 +347,9 @@ def test_pixels_that_are_no_picture():
 
 
 def test_unknown_operation_and_type():
-    with pytest.raises(ValueError, match="median"):
+    with pytest.raises(ShapeError, match="median"):
         pool(np.zeros((4, 4)), "median")
-    with pytest.raises(ValueError, match="int32"):
+    with pytest.raises(ShapeError, match="int32"):
         pool(np.zeros((4, 4)), dtype=np.int32)
 
 

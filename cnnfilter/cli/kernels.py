@@ -15,7 +15,7 @@ import click
 
 from cnnfilter.catalogue import ENTRIES, FAMILIES
 from cnnfilter.cli.messages import reason
-from cnnfilter.cli.options import KernelText, about
+from cnnfilter.cli.options import KernelText, Type, about
 from cnnfilter.errors import CnnfilterError
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ Examples:
 """
 
 
-class _Size(click.ParamType[Any]):
+class _Size(Type):
     """``N``, ``HxW`` or ``H,W``, from 1 up."""
 
     name = "HxW"

@@ -320,8 +320,8 @@ def test_usage_errors(photo, arguments, message):
         (["convolve", "photo.png", "-k", "box:15", "--padding", "valid"], "Error: photo.png: "),
         (["pool", "photo.png", "--size", "13"], "Error: photo.png: "),
         (["convolve", "photo.png", "-k", "blur", "--max-pixels", "100"], "the limit is 100"),
-        (["convolve", "photo.png", "-k", "blur", "--padding", "999999"], "2000008x2000012 is 4,000,0"),
-        (["apply", "conv blur pad=999999", "photo.png"], "2000008x2000012 is 4,000,0"),
+        (["convolve", "photo.png", "-k", "blur", "--padding", "999999"], "2000012x2000008 is 4,000,0"),
+        (["apply", "conv blur pad=999999", "photo.png"], "2000012x2000008 is 4,000,0"),
         (["pool", "photo.png", "--size", "3", "--padding", "2"], "Error: photo.png: "),
     ],
 )

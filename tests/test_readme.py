@@ -57,16 +57,20 @@ def test_commands_print_what_the_readme_says(place, block):
             command, shell=True, cwd=place, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0, done.stderr
-        printed = re.sub(r"[ \t]+\n", "\n", done.stdout + done.stderr).strip() + "\n"
+        printed, wanted = (_comparable(text) for text in (done.stdout + done.stderr, expected))
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        wanted = expected.strip() + "\n"
         assert doctest.OutputChecker().check_output(wanted, printed, flags), f"$ {command}\n{printed}"
+
+
+def _comparable(text: str) -> str:
+    """Leave out what another processor may round otherwise: the digits of a probability."""
+    return re.sub(r"\d+\.\d%", "N%", text).strip() + "\n"
 
 
 def test_the_picture_is_what_the_command_makes(place):
     from cnnfilter import read_image
 
-    (command,) = [line for block in console_blocks() for line, _ in commands(block) if "filters.png" in line]
+    (command,) = [line for block in console_blocks() for line, _ in commands(block) if "-o filters.png" in line]
     environment = {**os.environ, "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     subprocess.run(command, shell=True, cwd=place, env=environment, check=True, stdin=subprocess.DEVNULL)
     made, shown = read_image(place / "filters.png").pixels, read_image(ROOT / "samples/readme/filters.png").pixels

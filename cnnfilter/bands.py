@@ -41,7 +41,7 @@ def run_in_bands(
     """Call ``task(first, end)`` for bands of at least `least` rows and return the results in order.
 
     With one band the task runs in the calling thread. The first exception of a band, in the order of
-    the bands, is raised here when all have ended.
+    the bands, is raised here when all have ended. After an interruption no further one is begun.
     """
     threads = default_threads() if threads is None else threads
     bands = split_rows(rows, min(threads, max(1, rows // least)))
@@ -54,12 +54,18 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
     failures: dict[int, BaseException] = {}
     waiting = iter(range(len(tasks)))  # next() on it is atomic under the GIL
 
+    interrupted = False
+
     def work() -> None:
+        nonlocal interrupted
         for index in waiting:
+            if interrupted:
+                return
             try:
                 results[index] = tasks[index]()
             except BaseException as failure:
                 failures[index] = failure
+                interrupted = interrupted or not isinstance(failure, Exception)
                 return
 
     others = []

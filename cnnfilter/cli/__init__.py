@@ -128,26 +128,33 @@ def _advice(name: str) -> str:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that nothing half-written remains.
+    """Let Ctrl-C, SIGTERM and SIGHUP unwind the program, so that nothing half-written remains.
 
-    A signal that was ignored on purpose (``nohup``) stays so.
+    A signal that was ignored on purpose (``nohup``) stays so. After one has come, others are ignored: the program
+    is ending, and must not be disturbed in it.
     """
+    before: dict[int, Any] = {}
+    stopped = False
 
     def stop(number: int, frame: object) -> NoReturn:
+        nonlocal stopped
+        stopped = True
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
         raise Stopped(number)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    changed = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     with contextlib.suppress(ValueError):  # not the main thread: somebody else minds the signals
         for number in numbers:
-            if signal.getsignal(number) is signal.SIG_DFL:
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stop)
-                changed.append(number)
+                before[number] = handler
     try:
         yield
     finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items() if not stopped else ():
+            signal.signal(number, handler)
 
 
 def _open_closed_streams() -> None:

@@ -1,0 +1,181 @@
+"""Runs that end before they are done: what is there is whole, and the next run goes on from it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnfilter.images import read_image, write_image
+
+CNNFILTER = [sys.executable, "-m", "cnnfilter"]
+KILLS = 50
+MANY = 14
+
+
+def visible(folder="."):
+    """What a shell's ``*`` and a program's listing without dots would find."""
+    return sorted(glob.glob(os.path.join(folder, "**"), recursive=True))
+
+
+# --- kill -9
+
+KILLING = """
+import itertools, os, random, signal, sys, time
+import numpy as np
+from cnnfilter.images import read_image, write_image
+from cnnfilter.loops import code_cache
+
+pictures = [np.full((200, 300, 3), value, np.uint8) for value in (10, 200)]
+noise = np.random.default_rng(1).integers(0, 9, (200, 300, 3), np.uint8)
+moments = random.Random(6)
+write_image("picture.png", pictures[0] + noise)  # so that no loop has to be compiled any more
+os.environ["CNNFILTER_CACHE_DIR"] = os.path.abspath("cache")
+for kill in range(int(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        for number in itertools.count():
+            write_image("picture.png", pictures[number % 2] + noise)
+            code_cache.write_entry("entry", bytes([number % 2]) * 300_000)
+    time.sleep(moments.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if os.path.exists("picture.png"):
+        values = read_image("picture.png").pixels
+        assert values.shape == (200, 300, 3)
+        assert values.min() // 10 in (1, 20)
+    kept = code_cache.read_entry("entry")
+    assert kept is None or kept in (bytes(300_000), b"\\1" * 300_000)
+assert kept is not None
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed processes are forks")
+def test_killed_at_any_moment_of_writing():
+    """Pictures and kept machine code: the old one or the new one, and no litter that a glob would pick up."""
+    subprocess.run([sys.executable, "-c", KILLING, str(KILLS)], check=True)
+    seen = [path for path in visible() if not path.startswith("./cache")]
+    assert seen == ["./", "./picture.png"]
+    assert [path for path in visible("cache") if path.endswith(".tmp")] == []
+    subprocess.run([*CNNFILTER, "convolve", "-k", "identity", "picture.png", "-o", "out.png"], check=True)
+
+
+# --- a batch
+
+
+@pytest.fixture
+def many(rng):
+    """A folder of pictures, each of which takes a while."""
+    os.mkdir("in")
+    pixels = rng.integers(0, 256, (500, 700, 3), np.uint8)
+    write_image("in/00.png", pixels)
+    for index in range(1, MANY):
+        shutil.copy("in/00.png", f"in/{index:02}.png")
+    return "in"
+
+
+def start_batch(*more):
+    return subprocess.Popen(
+        [*CNNFILTER, "convolve", "-r", "in", "-k", "gabor:8,30", "--algorithm", "direct", "-o", "out/", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_results(least=1):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if os.path.isdir("out") and len(glob.glob("out/*")) >= least:
+            return
+        time.sleep(0.01)
+    pytest.fail("no result came")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+    ids=["Ctrl-C", "TERM", "HUP", "KILL"],
+)
+def test_a_batch_that_is_stopped_and_started_again(many, number, code):
+    process = start_batch()
+    wait_for_results(2)
+    began = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 2
+    assert (process.returncode, out, err) == (code, "", "")
+    done = {path: os.stat(path).st_mtime_ns for path in glob.glob("out/*")}
+    assert 2 <= len(done) < MANY
+    hidden = [name for name in os.listdir("out") if name.startswith(".")]
+    if number == signal.SIGKILL:
+        assert all(name.endswith(".tmp") for name in hidden)
+    else:
+        assert hidden == []
+    for path in done:
+        assert read_image(path).pixels.shape == (500, 700, 3)
+
+    again = start_batch("--skip-existing", "-v")
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert err.splitlines()[-1].startswith(f"{MANY - len(done)} done, {len(done)} skipped in ")
+    assert len(glob.glob("out/*")) == MANY
+    assert all(os.stat(path).st_mtime_ns == moment for path, moment in done.items())
+    for path in glob.glob("out/*"):
+        assert read_image(path).pixels.shape == (500, 700, 3)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("pause", [0, 0.01, 0.1])
+def test_further_signals_do_no_harm(many, number, code, pause):
+    process = start_batch()
+    wait_for_results()
+    for _ in range(5):
+        process.send_signal(number)
+        time.sleep(pause)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (code, "")
+    assert [name for name in os.listdir("out") if name.startswith(".")] == []
+
+
+def test_what_a_thread_is_still_writing_at_the_end_is_removed():
+    code = """
+import threading, time
+from cnnfilter.files import replace_file
+
+def slowly():
+    with replace_file("target") as file:
+        file.write(b"half")
+        begun.set()
+        time.sleep(60)
+
+begun = threading.Event()
+threading.Thread(target=slowly, daemon=True).start()
+begun.wait()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+    assert os.listdir() == []
+
+
+def test_one_large_picture_can_be_interrupted():
+    write_image("large.npy", np.zeros((4000, 4000, 3), np.float32))
+    line = ["convolve", "large.npy", "-k", "gabor:20,30", "--algorithm", "direct", "-o", "out.npy"]
+    process = subprocess.Popen([*CNNFILTER, *line], stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    assert process.poll() is None, "it was too fast to be interrupted"
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 2
+    assert (process.returncode, err) == (130, "")
+    assert sorted(path.name for path in Path().iterdir()) == ["large.npy"]

@@ -104,7 +104,9 @@ _LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 
 def parse_augmentation(text: str) -> Augmentation:
-    """Read ``flip,shift:0.1``: kinds of change between commas, each with how much or without; ``none`` or nothing is none.
+    """Read ``flip,shift:0.1``: kinds of change between commas, each with how much or without.
+
+    ``none`` or nothing at all is none.
 
     Raises
     ------
@@ -136,6 +138,6 @@ def parse_augmentation(text: str) -> Augmentation:
 def apply_changes(pixels: NDArray[np.uint8], changes: Changes, how: Preparation, out: Floats) -> None:
     """Change and scale pictures (N, H, W, C) into `out`, of the same shape."""
     count, height, width, channels = pixels.shape
-    mean = np.ascontiguousarray(np.broadcast_to(np.float32(how.mean), (channels,)))
-    factor = np.ascontiguousarray(1 / np.broadcast_to(np.float32(how.std), (channels,)))
+    mean = np.ascontiguousarray(np.broadcast_to(np.array(how.mean, np.float32), (channels,)))
+    factor = np.ascontiguousarray(1 / np.broadcast_to(np.array(how.std, np.float32), (channels,)))
     change(pixels.reshape(count, -1), *changes, mean, factor, out.reshape(count, -1), height, width)

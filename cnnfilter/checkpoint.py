@@ -1,7 +1,7 @@
 """A training that was interrupted: all that is needed to go on as if it had not been.
 
-A checkpoint is a safetensors file beside the model that is to come. It is written after each epoch, and what is drawn in an
-epoch depends on the seed and the epoch's number alone.
+A checkpoint is a safetensors file beside the model that is to come. It is written after each epoch, and what is drawn
+in an epoch depends on the seed and the epoch's number alone.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ class Dataset:
         Raises
         ------
         DataError
-            If there is no training split, only one class, or a single picture a class; or if a class of another split has
-            no training picture.
+            If there is no training split, only one class, or a single picture a class; or if a class of another split
+            has no training picture.
         """
         if "train" not in self.splits:
             raise DataError(f"{self.name} has no pictures to train on, only {', '.join(self.splits) or 'none at all'}")
@@ -144,7 +144,8 @@ class Dataset:
             return np.array([numbers.get(name, -1) for name in self.classes])[split.labels]
         unknown = [name for name in present if name not in classes]
         raise DataError(
-            f"{self.name} has the classes {listed(present)}, {whose} knows {listed(classes)}; unknown is {listed(unknown)}"
+            f"{self.name} has the classes {listed(present)}, {whose} knows {listed(classes)}; "
+            f"unknown is {listed(unknown)}"
         )
 
 
@@ -172,8 +173,8 @@ def load_folder(
     Parameters
     ----------
     path
-        A folder of class folders (``DIR/cats/1.jpg``), perhaps in ``train``, ``val`` and ``test``; a CSV file of path and
-        label; IDX files or their folder (MNIST's format, also .gz); or an .npz file of ``images`` and ``labels``.
+        A folder of class folders (``DIR/cats/1.jpg``), perhaps in ``train``, ``val`` and ``test``; a CSV file of path
+        and label; IDX files or their folder (MNIST's format, also .gz); or an .npz file of ``images`` and ``labels``.
     validation : float
         The share of each class to hold back from training if the data have no such split; 0 for none.
     seed : int

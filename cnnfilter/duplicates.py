@@ -1,4 +1,6 @@
-"""Pictures that are in two splits: the same bytes, or nearly the same picture. They make a verdict look better than it is.
+"""Pictures that are in two splits: the same bytes, or nearly the same picture.
+
+They make a verdict look better than it is.
 
 The fingerprint of a picture is a difference hash (N. Krawetz, "Kind of Like That", 2013) both ways: 128 bits, each of
 which says whether one of 8x8 areas is brighter than its neighbour.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ KEPT = 0.95
 """Share of the right answers that a threshold for unknown lets through."""
 
 
-class ClassFigures(NamedTuple):
+@dataclass(frozen=True)
+class ClassFigures:
     """How well one class is found; NaN where there is nothing to divide by."""
 
     label: str
@@ -32,7 +33,8 @@ class ClassFigures(NamedTuple):
     f1: float
 
 
-class Mistake(NamedTuple):
+@dataclass(frozen=True)
+class Mistake:
     """A picture that was taken for something else: by number, what it is, what was said, and how surely."""
 
     index: int
@@ -65,7 +67,7 @@ class Evaluation:
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
     samples: Samples
-    calibration: Calibration = Calibration()
+    calibration: Calibration = field(default_factory=Calibration)
     skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
@@ -74,7 +76,7 @@ class Evaluation:
     @property
     def answers(self) -> NDArray[np.int64]:
         """The likeliest class of each picture."""
-        return self.logits.argmax(axis=1)
+        return cast(NDArray[np.int64], self.logits.argmax(axis=1))
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -141,8 +143,8 @@ class Evaluation:
     def calibrated(self) -> Calibration:
         """Find the temperature that makes the probabilities honest, and the threshold that most right answers reach.
 
-        The temperature is that of the least loss (Guo et al. 2017, "On Calibration of Modern Neural Networks"); 95 % of the
-        right answers reach the threshold. 1 and 0 where no answer is right.
+        The temperature is that of the least loss (Guo et al. 2017, "On Calibration of Modern Neural Networks"); 95 %
+        of the right answers reach the threshold. 1 and 0 where no answer is right.
         """
         temperature = _best_temperature(self.logits, self.labels)
         probabilities = activate(self.logits / np.float32(temperature), "softmax")
@@ -184,7 +186,7 @@ def evaluate(
     labels = dataset.labels_in(samples, classes, network.name)
 
     def look(index: int, picture: Picture) -> NDArray[np.float32]:
-        return network.forward(network.prepare(picture), threads=1)[0]
+        return cast(NDArray[np.float32], network.forward(network.prepare(picture), threads=1)[0])
 
     logits, unreadable = read_each(samples, look, threads=threads, advance=advance)
     read = np.array([row is not None for row in logits], bool)
@@ -238,7 +240,8 @@ def _loss(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: f
 def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Find it by golden-section search over its logarithm, from 0.05 to 20: the loss has one valley there.
 
-    One answer in N + 2 is counted as if it could be any class (Platt 1999), or without a mistake no sureness were enough.
+    One answer in N + 2 is counted as if it could be any class (Platt 1999), or without a mistake no sureness were
+    enough.
     """
     doubt = 1 / (len(labels) + 2)
 
@@ -314,7 +317,7 @@ def report(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str
 
 def _class_table(evaluation: Evaluation) -> list[str]:
     said = evaluation.confusion.sum(axis=0)
-    rows = [("class", "pictures", "precision", "recall", "F1")]
+    rows: list[tuple[str, ...]] = [("class", "pictures", "precision", "recall", "F1")]
     for row, answers in zip(evaluation.per_class, said, strict=True):
         if row.count or answers:
             rows.append((row.label, f"{row.count:,}", *map(_percent, (row.precision, row.recall, row.f1))))

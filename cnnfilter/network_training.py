@@ -21,7 +21,7 @@ from cnnfilter.errors import DataError
 from cnnfilter.first_kernels import start_from_kernels
 from cnnfilter.head import class_weights
 from cnnfilter.layers import Layers
-from cnnfilter.model_file import Model, Preparation
+from cnnfilter.model_file import Model, Preparation, Weights
 from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import Pixels, measure, read_pixels
 from cnnfilter.samples import Skipped
@@ -69,7 +69,7 @@ class Settings:
         }
 
 
-class NotFinite(DataError):
+class NotFiniteError(DataError):
     """The loss became NaN or infinite; `epoch` is in which, counted from 1."""
 
     def __init__(self, epoch: int) -> None:
@@ -89,7 +89,7 @@ class NetworkTraining:
     pixels: dict[str, Pixels]
     history: list[Epoch]
     best: int
-    failure: NotFinite | None = None
+    failure: NotFiniteError | None = None
 
 
 def check_settings(settings: Settings, classes: int) -> None:
@@ -185,7 +185,7 @@ class Course:
         while not self._done():
             try:
                 self._epoch(len(self.history))
-            except NotFinite as error:
+            except NotFiniteError as error:
                 if not self.history:
                     raise
                 failure = error
@@ -229,14 +229,14 @@ class Course:
             fill = self._filler(self.train, own, changes.take(first, end))
             verdict = self.stack.learn(len(own), fill, targets, (self.settings.seed, 7, number, step))
             if not math.isfinite(verdict.loss) or not np.isfinite(self.stack.slopes.sum(dtype=np.float64)):
-                raise NotFinite(number + 1)
+                raise NotFiniteError(number + 1)
             self.optimiser.step(self.stack.slopes, rate)
             loss, counted = loss + verdict.loss, counted + float(importance.sum(dtype=np.float64))
             right, seen = right + verdict.right, seen + len(own)
             self.watcher.advance()
         judged = self._validate()
         if judged is not None and not math.isfinite(judged[0]):
-            raise NotFinite(number + 1)
+            raise NotFiniteError(number + 1)
         epoch = Epoch(
             number + 1, time.monotonic() - began, rate, loss / counted, right / seen, *(judged or (None, None))
         )
@@ -290,7 +290,7 @@ class Course:
         print_ = hashlib.sha256()
         for part in self.pixels.values():
             print_.update(str(part.array.shape).encode())
-            print_.update(np.ascontiguousarray(part.array[:: max(1, len(part.array) // 64)]))
+            print_.update(part.array[:: max(1, len(part.array) // 64)].tobytes())
         for samples in self.dataset.splits.values():
             print_.update(samples.labels.tobytes())
         return {**self.settings.as_texts(), "data": print_.hexdigest()[:16]}
@@ -329,7 +329,7 @@ class Course:
     def _model(self) -> Model:
         weights = tuple({name: _rounded(values) for name, values in layer.items()} for layer in self.stack.weights())
         layers = self.settings.layers
-        more = ({},) * (len(layers) - len(weights))
+        more: tuple[Weights, ...] = ({},) * (len(layers) - len(weights))
         return Model(layers, (*weights, *more), self.settings.input_shape, self.dataset.classes, self.preparation)
 
 

@@ -39,9 +39,9 @@ def read_pixels(
     array = _room(len(samples), shape)
     with_prints = isinstance(samples.source, Files)
 
-    def keep(index: int, picture: Picture) -> bytes | None:
+    def keep(index: int, picture: Picture) -> bytes:
         array[index] = fit(picture, shape, how)
-        return fingerprint(array[index]) if with_prints else None
+        return fingerprint(array[index]) if with_prints else b""
 
     prints, unreadable = read_each(samples, keep, threads=threads, advance=watcher.advance)
     if not unreadable:

@@ -1,4 +1,7 @@
-"""Pictures of a training: its epochs as curves, and what was taken for what. They need matplotlib (the extra ``plot``)."""
+"""Pictures of a training: its epochs as curves, and what was taken for what.
+
+They need matplotlib (the extra ``plot``).
+"""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Rows:
         return self._find(index)[2]
 
     def digest(self, index: int) -> bytes:
-        return hashlib.md5(np.ascontiguousarray(self.read(index)), usedforsecurity=False).digest()
+        return hashlib.md5(np.ascontiguousarray(self._find(index)[2]).data, usedforsecurity=False).digest()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A stack of layers on a batch: the loss, and its slope by every learned number.
 
 The batch is cut into shards, and the shards of the layers between two batch norms go through all of those layers before
-anything else happens, each on one thread. How many shards there are depends on the batch alone, and their sums are added in
-their order, so that the numbers are the same for any number of threads.
+anything else happens, each on one thread. How many shards there are depends on the batch alone, and their sums are
+added in their order, so that the numbers are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _between_batch_norms(layers: Sequence[Trainable]) -> list[list[int]]:
 
 
 def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[Verdict, Floats]:
-    """Return a shard's share of the cross-entropy, and its slopes by what came out, divided by the batch's importance."""
+    """Return a shard's share of the cross-entropy, and its slopes by what came out, for the mean of the batch."""
     labels, importance = targets.labels[first:end], targets.importance[first:end]
     scores = out.reshape(len(out), -1)
     classes, at = scores.shape[1], np.arange(len(labels))

@@ -1,10 +1,10 @@
 """Layers while they are trained: forward and, beside it, backward.
 
-A batch is cut into shards of whole pictures. `forward` takes a shard's numbers (n, H, W, C) or (n, F), `backward` the slopes of
-the loss by what `forward` gave, adds those by the layer's own numbers to ``place.slopes``, and gives those by its input. What
-a layer remembers in between, and the memory for its results, is in its `Place`: there is one for each shard and layer, so
-that shards can be computed at once. Batch norm needs sums over the whole batch, which it gets between two layers:
-see `BatchNorming`.
+A batch is cut into shards of whole pictures. `forward` takes a shard's numbers (n, H, W, C) or (n, F), `backward` the
+slopes of the loss by what `forward` gave, adds those by the layer's own numbers to ``place.slopes``, and gives those
+by its input. What a layer remembers in between, and the memory for its results, is in its `Place`: there is one for
+each shard and layer, so that shards can be computed at once. Batch norm needs sums over the whole batch, which it
+gets between two layers: see `BatchNorming`.
 """
 
 from __future__ import annotations
@@ -367,7 +367,7 @@ class GlobalPooling(Trainable):
     def forward(self, numbers: Floats, place: Place) -> Floats:
         rows = numbers.reshape(len(numbers), -1, self.shape[2])
         if self.layer.op == "avg":
-            return rows.mean(axis=1, dtype=np.float32).reshape(len(rows), *self.output)
+            return cast(Floats, rows.mean(axis=1, dtype=np.float32).reshape(len(rows), *self.output))
         place.kept["where"] = where = rows.argmax(axis=1)[:, None]
         return np.take_along_axis(rows, where, axis=1).reshape(len(rows), *self.output)
 

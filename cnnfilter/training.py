@@ -106,15 +106,16 @@ def train(
     data : Dataset or path
         As `load_folder` takes it.
     layers : Layers or str, optional
-        The network, such as ``conv 32x3x3 | relu | maxpool 2 | flatten | dense 10``. What follows up to `init` is for it.
+        The network, such as ``conv 32x3x3 | relu | maxpool 2 | flatten | dense 10``. What follows up to `init` is for
+        it.
     input_shape : (H, W, C), optional
         What pictures are fitted to; if not given, their own size where they are small and all of one size, else 64x64.
     epochs, batch : int
         How often every picture is seen, and how many at once.
     optimizer : "adamw" or "sgd"
     rate, weight_decay : float, optional
-        The highest rate, and how strongly kernels are drawn to 0; if not given, 0.003 and 0.02 for adamw, 0.05 and 0.0005 for
-        sgd.
+        The highest rate, and how strongly kernels are drawn to 0; if not given, 0.003 and 0.02 for adamw, 0.05 and
+        0.0005 for sgd.
     schedule : "one-cycle", "cosine" or "constant"
         The rate over the time of the training.
     label_smoothing : float
@@ -219,8 +220,8 @@ def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | N
     """Say in words where weights come from."""
     name = os.path.basename(os.path.abspath(dataset.name))
     text = (
-        f"Trained by cnnfilter {__version__} on {name}: {len(dataset.train):,} pictures of {len(dataset.classes)} classes; "
-        f"{how}; seed {seed}."
+        f"Trained by cnnfilter {__version__} on {name}: {len(dataset.train):,} pictures of "
+        f"{len(dataset.classes)} classes; {how}; seed {seed}."
     )
     if evaluation is not None:
         text += f" Right: {evaluation.accuracy:.1%} of {len(evaluation):,} {split} pictures."

@@ -53,8 +53,23 @@ def data(tmp_path, rng, monkeypatch):
 
 def test_a_network_from_nothing_is_a_model_for_every_command(data):
     result = run(
-        "train", "bars", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 8, "--batch", 8, "--rate", 0.01, "--log", "log.csv", "--augment", "shift:0.1",
-    )  # fmt: skip
+        "train",
+        "bars",
+        "-o",
+        "m.safetensors",
+        "--layers",
+        LAYERS,
+        "--epochs",
+        8,
+        "--batch",
+        8,
+        "--rate",
+        0.01,
+        "--log",
+        "log.csv",
+        "--augment",
+        "shift:0.1",
+    )
     assert result.stdout.startswith("accuracy ")
     assert "class     pictures  precision  recall" in result.stdout
     assert "Skipped: bars/lying/.DS_Store: hidden" in result.stderr
@@ -293,8 +308,21 @@ def test_a_full_disk_leaves_no_model(data):
 
 def test_a_killed_training_goes_on_to_the_same_file(data):
     command = [
-        sys.executable, "-m", "cnnfilter", "train", "bars.npz", "--layers", LAYERS, "--epochs", "30", "--batch", "8", "--augment", "shift", "-q",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "cnnfilter",
+        "train",
+        "bars.npz",
+        "--layers",
+        LAYERS,
+        "--epochs",
+        "30",
+        "--batch",
+        "8",
+        "--augment",
+        "shift",
+        "-q",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen([*command, "-o", "a.safetensors"], env=environment)
     waited = time.monotonic() + 60

@@ -131,7 +131,7 @@ def test_a_split_may_lack_a_class(tmp_path):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({}, "has no pictures in class folders .it is empty."),
+        ({}, r"has no pictures in class folders .it is empty."),
         ({"a": 5}, "has one class only .'a'.; a classifier needs two"),
         ({"a": 1, "b": 1}, "has a single picture of each class"),
     ],
@@ -144,15 +144,15 @@ def test_what_cannot_teach_is_refused(tmp_path, counts, message):
 def test_only_junk_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.txt").write_text("x")
-    with pytest.raises(DataError, match="x.txt: not a picture"):
+    with pytest.raises(DataError, match=r"x.txt: not a picture"):
         load_folder(tmp_path)
 
 
 def test_no_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="there is no .*nothing"):
+    with pytest.raises(DataError, match=r"there is no .*nothing"):
         load_folder(tmp_path / "nothing")
     (tmp_path / "a.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match="is not a folder of class folders"):
+    with pytest.raises(DataError, match=r"is not a folder of class folders"):
         load_folder(tmp_path / "a.zip")
 
 
@@ -201,10 +201,10 @@ def test_csv_refusals(tmp_path):
     with pytest.raises(DataError, match=r"line 1: 'a/0.png' has no label"):
         load_folder(path)
     path.write_text("")
-    with pytest.raises(DataError, match="is empty"):
+    with pytest.raises(DataError, match=r"is empty"):
         load_folder(path)
     path.write_text("path,label,split\na/0.png,a,later\n")
-    with pytest.raises(DataError, match="split 'later' is not train, validation or test"):
+    with pytest.raises(DataError, match=r"split 'later' is not train, validation or test"):
         load_folder(path)
     path.write_text("a/0.png,a\na/0.png,b\n")
     with pytest.raises(DataError, match=r"lists a picture twice: .*a/0.png"):
@@ -251,10 +251,10 @@ def test_idx(tmp_path, rng, packed):
 def test_idx_refusals(tmp_path):
     path = tmp_path / "train-images-idx3-ubyte"
     write_idx(path, np.zeros((4, 3, 3)))
-    with pytest.raises(DataError, match="has no labels beside it"):
+    with pytest.raises(DataError, match=r"has no labels beside it"):
         load_folder(tmp_path)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(3))
-    with pytest.raises(DataError, match="4 pictures and 3 labels do not belong together"):
+    with pytest.raises(DataError, match=r"4 pictures and 3 labels do not belong together"):
         load_folder(tmp_path)
     whole = path.read_bytes()
     for data, message in [
@@ -311,7 +311,7 @@ def test_npz_refusals(tmp_path):
         with pytest.raises(DataError, match=message):
             load_folder(path)
     path.write_bytes(b"no zip")
-    with pytest.raises(DataError, match="is not an .npz file"):
+    with pytest.raises(DataError, match=r"is not an .npz file"):
         load_folder(path)
 
 
@@ -322,9 +322,9 @@ def test_numbers_sort_by_value_and_get_names(tmp_path):
     assert found.classes[10] == "10"
     named = found.renamed([f"class {number}" for number in range(12)])
     assert named.classes[10] == "class 10"
-    with pytest.raises(DataError, match="3 names .'a', 'b', 'c'. for 12 classes"):
+    with pytest.raises(DataError, match=r"3 names .'a', 'b', 'c'. for 12 classes"):
         found.renamed("abc")
-    with pytest.raises(DataError, match="has names for its classes already"):
+    with pytest.raises(DataError, match=r"has names for its classes already"):
         named.renamed("abc")
 
 
@@ -336,7 +336,7 @@ def test_labels_in_another_list(tmp_path):
     np.savez(tmp_path / "d.npz", images=np.zeros((4, 3, 3), np.uint8), labels=[1, 1, 0, 0])
     numbered = load_folder(tmp_path / "d.npz", validation=0)
     assert numbered.labels_in(numbered.train, ("shirt", "boot"), "it").tolist() == [1, 1, 0, 0]
-    with pytest.raises(DataError, match="unknown is '0', '1'"):
+    with pytest.raises(DataError, match=r"unknown is '0', '1'"):
         numbered.labels_in(numbered.train, ("shirt",), "it")
 
 

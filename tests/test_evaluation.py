@@ -28,8 +28,8 @@ def test_by_hand():
     assert found.accuracy == 0.5
     assert found.majority == ("a", 0.5)
     a, b, c, d = found.per_class
-    assert a[1:] == (3, 2 / 3, 2 / 3, pytest.approx(2 / 3))
-    assert b[1:] == (2, 1 / 3, 1 / 2, pytest.approx(0.4))
+    assert (a.count, a.precision, a.recall, a.f1) == (3, 2 / 3, 2 / 3, pytest.approx(2 / 3))
+    assert (b.count, b.precision, b.recall, b.f1) == (2, 1 / 3, 1 / 2, pytest.approx(0.4))
     assert c.count == 1
     assert math.isnan(c.precision)
     assert (c.recall, c.f1) == (0, 0)
@@ -42,7 +42,9 @@ def test_as_scikit_learn(rng):
     found = evaluation(labels, answers, "abcd")
     theirs = metrics.precision_recall_fscore_support(labels, answers)
     for mine, wanted in zip(
-        zip(*(row[1:] for row in found.per_class), strict=True), [theirs[3], *theirs[:3]], strict=True
+        zip(*((row.count, row.precision, row.recall, row.f1) for row in found.per_class), strict=True),
+        [theirs[3], *theirs[:3]],
+        strict=True,
     ):
         np.testing.assert_allclose(mine, wanted)
     assert (found.confusion == metrics.confusion_matrix(labels, answers)).all()

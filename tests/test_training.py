@@ -1,4 +1,4 @@
-"""Training: it learns, gives the same bits however it is run, goes on where it stopped, and never keeps what is no number."""
+"""Training: it learns, gives the same bits however it is run, goes on where it stopped, and keeps only numbers."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_training_is_refused(data, tmp_path):
             train(data, **{"layers": BARS, "epochs": 1, **change}, checkpoint=point, resume=True)
     with open(point, "r+b") as file:
         file.truncate(os.path.getsize(point) - 3)
-    with pytest.raises(ModelError, match="cut or damaged; without --resume the training begins anew"):
+    with pytest.raises(ModelError, match=r"cut or damaged; without --resume the training begins anew"):
         train(data, layers=BARS, epochs=1, checkpoint=point, resume=True)
     with pytest.raises(FileNotFoundError):
         read_checkpoint(str(tmp_path / "none"), {}, {})
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_goes_on(da
 
 
 def test_a_loss_that_is_no_number_ends_the_training(data):
-    with pytest.raises(DataError, match="the loss is no longer a number in epoch 1; a smaller --rate would do"):
+    with pytest.raises(DataError, match=r"the loss is no longer a number in epoch 1; a smaller --rate would do"):
         train(
             data,
             layers=BARS.replace("| batchnorm ", ""),
@@ -139,7 +139,7 @@ def test_a_loss_that_is_no_number_ends_the_training(data):
             epochs=2,
             batch=16,
         )
-    with pytest.raises(DataError, match="a learned number has grown to .*; a smaller --rate would do"):
+    with pytest.raises(DataError, match=r"a learned number has grown to .*; a smaller --rate would do"):
         train(data, layers=BARS, optimizer="sgd", rate=1e9, schedule="constant", epochs=1)
 
 
@@ -198,11 +198,11 @@ def test_pictures_count_by_their_class(tmp_path, rng):
 
 
 def test_layers_that_do_not_fit_are_refused(data):
-    with pytest.raises(DataError, match="the layers give 3 numbers for 2 classes; let them end with 'dense 2'"):
+    with pytest.raises(DataError, match=r"the layers give 3 numbers for 2 classes; let them end with 'dense 2'"):
         train(data, layers="flatten | dense 3")
-    with pytest.raises(ModelError, match="can only stand before the first learned layer"):
+    with pytest.raises(ModelError, match=r"can only stand before the first learned layer"):
         train(data, layers="conv 2x3x3 | conv blur | flatten | dense 2")
-    with pytest.raises(ValueError, match="needs flat numbers"):
+    with pytest.raises(ValueError, match=r"needs flat numbers"):
         train(data, layers="conv 2x3x3 | dense 2")
 
 
@@ -217,7 +217,7 @@ def test_the_first_layer_may_start_from_kernels(data):
         )
     other = train(data, **how).model.weights[0]["kernel"]
     assert np.linalg.norm(weights[..., 0]) == pytest.approx(np.linalg.norm(other) / np.sqrt(6), rel=0.3)
-    with pytest.raises(ModelError, match="needs a first learned layer such as 'conv 32x3x3', not 'dense 2'"):
+    with pytest.raises(ModelError, match=r"needs a first learned layer such as 'conv 32x3x3', not 'dense 2'"):
         train(data, layers="flatten | dense 2", init="kernels")
 
 

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 EXIT_NO = 4
 
 HELP = """\
-Say how good a model is: accuracy with its 95 % confidence interval, beside that of always saying the most frequent class;
-precision, recall and F1 of every class; the confusion matrix; and the mistakes that the model was surest of.
+Say how good a model is: accuracy with its 95 % confidence interval, beside that of always saying the most frequent
+class; precision, recall and F1 of every class; the confusion matrix; and the mistakes that the model was surest of.
 
-MODEL is a model file, or the name of a model that comes with cnnfilter. DATA is what `train` takes, with classes that the
-model knows: a folder of class folders, a CSV, IDX files or an .npz. Of data in splits the test pictures count, else the
-validation pictures. The verdict is only worth something on pictures that the model was not trained on; of a folder
-without splits, --split validation takes those that `train` held back.
+MODEL is a model file, or the name of a model that comes with cnnfilter. DATA is what `train` takes, with classes that
+the model knows: a folder of class folders, a CSV, IDX files or an .npz. Of data in splits the test pictures count,
+else the validation pictures. The verdict is only worth something on pictures that the model was not trained on; of a
+folder without splits, --split validation takes those that `train` held back.
 
---calibrate finds the temperature that makes the probabilities honest, and below which of them 'unknown' is the better answer
-(95 of 100 right answers stay), and writes both into MODEL, or into a copy that -o names. `classify` then follows them.
+--calibrate finds the temperature that makes the probabilities honest, and below which of them 'unknown' is the better
+answer (95 of 100 right answers stay), and writes both into MODEL, or into a copy that -o names. `classify` then
+follows them.
 
 \b
 Examples:

@@ -12,9 +12,9 @@ from cnnfilter.cli.messages import one_line
 HELP = """\
 Write a model as an ONNX file, for onnxruntime and the many programs that read it.
 
-The graph takes "pictures" (N, H, W, C), float32, as the model's preparation makes them (`describe MODEL` says how, and so do
-the file's metadata, with the classes), and gives "logits" and "probabilities" (N, classes): the same answers as here. Needs the
-package onnx, which the extra 'onnx' brings.
+The graph takes "pictures" (N, H, W, C), float32, as the model's preparation makes them (`describe MODEL` says how,
+and so do the file's metadata, with the classes), and gives "logits" and "probabilities" (N, classes): the same
+answers as here. Needs the package onnx, which the extra 'onnx' brings.
 
 \b
 Examples:
@@ -41,8 +41,8 @@ def command(model: str, output: str, force: bool, quiet: bool) -> None:
 
     if find_spec("onnx") is None:
         raise click.ClickException("export needs the package onnx: pip install 'cnnfilter[onnx]' brings it")
-    from cnnfilter.files import replace_file
     from cnnfilter.export import export_onnx
+    from cnnfilter.files import replace_file
 
     data = export_onnx(network)
     with replace_file(output, force=force) as file:

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 HELP = """\
 Make a classifier of labelled pictures, and say how good it is on pictures that it did not learn from.
 
-A few dozen pictures of each class will do: the network that comes with cnnfilter looks at them as it is, and only a last
-layer is learned, its strength chosen by cross-validation. With --layers a network learns from nothing, which takes
-thousands of pictures; LAYERS are written as for `describe`, and end with one number for each class.
+A few dozen pictures of each class will do: the network that comes with cnnfilter looks at them as it is, and only a
+last layer is learned, its strength chosen by cross-validation. With --layers a network learns from nothing, which
+takes thousands of pictures; LAYERS are written as for `describe`, and end with one number for each class.
 
-DATA is a folder of class folders, perhaps parted into train, val and test; a CSV of path,label; IDX files (MNIST's format)
-or their folder; or an .npz of images and labels. Without a validation split a fifth of every class is held back. Nothing is
-written into DATA.
+DATA is a folder of class folders, perhaps parted into train, val and test; a CSV of path,label; IDX files (MNIST's
+format) or their folder; or an .npz of images and labels. Without a validation split a fifth of every class is held
+back. Nothing is written into DATA.
 
-A network from nothing keeps MODEL.checkpoint while it learns: after an interruption --resume goes on from there, to the very
-same model. The same seed gives the same file on every run and for any number of threads.
+A network from nothing keeps MODEL.checkpoint while it learns: after an interruption --resume goes on from there, to
+the very same model. The same seed gives the same file on every run and for any number of threads.
 
 \b
 Examples:
@@ -80,20 +80,68 @@ class Positive(options.Type):
 
 _FROM_NOTHING = (
     click.option("--layers", metavar="LAYERS", help="A network to learn from nothing."),
-    click.option("--input", "input_shape", type=Shape(), metavar="HxWxC", help="What pictures are fitted to.  [default: their size if small, else 64x64]"),
-    click.option("--epochs", type=options.Count(), default=10, show_default=True, metavar="N", help="How often every picture is seen."),
-    click.option("--batch", type=options.Count(), default=128, show_default=True, metavar="N", help="Pictures at once."),
-    click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True, help="sgd has momentum 0.9."),
+    click.option(
+        "--input",
+        "input_shape",
+        type=Shape(),
+        metavar="HxWxC",
+        help="What pictures are fitted to.  [default: their size if small, else 64x64]",
+    ),
+    click.option(
+        "--epochs",
+        type=options.Count(),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="How often every picture is seen.",
+    ),
+    click.option(
+        "--batch", type=options.Count(), default=128, show_default=True, metavar="N", help="Pictures at once."
+    ),
+    click.option(
+        "--optimizer",
+        type=click.Choice(["adamw", "sgd"]),
+        default="adamw",
+        show_default=True,
+        help="sgd has momentum 0.9.",
+    ),
     click.option("--rate", type=Positive(), help="The highest learning rate.  [default: 0.003; sgd: 0.05]"),
-    click.option("--weight-decay", type=Positive(zero=True), help="How strongly kernels are drawn to 0.  [default: 0.02; sgd: 0.0005]"),
-    click.option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), default="one-cycle", show_default=True, help="The rate over time."),
-    click.option("--label-smoothing", type=Positive(zero=True, end=1), default=0.0, show_default=True, help="The share of a label that goes to all classes."),
-    click.option("--patience", type=options.Count(), metavar="N", help="Stop after N epochs that were no better on the validation pictures."),
+    click.option(
+        "--weight-decay",
+        type=Positive(zero=True),
+        help="How strongly kernels are drawn to 0.  [default: 0.02; sgd: 0.0005]",
+    ),
+    click.option(
+        "--schedule",
+        type=click.Choice(["one-cycle", "cosine", "constant"]),
+        default="one-cycle",
+        show_default=True,
+        help="The rate over time.",
+    ),
+    click.option(
+        "--label-smoothing",
+        type=Positive(zero=True, end=1),
+        default=0.0,
+        show_default=True,
+        help="The share of a label that goes to all classes.",
+    ),
+    click.option(
+        "--patience",
+        type=options.Count(),
+        metavar="N",
+        help="Stop after N epochs that were no better on the validation pictures.",
+    ),
     click.option("--time-limit", type=Duration(), metavar="T", help="Be through by then: 90s, 10m, 2h."),
-    click.option("--init", type=click.Choice(["random", "kernels"]), default="random", show_default=True, help="kernels: the first layer starts from sobel-h and others."),
+    click.option(
+        "--init",
+        type=click.Choice(["random", "kernels"]),
+        default="random",
+        show_default=True,
+        help="kernels: the first layer starts from sobel-h and others.",
+    ),
     click.option("--resume", is_flag=True, help="Go on after an interruption."),
     click.option("--log", type=click.Path(), metavar="FILE", help="A line for each epoch, as CSV."),
-)  # fmt: skip
+)
 
 
 def from_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,7 +158,7 @@ def from_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
     "--augment",
     metavar="KINDS",
     default="",
-    help="Change training pictures: flip, shift:0.1, rotate:10, crop:0.8, brightness:0.2, erase:0.4, with commas between.",
+    help="Change training pictures: flip, shift:0.1, rotate:10, crop:0.8, brightness:0.2, erase:0.4, joined by commas.",
 )
 @click.option(
     "--class-weights",
@@ -198,7 +246,21 @@ def _refuse_idle(layers: str | None) -> None:
 
 
 _IDLE_WITHOUT_LAYERS = frozenset(
-    ["input_shape", "epochs", "batch", "optimizer", "rate", "weight_decay", "schedule", "label_smoothing", "patience", "time_limit", "init", "resume", "log"]
+    [
+        "input_shape",
+        "epochs",
+        "batch",
+        "optimizer",
+        "rate",
+        "weight_decay",
+        "schedule",
+        "label_smoothing",
+        "patience",
+        "time_limit",
+        "init",
+        "resume",
+        "log",
+    ]
 )
 
 

@@ -14,6 +14,7 @@ import click
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, say
 from cnnfilter.cli.report import Progress, announce_compilation
+from cnnfilter.watching import Watcher
 
 if TYPE_CHECKING:
     from cnnfilter.evaluation import Evaluation
@@ -41,8 +42,8 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-class Bar:
-    """A bar on a terminal, and a line an epoch. It is a `Watcher`, which this module does not import.
+class Bar(Watcher):
+    """A bar on a terminal, and a line an epoch.
 
     Parameters
     ----------

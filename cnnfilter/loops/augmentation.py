@@ -10,11 +10,11 @@ from cnnfilter.loops.native import loop
 
 
 @loop("void(u1[:, ::1], f4[:, ::1], f4[::1], i8[:, ::1], f4[::1], f4[::1], f4[:, ::1], i8, i8)")
-def change(pixels, matrices, gains, holes, mean, factor, out, height, width):  # type: ignore[no-untyped-def]
+def change(pixels, matrices, gains, holes, mean, factor, out, height, width):
     """Sample each picture (H·W·C) of `pixels` where its matrix says, times its gain, less the mean, times the factor.
 
-    A matrix (6,) takes the place (y, x) of `out` to ``(m0·y + m1·x + m2, m3·y + m4·x + m5)``; beyond the edge the edge goes
-    on. A hole (top, left, bottom, right) becomes 0.
+    A matrix (6,) takes the place (y, x) of `out` to ``(m0·y + m1·x + m2, m3·y + m4·x + m5)``; beyond the edge the
+    edge goes on. A hole (top, left, bottom, right) becomes 0.
     """
     channels = mean.shape[0]
     for n in range(pixels.shape[0]):
@@ -33,8 +33,8 @@ def change(pixels, matrices, gains, holes, mean, factor, out, height, width):  #
                 else:
                     sy = min(max(m[0] * y + m[1] * x + m[2], np.float32(0)), np.float32(height - 1))
                     sx = min(max(m[3] * y + m[4] * x + m[5], np.float32(0)), np.float32(width - 1))
-                    top = int(math.floor(sy))
-                    left = int(math.floor(sx))
+                    top = math.floor(sy)
+                    left = math.floor(sx)
                     fy = np.float32(sy - top)
                     fx = np.float32(sx - left)
                     down = width * channels if top + 1 < height else 0

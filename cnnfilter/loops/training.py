@@ -1,7 +1,8 @@
 """The loops of training: what stands between the matrix products, forward and backward, on a batch of maps.
 
-Maps are (N·H, W·C); a row of an output is one place of one picture, (N·H'·W', C). A geometry holds ``H, W, C, H', W'``, the
-window's height and width, and down and across: stride, dilation, padding before. What lies beyond the border is 0.
+Maps are (N·H, W·C); a row of an output is one place of one picture, (N·H'·W', C). A geometry holds ``H, W, C, H',
+W'``, the window's height and width, and down and across: stride, dilation, padding before. What lies beyond the
+border is 0.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def scatter(maps, windows, geometry):
 
 @loop("void(f4[:, ::1], f4[:, ::1], u1[:, ::1], i8[::1], f4)")
 def pool_most(maps, out, where, geometry, sign):
-    """Give the largest number of each window (`sign` 1; −1: the smallest), and which tap it is at; the first of equals."""
+    """Give the largest number of each window (`sign` −1: the smallest), and at which tap it is; the first of equals."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
     down, across, tall, wide = geometry[3], geometry[4], geometry[5], geometry[6]
     for p in range(out.shape[0]):

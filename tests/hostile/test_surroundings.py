@@ -1,0 +1,288 @@
+"""Homes, caches, locales, names and limits that are not what one would wish: the same pixels, and no noise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnnfilter
+from cnnfilter.images import read_image, write_image
+from cnnfilter.loops import code_cache
+
+CNNFILTER = [sys.executable, "-m", "cnnfilter"]
+WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+needs_setpriv = pytest.mark.skipif(
+    bool(WITHOUT_RIGHTS) and not shutil.which("setpriv"), reason="root may write everywhere"
+)
+
+
+def run(*line, **more):
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, **more)
+
+
+# --- the machine code
+
+PROGRAM = """
+import numpy as np
+from cnnfilter.loops.native import loop
+
+@loop("void(i4[::1])")
+def double(values):
+    for i in range(values.shape[0]):
+        values[i] *= 2
+
+values = np.arange(5, dtype=np.int32)
+double(values)
+print(*values)
+"""
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """A program with one loop, which is quickly compiled, and the command to run it."""
+    monkeypatch.setenv("CNNFILTER_CACHE_DIR", os.path.abspath("cache"))
+    Path("program.py").write_text(PROGRAM)
+    return [sys.executable, "program.py"]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder with the machine code of that program."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "program.py").write_text(PROGRAM)
+    places = {"PYTHONPATH": str(Path(cnnfilter.__file__).parents[1]), "CNNFILTER_CACHE_DIR": str(folder / "cache")}
+    assert_it_works(run(sys.executable, str(folder / "program.py"), env=os.environ | places))
+    return folder / "cache"
+
+
+@pytest.fixture
+def entry(program, compiled):
+    """The file of its machine code."""
+    shutil.copytree(compiled, "cache")
+    (path,) = Path("cache/loops").iterdir()
+    return path
+
+
+def test_machine_code_that_is_whole_is_used(program, entry):
+    before = entry.stat().st_mtime_ns
+    assert_it_works(run(*program))
+    assert [(path, path.stat().st_mtime_ns) for path in entry.parent.iterdir()] == [(entry, before)]
+
+
+def assert_it_works(done):
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 2 4 6 8\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "head", "another"])
+def test_machine_code_that_was_damaged(program, entry, damage):
+    before = entry.read_bytes()
+    damaged = {
+        "empty": b"",
+        "cut": before[: len(before) // 2],
+        "flipped": before[:-100] + bytes([before[-100] ^ 1]) + before[-99:],
+        "head": b"x" + before[1:],
+        "another": b"#!/bin/sh\ntouch started\n",
+    }
+    entry.write_bytes(damaged[damage])
+    assert code_cache.read_entry(entry.name) is None
+    if damage == "flipped":  # for the others it is the same from here on
+        assert_it_works(run(*program))
+        assert code_cache.read_entry(entry.name) is not None, "it was not written anew"
+
+
+def test_no_byte_of_machine_code_can_change_unseen(entry):
+    before = entry.read_bytes()
+    for place in sorted({*range(80), *range(80, len(before), len(before) // 100)}):
+        entry.write_bytes(before[:place] + bytes([before[place] ^ 0x10]) + before[place + 1 :])
+        assert code_cache.read_entry(entry.name) is None
+        entry.write_bytes(before[:place])
+        assert code_cache.read_entry(entry.name) is None
+
+
+def test_machine_code_is_trusted_only_in_a_private_place(entry):
+    folder = entry.parent
+    assert code_cache.read_entry(entry.name) is not None
+    os.chmod(folder, 0o777)
+    assert code_cache.read_entry(entry.name) is None
+    assert not code_cache.write_entry("planted", b"code")
+    os.chmod(folder, 0o700)
+    if os.geteuid() == 0:
+        for path in (entry, folder):  # planted by another user
+            os.chown(path, 12345, 12345)
+            assert code_cache.read_entry(entry.name) is None
+            os.chown(path, 0, 0)
+    os.rename(folder, "elsewhere")
+    os.symlink(os.path.abspath("elsewhere"), folder)
+    assert code_cache.read_entry(entry.name) is None
+
+
+def test_machine_code_under_another_name_is_not_taken(entry):
+    shutil.copy(entry, entry.with_name("0" * 40))
+    assert code_cache.read_entry("0" * 40) is None
+
+
+@pytest.mark.slow
+@needs_setpriv
+@pytest.mark.parametrize("place", ["read-only", "no home", "a file"])
+def test_no_place_for_the_machine_code(program, monkeypatch, place):
+    os.mkdir("locked")
+    os.chmod("locked", 0o555)
+    monkeypatch.setenv("CNNFILTER_CACHE_DIR", os.path.abspath("program.py" if place == "a file" else "locked"))
+    if place == "no home":
+        monkeypatch.delenv("CNNFILTER_CACHE_DIR")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv("HOME", os.path.abspath("locked"))
+    assert_it_works(run(*WITHOUT_RIGHTS, *program))
+    assert os.listdir("locked") == []
+
+
+@pytest.mark.slow
+def test_no_room_for_the_machine_code(program):
+    assert_it_works(run("prlimit", "--fsize=1000", *program))
+    assert list(Path("cache/loops").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_eight_processes_fill_one_cache(program):
+    runs = [subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in runs:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out, err) == (0, "0 2 4 6 8\n", "")
+    (entry,) = Path("cache/loops").iterdir()
+    assert code_cache.read_entry(entry.name) is not None
+
+
+def test_no_environment_at_all(program, entry):
+    path = os.environ["PYTHONPATH"]
+    assert_it_works(run(*program, env={"PYTHONPATH": path, "CNNFILTER_CACHE_DIR": "cache"}))
+    assert len(list(entry.parent.iterdir())) == 1
+
+
+@needs_setpriv
+def test_a_package_that_may_not_be_written(program, entry, monkeypatch):
+    package = Path(cnnfilter.__file__).parent
+    shutil.copytree(package, "site/cnnfilter", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    folders = [folder for folder, _, _ in os.walk("site")]
+    for folder in folders:
+        os.chmod(folder, 0o555)
+    monkeypatch.setenv("PYTHONPATH", os.path.abspath("site"))
+    done = run(*WITHOUT_RIGHTS, *program)
+    for folder in folders:
+        os.chmod(folder, 0o755)
+    assert_it_works(done)
+
+
+# --- letters
+
+NAMES = [
+    "-leading-dash.npy",
+    "--output",
+    "a space.npy",
+    "new\nline.npy",
+    "esc\x1b[31mape.npy",
+    "tab\t.npy",
+    "ümläut.npy",
+    "日本.npy",
+    "x" * 251 + ".npy",
+    "{stem}.npy",
+    "%s.npy",
+    os.fsdecode(b"no \xff\xfe UTF-8.npy"),
+]
+
+
+@pytest.mark.parametrize(
+    "locale", [{}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}]
+)
+def test_names_of_every_kind(locale):
+    os.mkdir("in")
+    for name in NAMES:
+        write_image(os.path.join("in", name), np.zeros((4, 4), np.uint8), format="npy")
+    Path("in/bad\x1b[2J.npy").write_bytes(b"bad")
+    line = [*CNNFILTER, "convolve", "-k", "blur", "-r", "in", "-o", "out/{name}", "-f", "npy"]
+    done = subprocess.run(line, capture_output=True, env=os.environ | locale, timeout=60)
+    assert done.returncode == 1
+    first, *rest = done.stderr.decode("ascii").splitlines()
+    assert first.startswith("Error: in/bad\\x1b[2J.npy: ")
+    assert len(rest) == 1
+    assert rest[0].startswith(f"{len(NAMES)} done, 1 failed")
+    assert sorted(os.listdir("out")) == sorted(NAMES)
+
+
+def test_a_name_that_begins_with_a_dash_is_given_after_two():
+    write_image("-x.npy", np.zeros((4, 4), np.uint8))
+    assert run(*CNNFILTER, "convolve", "-k", "blur", "-o", "-y.npy", "--", "-x.npy").returncode == 0
+    assert read_image("-y.npy").pixels.shape == (4, 4, 1)
+
+
+def test_a_name_that_is_too_long():
+    write_image("a.npy", np.zeros((4, 4), np.uint8))
+    done = run(*CNNFILTER, "convolve", "-k", "blur", "a.npy", "-o", "x" * 300 + ".npy")
+    assert done.returncode == 1
+    assert "file name too long" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# --- resources
+
+
+@pytest.fixture
+def photos(rng):
+    os.mkdir("in")
+    for index in range(12):
+        write_image(f"in/{index}.png", rng.integers(0, 256, (600, 800, 3), np.uint8))
+    return "in"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [250, 400, 600])
+def test_little_memory(photos, megabytes):
+    """All done, or one line for each that was not; or Python itself, or a library, does not come up."""
+    line = [*CNNFILTER, "convolve", "-r", photos, "-k", "unsharp:2,0.8", "-o", "out/", "-q", "-j", "4"]
+    done = run("prlimit", f"--as={megabytes << 20}", *line)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    for name in os.listdir("out") if os.path.isdir("out") else ():
+        assert not name.startswith(".")
+        assert read_image(f"out/{name}").pixels.shape == (600, 800, 3)
+    if megabytes >= 600:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("jobs", [2, 40])
+def test_few_file_descriptors(photos, jobs):
+    line = [*CNNFILTER, "convolve", "-r", photos, "-k", "blur", "-o", "out/", "-j", str(jobs)]
+    done = run("prlimit", "--nofile=24", *line)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(os.listdir("out")) == 12
+
+
+@needs_setpriv
+def test_few_threads(photos):
+    """Where the system gives no more threads, those that there are do the work."""
+    code = """
+import threading
+start, given = threading.Thread.start, []
+def limited(thread):
+    if len(given) >= 2:
+        raise RuntimeError("can't start new thread")
+    given.append(thread)
+    start(thread)
+threading.Thread.start = limited
+from cnnfilter.cli import main
+main(prog_name="cnnfilter")
+"""
+    done = run(sys.executable, "-c", code, "convolve", "-r", photos, "-k", "blur", "-o", "out/", "-j", "8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(os.listdir("out")) == 12
+    os.remove("in/0.png")
+    done = run(sys.executable, "-c", code, "convolve", "in/1.png", "-k", "blur", "-o", "x.png", "--threads", "8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("x.png").read_bytes() == Path("out/1.png").read_bytes()

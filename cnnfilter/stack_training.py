@@ -20,7 +20,7 @@ from cnnfilter.errors import ModelError
 from cnnfilter.layers import Layers
 from cnnfilter.model_file import Weights
 from cnnfilter.shapes import Shape
-from cnnfilter.trainable import BatchNorming, Fixed, Place, Trainable, make_trainable
+from cnnfilter.trainable import BatchNorming, Fixed, Place, Trainable, do_together, make_trainable
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -229,6 +229,7 @@ def _trainables(layers: Layers, input_shape: Shape) -> Sequence[Trainable]:
             made.append(Fixed(layer, shape) if index < learned else make_trainable(layer, shape))
         except ModelError as error:
             raise ModelError(f"layer {index + 1} {error}") from error
+    do_together(made)
     return made
 
 

@@ -10,8 +10,9 @@ gets between two layers: see `BatchNorming`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -142,6 +143,7 @@ class Convolving(Trainable):
         self.places = self.output[0] * self.output[1]
         self.taps = math.prod(self.layer.kernels[1:]) * shape[2]
         self.at_once = max(1, _PIECE // (self.places * self.taps))
+        self.range = LINEAR
 
     def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
         return _starts(self.layer.weights(self.shape), self.taps, rng)
@@ -150,12 +152,13 @@ class Convolving(Trainable):
         super().bind(values)
         self.matrix = values["kernel"].reshape(self.taps, -1)
 
-    def _windows(self, numbers: Floats, first: int, end: int, place: Place) -> Floats:
+    def _windows(self, numbers: Floats, first: int, end: int, place: Place, *, again: bool = False) -> Floats:
         part = numbers[first:end]
         if self.pointwise:
             return part.reshape(-1, self.taps)
         windows = place.scratch.array("windows", (end - first) * self.places, self.taps)
-        loops.gather(_rows(part), windows, self.geometry)
+        if not again:
+            loops.gather(_rows(part), windows, self.geometry)
         return windows
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
@@ -167,7 +170,7 @@ class Convolving(Trainable):
             np.matmul(windows, self.matrix, out=out[first:end].reshape(len(windows), -1))
         if "bias" in self.values:
             tile = np.tile(self.values["bias"], max(1, 1024 // self.output[2]))
-            layer_loops.shift(out.reshape(-1), tile, *LINEAR)
+            layer_loops.shift(out.reshape(-1), tile, *self.range)
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
@@ -177,7 +180,8 @@ class Convolving(Trainable):
         kernel_slopes = place.slopes["kernel"].reshape(self.matrix.shape)
         for first in range(0, len(numbers), self.at_once):
             end = min(first + self.at_once, len(numbers))
-            windows = self._windows(numbers, first, end, place)
+            # Those of a single piece are still there.
+            windows = self._windows(numbers, first, end, place, again=len(numbers) <= self.at_once)
             part = slopes[first:end].reshape(len(windows), -1)
             np.matmul(windows.T, part, out=share)
             kernel_slopes += share
@@ -389,13 +393,14 @@ class Activating(Trainable):
     """`relu` and its kin: the slope times the function's slope there."""
 
     layer: Activation
+    done_before = False
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
         function = self.layer.function
         if function in CLIPPING:
-            # In place: no layer that stands before an activation needs what it gave.
-            low, high = CLIPPING[function]
-            layer_loops.shift(numbers.reshape(-1), _NOTHING, low, high)
+            if not self.done_before:
+                # In place: no layer that stands before an activation needs what it gave.
+                layer_loops.shift(numbers.reshape(-1), _NOTHING, *CLIPPING[function])
             place.kept["output"] = numbers
             return numbers
         place.kept["input"] = numbers
@@ -539,6 +544,16 @@ _TRAINABLE: dict[type[Layer], type[Trainable]] = {
     Flatten: Flattening,
     BatchNorm: BatchNorming,
 }
+
+
+def do_together(layers: Sequence[Trainable]) -> None:
+    """Let a convolution with bias do what a clipping activation after it does, on the same way through its numbers."""
+    for layer, after in pairwise(layers):
+        if not (isinstance(layer, Convolving) and layer.layer.bias and isinstance(after, Activating)):
+            continue
+        if after.layer.function in CLIPPING:
+            layer.range = CLIPPING[after.layer.function]
+            after.done_before = True
 
 
 def make_trainable(layer: Layer, shape: Shape) -> Trainable:

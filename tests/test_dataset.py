@@ -72,9 +72,8 @@ def test_junk_is_skipped_and_listed(tmp_path):
     assert found.classes == ("a", "b")
     assert len(found) == 6
     reasons = {os.path.relpath(path, root): reason for path, reason in found.skipped}
-    assert reasons.keys() == {
-        ".hidden", "a/.thumbs", "loose.png", "empty", "a/.DS_Store", "a/Thumbs.db", "a/notes.txt", "b/fake.jpg", "b/zero.png", "b/gone.png",
-    }  # fmt: skip
+    names = "a/.DS_Store a/.thumbs a/Thumbs.db a/notes.txt b/fake.jpg b/gone.png b/zero.png"
+    assert sorted(reasons) == sorted([".hidden", "empty", "loose.png", *names.split()])
     assert reasons["empty"] == "a class without a picture"
     assert reasons["loose.png"] == "not in a class folder"
     assert "not a picture" in reasons["b/fake.jpg"]

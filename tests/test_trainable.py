@@ -50,7 +50,7 @@ def slopes_of(layer: Trainable, numbers: np.ndarray, weights: np.ndarray) -> tup
 
 
 def differences(layer: Trainable, numbers: np.ndarray, weights: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Return the same slopes by `of` (the numbers themselves, or one of the layer's arrays), from small steps both ways."""
+    """Return the same slopes by `of` (the numbers themselves, or one of the layer's arrays), from steps both ways."""
 
     def value() -> float:
         if hasattr(layer, "bind"):
@@ -163,7 +163,7 @@ def test_fixed_kernels_come_first(rng):
 
 
 NETWORK = (
-    "conv 6x3x3 | batchnorm | relu | maxpool 2 | depthwise 3x3 stride=2 | conv 8x1x1 bias=no | batchnorm | leaky:0.1 |"
+    "conv 6x3x3 | relu | batchnorm | maxpool 2 | depthwise 3x3 stride=2 | conv 8x1x1 bias=no | batchnorm | leaky:0.1 |"
     " avgpool 2 | flatten | dense 5 | softmax"
 )
 
@@ -173,8 +173,8 @@ def twin_of(stack, torch):
     nn = torch.nn
     net = nn.Sequential(
         nn.Conv2d(2, 6, 3, padding=1),
-        nn.BatchNorm2d(6),
         nn.ReLU(),
+        nn.BatchNorm2d(6),
         nn.MaxPool2d(2),
         nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6),
         nn.Conv2d(6, 8, 1, bias=False),
@@ -236,7 +236,7 @@ def test_a_whole_network_has_pytorchs_loss_and_slopes(rng):
     for parameter, _, slopes, turn in pairs:
         wanted = parameter.grad.numpy()
         assert np.abs(turn(slopes) - wanted).max() < 1e-4 * max(np.abs(wanted).max(), 1e-2)
-    for norm, index in zip(stack.norms, (1, 6), strict=True):
+    for norm, index in zip(stack.norms, (2, 6), strict=True):
         mean, variance = norm.running.reshape(2, -1)
         np.testing.assert_allclose(mean, net[index].running_mean.numpy(), atol=1e-5)
         np.testing.assert_allclose(variance, net[index].running_var.numpy(), rtol=1e-4)

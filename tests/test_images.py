@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
@@ -161,6 +162,8 @@ def test_every_pillow_mode_becomes_a_picture(mode: str) -> None:
 )
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
 def test_reads_what_pillow_writes_in_it(format: str, options: dict[str, Any], mode: str) -> None:
+    if "compression" in options and mode in "1P" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("older Pillows write beyond their buffer, or crash")
     base = Pillow.fromarray(in_mode("RGBA").pixels)
     picture = base if mode == "RGBA" else base.convert("RGB").convert(mode)
     try:

@@ -7,9 +7,7 @@ file.
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, SupportsIndex, overload
@@ -22,8 +20,9 @@ from cnnfilter.activation import NAMES as ACTIVATIONS
 from cnnfilter.activation import activate, find_activation
 from cnnfilter.convolution import convolve
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
-from cnnfilter.grammar import Stage, flag, option, split_stages, suggestion, word, words
-from cnnfilter.kernels import KernelSet, find_kernels, kernel_names
+from cnnfilter.grammar import Stage, flag, option, split_stages, word, words
+from cnnfilter.kernels import KernelSet, find_kernels
+from cnnfilter.layer_names import in_layer, is_learned, name_of
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.pooling import global_pool, pool, pool_axes
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
@@ -71,18 +70,14 @@ class FixedConvolution(WindowLayer):
         object.__setattr__(self, "found", tuple(find_kernels(kernel) for kernel in self.kernels))
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        return window_axes(
-            (height, width), self._taps(), stride=self.stride, dilation=self.dilation, padding=self.pad
-        )
+        return window_axes((height, width), self._taps(), stride=self.stride, dilation=self.dilation, padding=self.pad)
 
     def _taps(self) -> tuple[int, int]:
         """The window of the largest kernel; with `same` they need not be of one size."""
         sizes = [kernel.weights.shape for group in self.found for kernel in group]
         if self.pad != "same" and len(set(sizes)) > 1:
             given = ", ".join(show_shape(size) for size in dict.fromkeys(sizes))
-            raise ShapeError(
-                f"kernels of different sizes ({given}) give maps of different sizes; pad=same would do"
-            )
+            raise ShapeError(f"kernels of different sizes ({given}) give maps of different sizes; pad=same would do")
         return max(size[0] for size in sizes), max(size[1] for size in sizes)
 
     def maps(self, channels: int) -> int:
@@ -276,15 +271,7 @@ class Flatten(Layer):
 
 
 def _read_convolution(stage: Stage) -> Layer:
-    """Read `conv`: a first word like 32x3x3 asks for learned kernels, unless it is quoted."""
-    first = stage.words[1] if len(stage.words) > 1 else ""
-    if re.match(r"\S+\s+['\"]", stage.text):
-        return FixedConvolution.read(stage)
-    if re.fullmatch(r"[0-9]+x[0-9]+x[0-9]+", first):
-        return Convolution.read(stage)
-    if re.fullmatch(r"[0-9]+(x[0-9]+)?", first):
-        raise ModelError(f"conv {first} lacks maps or size: maps x height x width, as in 'conv 32x3x3'")
-    return FixedConvolution.read(stage)
+    return Convolution.read(stage) if is_learned(stage) else FixedConvolution.read(stage)
 
 
 _WEIGHTLESS: tuple[type[Layer], ...] = (MaxPool, AvgPool, MinPool, GlobalPool, Gray, Flatten, Dropout)
@@ -294,26 +281,6 @@ _READERS: dict[str, Callable[[Stage], Layer]] = {
     "conv": _read_convolution,
     **{layer.name: layer.read for layer in (*_WEIGHTLESS, *_LEARNED)},
     **{name.partition(":")[0]: Activation.read for name in ACTIVATIONS},
-}
-
-# What other programs call the same layer.
-_OTHER_NAMES = {
-    "conv2d": "conv 32x3x3",
-    "convolve": "conv",
-    "maxpool2d": "maxpool",
-    "max": "maxpool",
-    "max-pool": "maxpool",
-    "pool": "maxpool",
-    "avgpool2d": "avgpool",
-    "avg": "avgpool",
-    "mean": "avgpool",
-    "gap": "globalpool avg",
-    "leakyrelu": "leaky:0.01",
-    "bn": "batchnorm",
-    "linear": "dense",
-    "fc": "dense",
-    "grey": "gray",
-    "grayscale": "gray",
 }
 
 
@@ -380,25 +347,10 @@ def parse_layers(text: str) -> Layers:
 
 
 def _read(number: int, stage: Stage) -> Layer:
-    name = stage.words[0].partition(":")[0]
     try:
-        if name not in _READERS:
-            raise ModelError(_unknown(stage.words[0]))
-        return _READERS[name](stage)
+        return _READERS[name_of(stage)](stage)
     except CnnfilterError as error:
-        raise type(error)(f"layer {number} '{stage.text}': {error}") from error
-
-
-def _unknown(word: str) -> str:
-    if word.lower() in _OTHER_NAMES:
-        return f"no layer {word!r}; did you mean {_OTHER_NAMES[word.lower()]!r}?"
-    if word.partition(":")[0] in kernel_names():
-        return f"{word!r} is a kernel; did you mean 'conv {word}'?"
-    if near := suggestion(word.lower(), _READERS):
-        return f"no layer {word!r}{near}?"
-    if near_kernel := difflib.get_close_matches(word, kernel_names(), 1, 0.8):
-        return f"no layer {word!r}; did you mean 'conv {near_kernel[0]}'?"
-    return f"no layer {word!r}; there are {', '.join(_READERS)}"
+        raise in_layer(number, stage, error) from error
 
 
 # --- a picture through the layers ----------------------------------------------------------------------

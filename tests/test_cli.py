@@ -457,6 +457,11 @@ LIGHT = [
     ["convolve", "photo.png", "-k", "[[1, 2], [3]]"],
     ["convolve", "photo.png", "-k", "nan 1"],
     ["kernels", "show", "sharpn"],
+    ["apply", "", "photo.png"],
+    ["apply", "relu | foo", "photo.png"],
+    ["apply", "conv sobl-h | relu", "photo.png"],
+    ["describe", "conv 32x3 | relu", "--input", "9x9x1"],
+    ["describe", "conv 32x3x3 | relu"],
 ]
 
 

@@ -68,14 +68,20 @@ def test_other_ways_to_type_the_same(typed, text):
 
 
 @given(
-    st.lists(
-        st.sampled_from([stage for text in TEXTS for stage in text.split(" | ")]), min_size=1, max_size=6
-    ).map(" | ".join)
+    st.lists(st.sampled_from([stage for text in TEXTS for stage in text.split(" | ")]), min_size=1, max_size=6).map(
+        " | ".join
+    )
 )
 def test_any_stack_reads_back_as_itself(text):
     layers = parse_layers(text)
     assert parse_layers(str(layers)) == layers
     assert hash(parse_layers(str(layers))) == hash(layers)
+
+
+def test_every_name_has_a_layer():
+    from cnnfilter import layer_names, layers
+
+    assert tuple(layers._READERS) == layer_names.NAMES
 
 
 def test_layers_are_a_tuple():
@@ -268,9 +274,7 @@ def test_globalpool(picture, op):
     np.testing.assert_allclose(run_layers(picture, f"globalpool {op}"), wanted[None, None], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "text", [text for text in TEXTS if not any(w in text for w in ("x3", "dense", "depth"))]
-)
+@pytest.mark.parametrize("text", [text for text in TEXTS if not any(w in text for w in ("x3", "dense", "depth"))])
 def test_a_batch_is_its_pictures_and_shapes_are_as_promised(text, rng):
     start = batch = rng.normal(size=(2, 24, 21, 3)).astype(np.float32)
     before = batch.copy()

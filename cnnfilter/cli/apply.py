@@ -69,6 +69,9 @@ Applied = Callable[..., "tuple[Image, float]"]
 
 def _stack(text: str, alpha: str) -> Applied:
     """Layers whose weights their text gives."""
+    from cnnfilter.layer_names import check
+
+    check(text)  # before numpy is imported
     from cnnfilter.layers import parse_layers, refuse_learned
     from cnnfilter.stacks import apply_layers
 

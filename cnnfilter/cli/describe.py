@@ -96,16 +96,19 @@ def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filt
             network = load_model(layers)
             stack = network.layers
         else:
+            from cnnfilter.layer_names import check
+
+            check(layers)  # before numpy is imported
+            if shape is None and filters is None:
+                raise click.UsageError(
+                    "Shapes and counts follow from the picture's: give --input HxWxC, such as --input 224x224x3."
+                )
             from cnnfilter.layers import parse_layers
 
             stack = parse_layers(layers)
     if filters is not None:
         _draw_filters(network, filters, force)
         return
-    if shape is None and network is None:
-        raise click.UsageError(
-            "Shapes and counts follow from the picture's: give --input HxWxC, such as --input 224x224x3."
-        )
     from cnnfilter.summary import summarize
 
     with options.about("'LAYERS|MODEL'"):

@@ -11,7 +11,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -203,8 +203,9 @@ def write_image(
 
     parts = _encode(image, format or "png", strip, compression, max_pixels)
     if hasattr(target, "write"):
+        stream = cast("IO[bytes]", target)
         for part in parts:
-            write_all(target, part)
+            write_all(stream, part)
         return
     with replace_file(Path(target), force=force) as file:
         for part in parts:

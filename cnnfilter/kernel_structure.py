@@ -74,10 +74,9 @@ def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
     i, j = np.unravel_index(np.abs(matrix).argmax(), matrix.shape)
     column, row = matrix[:, j], matrix[i] / matrix[i, j]
     above, beside = clear_sum(column), clear_sum(row)
-    if above and beside:
-        scale = math.sqrt(abs(above * beside)) / beside
-    else:
-        scale = above or (1 / beside if beside else 1.0)
+    scale = above or 1.0
+    if beside:
+        scale = math.sqrt(abs(above * beside)) / beside if above else 1 / beside
     return column / scale + 0.0, row * scale + 0.0
 
 

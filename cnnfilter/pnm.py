@@ -102,7 +102,7 @@ def _packed_bits(data: bytes, start: int, shape: tuple[int, int, int]) -> np.nda
 def _plain_bits(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarray:
     """Plain PBM: the digits may stand together."""
     digits = np.frombuffer(_without_comments(data[start:]), np.uint8)
-    bits = digits[(digits == 0x30) | (digits == 0x31)] - np.uint8(0x30)
+    bits: np.ndarray = digits[(digits == 0x30) | (digits == 0x31)] - np.uint8(0x30)
     count = int(np.prod(shape))
     _require(len(bits), count)
     return bits[:count].reshape(shape)

@@ -88,7 +88,7 @@ def contact_sheet(
 
 
 def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """Draw pictures (H, W, 3) of bytes side by side, as they are but at most 128 wide and high, with two lines below each.
+    """Draw pictures (H, W, 3) of bytes side by side, at most 128 wide and high, with two lines below each.
 
     Returns
     -------

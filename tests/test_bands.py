@@ -39,7 +39,7 @@ def test_the_first_failure_is_raised():
     tasks = [lambda index=index: fail(index) for index in range(4)]
     with pytest.raises(ValueError, match="0"):
         run_tasks(tasks, 1)
-    with pytest.raises(ValueError, match="^[0-3]$"):
+    with pytest.raises(ValueError, match=r"^[0-3]$"):
         run_tasks(tasks, 4)
 
 

@@ -10,7 +10,7 @@ import pytest
 from cnnfilter.convolution import convolve, filter_picture
 from cnnfilter.engines import ALGORITHMS
 from cnnfilter.errors import KernelError, ShapeError
-from cnnfilter.kernels import find_kernel, kernel_names
+from cnnfilter.kernels import find_kernel, find_kernels, kernel_names
 from cnnfilter.windows import same_padding
 from tests import naive
 
@@ -73,11 +73,11 @@ def test_every_padding(rng, padding, border):
 @pytest.mark.parametrize("name", kernel_names())
 @pytest.mark.parametrize("dtype", TYPES)
 def test_every_named_kernel_by_every_algorithm(rng, name, dtype):
-    try:
-        kernel = find_kernel(name)
-    except KernelError as refusal:
-        assert "stands for" in str(refusal)
+    if len(find_kernels(name)) > 1:
+        with pytest.raises(KernelError, match="stands for"):
+            find_kernel(name)
         return
+    kernel = find_kernel(name)
     pixels = picture(rng, (19, 23, 1), dtype)
     pads = same_pads(pixels.shape, kernel.weights.shape, (1, 1), (1, 1))
     expected = naive.convolve(pixels, kernel.weights, pads=pads, border="replicate")
@@ -309,7 +309,9 @@ def test_boxes_of_bytes(rng, taps, channels):
     assert strided.shape[:2] == (20, 19)
 
 
-@pytest.mark.parametrize("kernel", ["sobel-h", "sharpen", "box:3", "9 -30 40; 0 -20 1", "129 -127", "0.1 0.3 -0.2", "-1 0.5"])
+@pytest.mark.parametrize(
+    "kernel", ["sobel-h", "sharpen", "box:3", "9 -30 40; 0 -20 1", "129 -127", "0.1 0.3 -0.2", "-1 0.5"]
+)
 @pytest.mark.parametrize("signed", ["clip", "abs", "offset"])
 @pytest.mark.parametrize("bias", [0, 7, -3.25, 40_000])
 def test_small_kernels_of_bytes_give_what_floats_give(rng, kernel, signed, bias):
@@ -336,4 +338,5 @@ def test_more_padding_than_the_window_reaches(rng, algorithm, dtype):
     weights = rng.normal(0, 1, (3, 3))
     for border in BORDERS:
         expected = naive.convolve(pixels, weights, pads=((7, 20), (140, 9)), border=border)
-        close(convolve(pixels, weights, padding=(7, 9, 20, 140), border=border, algorithm=algorithm), expected, algorithm)
+        found = convolve(pixels, weights, padding=(7, 9, 20, 140), border=border, algorithm=algorithm)
+        close(found, expected, algorithm)

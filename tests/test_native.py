@@ -94,7 +94,8 @@ def test_numbas_own_ways_give_the_same(warm, setting):
 
 @pytest.mark.slow
 def test_an_object_that_is_no_image_is_linked_by_llvm(tmp_path):
-    without = PROGRAM.replace("@native.inline", "import cnnfilter.loops.native as n; n.lay_out = refuse\n\n@native.inline")
+    refusing = "import cnnfilter.loops.native as n; n.lay_out = refuse\n\n@native.inline"
+    without = PROGRAM.replace("@native.inline", refusing)
     refuse = "def refuse(obj, entry):\n    raise __import__('cnnfilter').loops.machine_code.UnsupportedObjectError\n"
     environment = {**os.environ, "CNNFILTER_CACHE_DIR": str(tmp_path)}
     root = Path(__file__).parents[1]

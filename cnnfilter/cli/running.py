@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
     def change(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
         if value is not None and not ctx.resilient_parsing:
-            ctx.call_on_close(lambda before=getattr(limits, name): setattr(limits, name, before))
+            ctx.call_on_close(functools.partial(setattr, limits, name, getattr(limits, name)))
             setattr(limits, name, value)
 
     return change

@@ -1,11 +1,14 @@
-"""The models that ship: where they are, and how each is rebuilt from its source (`cnnfilter.models.rebuild`)."""
+"""The models that ship: where they are, and how each is made again.
+
+EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.models.rebuild`; digits by the command in the notice.
+"""
 
 from __future__ import annotations
 
 import os
 
 DEFAULT = "efficientnet-lite0"
-NAMES = (DEFAULT,)
+NAMES = (DEFAULT, "digits")
 
 
 def path_of(name: str) -> str:

@@ -273,7 +273,7 @@ def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
     try:
         loaded = read_model(path)
     except FileNotFoundError:
-        raise ModelError(f"no model {given!r}: there is {', '.join(models.NAMES)}, or a file's path") from None
+        raise ModelError(f"no model {given!r}: there are {', '.join(models.NAMES)}, or a file's path") from None
     except OSError as error:
         raise ModelError(f"model {given!r} cannot be read: {error.strerror or error}") from error
     except ModelError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,7 +50,7 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         return
     folder, name = os.path.split(target)
     # A file name may have 255 bytes; the hidden one keeps a part that tells whose it is.
-    temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.tmp")
+    temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.tmp")
     _temporaries.add(temporary)
     try:
         if _ended:

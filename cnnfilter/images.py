@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
@@ -207,7 +206,7 @@ def write_image(
         for part in parts:
             write_all(stream, part)
         return
-    with replace_file(Path(target), force=force) as file:
+    with replace_file(target, force=force) as file:
         for part in parts:
             file.write(part)
 

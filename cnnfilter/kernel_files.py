@@ -7,7 +7,6 @@ numbers mean is left to `cnnfilter.kernels`.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -239,6 +238,8 @@ def encode_kernel(weights: NDArray[np.float64], suffix: str, *, offset: float = 
         np.save(stream, weights, allow_pickle=False)
         return stream.getvalue()
     if suffix == ".json":
+        import json
+
         content: Any = weights.tolist()
         return (json.dumps({"weights": content, "offset": offset} if offset else content) + "\n").encode()
     rows = _rows(weights, "," if suffix == ".csv" else " ")

@@ -6,7 +6,6 @@ What a text means is said by `kind_of`; the numbers are made of it in `cnnfilter
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -192,6 +191,8 @@ def cells_of(row: str, number: int) -> list[str]:
 
 def json_rows(text: str) -> tuple[list[list[Any]], Any, Any]:
     """Return the rows of a JSON text, and the divisor and offset that it may have."""
+    import json  # here, because names and rows do without
+
     try:
         value = json.loads(text)
     except RecursionError:

@@ -82,7 +82,9 @@ def test_a_network_from_nothing_is_a_model_for_every_command(data):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert not os.path.exists("m.safetensors.checkpoint")
     assert run("classify", "-m", "m.safetensors", "bars/lying/0.png").stdout.endswith("\n")
-    assert "conv 4x3x3" in run("describe", "m.safetensors").stdout
+    described = run("describe", "m.safetensors").stdout
+    assert "conv 4x3x3" in described
+    assert "which is the sigmoid of their difference" in described
     run("convolve", "bars/lying/0.png", "-k", "m.safetensors#1[3]", "-o", "k.png")
     run("features", "-m", "m.safetensors", "bars/lying/0.png", "-o", "f.npy")
     assert np.load("f.npy").shape == (1, 64)
@@ -100,6 +102,51 @@ def test_a_dry_run_only_says(data):
         "a head on efficientnet-lite0: dense 2 on 1,280 features, 2,562 parameters"
         in run("train", "bars", "-o", "m.safetensors", "--dry-run").stderr
     )
+
+
+def test_an_interrupted_training_is_not_begun_anew_by_mistake(data):
+    Path("m.safetensors.checkpoint").write_bytes(b"hours of work")
+    how = ("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1)
+    assert "--resume goes on with it, --force begins anew" in run(*how, code=1).stderr
+    assert Path("m.safetensors.checkpoint").read_bytes() == b"hours of work"
+    assert "without --resume the training begins anew" in run(*how, "--resume", code=1).stderr
+    run(*how, "--force")
+    assert not os.path.exists("m.safetensors.checkpoint")
+
+
+def test_the_last_good_model_is_written_and_the_exit_code_says_so(data, monkeypatch):
+    from cnnfilter.loops import training as loops
+
+    calls = []
+    right = loops.combine
+
+    def wrong_later(rows, slopes, *others):
+        calls.append(1)
+        right(rows, slopes, *others)
+        if len(calls) > 8:  # of the second batch on: eight shards a batch
+            slopes[:] = np.nan
+
+    monkeypatch.setattr(loops, "combine", wrong_later)
+    result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 3, code=1)
+    assert "the loss is no longer a number in epoch 2; a smaller --rate would do" in result.stderr
+    assert "m.safetensors is the model of epoch 1, the best before" in result.stderr
+    run("classify", "-m", "m.safetensors", "bars/lying/0.png")
+
+
+def test_ctrl_c_says_how_to_go_on(data, monkeypatch):
+    import cnnfilter.network_training as training
+
+    right = training.Course._epoch
+
+    def interrupted(self, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        right(self, number)
+
+    monkeypatch.setattr(training.Course, "_epoch", interrupted)
+    result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, code=130)
+    assert "the same command with --resume goes on from m.safetensors.checkpoint" in result.stderr
+    assert not os.path.exists("m.safetensors")
 
 
 def test_quiet_is_quiet(data):

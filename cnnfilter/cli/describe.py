@@ -152,6 +152,8 @@ def _facts(about: dict[str, Any]) -> Iterable[str]:
     part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
     mean, std = (_numbers(how[name]) for name in ("mean", "std"))
     yield f"classes        {len(names):,}: {one_line(shown)}"
+    if len(names) == 2:
+        yield "answers        the softmax of two numbers, which is the sigmoid of their difference"
     yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"
     if (limits := about["calibration"]) != {"temperature": 1.0, "threshold": 0.0}:
         yield f"calibration    temperature {limits['temperature']:.3g}, unknown below {limits['threshold']:.1%}"

@@ -196,6 +196,11 @@ def command(
     _refuse_idle(how["layers"])
     _check_files(output, log, plot, force or dry_run)
     _check_texts(how)
+    checkpoint = f"{output}.checkpoint" if how["layers"] is not None else None
+    if checkpoint and os.path.exists(checkpoint) and not (resume or force or dry_run):
+        raise click.ClickException(
+            f"{checkpoint}: a training was interrupted; --resume goes on with it, --force begins anew"
+        )
 
     from cnnfilter.dataset import load_folder
     from cnnfilter.training import train
@@ -213,7 +218,6 @@ def command(
         click.echo("\n".join(map(one_line, planned(dataset, threads=threads, **how))), err=True)
     if dry_run:
         return
-    checkpoint = f"{output}.checkpoint" if how["layers"] else None
     with _saying_how_to_go_on(checkpoint), training_report.Bar(quiet=quiet, log=log) as bar:
         trained = train(dataset, seed=seed, checkpoint=checkpoint, resume=resume, threads=threads, watcher=bar, **how)
     training_report.list_skipped(trained.dataset.skipped[len(dataset.skipped) :], quiet)

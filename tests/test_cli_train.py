@@ -127,7 +127,7 @@ def test_the_last_good_model_is_written_and_the_exit_code_says_so(data, monkeypa
             slopes[:] = np.nan
 
     monkeypatch.setattr(loops, "combine", wrong_later)
-    result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 3, code=1)
+    result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 3, "-q", code=1)
     assert "the loss is no longer a number in epoch 2; a smaller --rate would do" in result.stderr
     assert "m.safetensors is the model of epoch 1, the best before" in result.stderr
     run("classify", "-m", "m.safetensors", "bars/lying/0.png")

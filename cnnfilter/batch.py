@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnfilter.images import Image
+    from cnnfilter.large import NewNpy
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +45,9 @@ WAITING = 4
 
 SMALL = 8 << 20
 """Bytes of a picture that does not matter while its file waits for the disk."""
+
+LARGE = 64 << 20
+"""Bytes of an npy file that is mapped rather than read."""
 
 GRACE = 1.5
 """Seconds that threads get to end their file after an interruption, before they are left behind."""
@@ -84,7 +88,7 @@ class Source:
     @property
     def is_file(self) -> bool:
         """Whether it can be read more than once."""
-        return self.error is None and self.__dict__.get("_streamed") is None
+        return self.error is None and self.path != STDIN and os.path.isfile(self.path)
 
     def head(self, size: int = 64) -> bytes:
         """Return the first bytes, by which a format is recognised."""
@@ -127,6 +131,16 @@ class Target:
         """What messages call it."""
         return "stdout" if self.path == STDOUT else self.path
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is replaced as a whole: no stream, device or pipe."""
+        return self.path != STDOUT and (os.path.isfile(self.path) or not os.path.exists(self.path))
+
+    def make_its_folder(self) -> None:
+        """Make the folder that it is to be in, if that was asked for."""
+        if self.make_folder:
+            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+
 
 class Task:
     """One input on its way: read it, work on it, write it; and say what there is to say of it."""
@@ -145,6 +159,9 @@ class Task:
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.turns = _Turns(1)
+        self.open = contextlib.ExitStack()
+        self.is_mapped = False
+        self.new: NewNpy | None = None
         self.stopping = threading.Event()
         self.began = time.perf_counter()
         self.notes: list[str] = []
@@ -174,14 +191,62 @@ class Task:
         from cnnfilter.images import read_image
 
         began = time.perf_counter()
-        image = read_image(self.source.take(), **self.limit)
+        image = self._mapped() or read_image(self.source.take(), **self.limit)
         self.note(f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
 
+    def _mapped(self) -> Image | None:
+        """Map a large npy file whose result is one too, instead of reading it."""
+        if self.format != "npy" or not self.source.is_file or os.path.getsize(self.source.path) < LARGE:
+            return None
+        from cnnfilter import large
+
+        found = large.map_npy(self.source.path, self.max_pixels)
+        if found is None:
+            return None
+        image, mapping = found
+        self.open.enter_context(mapping)
+        self.is_mapped = True
+        return image
+
+    def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
+        """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
+        import numpy as np
+
+        if not self.is_mapped or image.has_alpha or self.target is None or not self.target.is_file:
+            return np.empty
+
+        def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+            from cnnfilter.large import NewNpy
+
+            assert self.target is not None
+            with self._writing(self.target.name):
+                self.target.make_its_folder()
+                place, force = self.target.path, self.target.force
+                new = NewNpy(place, shape, np.dtype(dtype), force=force, max_pixels=self.max_pixels)
+            self.new = self.open.enter_context(new)
+            return new.array
+
+        return empty
+
+    def _write_file(self, image: Image, options: dict[str, Any]) -> None:
+        from cnnfilter.files import flush, replace_file
+        from cnnfilter.images import write_image
+
+        assert self.target is not None
+        if self.new is not None and self.new.holds(image.pixels):
+            self.new.keep()
+            return
+        self.target.make_its_folder()
+        with replace_file(self.target.path, force=self.target.force) as file:
+            write_image(file, image, **options)
+            small = image.pixels.nbytes * max(1, len(image.frames)) <= SMALL
+            with self.turns.aside() if small else contextlib.nullcontext():
+                flush(file)
+
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""
-        from cnnfilter.files import flush, replace_file
         from cnnfilter.images import write_image
 
         assert self.target is not None
@@ -196,13 +261,7 @@ class Task:
                 write_image(_stdout(), image, **options)
                 sys.stdout.flush()
             else:
-                if self.target.make_folder:
-                    os.makedirs(os.path.dirname(self.target.path) or ".", exist_ok=True)
-                with replace_file(self.target.path, force=self.target.force) as file:
-                    write_image(file, image, **options)
-                    small = image.pixels.nbytes * max(1, len(image.frames)) <= SMALL
-                    with self.turns.aside() if small else contextlib.nullcontext():
-                        flush(file)
+                self._write_file(image, options)
         self.note(f"wrote {describe(image)} as {self.target.format} in {_milliseconds(began)}")
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
@@ -426,6 +485,7 @@ def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
         task.failed_at = task.failed_at or task.source.name
     finally:
         _current.task = None
+        task.open.close()
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.windows import Padding, Pair, window_axes
 
+_MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -136,6 +137,7 @@ def filter_picture(
     algorithm: str = "auto",
     dtype: DTypeLike | None = None,
     threads: int | None = None,
+    empty: Callable[..., Samples] = np.empty,
 ) -> Filtered:
     """Convolve with one or several kernels and store the result in a picture's type.
 
@@ -150,6 +152,7 @@ def filter_picture(
         stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0, else clip).
         A float picture keeps its signs unless one is named.
     dtype : of the result; None for that of `pixels`
+    empty : makes the array that the result is stored in, from its shape and dtype
 
     The other parameters are those of `convolve`.
 
@@ -201,7 +204,7 @@ def filter_picture(
     if scale.stretch:
         scale = scale.stretched(*work.extremes())
     work.fold = scale.fold
-    pixels_out, clipped = work.store(target, scale)
+    pixels_out, clipped = work.store(target, scale, empty)
     return Filtered(pixels_out, clipped, tuple(why for _, why in chosen))
 
 
@@ -242,9 +245,11 @@ class _Work:
         self.shape = (self.rows, self.columns, self.channels * maps)
         self.memory = Memory()
 
-    def store(self, dtype: np.dtype[Any], scale: Scale) -> tuple[Samples, float]:
+    def store(
+        self, dtype: np.dtype[Any], scale: Scale, empty: Callable[..., Samples] = np.empty
+    ) -> tuple[Samples, float]:
         """Return the stored picture and the share of its samples that was clipped."""
-        out = np.empty(self.shape, dtype)
+        out = empty(self.shape, dtype)
         rows = out.reshape(self.rows, -1)
         engine = self.engines[0]
         if self.source.dtype == dtype == np.uint8 and not self.combine and engine.takes_bytes:
@@ -336,9 +341,10 @@ class _Work:
         if inner.is_empty:
             regions = _cut(Region(0, self.rows, 0, self.columns), *size)
         else:
+            line = self.columns * self.channels
             regions = [
                 *_cut(Region(0, inner.top, 0, self.columns), *size),
-                *_cut(inner, max(min(inner_bands), -(-self.rows // 16) & ~1), self.columns),
+                *_cut(inner, max(min(inner_bands), min(-(-self.rows // 16), _MOST // line) & ~1), self.columns),
                 Region(inner.top, inner.bottom, 0, inner.left),
                 Region(inner.top, inner.bottom, inner.right, self.columns),
                 *_cut(Region(inner.bottom, self.rows, 0, self.columns), *size),

@@ -55,8 +55,8 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     try:
         if _ended:
             raise InterruptedError(errno.EINTR, "the process ends")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(descriptor, "wb") as file:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(descriptor, "w+b") as file:
             yield file
             flush(file)
         _move(temporary, target, force)

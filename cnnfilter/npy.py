@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,30 @@ def read(data: bytes, max_pixels: int) -> Image:
     ImageError
         If it is cut off, over the limit, of another shape, or not of numbers.
     """
-    stream = io.BytesIO(data)
+    found = read_header(io.BytesIO(data), len(data), max_pixels)
+    flat = np.frombuffer(data, found.dtype, math.prod(found.shape), found.start)
+    values = flat.reshape(found.shape, order="F" if found.fortran_order else "C")
+    pixels = as_pixels(values)
+    return Image(pixels, mode_for(pixels.dtype, found.shape[2]), "npy")
+
+
+class Header(NamedTuple):
+    """What the head of a file says: the shape (H, W, C), the order, the type, and where the numbers start."""
+
+    shape: tuple[int, int, int]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    start: int
+
+
+def read_header(stream: io.BytesIO, size: int, max_pixels: int) -> Header:
+    """Read and check the head of a file of `size` bytes.
+
+    Raises
+    ------
+    ImageError
+        As `read`.
+    """
     shape, fortran_order, dtype = _header(stream)
     if dtype.hasobject or dtype.kind not in "buif":
         raise ImageError(f"an array of {dtype} is not a picture; one of numbers is")
@@ -33,16 +56,16 @@ def read(data: bytes, max_pixels: int) -> Image:
     check_size(width, height, max_pixels)
     if channels < 1:
         raise ImageError(f"an array of the shape {shape} has no channels")
-    there, needed = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
+    there, needed = size - stream.tell(), math.prod(shape) * dtype.itemsize
     if there < needed:
         raise ImageError(f"the file is cut off: {shape} of {dtype} are {needed:,} bytes, and {there:,} are there")
-    flat = np.frombuffer(data, dtype, math.prod(shape), stream.tell())
-    values = flat.reshape(shape, order="F" if fortran_order else "C").reshape(height, width, channels)
-    pixels = as_pixels(values)
+    return Header((height, width, channels), fortran_order, dtype, stream.tell())
+
+
+def mode_for(dtype: np.dtype[Any], channels: int) -> str:
+    """Return the mode of an array: 2 and 4 channels of floats are maps, and not grey or RGB with alpha."""
     mode = mode_of(channels)
-    if pixels.dtype == np.float32 and mode in ("LA", "RGBA"):
-        mode = "maps"
-    return Image(pixels, mode, "npy")
+    return "maps" if dtype == np.float32 and mode in ("LA", "RGBA") else mode
 
 
 def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -56,8 +79,14 @@ def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def encode(image: Image) -> list[bytes | memoryview]:
     """Return the pieces of an npy file: (H, W) for one channel, else (H, W, C)."""
-    pixels = image.pixels[:, :, 0] if image.pixels.shape[2] == 1 else image.pixels
-    pixels = np.ascontiguousarray(pixels)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(pixels))
-    return [header.getvalue(), pixels.data.cast("B")]
+    pixels = np.ascontiguousarray(image.pixels)
+    return [header(pixels.shape, pixels.dtype), pixels.data.cast("B")]
+
+
+def header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return the head of a file for pixels of the shape (H, W, C)."""
+    head = io.BytesIO()
+    saved = shape[:2] if shape[2] == 1 else shape
+    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": saved}
+    np.lib.format.write_array_header_1_0(head, fields)
+    return head.getvalue()

@@ -6,6 +6,7 @@ the samples are in `cnnfilter.loops.pooling`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ def pool(
     count_include_pad: bool = True,
     dtype: DTypeLike | None = None,
     threads: int | None = None,
+    empty: Callable[..., Pixels] = np.empty,
 ) -> Pixels:
     """Pool each channel of a picture by itself, by PyTorch's rules.
 
@@ -61,6 +63,8 @@ def pool(
         avg gives float32.
     threads : int, optional
         All cores if not given; the result is the same for any number.
+    empty : callable
+        Makes the array that the result is stored in, from its shape (H', W', C) and dtype.
 
     Returns
     -------
@@ -101,12 +105,15 @@ def pool(
         height, width, size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
     wanted = np.dtype(dtype or (np.float32 if op == "avg" else source.dtype))
+    if op != "avg" and wanted != source.dtype:
+        empty = np.empty  # what is stored there is converted yet
     if op == "avg":
         # 8 and 16 bits are rounded once, from the exact sum.
         direct = wanted if wanted == source.dtype else np.dtype(np.float32)
-        pooled = _average(source, rows, columns, count_include_pad, direct, threads)
+        empty = empty if direct == wanted else np.empty
+        pooled = _average(source, rows, columns, count_include_pad, direct, threads, empty)
     else:
-        pooled = _extreme(source, op, rows, columns, threads)
+        pooled = _extreme(source, op, rows, columns, threads, empty)
     pooled = _converted(pooled, wanted)
     return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
 
@@ -224,7 +231,9 @@ def _three_axes(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(array)
 
 
-def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads: int | None) -> Pixels:
+def _extreme(
+    source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads: int | None, empty: Callable[..., Pixels]
+) -> Pixels:
     if source.dtype.kind == "f":
         lowest, highest = -np.inf, np.inf
     else:
@@ -232,7 +241,8 @@ def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads
     neutral = float(lowest if op == "max" else highest)
     channels = source.shape[2]
     flat = source.reshape(source.shape[0], -1)
-    target = np.empty((rows.outputs, columns.outputs * channels), source.dtype)
+    pooled = empty((rows.outputs, columns.outputs, channels), source.dtype)
+    target = pooled.reshape(rows.outputs, -1)
     window = _window(channels, rows, columns)
     loop = loops.extremes(op, *(_small(source, rows, columns) if op == "max" else ()))
 
@@ -241,7 +251,7 @@ def _extreme(source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads
         loop(flat, work, ring, target, window, y0, y1, neutral)
 
     run_in_bands(band, rows.outputs, threads=threads)
-    return target.reshape(rows.outputs, columns.outputs, channels)
+    return pooled
 
 
 def _average(
@@ -251,10 +261,12 @@ def _average(
     include_pad: bool,
     dtype: np.dtype[Any],
     threads: int | None,
+    empty: Callable[..., Pixels],
 ) -> Pixels:
     channels = source.shape[2]
     flat = source.reshape(source.shape[0], -1)
-    target = np.empty((rows.outputs, columns.outputs * channels), dtype)
+    pooled = empty((rows.outputs, columns.outputs, channels), dtype)
+    target = pooled.reshape(rows.outputs, -1)
     window = _window(channels, rows, columns)
     small = _small(source, rows, columns)
     of_bytes = bool(small) and source.dtype == np.uint8
@@ -272,7 +284,7 @@ def _average(
         loop(flat, work, ring, target, high, wide, window, y0, y1, int(whole))
 
     run_in_bands(band, rows.outputs, threads=threads)
-    return target.reshape(rows.outputs, columns.outputs, channels)
+    return pooled
 
 
 def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:

@@ -115,8 +115,9 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
         image = task.read()
         sheet = stacked and task.format not in ("npy", "tiff")
         dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
+        empty = task.empty_for(image)
         image, clipped, ways = filter_image(
-            image, chosen, dtype=dtype, threads=task.threads, max_pixels=task.max_pixels, **how
+            image, chosen, dtype=dtype, threads=task.threads, max_pixels=task.max_pixels, empty=empty, **how
         )
         task.note("; ".join(ways))
         task.warn_clipped(clipped, _against_clipping(chosen))

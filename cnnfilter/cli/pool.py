@@ -75,7 +75,7 @@ def command(ctx: click.Context, /, pictures: Pictures, op: str, whole: bool, **h
         image = task.read()
         if whole:
             how["size"] = image.pixels.shape[:2]
-        task.write(pool_image(image, op, threads=task.threads, **how))
+        task.write(pool_image(image, op, threads=task.threads, empty=task.empty_for(image), **how))
 
     pictures.run(pool, tag=f"{op}pool")
 

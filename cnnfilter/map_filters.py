@@ -28,7 +28,9 @@ Maps = NDArray[np.float32]
 _PIECE = 1 << 18
 """Numbers that a piece of work has between two products: 1 MiB, half of a usual second-level cache."""
 _TILE = 1024
-_NOTHING = np.zeros(_TILE, np.float32)
+_NOTHING = np.zeros(0, np.float32)
+_LINE = 64
+"""Bytes of a cache line. Vectors that lie across two of them take twice as long to load."""
 _FEW_PLACES = 256
 """Up to so many places, the pieces are blocks of maps instead of bands of rows."""
 _BLOCKS = 2
@@ -46,10 +48,18 @@ CLIPPING = {"relu": RELU, "relu6": RELU6}
 """The activations that are a range."""
 
 
+def _aligned(size: int) -> Maps:
+    """Return memory for so many numbers that begins with a cache line."""
+    memory = np.empty(size * 4 + _LINE, np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + size * 4].view(np.float32)
+
+
 class Scratch:
     """Arrays for what stands between two steps, reused: each name has one piece of memory that grows."""
 
     def __init__(self) -> None:
+        self._zeros = np.zeros(0, np.float32)
         self._memory: dict[str, Maps] = {}
         self._views: dict[tuple[str, tuple[int, ...]], Maps] = {}
 
@@ -60,10 +70,17 @@ class Scratch:
             size = math.prod(shape)
             memory = self._memory.get(name)
             if memory is None or memory.size < size:
-                memory = self._memory[name] = np.empty(size, np.float32)
+                memory = self._memory[name] = _aligned(size)
                 self._views = {key: view for key, view in self._views.items() if key[0] != name}
             view = self._views[name, shape] = memory[:size].reshape(shape)
         return view
+
+    def zeros(self, size: int) -> Maps:
+        """Return at least so many zeros, which stay so."""
+        if self._zeros.size < size:
+            self._zeros = _aligned(size)
+            self._zeros[:] = 0
+        return self._zeros
 
 
 Piece = Callable[[Scratch], None]
@@ -128,6 +145,13 @@ class Filter:
     def matrix(self) -> Maps:
         """The kernel as (kH·kW·I, O)."""
         return self.kernel.reshape(-1, self.kernel.shape[-1])
+
+    @functools.cached_property
+    def taps(self) -> Maps:
+        """The kernel of each map by itself as (kH·kW, C)."""
+        taps = _aligned(self.kernel.size).reshape(-1, self.bias.size)
+        taps[...] = self.kernel.reshape(taps.shape)
+        return taps
 
     @functools.cached_property
     def tile(self) -> Maps:
@@ -253,16 +277,14 @@ def _depthwise(
     out: Maps,
     scratch: Scratch,
 ) -> None:
-    """Finish what comes `before` on `values` (P, C), and convolve each map into `out` (P', C)."""
+    """Finish what comes `before` on `values` (P, C), in place, and convolve each map into `out` (P', C)."""
     down, across = axes
-    channels = out.shape[1]
+    row = across.size * out.shape[1]
     tile, least, most = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.range)
+    values = values.reshape(rows.end - rows.first, row)
+    place = (tile, least, most, scratch.zeros(row), rows.top, across.before)
     loop = _depthwise_loop(down, across)
-    ring = scratch.array("ring", down.reach, _padded_width(across) * channels)
-    values = values.reshape(rows.end - rows.first, across.size * channels)
-    kernel = filter.kernel.reshape(-1, channels)
-    shift = (tile, least, most, ring, rows.top, across.before * channels)
-    loop(values, *shift, kernel, filter.bias, *filter.range, out, across.outputs, *_steps(axes))
+    loop(values, *place, filter.taps, filter.bias, *filter.range, out, across.outputs, *_steps(axes))
 
 
 def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:

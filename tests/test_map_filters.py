@@ -176,3 +176,14 @@ def test_workers_compute_every_piece_and_raise_what_one_raises():
             workers.run([fail] * 3)
     workers.run([lambda scratch: done.append(-1)] * 2)
     assert done[20:] == [-1, -1]
+
+
+def test_memory_begins_with_a_cache_line_and_zeros_stay():
+    scratch = Scratch()
+    for size in (1, 5, 1000):
+        assert scratch.array(f"of {size}", size).ctypes.data % 64 == 0
+        zeros = scratch.zeros(size)
+        assert zeros.ctypes.data % 64 == 0
+        assert zeros.size >= size
+        assert not zeros.any()
+    assert scratch.zeros(3) is zeros

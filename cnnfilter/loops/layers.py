@@ -43,25 +43,18 @@ def add(values, more):
 
 
 @inline
-def lay_row(values, r, bias, low, high, out, left):
-    """As `shift`, from row `r` of `values` (rows, N) into the middle of `out` (M,), zeros around; zeros if no row."""
-    if r < 0 or r >= values.shape[0]:
-        for x in range(out.shape[0]):
-            out[x] = np.float32(0)
-    else:
-        for x in range(left):
-            out[x] = np.float32(0)
-        for x in range(left + values.shape[1], out.shape[0]):
-            out[x] = np.float32(0)
-        row = values[r]
-        middle = out[left : left + values.shape[1]]
+def finish_rows(values, first, end, bias, low, high):
+    """As `shift`, for some rows of `values` (rows, N); return where the next begin."""
+    while first < end:
+        row = values[first]
         for start in range(0, row.shape[0], bias.shape[0]):
             block = row[start : start + bias.shape[0]]
-            target = middle[start:]
             for x in range(block.shape[0]):
                 value = block[x] + bias[x]
                 value = low if value < low else value
-                target[x] = high if value > high else value
+                block[x] = high if value > high else value
+        first += 1
+    return first
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], i8, i8)")
@@ -83,7 +76,7 @@ MOST_TAPS = 49
 
 
 _DEPTHWISE_ARGUMENTS = (
-    "f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8"
+    "f4[:, ::1], f4[::1], f4, f4, f4[::1], i8, i8, f4[:, ::1], f4[::1], f4, f4, f4[:, ::1], i8, i8, i8, i8, i8"
 )
 
 
@@ -94,7 +87,7 @@ def large_depthwise(
     before,
     least,
     most,
-    ring,
+    zeros,
     top,
     left,
     kernel,
@@ -110,43 +103,44 @@ def large_depthwise(
 ):
     """As `depthwise`, for a kernel of any size, `wide` columns across."""
     channels = bias.shape[0]
-    reach = ring.shape[0]
-    ready = 0
+    rows = values.shape[0]
+    reach = (kernel.shape[0] // wide - 1) * down_apart + 1
+    ready = 0 if before.shape[0] else rows
     for y in range(out.shape[0] // width):
-        while ready < y * down + reach:
-            lay_row(values, ready - top, before, least, most, ring[ready % reach], left)
-            ready += 1
+        ready = finish_rows(values, ready, min(rows, y * down - top + reach), before, least, most)
         for x in range(width):
             total = out[y * width + x]
             for c in range(channels):
                 total[c] = bias[c]
             for t in range(kernel.shape[0]):
                 weights = kernel[t]
-                seen = ring[(y * down + t // wide * down_apart) % reach][
-                    (x * across + t % wide * across_apart) * channels :
-                ]
-                for c in range(channels):
-                    total[c] += weights[c] * seen[c]
+                r = y * down - top + t // wide * down_apart
+                column = (x * across - left + t % wide * across_apart) * channels
+                if 0 <= r < rows and 0 <= column < values.shape[1]:
+                    seen = values[r][column:]
+                    for c in range(channels):
+                        total[c] += weights[c] * seen[c]
             for c in range(channels):
                 value = low if total[c] < low else total[c]
                 total[c] = high if value > high else value
 
 
 _DEPTHWISE = """
-def depthwise(values, before, least, most, ring, top, left, kernel, bias, low, high, out, width,
+def depthwise(values, before, least, most, zeros, top, left, kernel, bias, low, high, out, width,
               down, across, down_apart, across_apart):
     channels = bias.shape[0]
-    reach = ring.shape[0]
-    ready = 0
+    rows = values.shape[0]
+    ready = 0 if before.shape[0] else rows
     k{i}_{j} = kernel[{i} * WIDE + {j}]
     for y in range(out.shape[0] // width):
-        while ready < y * down + reach:
-            lay_row(values, ready - top, before, least, most, ring[ready % reach], left)
-            ready += 1
-        r{i} = ring[(y * down + {i} * down_apart) % reach]
+        ready = finish_rows(values, ready, min(rows, y * down - top + LAST * down_apart + 1), before, least, most)
+        y{i} = y * down - top + {i} * down_apart
+        r{i} = values[y{i}] if 0 <= y{i} < rows else zeros
         for start in range(0, width, COUNT):
             x = min(start, width - COUNT)  # the last ones may be computed twice
-            s{i}_{n} = r{i}[(x * across + {n} * across_apart) * channels :]
+            x{n} = (x * across - left + {n} * across_apart) * channels
+            inside{n} = 0 <= x{n} < values.shape[1]
+            s{i}_{n} = r{i}[x{n}:] if inside{n} else zeros
             out{o} = out[y * width + x + {o}]
             for c in range(channels):
                 sum{o} = bias[c]
@@ -161,10 +155,12 @@ TAPS
 def depthwise(height: int, wide: int, step: int) -> Loop:
     """Return the loop of one `height` x `wide` kernel a map.
 
-    ``depthwise(values (rows, W·C), before (T,), least, most, ring (reach, X·C), top, left, kernel (height·wide, C),
-    bias (C,), low, high, out (rows'·width, C), width, down, across, down_apart, across_apart)``: each row of `values`
-    gets `before` (repeated) added, is kept within least…most, and laid into the ring with zeros around, just before
-    the first window needs it; `top` rows of zeros stand before the first. Then strides and dilations.
+    ``depthwise(values (rows, W·C), before (T,), least, most, zeros (W·C,), top, left, kernel (height·wide, C),
+    bias (C,), low, high, out (rows'·width, C), width, down, across, down_apart, across_apart)``: just before the first
+    window needs it, each row of `values` gets `before` (repeated) added and is kept within least…most, in place; an
+    empty `before` leaves `values` as they are. The first window begins `top` rows and `left` columns before them.
+    What a window sees of what is not there are `zeros`, so that all windows are computed alike. Then strides and
+    dilations.
 
     With a `step` the windows of neighbours are so many columns apart, and two (of a width of at least two) are computed
     at once, so that what they share is loaded once. (Three would not fit the registers, and the compiler's checks that
@@ -178,8 +174,9 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
             taps += [f"sum{o} += weight * s{i}_{j + o * step}[c]" for o in range(count)]
     text = _DEPTHWISE.replace("TAPS", "\n".join(" " * 16 + line for line in taps))
     text = text.replace("WIDE", str(wide)).replace("COUNT", str(count))
+    text = text.replace("LAST", str(height - 1))
     text = unroll(text, i=height, j=wide, n=wide + (count - 1) * step, o=count)
-    function = define(text, "depthwise", __name__, np=np, lay_row=lay_row)
+    function = define(text, "depthwise", __name__, np=np, finish_rows=finish_rows)
     return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
 
 

@@ -80,7 +80,7 @@ def train(
     data: Dataset | str | os.PathLike[str],
     *,
     layers: Layers | str | None = None,
-    input_shape: Shape | None = None,
+    input: Shape | None = None,
     epochs: int = 10,
     batch: int = 128,
     optimizer: str = "adamw",
@@ -108,7 +108,7 @@ def train(
     layers : Layers or str, optional
         The network, such as ``conv 32x3x3 | relu | maxpool 2 | flatten | dense 10``. What follows up to `init` is for
         it.
-    input_shape : (H, W, C), optional
+    input : (H, W, C), optional
         What pictures are fitted to; if not given, their own size where they are small and all of one size, else 64x64.
     epochs, batch : int
         How often every picture is seen, and how many at once.
@@ -159,7 +159,7 @@ def train(
         return _judge_head(head, augment, seed)
     settings = Settings(
         layers=parse_layers(layers) if isinstance(layers, str) else layers,
-        input_shape=input_shape or find_shape(dataset.train),
+        input_shape=input or find_shape(dataset.train),
         epochs=epochs,
         batch=batch,
         learning=Learning(optimizer, rate, weight_decay, schedule),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
 import signal
@@ -147,6 +148,40 @@ def test_ctrl_c_says_how_to_go_on(data, monkeypatch):
     result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, code=130)
     assert "the same command with --resume goes on from m.safetensors.checkpoint" in result.stderr
     assert not os.path.exists("m.safetensors")
+
+
+def test_options_are_the_parameters_with_the_same_defaults():
+    from cnnfilter import evaluate, load_folder, train
+    from cnnfilter.cli.evaluate import command as evaluating
+    from cnnfilter.cli.train import command as training
+
+    found = set()
+    for command, functions in ((training, (train, load_folder)), (evaluating, (evaluate,))):
+        options = {option.name: option for option in command.params}
+        for function in functions:
+            for name, parameter in inspect.signature(function).parameters.items():
+                default = parameter.default
+                if name not in options or default is inspect.Parameter.empty or name == "max_pixels":
+                    continue
+                option = options[name]
+                assert option.opts == [f"--{name.replace('_', '-')}"], name
+                assert (
+                    option.type.convert(option.default, option, None) == default
+                    if option.default is not None
+                    else default is None
+                ), name
+                found.add(name)
+    assert {
+        "input",
+        "epochs",
+        "rate",
+        "label_smoothing",
+        "class_weights",
+        "validation",
+        "seed",
+        "split",
+        "threads",
+    } <= found
 
 
 def test_quiet_is_quiet(data):

@@ -82,7 +82,6 @@ _FROM_NOTHING = (
     click.option("--layers", metavar="LAYERS", help="A network to learn from nothing."),
     click.option(
         "--input",
-        "input_shape",
         type=Shape(),
         metavar="HxWxC",
         help="What pictures are fitted to.  [default: their size if small, else 64x64]",
@@ -251,7 +250,7 @@ def _refuse_idle(layers: str | None) -> None:
 
 _IDLE_WITHOUT_LAYERS = frozenset(
     [
-        "input_shape",
+        "input",
         "epochs",
         "batch",
         "optimizer",
@@ -353,7 +352,7 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
     from cnnfilter.pixels import find_shape
     from cnnfilter.summary import summarize
 
-    shape = how["input_shape"] or find_shape(dataset.train)
+    shape = how["input"] or find_shape(dataset.train)
     settings = Settings(layers, shape, how["epochs"], how["batch"])
     check_settings(settings, len(dataset.classes))
     seconds = seconds_for_network(settings, len(dataset.train), threads)

@@ -126,9 +126,7 @@ def _filter_weighted(
     """Return the weighted result of the module's formula; `weight` is alpha, 0 to 1, float32 (H, W, 1)."""
     signed, combine, bias = options.get("signed", "auto"), options.get("combine"), options.get("bias", 0.0)
     dtype = np.dtype(options.get("dtype") or colour.dtype)
-    window = {
-        name: value for name, value in options.items() if name not in ("signed", "combine", "bias", "dtype")
-    }
+    window = {name: value for name, value in options.items() if name not in ("signed", "combine", "bias", "dtype")}
     border = window.get("border", "replicate")
     # What a constant border adds is opaque.
     opaque = {**window, "border": "constant:1"} if border_constant(border) is not None else window

@@ -252,9 +252,7 @@ class Written:
                     f"{cls.name} lacks its {field.name}: {field.metadata['kind'].what}, as in '{cls.example}'"
                 )
         if rest:
-            raise ModelError(
-                f"{cls.name} does not take {rest[0]!r}{suggestion(rest[0], cls._takes())}{cls._usage()}"
-            )
+            raise ModelError(f"{cls.name} does not take {rest[0]!r}{suggestion(rest[0], cls._takes())}{cls._usage()}")
         by_key = {field.name: field for field in fields if field.metadata["place"] in ("option", "flag")}
         for key, text in stage.options.items():
             if key not in by_key:
@@ -267,9 +265,7 @@ class Written:
         kind: Kind = field.metadata["kind"]
         value = kind.read(text)
         if value is None:
-            given = (
-                f"{field.name}={text}" if field.metadata["place"] == "option" else f"{field.name} {text!r}"
-            )
+            given = f"{field.name}={text}" if field.metadata["place"] == "option" else f"{field.name} {text!r}"
             raise ModelError(f"{given} is not {kind.what}")
         return value
 

@@ -97,9 +97,7 @@ def _check_size(height: int, width: int) -> None:
         )
 
 
-def _aligned(
-    before: NDArray[Any], after: NDArray[Any], height: int, width: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _aligned(before: NDArray[Any], after: NDArray[Any], height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Both as (H, W, C), `after` cut to the windows that lie wholly inside `before`."""
     before, after = (a[:, :, None] if a.ndim == 2 else a for a in (np.asarray(before), np.asarray(after)))
     if before.ndim != 3 or after.ndim != 3 or before.shape[2] != after.shape[2]:
@@ -109,9 +107,7 @@ def _aligned(
         )
     rows, columns = before.shape[0] - height + 1, before.shape[1] - width + 1
     if min(rows, columns) < 1:
-        raise ShapeError(
-            f"a kernel of {height}x{width} does not fit into a picture of {_by(before.shape[:2])}"
-        )
+        raise ShapeError(f"a kernel of {height}x{width} does not fit into a picture of {_by(before.shape[:2])}")
     if after.shape[:2] == before.shape[:2]:
         top, left = (height - 1) // 2, (width - 1) // 2
         after = after[top : top + rows, left : left + columns]
@@ -131,9 +127,7 @@ def _by(shape: tuple[int, ...]) -> str:
 class _Problem:
     """The equations windows · weights = samples, given out in chunks of rows."""
 
-    def __init__(
-        self, before: NDArray[Any], after: NDArray[Any], height: int, width: int, bias: bool
-    ) -> None:
+    def __init__(self, before: NDArray[Any], after: NDArray[Any], height: int, width: int, bias: bool) -> None:
         self.windows = np.lib.stride_tricks.sliding_window_view(before, (height, width), axis=(0, 1))
         self.after = after
         self.taps = height * width
@@ -213,9 +207,7 @@ def _solve(problem: _Problem) -> tuple[Floats, Floats]:
 
 
 # Divisors that kernels are written with. Trying all would find 239/169 for the root of 2.
-_USUAL_DIVISORS = sorted(
-    {*range(1, 33), *(n * n for n in range(6, 13)), 48, 96, *(2**power for power in range(6, 17))}
-)
+_USUAL_DIVISORS = sorted({*range(1, 33), *(n * n for n in range(6, 13)), 48, 96, *(2**power for power in range(6, 17))})
 
 
 def simplify(kernel: Kernel, error: Floats) -> Kernel | None:

@@ -144,9 +144,7 @@ def log(sigma: float) -> Weights:
 
 def dog(sigma1: float, sigma2: float) -> Weights:
     if sigma1 == sigma2:
-        raise KernelError(
-            f"dog:{sigma1:g},{sigma2:g} is zero everywhere: give two different sigmas, as in dog:1,1.6"
-        )
+        raise KernelError(f"dog:{sigma1:g},{sigma2:g} is zero everywhere: give two different sigmas, as in dog:1,1.6")
     first, second = gaussian(sigma1), gaussian(sigma2)
     side = max(first.shape[0], second.shape[0])
     return balanced(_widened(first, side) - _widened(second, side))

@@ -53,8 +53,7 @@ def factor(weights: ArrayLike, most: int | None = None) -> list[tuple[Weights, W
     left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
     rank = _rank(left, values, right, matrix / largest)
     return [
-        (left[:, r] * math.sqrt(values[r] * largest), right[r] * math.sqrt(values[r] * largest))
-        for r in range(rank)
+        (left[:, r] * math.sqrt(values[r] * largest), right[r] * math.sqrt(values[r] * largest)) for r in range(rank)
     ]
 
 

@@ -62,9 +62,7 @@ class Depthwise(WindowLayer):
     bias: bool = option(grammar.YES_NO, True)
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        return window_axes(
-            (height, width), self.size, stride=self.stride, dilation=self.dilation, padding=self.pad
-        )
+        return window_axes((height, width), self.size, stride=self.stride, dilation=self.dilation, padding=self.pad)
 
     def weights(self, shape: Shape) -> dict[str, Shape]:
         channels = three_axes(shape)[2]

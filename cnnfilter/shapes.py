@@ -95,8 +95,7 @@ def three_axes(shape: Shape) -> tuple[int, int, int]:
     """(H, W, C), or ShapeError for a flat shape."""
     if len(shape) != 3:
         raise ShapeError(
-            f"needs maps (HxWxC) and gets {show_shape(shape)} flat numbers;"
-            " it must stand before 'flatten' and 'dense'"
+            f"needs maps (HxWxC) and gets {show_shape(shape)} flat numbers; it must stand before 'flatten' and 'dense'"
         )
     height, width, channels = shape
     return height, width, channels

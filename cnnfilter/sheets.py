@@ -35,9 +35,7 @@ class _Tile(NamedTuple):
     range: str
 
 
-def contact_sheet(
-    maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | None = None
-) -> NDArray[np.uint8]:
+def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | None = None) -> NDArray[np.uint8]:
     """Draw maps side by side, each stretched to its own range and labelled with its name and that range.
 
     Small maps are enlarged by whole factors, without smoothing; large ones shrink where the sheet would pass
@@ -69,9 +67,7 @@ def contact_sheet(
     dtype('uint8')
     """
     if not 1 <= len(maps) <= MOST_MAPS:
-        raise ImageError(
-            f"{len(maps)} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number"
-        )
+        raise ImageError(f"{len(maps)} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number")
     if columns is not None and columns < 1:
         raise ShapeError(f"columns {columns}: must be at least 1")
     for name, values in maps:
@@ -166,9 +162,7 @@ def _drawn(
 
 
 def _resized(values: NDArray[np.float32], size: tuple[int, int], scale: float) -> Image.Image:
-    return Image.fromarray(values).resize(
-        size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-    )
+    return Image.fromarray(values).resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
 
 
 def _arranged(tiles: Sequence[_Tile], across: int) -> NDArray[np.uint8]:

@@ -22,11 +22,7 @@ def pool(pixels, op, size, stride, padding, dilation=(1, 1), ceil_mode=False, co
     out = np.zeros((len(rows), len(columns), channels), np.float64 if op == "avg" else pixels.dtype)
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):
-            taps = [
-                (row + i * dilation[0], column + j * dilation[1])
-                for i in range(size[0])
-                for j in range(size[1])
-            ]
+            taps = [(row + i * dilation[0], column + j * dilation[1]) for i in range(size[0]) for j in range(size[1])]
             padded = [(a, b) for a, b in taps if -top <= a < height + bottom and -left <= b < width + right]
             inside = [(a, b) for a, b in padded if 0 <= a < height and 0 <= b < width]
             for c in range(channels):

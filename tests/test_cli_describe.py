@@ -30,14 +30,12 @@ def test_the_table_of_the_contract():
         "2  relu         28x28x32           0              0  100.4 kB   3x3",
         "3  maxpool 2    14x14x32           0              0   25.1 kB   4x4"
         "                   floor((28 + 0 - 1*(2-1) - 1) / 2) + 1 = 14",
-        "4  flatten      6272               0              0   25.1 kB   4x4"
-        "                   14 * 14 * 32 = 6272",
+        "4  flatten      6272               0              0   25.1 kB   4x4                   14 * 14 * 32 = 6272",
         "5  dense 10     10            62,730         62,720      40 B   all           62,730  6272 -> 10",
         "",
         "parameters     63,050 (252.2 kB as float32)",
         "multiply-adds  288,512",
-        "memory         254.1 kB for the input and all maps;"
-        " 200.7 kB for the largest input and output of a layer",
+        "memory         254.1 kB for the input and all maps; 200.7 kB for the largest input and output of a layer",
         "beside it      fully connected layers of the same outputs: 19,756,810 parameters, 313 times as many",
     ]
 

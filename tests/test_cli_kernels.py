@@ -31,9 +31,7 @@ def run(*args: str, code: int = 0, **how):
 def same(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
     height, width = weights.shape
     pad = ((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2), (0, 0)
-    windows = np.lib.stride_tricks.sliding_window_view(
-        np.pad(picture, pad, mode="edge"), weights.shape, axis=(0, 1)
-    )
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(picture, pad, mode="edge"), weights.shape, axis=(0, 1))
     return np.einsum("...ij,ij->...", windows.astype(float), weights)
 
 
@@ -167,9 +165,7 @@ def test_every_name_can_be_shown(name):
     json.loads(run("show", name, "--json").stdout)
 
 
-@pytest.mark.parametrize(
-    "spec", ["-1 0 1", "-1", "-.5 1", "[[1, 0]]", "0 0", "1e300", "1e-300", "1e300 -1e300"]
-)
+@pytest.mark.parametrize("spec", ["-1 0 1", "-1", "-.5 1", "[[1, 0]]", "0 0", "1e300", "1e-300", "1e300 -1e300"])
 def test_numbers_can_be_shown_even_negative_ones(spec):
     assert "size" in run("show", spec).stdout
     assert "size" in run("show", "--", spec).stdout
@@ -324,9 +320,7 @@ def test_png_is_written_beside_the_text(folder):
 def test_png_to_stdout_is_nothing_but_the_picture():
     result = run("show", "sobel-h", "--png", "-")
     assert result.stdout_bytes.endswith(b"IEND\xaeB`\x82")
-    np.testing.assert_array_equal(
-        read_image(result.stdout_bytes).pixels, draw_picture(find_kernels("sobel-h"))
-    )
+    np.testing.assert_array_equal(read_image(result.stdout_bytes).pixels, draw_picture(find_kernels("sobel-h")))
 
 
 def test_png_replaces_nothing_unless_forced(folder):
@@ -416,9 +410,7 @@ def test_alpha_takes_no_part(folder, rng):
 
 def test_what_no_kernel_explains_is_called_a_poor_fit(folder):
     photo = read_image("photo.png").pixels
-    write_image(
-        "after.png", np.abs(same(photo, find_kernel("sobel-h").weights)).clip(0, 255).astype(np.uint8)
-    )
+    write_image("after.png", np.abs(same(photo, find_kernel("sobel-h").weights)).clip(0, 255).astype(np.uint8))
     assert "that is a poor fit" in run("fit", "photo.png", "after.png").stderr
     assert "that is a poor fit" not in run("fit", "photo.png", "filtered.png").stderr
 

@@ -116,9 +116,7 @@ def test_text_is_read_back_to_the_last_bit():
 
 @pytest.mark.parametrize("suffix", [".png", ""])
 def test_an_unknown_kind_is_not_written(suffix):
-    with pytest.raises(
-        KernelError, match=r"kernels are written as \.txt, \.csv, \.json, \.npy and \.mat files"
-    ):
+    with pytest.raises(KernelError, match=r"kernels are written as \.txt, \.csv, \.json, \.npy and \.mat files"):
         encode_kernel(WEIGHTS, suffix)
 
 

@@ -56,9 +56,7 @@ def test_unsharp_is_scikit_images(sigma, amount):
     filters = pytest.importorskip("skimage.filters")
     side = 2 * int(4 * sigma + 0.5) + 1
     theirs = filters.unsharp_mask(impulse(3 * side), sigma, amount, preserve_range=True)
-    np.testing.assert_allclose(
-        weights(f"unsharp:{sigma},{amount}"), theirs[side:-side, side:-side], atol=1e-15
-    )
+    np.testing.assert_allclose(weights(f"unsharp:{sigma},{amount}"), theirs[side:-side, side:-side], atol=1e-15)
 
 
 def test_unsharp_with_no_amount_is_the_picture():
@@ -109,9 +107,7 @@ def test_log_of_a_parabola_is_its_second_derivative(sigma):
 # ---------------------------------------------------------------- exact sums
 
 
-@pytest.mark.parametrize(
-    "spec", ["log", "log:0.3", "log:20", "dog", "dog:5,8", "gabor", "gabor:3,17", "gabor:40,30"]
-)
+@pytest.mark.parametrize("spec", ["log", "log:0.3", "log:20", "dog", "dog:5,8", "gabor", "gabor:3,17", "gabor:40,30"])
 def test_the_sum_is_exactly_zero_in_any_order(spec, rng):
     values = weights(spec).ravel()
     assert values.any()
@@ -212,9 +208,7 @@ def test_gabor_is_scikit_images_without_its_mean(wavelength, angle):
     expected = theirs.real - envelope * theirs.real.sum() / envelope.sum()
     ours = weights(f"gabor:{wavelength},{angle}")
     # They crop the square to what the turned envelope covers, which changes the mean a little.
-    crop = tuple(
-        slice((o - t) // 2, (o - t) // 2 + t) for o, t in zip(ours.shape, expected.shape, strict=True)
-    )
+    crop = tuple(slice((o - t) // 2, (o - t) // 2 + t) for o, t in zip(ours.shape, expected.shape, strict=True))
     ours, expected = ours[crop], expected[: ours.shape[0], : ours.shape[1]]
     np.testing.assert_allclose(ours / ours.max(), expected / expected.max(), atol=5e-3)
 
@@ -225,9 +219,7 @@ def test_gabor_gives_back_its_own_wave_and_no_other(angle):
     reach = kernel.shape[0] // 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     turn = math.radians(angle)
-    assert (
-        kernel * np.cos(2 * math.pi * (x * math.cos(turn) - y * math.sin(turn)) / 8)
-    ).sum() == pytest.approx(1)
+    assert (kernel * np.cos(2 * math.pi * (x * math.cos(turn) - y * math.sin(turn)) / 8)).sum() == pytest.approx(1)
     crossed = np.cos(2 * math.pi * (x * math.sin(turn) + y * math.cos(turn)) / 8)
     assert abs((kernel * crossed).sum()) < 0.05
 

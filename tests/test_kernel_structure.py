@@ -23,9 +23,7 @@ def composed(terms: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 def test_the_terms_add_up_to_the_kernel(name):
     weights = find_kernel(name).weights
     terms = factor(weights)
-    assert all(
-        column.shape == (weights.shape[0],) and row.shape == (weights.shape[1],) for column, row in terms
-    )
+    assert all(column.shape == (weights.shape[0],) and row.shape == (weights.shape[1],) for column, row in terms)
     assert np.abs(composed(terms) - weights).max() <= np.finfo(np.float32).eps / 2 * np.abs(weights).max()
 
 

@@ -210,9 +210,7 @@ def test_low_pass_and_high_pass_make_up_the_picture():
 def test_sharpen_is_identity_minus_laplacian():
     identity = find_kernel("identity").weights
     np.testing.assert_array_equal(find_kernel("sharpen").weights, identity - find_kernel("laplacian").weights)
-    np.testing.assert_array_equal(
-        find_kernel("sharpen-more").weights, identity - find_kernel("laplacian-8").weights
-    )
+    np.testing.assert_array_equal(find_kernel("sharpen-more").weights, identity - find_kernel("laplacian-8").weights)
     np.testing.assert_array_equal(find_kernel("outline").weights, -find_kernel("laplacian-8").weights)
 
 
@@ -434,9 +432,7 @@ def test_refuses_with_what_was_given_and_what_would_do(spec, says):
 
 
 def test_a_name_of_several_is_refused_where_one_is_asked_for():
-    with pytest.raises(
-        KernelError, match=r"sobel stands for 2 kernels \(sobel-h, sobel-v\): name one of them"
-    ):
+    with pytest.raises(KernelError, match=r"sobel stands for 2 kernels \(sobel-h, sobel-v\): name one of them"):
         find_kernel("sobel")
 
 

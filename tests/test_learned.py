@@ -118,9 +118,7 @@ def test_pytorch_counts_the_same():
         nn.Flatten(),
         nn.Linear(8 * 5 * 4, 10),
     )
-    text = (
-        "conv 8x3x3 stride=2 pad=1 | batchnorm | depthwise 3x5 bias=no | maxpool 2 ceil | flatten | dense 10"
-    )
+    text = "conv 8x3x3 stride=2 pad=1 | batchnorm | depthwise 3x5 bias=no | maxpool 2 ceil | flatten | dense 10"
     summary = summarize(parse_layers(text), (18, 15, 3))
     shapes = []
     values = torch.zeros(1, 3, 18, 15)

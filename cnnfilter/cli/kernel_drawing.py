@@ -31,9 +31,7 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def draw_blocks(
-    weights: NDArray[np.float64], *, columns: int, colour: bool, encoding: str = "utf-8"
-) -> list[str]:
+def draw_blocks(weights: NDArray[np.float64], *, columns: int, colour: bool, encoding: str = "utf-8") -> list[str]:
     """Draw weights as lines of text, two characters each.
 
     In colour, red is positive and blue negative; otherwise a sign and a shade say the same. A kernel wider
@@ -85,8 +83,7 @@ def draw_picture(kernels: Sequence[Kernel]) -> NDArray[np.uint8]:
     across = min(4, len(tiles))
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     padded = [
-        np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0)), constant_values=255)
-        for t in tiles
+        np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0)), constant_values=255) for t in tiles
     ]
     padded += [np.full_like(padded[0], 255)] * (-len(padded) % across)
     return np.vstack([np.hstack(padded[i : i + across]) for i in range(0, len(padded), across)])
@@ -104,9 +101,7 @@ def _tile(kernel: Kernel, *, titled: bool) -> NDArray[np.uint8]:
     top = _MARGIN + _TITLE * titled
     size = (max(width * cell, 120 * titled) + 2 * _MARGIN, height * cell + top + _MARGIN)
     picture = Image.new("RGB", size, "white")
-    cells = Image.fromarray(_colours(kernel.weights)).resize(
-        (width * cell, height * cell), Image.Resampling.NEAREST
-    )
+    cells = Image.fromarray(_colours(kernel.weights)).resize((width * cell, height * cell), Image.Resampling.NEAREST)
     picture.paste(cells, (_MARGIN, top))
     pen = ImageDraw.Draw(picture)
     if titled:

@@ -142,9 +142,7 @@ def _impulse_lines(kernel: Kernel) -> list[str]:
     if "half turn" in _even(kernel):
         return [_fact("impulse", "one bright pixel becomes the kernel as drawn")]
     turned = _numbers(kernel.flip())
-    lines = [
-        _fact("impulse", "one bright pixel becomes the kernel turned by 180 degrees" + ":" * bool(turned))
-    ]
+    lines = [_fact("impulse", "one bright pixel becomes the kernel turned by 180 degrees" + ":" * bool(turned))]
     return lines + [_fact("", line) for line in turned]
 
 

@@ -52,6 +52,8 @@ def find_idx(path: str) -> dict[str, dict[str, str]]:
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
     only = None if os.path.isdir(path) else os.path.basename(path)
     wanted = _IDX_NAME.fullmatch(only) if only else None
+    if only and wanted is None:
+        return {}
     found: dict[str, dict[str, str]] = {}
     for name in sorted(os.listdir(folder)):
         match = _IDX_NAME.fullmatch(name)

@@ -58,7 +58,7 @@ class Files:
 
     def digest(self, index: int) -> bytes:
         with open(self.paths[index], "rb") as file:
-            return hashlib.file_digest(file, "md5").digest()
+            return hashlib.file_digest(file, "sha256").digest()
 
 
 class Rows:
@@ -99,7 +99,7 @@ class Rows:
         return self._find(index)[2]
 
     def digest(self, index: int) -> bytes:
-        return hashlib.md5(np.ascontiguousarray(self._find(index)[2]).data, usedforsecurity=False).digest()
+        return hashlib.sha256(np.ascontiguousarray(self._find(index)[2]).data).digest()
 
 
 @dataclass(frozen=True)

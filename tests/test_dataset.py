@@ -242,6 +242,8 @@ def test_idx(tmp_path, rng, packed):
     assert found.numbered
     assert found.test.read(3).shape == (4, 5)
     assert found.test.name(3) == f"t10k-images-idx3-ubyte{end}#3"
+    np.savez(tmp_path / "other.npz", images=np.zeros((4, 3, 3), np.uint8), labels=[0, 1, 0, 1])
+    assert len(load_folder(tmp_path / "other.npz")) == 4
     one = load_folder(tmp_path / f"train-images-idx3-ubyte{end}", validation=0)
     assert list(one.splits) == ["train"]
     assert len(one) == 20

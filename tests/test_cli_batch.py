@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -332,3 +333,4 @@ def test_every_limit_is_in_the_table_with_its_default():
     assert set(rows) == set(defaults) == options
     for name, default in defaults.items():
         assert f" {default} " in rows[name], name
+        assert re.search(rf"  {default} +{name} ", main.epilog), name

@@ -208,6 +208,15 @@ Completion of commands, options and kernel names:
   fish (~/.config/fish/completions/cnnfilter.fish):  _CNNFILTER_COMPLETE=fish_source cnnfilter | source
 
 \b
+Limits, and what raises them (each command has these options):
+  pixels, width x height x frames   89,478,485   --max-pixels N
+  frames of an animation            10,000       --max-frames N
+  rows or columns of a kernel       1,023        --max-kernel N
+  a model's file                    1G           --max-model SIZE
+  memory                            none         --max-memory SIZE
+Large .npy files are mapped, filtered and pooled in little memory into .npy files; all other pictures have to fit.
+
+\b
 Exit codes: 0 done; 1 an input failed; 2 the command line is wrong; 4 a check said no; 130 interrupted.
 """,
 )

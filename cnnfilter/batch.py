@@ -142,8 +142,67 @@ class Target:
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
 
 
+class _Turns:
+    """Some work together; who waits for a disk lets another in; who finds no room may try again alone."""
+
+    def __init__(self, together: int) -> None:
+        self.most = together
+        self.changed = threading.Condition()
+        self.working = 0
+        self.waiting = 0
+        self.were_many = False
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.waiting and self.working < self.most)
+            self.working += 1
+            self.were_many = self.were_many or self.working > 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let another work while this one waits."""
+        self._leave()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.working += 1
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with self.changed:
+            self.waiting += 1
+            self.changed.wait_for(lambda: not self.working)
+            self.working += 1
+        try:
+            yield
+        finally:
+            self._leave(waited=1)
+
+    def _leave(self, waited: int = 0) -> None:
+        with self.changed:
+            self.working -= 1
+            self.waiting -= waited
+            self.changed.notify_all()
+
+
 class Task:
-    """One input on its way: read it, work on it, write it; and say what there is to say of it."""
+    """One input on its way: read it, work on it, write it; and say what there is to say of it.
+
+    There may be a million of them, so that what only some need, or only while they are worked on, is not made
+    before.
+    """
+
+    stopping = threading.Event()
+    turns = _Turns(1)
+    open: contextlib.ExitStack
+    is_mapped = False
+    new: NewNpy | None = None
 
     def __init__(
         self,
@@ -158,11 +217,6 @@ class Task:
         self.strip = strip
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
-        self.turns = _Turns(1)
-        self.open = contextlib.ExitStack()
-        self.is_mapped = False
-        self.new: NewNpy | None = None
-        self.stopping = threading.Event()
         self.began = time.perf_counter()
         self.notes: list[str] = []
         self.warnings: list[str] = []
@@ -383,7 +437,7 @@ def run(
         with contextlib.closing(ended):
             for task in ended:
                 yield task
-                task.result = None  # it has been used; the task may live as long as the run
+                task.result = task.new = None  # it has been used; the task may live as long as the run
 
 
 _M_ARENA_MAX = -8  # malloc.h of glibc
@@ -422,57 +476,9 @@ def _wants_room(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-class _Turns:
-    """Some work together; who waits for a disk lets another in; who finds no room may try again alone."""
-
-    def __init__(self, together: int) -> None:
-        self.most = together
-        self.changed = threading.Condition()
-        self.working = 0
-        self.waiting = 0
-        self.were_many = False
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: not self.waiting and self.working < self.most)
-            self.working += 1
-            self.were_many = self.were_many or self.working > 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Let another work while this one waits."""
-        self._leave()
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.working += 1
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        with self.changed:
-            self.waiting += 1
-            self.changed.wait_for(lambda: not self.working)
-            self.working += 1
-        try:
-            yield
-        finally:
-            self._leave(waited=1)
-
-    def _leave(self, waited: int = 0) -> None:
-        with self.changed:
-            self.working -= 1
-            self.waiting -= waited
-            self.changed.notify_all()
-
-
 def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
     _current.task = task
+    task.open = contextlib.ExitStack()
     try:
         task.result = work(task)
     except BrokenPipeError:
@@ -486,6 +492,7 @@ def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
     finally:
         _current.task = None
         task.open.close()
+        del task.open
 
 
 @contextlib.contextmanager

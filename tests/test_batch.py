@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 import weakref
 
@@ -353,3 +354,13 @@ def test_what_finds_no_room_alone_either_has_failed(pictures):
 
     tasks = list(run([Task(Source(str(path))) for path in pictures], work, jobs=2))
     assert {type(task.error) for task in tasks} == {MemoryError}
+
+
+def test_a_million_tasks_do_not_fill_the_memory():
+    tracemalloc.start()
+    try:
+        tasks = [Task(Source(f"in/{number}.png"), Target(f"out/{number}.png", "png")) for number in range(1000)]
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken / len(tasks) < 1500

@@ -8,7 +8,7 @@ numbers is the sigmoid of their difference.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -107,7 +107,7 @@ def fit_head(
     importance = np.ones(len(labels), np.float32) if weights is None else weights[labels]
     with one_thread():
         losses = _cross_validate(rows, labels, classes, importance, groups, seed, threads or default_threads())
-        best = min(losses, key=lambda penalty: (losses[penalty], -penalty))
+        best = _strongest_of_the_good(losses)
         numbers = _fit(rows, labels, classes, importance, best)
     kernel = numbers[:-1] / scale[:, None]
     return Head(kernel.astype(np.float32), (numbers[-1] - mean @ kernel).astype(np.float32), best, losses)
@@ -141,6 +141,15 @@ def _cross_validate(
         if _rises(list(losses.values())):
             break
     return losses
+
+
+_AS_GOOD = 0.01
+"""Of the mean loss: what is no reason for a weaker penalty. Pictures that are told apart with ease need no boldness."""
+
+
+def _strongest_of_the_good(losses: Mapping[float, float]) -> float:
+    least = min(losses.values())
+    return max(penalty for penalty, loss in losses.items() if not loss > least + _AS_GOOD)
 
 
 def _rises(losses: Sequence[float]) -> bool:

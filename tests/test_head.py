@@ -46,7 +46,9 @@ def test_a_head_tells_new_rows_apart(rng):
     head = fit_head(rows[:200] * 5 + 3, labels[:200], 3)
     said = ((rows[200:] * 5 + 3) @ head.kernel + head.bias).argmax(axis=1)
     assert (said == labels[200:]).mean() > 0.95
-    assert head.penalty == min(head.losses, key=lambda penalty: head.losses[penalty])
+    least = min(head.losses.values())
+    assert head.losses[head.penalty] <= least + 0.01
+    assert all(loss > least + 0.01 for penalty, loss in head.losses.items() if penalty > head.penalty)
 
 
 def test_noise_gets_a_strong_penalty(rng):

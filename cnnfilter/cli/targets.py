@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cnnfilter.batch import STDIN, STDOUT, Source, Target
-from cnnfilter.cli.selection import Patterns
+from cnnfilter.cli.patterns import Patterns
 from cnnfilter.errors import ImageError
 from cnnfilter.formats import LOSSLESS, SUFFIXES, format_of_suffix, sniff
 

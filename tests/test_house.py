@@ -1,0 +1,143 @@
+"""The rules of the house: floors, light starts, public names, documented modules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import cnnfilter
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "cnnfilter"
+
+FLOORS = [
+    # 0 ground: what knows nothing of pictures or layers
+    """errors files bands ahead blas limits watching catalogue formats metadata models
+    loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.native
+    loops.augmentation loops.convolution loops.fourier loops.layers loops.pooling loops.scanlines loops.training""",
+    # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
+    """picture codecs deflate npy pnm png_parts png apng tiff images
+    kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
+    windows depth engines convolution large activation pooling alpha""",
+    # 2 layers: text ⇄ layers, shapes and counts
+    "grammar layer_names shapes layers learned summary",
+    # 3 network: layers with weights
+    """tensor_file model_file preparation map_filters steps network models.rebuild""",
+    # 4 uses: data, training, evaluation, sheets, many inputs
+    """samples labelled_arrays labelled_files duplicates dataset pixels augmentation optimisers head checkpoint
+    trainable stack_training first_kernels network_training head_training training evaluation plots
+    sheets stacks learned_kernels classification heatmap export batch""",
+    # 5 command line
+    "cli",
+]
+FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules.split()}
+
+
+def module_names() -> list[str]:
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    names = {".".join(path.parts).removesuffix("__init__").rstrip(".") for path in paths}
+    return sorted(names - {"", "__main__"})
+
+
+def floor(name: str) -> int:
+    return FLOOR_OF["cli"] if name.split(".")[0] == "cli" else FLOOR_OF[name]
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Return the package's modules that one imports anywhere, but for those it only names in annotations."""
+    path = PACKAGE / Path(*name.split("."))
+    tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    known = set(module_names())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cnnfilter"):
+            base = (node.module or "").removeprefix("cnnfilter").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                found.add(inner if inner in known else base)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("cnnfilter.") for alias in node.names if "cnnfilter." in alias.name}
+    return frozenset(found - {"", name})
+
+
+def test_every_module_has_a_floor():
+    missing = [name for name in module_names() if name.split(".")[0] not in FLOOR_OF and name not in FLOOR_OF]
+    assert not missing, f"give them a floor in {Path(__file__).name}: {missing}"
+    gone = [name for name in FLOOR_OF if name not in module_names()]
+    assert not gone, f"no such modules any more: {gone}"
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_a_module_imports_only_from_its_floor_and_below(name):
+    above = {other for other in imports(name) if floor(other) > floor(name)}
+    assert not above, f"{name} (floor {floor(name)}) imports {sorted(above)} from above"
+
+
+def test_no_module_needs_itself():
+    TopologicalSorter({name: imports(name) for name in module_names()}).prepare()  # raises CycleError with the cycle
+
+
+def test_only_one_module_imports_numba():
+    for name in module_names():
+        path = PACKAGE / Path(*name.split("."))
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+        found = [
+            node
+            for node in ast.walk(ast.parse(text))
+            if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "numba")
+            or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "numba" for alias in node.names))
+        ]
+        assert not found or name == "loops.native", f"{name} imports numba"
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_every_module_says_what_it_knows(name):
+    assert (importlib.import_module(f"cnnfilter.{name}").__doc__ or "").strip(), name
+
+
+@pytest.mark.parametrize("name", [name for name in cnnfilter.__all__ if name != "__version__"])
+def test_public_names_are_there_and_documented(name):
+    value = getattr(cnnfilter, name)
+    assert inspect.getdoc(value), name
+    assert name in dir(cnnfilter)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'sharpen'"):
+        cnnfilter.sharpen  # noqa: B018 - to look is the test
+
+
+def modules_after(code: str) -> set[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sorted(sys.modules))"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_package_is_light_to_import():
+    loaded = modules_after("import cnnfilter")
+    assert not loaded & {"numpy", "PIL", "numba", "click", "cnnfilter.convolution"}
+    assert not modules_after("from cnnfilter import convolve") & {"numba", "PIL", "click", "scipy"}
+
+
+def test_names_of_the_field():
+    for name in module_names():
+        assert not set(name.split(".")) & {"utils", "util", "core", "common", "helpers", "misc"}, name

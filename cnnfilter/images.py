@@ -6,10 +6,8 @@ when a picture of its kind turns up.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-from collections.abc import Iterator
 from typing import IO, Any, cast
 
 import numpy as np
@@ -79,7 +77,7 @@ def read_image(
         If it is missing, unreadable, damaged, too large, or not a picture.
     """
     data, format = _read_bytes(source)
-    with _as_image_error("cannot be decoded as " + format):
+    with _AsImageError("cannot be decoded as " + format):
         image = _decode(data, format, max_pixels)
     return _upright(image)
 
@@ -98,6 +96,8 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
         raise ImageError("there is no such file") from None
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ImageError("cannot be read: there is not enough memory for it") from error
 
 
 def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
@@ -106,18 +106,25 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     return head + stream.read(), format
 
 
-@contextlib.contextmanager
-def _as_image_error(what: str) -> Iterator[None]:
-    """Whatever a codec raises on a file that somebody gave us is that file's fault."""
-    try:
-        yield
-    except CnnfilterError:
-        raise
-    except MemoryError as error:
-        raise ImageError(f"{what}: not enough memory") from error
-    except Exception as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{what}: {detail}") from error
+class _AsImageError:
+    """Whatever a codec raises on a file that somebody gave us is that file's fault.
+
+    (A class, because the frame of a generator that raises and the error that it was given hold each other, and with
+    them the picture, until the garbage collector comes.)
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MemoryError):
+            raise ImageError(f"{self.what}: not enough memory") from error
+        if isinstance(error, Exception) and not isinstance(error, CnnfilterError):
+            detail = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"{self.what}: {detail}") from error
 
 
 def _decode(data: bytes, format: str, max_pixels: int) -> Image:
@@ -246,7 +253,7 @@ def _encode(image: Image | np.ndarray, format: str, strip: bool, compression: st
     longest = _LONGEST_SIDE.get(format)
     if longest is not None and max(width, height) > longest:
         raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
-    with _as_image_error("cannot be encoded as " + format):
+    with _AsImageError("cannot be encoded as " + format):
         return _encode_fitting(image, format, **({"fast": True} if compression == "fast" and format == "png" else {}))
 
 

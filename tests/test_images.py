@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import subprocess
 import sys
@@ -677,3 +678,16 @@ def test_importing_images_imports_no_pillow() -> None:
     code = f"import sys, cnnfilter.images; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_refused_file_is_let_go_at_once() -> None:
+    """An error that held itself would keep the pixels that were decoded, until the garbage collector comes."""
+    file = saved(Pillow.new("RGB", (200, 200)), "BMP")[:-1000]
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ImageError):
+            read_image(file)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -299,9 +299,11 @@ class _Work:
         """
         height, count = region.bottom - region.top, (region.right - region.left) * self.channels
         first = 0 if out is None else region.left * self.channels
-        maps = [out] if out is not None else [
-            self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.engines))
-        ]
+        maps = (
+            [out]
+            if out is not None
+            else [self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.engines))]
+        )
         for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
             seen = self._seen(engine.geometry, region, np.float32)
             engine.run(seen, own, first, count)

@@ -229,6 +229,7 @@ class Engine(Protocol):
     def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
         """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C)."""
 
+
 class ByteEngine(Engine, Protocol):
     """An engine that also stores bytes made of bytes, without floats between."""
 
@@ -568,9 +569,7 @@ def _is_box(weights: Samples, geometry: Geometry) -> bool:
     return bool(together and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
 
 
-def _candidates(
-    weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool
-) -> list[_Candidate]:
+def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool) -> list[_Candidate]:
     """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))

@@ -47,9 +47,7 @@ def test_every_border_stride_and_dilation(rng, taps, algorithm):
         pixels = picture(rng, shape, TYPES[case % 3])
         pads = same_pads(shape, taps, stride, dilation)
         expected = naive.convolve(pixels, weights, stride, pads, dilation, border)
-        result = convolve(
-            pixels, weights, stride=stride, dilation=dilation, border=border, algorithm=algorithm
-        )
+        result = convolve(pixels, weights, stride=stride, dilation=dilation, border=border, algorithm=algorithm)
         close(result, expected, algorithm)
 
 
@@ -137,9 +135,7 @@ def test_pytorch_agrees(rng):
             dilation=dilation,
             padding=padding,
         ).numpy()[0, 0]
-        result = convolve(
-            pixels[:, :, 0], weights, stride=stride, dilation=dilation, padding=padding, border="zero"
-        )
+        result = convolve(pixels[:, :, 0], weights, stride=stride, dilation=dilation, padding=padding, border="zero")
         close(result, expected)
 
 

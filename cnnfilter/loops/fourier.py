@@ -147,9 +147,7 @@ def transform(re, im, cosines, sines):
     _forward(re, im, cosines, sines)
 
 
-@loop(
-    "void(f4[:, :, ::1], f4[:, :, ::1], f4[:, ::1], f4[::1], i8[:, ::1], i8, i8, i8, f4[:, ::1], i8, i8)"
-)
+@loop("void(f4[:, :, ::1], f4[:, :, ::1], f4[:, ::1], f4[::1], i8[:, ::1], i8, i8, i8, f4[:, ::1], i8, i8)")
 def convolve_pair(planes, spectrum, tables, samples, tiles, line, step, rows, out, down, across):
     """Correlate one or two tiles of `samples` with the kernel of a spectrum.
 

@@ -193,7 +193,7 @@ def test_a_model_file_is_loaded_by_its_path(tmp_path, rng):
 
 
 def test_what_cannot_be_loaded_says_which(tmp_path):
-    with pytest.raises(ModelError, match="no model 'lite9': there are efficientnet-lite0, .*, or a file's path"):
+    with pytest.raises(ModelError, match=r"no model 'lite9': there are efficientnet-lite0, .*, or a file's path"):
         load_model("lite9")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"nothing")

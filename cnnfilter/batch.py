@@ -298,6 +298,7 @@ class Task:
             small = image.pixels.nbytes * max(1, len(image.frames)) <= SMALL
             with self.turns.aside() if small else contextlib.nullcontext():
                 flush(file)
+                file.close()
 
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""

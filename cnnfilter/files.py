@@ -58,7 +58,8 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(descriptor, "w+b") as file:
             yield file
-            flush(file)
+            if not file.closed:  # else the block has flushed it
+                flush(file)
         _move(temporary, target, force)
     except BaseException:
         with suppress(OSError):

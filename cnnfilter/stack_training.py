@@ -122,8 +122,7 @@ class Stack:
         """
         shards = split_rows(count, SHARDS)
         self._shard_slopes[: len(shards)] = 0
-        for place in self._every_place(len(shards), training=True, seeds=seeds):
-            place.training = True
+        self._tell_places(len(shards), training=True, seeds=seeds)
         total = float(targets.importance.sum(dtype=np.float64))
         outputs = self._forward(shards, fill, training=True)
         parts = [_loss(out, targets, first, end, total) for out, (first, end) in zip(outputs, shards, strict=True)]
@@ -134,20 +133,17 @@ class Stack:
     def predict(self, count: int, fill: Fill) -> Floats:
         """Send a batch forward as after training; give the numbers before the softmax (N, classes)."""
         shards = split_rows(count, SHARDS)
-        self._every_place(len(shards), training=False, seeds=())
+        self._tell_places(len(shards), training=False, seeds=())
         for norm in self.norms:
             norm.use_running()
         outputs = self._forward(shards, fill, training=False)
         return np.concatenate([out.reshape(len(out), -1) for out in outputs])
 
-    def _every_place(self, shards: int, *, training: bool, seeds: Sequence[int]) -> list[Place]:
-        places = []
+    def _tell_places(self, shards: int, *, training: bool, seeds: Sequence[int]) -> None:
         for shard in range(shards):
             for index, place in enumerate(self._places[shard]):
                 place.training = training
                 place.draw = functools.partial(np.random.default_rng, [*seeds, shard, index])
-                places.append(place)
-        return places
 
     def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
         """Run a task for every shard; add up what they give, in their order."""

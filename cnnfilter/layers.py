@@ -3,6 +3,8 @@
 Here are the layers that need no weights, each with what it computes; those with weights are in
 `cnnfilter.learned`. A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the units of the
 file.
+
+What computes them is imported by the layer that needs it: most networks that are loaded have none of them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +20,15 @@ from numpy.typing import NDArray
 from cnnfilter import grammar
 from cnnfilter.activation import NAMES as ACTIVATIONS
 from cnnfilter.activation import activate, find_activation
-from cnnfilter.convolution import convolve
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
 from cnnfilter.grammar import Stage, flag, option, split_stages, word, words
-from cnnfilter.kernels import KernelSet, find_kernels
 from cnnfilter.layer_names import in_layer, is_learned, name_of
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
-from cnnfilter.pooling import global_pool, pool, pool_axes
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
 from cnnfilter.windows import BORDERS, Axis, border_constant, window_axes
+
+if TYPE_CHECKING:
+    from cnnfilter.kernels import KernelSet
 
 Batch = NDArray[np.float32]
 
@@ -67,6 +69,8 @@ class FixedConvolution(WindowLayer):
     found: tuple[KernelSet, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        from cnnfilter.kernels import find_kernels
+
         object.__setattr__(self, "found", tuple(find_kernels(kernel) for kernel in self.kernels))
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
@@ -93,6 +97,8 @@ class FixedConvolution(WindowLayer):
         return np.stack([self._maps_of(picture) for picture in batch])
 
     def _maps_of(self, picture: Batch) -> Batch:
+        from cnnfilter.convolution import convolve
+
         filtered = [
             convolve(
                 picture,
@@ -119,6 +125,8 @@ class _Pool(WindowLayer):
     ceil: bool
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        from cnnfilter.pooling import pool_axes
+
         return pool_axes(height, width, self.size, **self._options())
 
     def _options(self) -> dict[str, Any]:
@@ -140,6 +148,8 @@ class _Pool(WindowLayer):
 
     def forward(self, batch: Batch) -> Batch:
         """Pool every picture (N, H, W, C) to (N, H', W', C)."""
+        from cnnfilter.pooling import pool
+
         return np.stack([pool(picture, self.op, size=self.size, **self._options()) for picture in batch])
 
 
@@ -197,6 +207,8 @@ class GlobalPool(Layer):
 
     def forward(self, batch: Batch) -> Batch:
         """Pool every picture (N, H, W, C) to (N, 1, 1, C)."""
+        from cnnfilter.pooling import global_pool
+
         return np.stack([global_pool(picture, self.op) for picture in batch])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +251,14 @@ def test_lite0_as_text_counts_what_the_paper_counts(lite0):
     held = sum(math.prod(tensor.shape) for weights in lite0.weights for tensor in weights.values())
     # The source learned a scale and a shift for each of 21,008 maps of a convolution; only a bias is left of them.
     assert parameters == held == 4_652_008 - 21_008
+
+
+def test_a_network_imports_no_filters_that_it_does_not_have():
+    code = """if True:
+        import sys
+        from cnnfilter.network import load_model
+        load_model()
+        print({"cnnfilter.convolution", "cnnfilter.kernels", "cnnfilter.pooling", "PIL", "numba"} & set(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

@@ -274,7 +274,8 @@ def test_features_to_npy_with_the_paths_beside():
 
 def test_features_to_npz_and_csv():
     run("features", "coffee.png", "rocket.jpg", "-o", "f.npz")
-    held = np.load("f.npz")
+    with np.load("f.npz") as archive:
+        held = dict(archive)
     assert list(held["paths"]) == ["coffee.png", "rocket.jpg"]
     text = run("features", "coffee.png", "rocket.jpg", "-o", "-", "--format", "csv").stdout
     rows = list(csv.reader(io.StringIO(text)))

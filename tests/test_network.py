@@ -33,7 +33,8 @@ def lite0() -> Network:
 @pytest.fixture(scope="module")
 def reference():
     """Inputs, pooled vectors and logits that PyTorch gave for the float32 weights."""
-    return np.load(Path(__file__).parent / "golden" / "lite0_reference.npz")
+    with np.load(Path(__file__).parent / "golden" / "lite0_reference.npz") as archive:
+        return dict(archive)
 
 
 @pytest.mark.parametrize("photo", PHOTOS)

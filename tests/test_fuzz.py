@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import click
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from cnnfilter.cli import options
 from cnnfilter.limits import parse_size
-from tests.fuzz.run import FINDINGS
+from tests.fuzz import run
 from tests.fuzz.targets import TARGETS, seeds
 
 EACH = settings(max_examples=150, deadline=None, derandomize=True)
@@ -21,7 +23,7 @@ EACH = settings(max_examples=150, deadline=None, derandomize=True)
 def findings():
     return [
         pytest.param(path.parent.name, path, id=f"{path.parent.name}-{path.name[:20]}")
-        for path in sorted(FINDINGS.glob("*/*"))
+        for path in sorted(run.FINDINGS.glob("*/*"))
     ]
 
 
@@ -112,3 +114,16 @@ def test_sizes(number, unit):
     factor = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[unit[:1].lower()]
     if number * factor < 2**52:
         assert parse_size(f"{number}{unit}") == number * factor
+
+
+def test_the_fuzzer_runs():
+    pytest.importorskip("atheris")
+    done = subprocess.run([sys.executable, run.__file__, "--seconds", "1", "pnm"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "found something in: none" in done.stdout
+
+
+def test_the_fuzzer_names_its_targets():
+    done = subprocess.run([sys.executable, run.__file__, "nonsense"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there are png, npy, pnm, kernel, layers, model" in done.stderr

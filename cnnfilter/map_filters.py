@@ -103,6 +103,10 @@ class Workers:
 
     def run(self, pieces: Sequence[Piece]) -> None:
         """Compute every piece; the first exception of one is raised when all have ended."""
+        if not self._others:
+            for piece in pieces:
+                piece(self.scratch)
+            return
         waiting = iter(pieces)  # next() on it is atomic under the GIL
 
         def work(scratch: Scratch) -> None:
@@ -168,15 +172,35 @@ class Filter:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """Wider, one kernel a map, narrower again: the three filters of an inverted bottleneck."""
+    """Wider, one kernel a map, narrower again: the three filters of an inverted bottleneck.
+
+    `axes` are those of the one in the middle; with `residual` what comes in is added to what comes out.
+    """
 
     expand: Filter | None
     depthwise: Filter
     project: Filter
+    axes: tuple[Axis, Axis]
+    residual: bool = False
+
+    @functools.cached_property
+    def each(self) -> _Each:
+        """The filter in the middle, with the end of the one before it."""
+        return _Each(self.depthwise, self.axes, self.expand)
+
+    @functools.cached_property
+    def bands(self) -> list[_Rows]:
+        """The bands of rows that are pieces of work."""
+        down, across = self.axes
+        numbers_a_row = down.stride * across.size * self.depthwise.bias.size
+        return [_Rows.of(down, first, end) for first, end in _split(down.outputs, numbers_a_row)]
 
     @functools.cached_property
     def blocks(self) -> list[Bottleneck]:
-        """The bottleneck as a sum of several, each with some of the wide maps."""
+        """The bottleneck as a sum of several, each with some of the wide maps; none if bands of rows do better."""
+        down, across = self.axes
+        if self.expand is None or down.outputs * across.outputs > _FEW_PLACES:
+            return []
         return [self._block(first, end) for first, end in split_rows(self.depthwise.bias.size, _BLOCKS)]
 
     def _block(self, first: int, end: int) -> Bottleneck:
@@ -188,6 +212,7 @@ class Bottleneck:
             some(self.expand, self.expand.kernel[..., first:end]),
             some(self.depthwise, self.depthwise.kernel[:, :, first:end]),
             replace(self.project, kernel=self.project.kernel[:, :, first:end]),
+            self.axes,
         )
 
 
@@ -196,21 +221,21 @@ def convolve_across(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: 
     if _is_pointwise(axes):
         _multiply(source.reshape(-1, source.shape[-1]), filter, out.reshape(-1, out.shape[-1]), workers)
         return
-    width, kernel = out.shape[1], filter.matrix
+    kernel, width = filter.matrix, out.shape[1]
+    down, across = axes
+    numbers = across.taps * source.shape[2]
+    gather = loops.gather(numbers if numbers <= loops.MOST_NUMBERS and across.dilation == 1 else 0)
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        rows = _Rows.of(axes[0], first, end)
-        padded = scratch.array("padded", rows.height, _padded_width(axes[1]) * source.shape[2])
-        values = source[rows.first : rows.end].reshape(rows.end - rows.first, source.shape[1] * source.shape[2])
-        loops.lay(values, padded, rows.top, axes[1].before * source.shape[2])
+        rows = _Rows.of(down, first, end)
+        values = source[rows.start : rows.stop].reshape(-1, across.size * source.shape[2])
         windows = scratch.array("windows", (end - first) * width, len(kernel))
-        down, across = axes
-        loops.gather(padded, windows, width, down.taps, across.taps, *_steps(axes))
+        gather(values, windows, rows.top, across.before, width, down.taps, across.taps, *_steps(axes))
         results = out[first:end].reshape(len(windows), -1)
         np.matmul(windows, kernel, out=results)
         filter.finish(results)
 
-    workers.run(_bands(band, out.shape[0], width * len(kernel)))
+    workers.run(_pieces(band, out.shape[0], width * len(kernel)))
 
 
 def _is_pointwise(axes: tuple[Axis, Axis]) -> bool:
@@ -228,63 +253,69 @@ def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None
         np.matmul(source, filter.matrix[:, first:end], out=out[:, first:end])
 
     if len(source) > _FEW_PLACES:
-        workers.run(_bands(band, len(source), out.shape[1]))
+        workers.run(_pieces(band, len(source), out.shape[1]))
     else:
         workers.run([partial(block, first=first, end=end) for first, end in split_rows(out.shape[1], _BLOCKS)])
         filter.finish(out)
 
 
-def _bands(band: Callable[..., None], rows: int, numbers_a_row: int) -> list[Piece]:
+def _split(rows: int, numbers_a_row: int) -> list[tuple[int, int]]:
     """Cut rows into bands of about `_PIECE` numbers, at least two of them (so that two threads have work)."""
-    pieces = max(2, -(-rows * numbers_a_row // _PIECE))
-    return [partial(band, first=first, end=end) for first, end in split_rows(rows, pieces)]
+    return split_rows(rows, max(2, -(-rows * numbers_a_row // _PIECE)))
+
+
+def _pieces(band: Callable[..., None], rows: int, numbers_a_row: int) -> list[Piece]:
+    return [partial(band, first=first, end=end) for first, end in _split(rows, numbers_a_row)]
 
 
 def convolve_each(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
     """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
-    _depthwise_loop(*axes)  # made once, before the threads ask for it
+    each = _Each(filter, axes)
 
     def band(scratch: Scratch, first: int, end: int) -> None:
         rows = _Rows.of(axes[0], first, end)
-        values = source[rows.first : rows.end].reshape(-1, out.shape[2])
-        _depthwise(values, None, filter, axes, rows, out[first:end].reshape(-1, out.shape[2]), scratch)
+        each.run(source[rows.start : rows.stop], rows.top, out[first:end].reshape(-1, out.shape[2]), scratch)
 
-    workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * source.shape[2]))
+    workers.run(_pieces(band, out.shape[0], axes[0].stride * source.shape[1] * source.shape[2]))
 
 
 class _Rows(NamedTuple):
-    """The rows of the source that a band of results needs, and how many zero rows stand before them."""
+    """A band of results, the rows of the source that it needs, and how many zero rows stand before them."""
 
     first: int
     end: int
+    start: int
+    stop: int
     top: int
-    height: int
 
     @classmethod
     def of(cls, axis: Axis, first: int, end: int) -> _Rows:
         begin = first * axis.stride - axis.before
         height = (end - 1 - first) * axis.stride + axis.reach
-        low = min(max(begin, 0), axis.size)
-        return cls(low, max(low, min(begin + height, axis.size)), low - begin, height)
+        start = min(max(begin, 0), axis.size)
+        return cls(first, end, start, max(start, min(begin + height, axis.size)), start - begin)
 
 
-def _depthwise(
-    values: Maps,
-    before: Filter | None,
-    filter: Filter,
-    axes: tuple[Axis, Axis],
-    rows: _Rows,
-    out: Maps,
-    scratch: Scratch,
-) -> None:
-    """Finish what comes `before` on `values` (P, C), in place, and convolve each map into `out` (P', C)."""
-    down, across = axes
-    row = across.size * out.shape[1]
-    tile, least, most = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.range)
-    values = values.reshape(rows.end - rows.first, row)
-    place = (tile, least, most, scratch.zeros(row), rows.top, across.before)
-    loop = _depthwise_loop(down, across)
-    loop(values, *place, filter.taps, filter.bias, *filter.range, out, across.outputs, *_steps(axes))
+class _Each:
+    """One kernel a map, with all that its loop is told every time, and the end of the filter before it."""
+
+    def __init__(self, filter: Filter, axes: tuple[Axis, Axis], before: Filter | None = None) -> None:
+        across = axes[1]
+        self._loop = _depthwise_loop(*axes)
+        self._row = across.size * filter.bias.size
+        self._before = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.range)
+        self._left = across.before
+        self._filter = (filter.taps, filter.bias, *filter.range)
+        self._places = (across.outputs, *_steps(axes))
+
+    def run(self, values: Maps, top: int, out: Maps, scratch: Scratch) -> None:
+        """Convolve each map of `values` into `out` (P', C), with `top` rows of zeros before them.
+
+        If there is a filter before, `values` are finished in place.
+        """
+        zeros = scratch.zeros(self._row)
+        rows = values.reshape(-1, self._row)
+        self._loop(rows, *self._before, zeros, top, self._left, *self._filter, out, *self._places)
 
 
 def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:
@@ -294,67 +325,52 @@ def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:
     return loops.depthwise(down.taps, across.taps, across.stride if shared else 0)
 
 
-def _padded_width(axis: Axis) -> int:
-    return axis.before + axis.size + axis.after
-
-
 def _steps(axes: tuple[Axis, Axis]) -> tuple[int, int, int, int]:
     down, across = axes
     return down.stride, across.stride, down.dilation, across.dilation
 
 
-def squeeze(
-    source: Maps,
-    bottleneck: Bottleneck,
-    axes: tuple[Axis, Axis],
-    residual: bool,
-    out: Maps,
-    workers: Workers,
-) -> None:
+def squeeze(source: Maps, bottleneck: Bottleneck, out: Maps, workers: Workers) -> None:
     """Send maps (H, W, I) through an inverted bottleneck, into `out` (H', W', O).
 
     A piece goes through all three filters while it is in the cache: a band of rows, or of small maps a block of the
     wide ones, whose shares in the result are added up at the end.
     """
     places = out.reshape(-1, out.shape[2])
-    _depthwise_loop(*axes)  # made once, before the threads ask for it
-
-    def band(scratch: Scratch, first: int, end: int) -> None:
-        rows = places[first * out.shape[1] : end * out.shape[1]]
-        _squeeze_piece(source, bottleneck, axes, first, end, rows, scratch)
-        bottleneck.project.finish(rows, source[first:end] if residual else None)
-
-    if bottleneck.expand is None or len(places) > _FEW_PLACES:
-        wide = bottleneck.depthwise.bias.size
-        workers.run(_bands(band, out.shape[0], axes[0].stride * source.shape[1] * wide))
+    if bottleneck.blocks:
+        _squeeze_blocks(source, bottleneck, places, workers)
         return
+    width, each = out.shape[1], bottleneck.each
 
-    def block(scratch: Scratch, part: Bottleneck, share: Maps) -> None:
-        _squeeze_piece(source, part, axes, 0, out.shape[0], share, scratch)
+    def band(scratch: Scratch, rows: _Rows) -> None:
+        results = places[rows.first * width : rows.end * width]
+        _squeeze_piece(source[rows.start : rows.stop], bottleneck, each, rows.top, results, scratch)
+        bottleneck.project.finish(results, source[rows.first : rows.end] if bottleneck.residual else None)
 
-    others = range(1, len(bottleneck.blocks))
-    shares = [places, *(workers.scratch.array(f"share {number}", *places.shape) for number in others)]
-    workers.run([partial(block, part=part, share=share) for part, share in zip(bottleneck.blocks, shares, strict=True)])
+    workers.run([partial(band, rows=rows) for rows in bottleneck.bands])
+
+
+def _squeeze_blocks(source: Maps, bottleneck: Bottleneck, places: Maps, workers: Workers) -> None:
+    top = bottleneck.axes[0].before
+
+    def block(scratch: Scratch, part: Bottleneck, each: _Each, share: Maps) -> None:
+        _squeeze_piece(source, part, each, top, share, scratch)
+
+    blocks = bottleneck.blocks
+    shares = [places, *(workers.scratch.array(f"share {n}", *places.shape) for n in range(1, len(blocks)))]
+    pairs = zip(blocks, shares, strict=True)
+    workers.run([partial(block, part=part, each=part.each, share=share) for part, share in pairs])
     for share in shares[1:]:
         loops.add(places.reshape(-1), share.reshape(-1))
-    bottleneck.project.finish(places, source if residual else None)
+    bottleneck.project.finish(places, source if bottleneck.residual else None)
 
 
-def _squeeze_piece(
-    source: Maps,
-    bottleneck: Bottleneck,
-    axes: tuple[Axis, Axis],
-    first: int,
-    end: int,
-    out: Maps,
-    scratch: Scratch,
-) -> None:
-    rows = _Rows.of(axes[0], first, end)
-    values = source[rows.first : rows.end].reshape(-1, source.shape[2])
+def _squeeze_piece(source: Maps, bottleneck: Bottleneck, each: _Each, top: int, out: Maps, scratch: Scratch) -> None:
+    values = source.reshape(-1, source.shape[2])
     channels = bottleneck.depthwise.bias.size
     if bottleneck.expand is not None:
         wide = scratch.array("wide", len(values), channels)
         values = np.matmul(values, bottleneck.expand.matrix, out=wide)
     narrow = scratch.array("narrow", len(out), channels)
-    _depthwise(values, bottleneck.expand, bottleneck.depthwise, axes, rows, narrow, scratch)
+    each.run(values, top, narrow, scratch)
     np.matmul(narrow, bottleneck.project.matrix, out=out)

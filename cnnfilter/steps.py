@@ -112,9 +112,9 @@ def _bottleneck(given: Given, rest: list[Given]) -> Run:
     layer, weights, shape = cast(InvertedBottleneck, given.layer), given.weights, given.shape
     expand = replace(_filter(weights, "expand."), range=RELU6) if layer.expand > 1 else None
     depthwise = replace(_filter(weights, "depthwise."), range=RELU6)
-    parts = Bottleneck(expand, depthwise, _filter(weights, "project."))
     axes, residual = layer.axes(*shape[:2]), layer.residual(shape)
-    return lambda numbers, out, workers: squeeze(numbers, parts, axes, residual, out, workers)
+    bottleneck = Bottleneck(expand, depthwise, _filter(weights, "project."), axes, residual)
+    return lambda numbers, out, workers: squeeze(numbers, bottleneck, out, workers)
 
 
 def _dense(given: Given, rest: list[Given]) -> Run:

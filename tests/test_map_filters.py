@@ -127,7 +127,7 @@ def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch,
 
     for threads in (1, 3):
         out = np.full(wanted.shape, np.nan, np.float32)
-        squeeze(source, Bottleneck(expander, depthwise, project), axes, residual, out, Workers(threads))
+        squeeze(source, Bottleneck(expander, depthwise, project, axes, residual), out, Workers(threads))
         np.testing.assert_allclose(out, wanted, atol=1e-4)
 
 

@@ -57,20 +57,6 @@ def finish_rows(values, first, end, bias, low, high):
     return first
 
 
-@loop("void(f4[:, ::1], f4[:, ::1], i8, i8)")
-def lay(values, padded, top, left):
-    """Copy `values` (rows, N) into the middle of `padded` (R, M), row 0 to row `top`, zeros around."""
-    for r in range(padded.shape[0]):
-        out = padded[r]
-        for x in range(out.shape[0]):
-            out[x] = np.float32(0)
-        if top <= r < top + values.shape[0]:
-            row = values[r - top]
-            middle = out[left : left + row.shape[0]]
-            for x in range(row.shape[0]):
-                middle[x] = row[x]
-
-
 MOST_TAPS = 49
 """Of a kernel whose taps are written out one by one; larger ones would take long to compile."""
 
@@ -180,23 +166,63 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
     return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
 
 
-@loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8)")
-def gather(padded, windows, width, taps, wide, down, across, down_apart, across_apart):
-    """Lay the windows of `padded` (R, X·C) side by side: each row of `windows` (rows·width, taps·wide·C) is one."""
-    channels = windows.shape[1] // (taps * wide)
-    run = wide * channels if across_apart == 1 else channels
-    pieces = wide * channels // run
+MOST_NUMBERS = 32
+"""Of a window's row whose copy is written out number by number."""
+
+
+@inline
+def gather_apart(row, first, apart, wide, out):
+    """Lay `wide` runs of numbers of `row`, `apart` from each other, side by side; zeros where `row` has none."""
+    run = out.shape[0] // wide
+    for j in range(wide):
+        start = first + j * apart
+        target = out[j * run : (j + 1) * run]
+        if 0 <= start < row.shape[0]:
+            samples = row[start:]
+            for c in range(run):
+                target[c] = samples[c]
+        else:
+            for c in range(run):
+                target[c] = np.float32(0)
+
+
+_GATHER = """
+def gather(values, windows, top, left, width, taps, wide, down, across, down_apart, across_apart):
+    run = windows.shape[1] // taps
+    channels = run // wide
     for p in range(windows.shape[0]):
-        y = p // width * down
-        x = p % width * across
-        window = windows[p]
+        y = p // width * down - top
+        x = (p % width * across - left) * channels
         for i in range(taps):
-            row = padded[y + i * down_apart]
-            for j in range(pieces):
-                samples = row[(x + j * across_apart) * channels :]
-                target = window[(i * pieces + j) * run :]
+            target = windows[p][i * run : (i + 1) * run]
+            r = y + i * down_apart
+            if r < 0 or r >= values.shape[0]:
                 for c in range(run):
-                    target[c] = samples[c]
+                    target[c] = np.float32(0)
+            elif across_apart > 1 or x < 0 or x + run > values.shape[1]:
+                gather_apart(values[r], x, across_apart * channels, wide, target)
+            else:
+                samples = values[r][x:]
+COPY
+"""
+
+
+# Of three taps of one map, and of three colours; and of any number.
+@family((3,), (9,), (0,))
+def gather(numbers: int) -> Loop:
+    """Return the loop that lays windows side by side, for rows of windows of so many `numbers`; 0 for any number.
+
+    ``gather(values (rows, W·C), windows (rows'·width, taps·wide·C), top, left, width, taps, wide, down, across,
+    down_apart, across_apart)``: the first window begins `top` rows and `left` columns before the values, and sees
+    zeros there.
+    """
+    copy = ["for c in range(run):", "    target[c] = samples[c]"]
+    if numbers:
+        # First all are loaded, then all are stored: one could not be a vector with the other in between.
+        copy = [f"n{t} = samples[{t}]" for t in range(numbers)] + [f"target[{t}] = n{t}" for t in range(numbers)]
+    text = _GATHER.replace("COPY", "\n".join(" " * 16 + line for line in copy))
+    function = define(text, "gather", __name__, np=np, gather_apart=gather_apart)
+    return loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)", constants=(numbers,))(function)
 
 
 @loop("void(f4[:, ::1], f4[::1])")

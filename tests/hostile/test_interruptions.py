@@ -169,8 +169,12 @@ begun.wait()
 
 def test_one_large_picture_can_be_interrupted():
     write_image("large.npy", np.zeros((4000, 4000, 3), np.float32))
-    line = ["convolve", "large.npy", "-k", "gabor:20,30", "--algorithm", "direct", "-o", "out.npy"]
-    process = subprocess.Popen([*CNNFILTER, *line], stderr=subprocess.PIPE, text=True)
+    write_image("small.npy", np.zeros((50, 50, 3), np.float32))
+    how = ["-k", "gabor:10,30", "--algorithm", "direct"]
+    subprocess.run([*CNNFILTER, "convolve", "small.npy", *how, "-o", "small.npy", "--force"], check=True)
+    process = subprocess.Popen(
+        [*CNNFILTER, "convolve", "large.npy", *how, "-o", "out.npy"], stderr=subprocess.PIPE, text=True
+    )
     time.sleep(1)
     assert process.poll() is None, "it was too fast to be interrupted"
     began = time.monotonic()
@@ -178,4 +182,4 @@ def test_one_large_picture_can_be_interrupted():
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - began < 2
     assert (process.returncode, err) == (130, "")
-    assert sorted(path.name for path in Path().iterdir()) == ["large.npy"]
+    assert sorted(path.name for path in Path().iterdir()) == ["large.npy", "small.npy"]

@@ -562,7 +562,7 @@ def test_the_examples_of_the_help_run(line, rng):
     os.mkdir("photos")
     shutil.copy("photo.jpg", "photos/one.jpg")
     Path("kernel.txt").write_text("0 -1 0\n-1 5 -1\n0 -1 0\n")
-    if "warmup" in line:  # a minute, where nothing is kept
+    if "warmup" in line:  # minutes, where nothing is kept
         line = f"NUMBA_DISABLE_JIT=1 {line} --quiet"
     done = shell(f"set -eo pipefail; {line}")
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,7 @@ Compile every loop now, so that no later run has to wait for it.
 
 Otherwise each loop is compiled when it is first used, and its machine code kept in the user's cache folder,
 or in CNNFILTER_CACHE_DIR if that is set. This is for container images, servers and continuous integration; it
-takes about a minute the first time.
+takes a few minutes the first time.
 
 \b
 Examples:

@@ -107,6 +107,7 @@ def convolve(
     >>> convolve(np.ones((4, 6), np.float32), "box:3", padding="valid", stride=(1, 2)).shape
     (2, 2)
     """
+    pixels = np.asarray(pixels)
     filtered = filter_picture(
         pixels,
         [kernel],
@@ -161,7 +162,9 @@ def filter_picture(
     KernelError, ShapeError
         As `convolve`; also kernels whose results differ in size, or no kernel at all.
     """
-    samples = _samples(pixels)
+    samples = _samples(np.asarray(pixels))
+    if threads is not None and threads < 1:
+        raise ShapeError(f"threads {threads} is not a whole number from 1 up, or None for all cores")
     sets = [find_kernels(kernel) for kernel in kernels]
     found = [kernel for several in sets for kernel in several]
     if not found:
@@ -213,6 +216,8 @@ def _samples(pixels: Samples) -> Samples:
     if pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ShapeError(f"pixels of shape {pixels.shape} are not (H, W) or (H, W, C) with at least one sample")
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        if pixels.dtype.kind not in "buif":
+            raise ShapeError(f"pixels of type {pixels.dtype} are not numbers that can be filtered")
         pixels = pixels.astype(np.float32)
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
 

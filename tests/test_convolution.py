@@ -268,11 +268,19 @@ def test_a_float_picture_keeps_its_signs():
         ({"algorithm": "winograd"}, "algorithm 'winograd' is not one of auto, direct"),
         ({"dtype": np.int8}, "dtype int8 is not uint8"),
         ({"padding": "valid"}, "a window of 5x5 does not fit into 4x4"),
+        ({"threads": 0}, "threads 0 is not a whole number from 1 up"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(ShapeError, match=message):
         convolve(np.zeros((4, 4), np.uint8), np.ones((5, 5)), **options)
+
+
+def test_any_numbers_are_pixels_and_nothing_else():
+    close(convolve([[1, 2], [3, 4]], "1 1", padding="valid"), np.array([[3.0], [7.0]]))
+    for pixels in (np.zeros((3, 3), complex), np.array([["a"]]), np.zeros((3, 3), object)):
+        with pytest.raises(ShapeError, match="are not numbers that can be filtered"):
+            convolve(pixels, "blur")
 
 
 def test_kernels_of_different_results_are_refused():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +139,26 @@ def test_pytorch_agrees(rng):
         ).numpy()[0, 0]
         result = convolve(pixels[:, :, 0], weights, stride=stride, dilation=dilation, padding=padding, border="zero")
         close(result, expected)
+
+
+# Made by onnxruntime 1.32 (SAME_UPPER with a dilation: by the reference evaluator of onnx 1.23), border 0.
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "convolution.json").read_text())
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "separable", "fft"])
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden_vectors_of_onnx(case, algorithm):
+    padding = case["padding"] if isinstance(case["padding"], str) else tuple(case["padding"])
+    result = convolve(
+        np.array(case["pixels"], np.float32),
+        np.array(case["kernel"]),
+        stride=tuple(case["stride"]),
+        dilation=tuple(case["dilation"]),
+        padding=padding,
+        border="zero",
+        algorithm=algorithm,
+    )
+    close(result, np.array(case["result"], float), algorithm)
 
 
 def test_a_hand_worked_case():

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 
 from cnnfilter import evaluate, load_folder, load_model, models
+
+
+FASHION = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
+
+
+def test_fashion():
+    assert os.path.getsize(models.path_of("fashion")) <= 600_000
+    network = load_model("fashion")
+    assert network.classes[0] == "T-shirt/top"
+    assert len(network.classes) == 10
+    if not os.path.isdir(FASHION):
+        pytest.skip("dataset-fashion-mnist is not installed")
+    data = load_folder(FASHION, validation=0)
+    some = data.test.take(np.arange(0, 10_000, 10))
+    found = evaluate(network, dataclasses.replace(data, splits={"test": some}))
+    assert found.accuracy > 0.91
+
+
+def test_fashion_knows_trousers_without_any_data():
+    """Two legs, drawn by hand."""
+    picture = np.zeros((28, 28), np.uint8)
+    picture[2:7, 9:19] = 190
+    picture[7:27, 9:13] = picture[7:27, 15:19] = 180
+    network = load_model("fashion")
+    assert network.classes[int(network.predict(picture)[0].argmax())] == "trouser"
 
 
 def test_digits(tmp_path):

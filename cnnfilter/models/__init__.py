@@ -1,6 +1,6 @@
 """The models that ship: where they are, and how each is made again.
 
-EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.models.rebuild`; digits by the command in the notice.
+EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.models.rebuild`; fashion and digits by the commands in the notice.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 DEFAULT = "efficientnet-lite0"
-NAMES = (DEFAULT, "digits")
+NAMES = (DEFAULT, "fashion", "digits")
 
 
 def path_of(name: str) -> str:

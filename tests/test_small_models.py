@@ -10,7 +10,6 @@ import pytest
 
 from cnnfilter import evaluate, load_folder, load_model, models
 
-
 FASHION = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
 
 

@@ -1,6 +1,7 @@
 """The models that ship: where they are, and how each is made again.
 
-EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.models.rebuild`; fashion and digits by the commands in the notice.
+EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.models.rebuild`, fashion and digits by the commands in the
+notice.
 """
 
 from __future__ import annotations

@@ -20,10 +20,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
-from cnnfilter.engines import ByteEngine, DirectTaps, Engine, Geometry, Memory, Region, Rows, choose_engine
+from cnnfilter.engines import ByteEngine, DirectTaps, Engine, choose_engine
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
+from cnnfilter.scratch import Geometry, Memory, Region, Rows
 from cnnfilter.windows import Padding, Pair, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it

@@ -1,6 +1,6 @@
 """The ways to convolve a band of rows, what each of them costs, and the choice among them.
 
-An engine turns a scratch (rows with their border, `Geometry`) into float32 sums. Costs are nanoseconds for
+An engine turns rows with their border (`cnnfilter.scratch`) into float32 sums. Costs are nanoseconds for
 one output sample on one thread, fitted to measurements (``python -m tests.benchmarks --fit``); only their
 ratios matter.
 """
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import pairwise
-from threading import local
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,176 +28,20 @@ from cnnfilter.loops.convolution import (
     byte_box,
     byte_taps,
     byte_wholes,
-    fill,
     set_pairs,
 )
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
-from cnnfilter.windows import Axis, border_constant, source_positions
+from cnnfilter.scratch import Geometry, Memory, Rows, band_rows
+from cnnfilter.windows import Axis
 
 Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
-_SCRATCH = 3 << 16  # samples of a scratch that still lie in the second-level cache
 _INT16, _UINT16 = 32767, 65535
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where the window of a kernel falls, and the scratch in which every one of its taps is an offset.
-
-    A row of the scratch holds the padded row. If it is `phased`, its columns are sorted into as many phases as
-    the horizontal stride `s` (all columns 0, s, 2s…, then 1, s + 1, …), so that the samples that one tap needs for
-    neighbouring outputs are neighbours there.
-    """
-
-    vertical: Axis
-    horizontal: Axis
-    channels: int
-    border: str
-    phased: bool = True
-
-    @property
-    def outputs(self) -> tuple[int, int]:
-        """Return the height and width of the result."""
-        return self.vertical.outputs, self.horizontal.outputs
-
-    @property
-    def step(self) -> int:
-        """Return how many scratch rows one output row is from the next."""
-        return self.vertical.stride
-
-    @property
-    def _phases(self) -> int:
-        return self.horizontal.stride if self.phased else 1
-
-    @cached_property
-    def _phase(self) -> int:
-        """Return the columns of one phase."""
-        axis = self.horizontal
-        return -(-((axis.outputs - 1) * axis.stride + axis.reach) // self._phases)
-
-    def column_offsets(self) -> NDArray[np.int64]:
-        """Return for each column of the kernel how far its samples lie from those of column 0."""
-        axis = self.horizontal
-        places = np.arange(axis.taps) * axis.dilation
-        return (places % self._phases * self._phase + places // self._phases) * self.channels
-
-    def row_numbers(self) -> NDArray[np.int64]:
-        """Return for each row of the kernel how many rows it lies below row 0."""
-        return np.arange(self.vertical.taps) * self.vertical.dilation
-
-    @cached_property
-    def inner(self) -> Region:
-        """Return the outputs that see nothing beyond the picture and one unbroken run of each of its rows."""
-        if self.horizontal.stride > 1:
-            return Region(0, 0, 0, 0)
-        edges = []
-        for axis in (self.vertical, self.horizontal):
-            first = min(-(-axis.before // axis.stride), axis.outputs)
-            end = (axis.size + axis.before - axis.reach) // axis.stride + 1
-            edges += [first, max(min(end, axis.outputs), first)]
-        return Region(*edges)
-
-    def is_inner(self, region: Region) -> bool:
-        """Return whether `region` lies in the inner one."""
-        return region.overlap(self.inner) == region
-
-    @property
-    def line(self) -> int:
-        """Return the samples of one scratch row that serves a whole row of output."""
-        return self._phase * self._phases * self.channels
-
-    def window(self, source: Samples, region: Region) -> Rows:
-        """Return what the outputs of an inner region see, in `source` (H, W·C) itself."""
-        top = region.top * self.step - self.vertical.before
-        left = (region.left - self.horizontal.before) * self.channels
-        return Rows(source.reshape(-1)[top * source.shape[1] + left :], source.shape[1])
-
-    def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> Rows:
-        """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
-
-        The copy is overwritten by the next one with the same `memory`. More phases than one want whole rows.
-        """
-        rows, columns, left, right = self._sources
-        if self._phases == 1:
-            step = self.horizontal.stride
-            first, end = region.left * step, (region.right - 1) * step + self.horizontal.reach
-            columns = columns[first:end]
-            left, right = max(min(left, end) - first, 0), max(min(right, end) - first, 0)
-        top = region.top * self.step
-        needed = rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
-        scratch = memory.array("scratch", (len(needed), len(columns) * self.channels), dtype)
-        constant = border_constant(self.border) or 0.0
-        fill(source, scratch, needed, columns, self.channels, left, right, constant)
-        return Rows(scratch.reshape(-1), scratch.shape[1])
-
-    @cached_property
-    def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
-        """Return the source rows, the source columns in the scratch's order, and the unbroken run of them."""
-        axis = self.horizontal
-        rows = source_positions(self.vertical, self.border)
-        columns = source_positions(axis, self.border)
-        if self._phases == 1:
-            columns = columns[: self._phase]
-            left = min(axis.before, len(columns))
-            return rows, columns, left, max(left, min(len(columns), axis.before + axis.size))
-        padded = np.full(self._phase * self._phases, columns[-1])
-        count = min(len(padded), len(columns))
-        padded[:count] = columns[:count]
-        columns = padded.reshape(self._phase, self._phases).T.ravel()
-        return rows, np.ascontiguousarray(columns), len(columns), len(columns)
-
-
-class Memory(local):
-    """Arrays that each thread uses again and again, for a new one has to be cleared by the system first."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, Any], Samples] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Samples:
-        """Return an array with anything in it; the one that had the same name before is given up."""
-        key, size = (name, dtype), math.prod(shape)
-        if key not in self._kept or self._kept[key].size < size:
-            self._kept[key] = np.empty(size, dtype)
-        return self._kept[key][:size].reshape(shape)
-
-
-class Region(NamedTuple):
-    """A rectangle of outputs."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no output in it."""
-        return self.top >= self.bottom or self.left >= self.right
-
-    def overlap(self, other: Region) -> Region:
-        """Return what both have in common."""
-        return Region(
-            max(self.top, other.top),
-            min(self.bottom, other.bottom),
-            max(self.left, other.left),
-            min(self.right, other.right),
-        )
-
-
-class Rows(NamedTuple):
-    """Rows of samples, one after the other: row `r` starts at ``samples[r·line]``."""
-
-    samples: Samples
-    line: int
-
-    def below(self, count: int) -> Rows:
-        """Return the rows without the first `count`."""
-        return Rows(self.samples[count * self.line :], self.line)
 
 
 ByteScale = tuple[float, float, int, int]
@@ -237,12 +79,6 @@ class ByteEngine(Engine, Protocol):
         """Store bytes, with `scale` for the loop `byte_taps`; return how many were found clipped."""
 
 
-def _band_rows(geometry: Geometry) -> int:
-    """Return how many rows of output keep the scratch in the cache, and do not read its border too often."""
-    rows = (_SCRATCH // max(geometry.line, 1) - geometry.vertical.reach) // geometry.step + 1
-    return max(rows, geometry.vertical.reach // geometry.step, 8) & ~1
-
-
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
@@ -252,7 +88,7 @@ class DirectTaps:
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = _band_rows(geometry)
+        self.band = band_rows(geometry)
         rows, columns = np.nonzero(weights)
         self.tap_rows = geometry.row_numbers()[rows]
         self.tap_columns = geometry.column_offsets()[columns]
@@ -325,7 +161,7 @@ class DirectPairs:
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = _band_rows(geometry)
+        self.band = band_rows(geometry)
         self.weights = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
         self.last = DirectTaps(weights, geometry)  # of an odd number of rows
@@ -350,7 +186,7 @@ class DirectColumns:
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = _band_rows(geometry)
+        self.band = band_rows(geometry)
         self.weights = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
@@ -371,7 +207,7 @@ class Separable:
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = _band_rows(geometry)
+        self.band = band_rows(geometry)
         self.inner_band: int | None = self.band
         self.memory = Memory()
         self.reach = int(geometry.column_offsets().max())

@@ -27,7 +27,7 @@ FLOORS = [
     # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
     """picture codecs deflate npy pnm png_parts png apng tiff images
     kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
-    windows depth engines convolution large activation pooling alpha""",
+    windows depth scratch engines convolution large activation pooling alpha""",
     # 2 layers: text ⇄ layers, shapes and counts
     "grammar layer_names shapes layers learned summary",
     # 3 network: layers with weights

@@ -77,7 +77,7 @@ def finish(values, out, first, gain, shift, fold, top):
             outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= limit)))
             value = value if value > np.float32(0) else np.float32(0)
             target[x] = np.int32(min(value, top) + np.float32(0.5))
-        clipped += outside
+        clipped += int(outside)
     return clipped
 
 
@@ -144,7 +144,7 @@ def byte_taps(samples, offsets, weights, out, first, count, step, gain, shift, f
                 outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
                 value = value if value > np.float32(0) else np.float32(0)
                 target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-            clipped += outside
+            clipped += int(outside)
         else:
             for x in range(count):
                 value = shift
@@ -186,7 +186,7 @@ def byte_wholes(samples, offsets, weights, out, first, count, step, gain, shift,
                     total = start
                     total = np.int16(total + w{t} * np.int16(s{t}[x]))
                     COUNTED
-                clipped += outside
+                clipped += int(outside)
             else:
                 for x in range(target.shape[0]):
                     total = start
@@ -319,7 +319,7 @@ def byte_box(source, sums, out, height, channels, gain, shift):
             outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
             value = value if value > np.float32(0) else np.float32(0)
             target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-        clipped += outside
+        clipped += int(outside)
     return clipped
 """
 

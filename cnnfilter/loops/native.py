@@ -202,7 +202,7 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return loop.function
     if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
-        return _jitted(loop.function, nogil=True)  # type: ignore[no-any-return]
+        return _with_single_numbers(signature, _jitted(loop.function, nogil=True))
     key = code_cache.cache_key(_what_it_depends_on(loop, signature))
     kept = code_cache.read_entry(key)
     if kept is not None:
@@ -213,6 +213,14 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             pass  # not on this system: compile
     announce(f"compiling {loop.name} once")
     return _compile(loop, signature, key)
+
+
+def _with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `call` with its float32 numbers made such, as ctypes does: dispatch would take them for float64."""
+    from numpy import float32
+
+    single = [argument == Argument("f4", 0) for argument in signature.arguments]
+    return lambda *given: call(*[float32(one) if is_f4 else one for one, is_f4 in zip(given, single, strict=True)])
 
 
 def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:

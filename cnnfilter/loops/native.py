@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.loops import code_cache
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
+from cnnfilter.loops.vectors import Instruction
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
@@ -278,6 +279,8 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     from numba import njit
 
     def replaced(value: Any) -> Any:
+        if isinstance(value, Instruction):
+            return value.compiled
         return _jitted(value.function) if isinstance(value, Inline) else value
 
     known = function.__globals__
@@ -353,6 +356,8 @@ def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
         value = function.__globals__.get(name)
         if isinstance(value, Inline):
             yield from _fingerprint(value.function)
+        elif isinstance(value, Instruction):
+            yield from _code_parts(value.emit.__code__)
         elif isinstance(value, (int, float, tuple)):  # a constant of the module
             yield f"{name}={value!r}"
     for cell in function.__closure__ or ():

@@ -12,9 +12,12 @@ from cnnfilter.loops.vectors import (
     add_product,
     count_outside,
     floats,
+    minus,
+    plus,
     splat,
     store,
     store_rounded,
+    within,
 )
 
 SPECIAL = [
@@ -95,3 +98,19 @@ def test_python_does_the_same() -> None:
     with np.errstate(invalid="ignore"):
         assert rounded.function(samples, ours, np.float32(255)) == rounded(samples, theirs, 255)
     np.testing.assert_array_equal(ours, theirs)
+
+
+@loop("void(f4[::1], f4[::1], f4, f4)")
+def combined(samples, out, low, high):
+    values, more = floats(samples, 0), floats(samples, LANES)
+    store(out, 0, plus(values, more))
+    store(out, LANES, minus(values, more))
+    store(out, 2 * LANES, within(values, low, high))
+
+
+def test_sums_differences_and_ranges() -> None:
+    values, more = np.array(SPECIAL, np.float32), np.random.default_rng(2).normal(0, 4, LANES).astype(np.float32)
+    out = np.zeros(3 * LANES, np.float32)
+    combined(np.concatenate([values, more]), out, -1, 200)
+    np.testing.assert_array_equal(out, np.concatenate([values + more, values - more, np.clip(values, -1, 200)]))
+    np.testing.assert_array_equal(within.function(values, -1, 200), out[2 * LANES :])

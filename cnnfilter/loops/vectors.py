@@ -222,3 +222,39 @@ def _count_outside(builder, values, top):
     outside = builder.or_(below, builder.fcmp_ordered(">=", values, limit))
     bits = builder.bitcast(outside, ir.IntType(LANES))
     return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+
+@instruction("vector", "vector", "vector")
+def plus(values, more):
+    """Return the sum of two vectors."""
+    return values + more
+
+
+@plus.as_llvm
+def _plus(builder, values, more):
+    return builder.fadd(values, more)
+
+
+@instruction("vector", "vector", "vector")
+def minus(values, less):
+    """Return the difference of two vectors."""
+    return values - less
+
+
+@minus.as_llvm
+def _minus(builder, values, less):
+    return builder.fsub(values, less)
+
+
+@instruction("vector", "vector", "f4", "f4")
+def within(values, low, high):
+    """Return a vector kept in low…high; NaN stays."""
+    kept = np.where(values < np.float32(low), np.float32(low), values)
+    return np.where(kept > np.float32(high), np.float32(high), kept)
+
+
+@within.as_llvm
+def _within(builder, values, low, high):
+    least, most = _splat(builder, low), _splat(builder, high)
+    kept = builder.select(builder.fcmp_ordered("<", values, least), least, values)
+    return builder.select(builder.fcmp_ordered(">", kept, most), most, kept)

@@ -13,21 +13,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
-from cnnfilter.engines import ByteEngine, DirectTaps, Engine, choose_engine
+from cnnfilter.engines import DirectTaps, Engine, Finish, choose_engine
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.scratch import Geometry, Memory, Region, Rows
-from cnnfilter.windows import Padding, Pair, window_axes
+from cnnfilter.windows import Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
+_ENOUGH = 1 << 20  # samples of a region that make what its call costs small
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -257,9 +258,8 @@ class _Work:
         """Return the stored picture and the share of its samples that was clipped."""
         out = empty(self.shape, dtype)
         rows = out.reshape(self.rows, -1)
-        engine = self.engines[0]
-        if self.source.dtype == dtype == np.uint8 and not self.combine and engine.takes_bytes:
-            return out, self._store_bytes(rows, cast(ByteEngine, engine), scale)
+        if self.source.dtype == dtype != np.float32 and not self.combine and self._reads(self.engines[0]) == dtype:
+            return out, self._store_rounded(rows, self.engines[0], scale)
         in_place = dtype == np.float32 and not self.combine  # the sums are made where they stay
         maps = self.shape[2]
 
@@ -269,7 +269,7 @@ class _Work:
             sums = self._sums(region, here if in_place else None)
             return store_band(sums, here, scale, left, right - left)
 
-        return out, sum(self._in_regions(part, np.float32)) / max(out.size, 1)
+        return out, sum(self._in_regions(part)) / max(out.size, 1)
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest finite result."""
@@ -279,22 +279,22 @@ class _Work:
             finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
             return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
-        found = self._in_regions(part, np.float32)
+        found = self._in_regions(part)
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def _store_bytes(self, rows: Samples, engine: ByteEngine, scale: Scale) -> float:
+    def _store_rounded(self, rows: Samples, engine: Engine, scale: Scale) -> float:
         # Of a larger picture each fourth row tells what is clipped as well as all of them.
         every = 4 if rows.size > 1 << 18 else 1
-        parameters = (scale.gain, self.biases[0] * scale.gain + scale.shift, int(scale.fold), every)
+        shift = self.biases[0] * scale.gain + scale.shift
+        finish = Finish(scale.gain, shift, scale.fold, scale.top, every)
 
         def part(region: Region) -> tuple[int, int]:
-            seen = self._seen(engine.geometry, region, np.uint8)
             count = (region.right - region.left) * self.channels
             here = rows[region.top : region.bottom]
-            clipped = engine.run_bytes(seen, here, region.left * self.channels, count, parameters)
+            clipped = engine.run(self._seen(engine, region), here, region.left * self.channels, count, finish)
             return clipped, -(-len(here) // every) * count
 
-        counts = self._in_regions(part, np.uint8)
+        counts = self._in_regions(part)
         clipped, counted = (sum(count) for count in zip(*counts, strict=True))
         return float(clipped / max(counted, 1))
 
@@ -310,27 +310,31 @@ class _Work:
             if out is not None
             else [self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.engines))]
         )
+        finish = Finish(shift=0.0 if out is None else self.biases[0])
         for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
-            seen = self._seen(engine.geometry, region, np.float32)
-            engine.run(seen, own, first, count)
+            engine.run(self._seen(engine, region), own, first, count, finish)
             is_float = self.source.dtype == np.float32
             if is_float and not engine.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY:
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
                 exact = DirectTaps(weights, replace(engine.geometry, phased=True))
-                exact.run(self._seen(exact.geometry, region, np.float32), own, first, count)
-        if out is not None:
-            if self.biases[0]:
-                out[:, first : first + count] += np.float32(self.biases[0])
-            return out
-        return combine_maps(maps, self.combine, self.biases, self.fold)
+                exact.run(self._seen(exact, region), own, first, count, finish)
+        return combine_maps(maps, self.combine, self.biases, self.fold) if out is None else out
 
-    def _seen(self, geometry: Geometry, region: Region, dtype: DTypeLike) -> Rows:
+    def _reads(self, engine: Engine) -> np.dtype[Any]:
+        """Return the type of the samples that an engine gets: the picture's own, if it can hold the border's too."""
+        border = border_constant(engine.geometry.border)
+        own = self.source.dtype
+        is_held = border is None or own.kind == "f" or border in range(np.iinfo(own).max + 1)
+        return own if engine.rounds and is_held else np.dtype(np.float32)
+
+    def _seen(self, engine: Engine, region: Region) -> Rows:
         """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
+        geometry, dtype = engine.geometry, self._reads(engine)
         if self.source.dtype == dtype and geometry.is_inner(region):
             return geometry.window(self.source, region)
         return geometry.fill(self.source, region, dtype, self.memory)
 
-    def _in_regions(self, part: Callable[[Region], Any], dtype: DTypeLike) -> list[Any]:
+    def _in_regions(self, part: Callable[[Region], Any]) -> list[Any]:
         """Call `part` for regions that make up the result and depend on the picture alone.
 
         Where the picture has the type that the loops take, what reaches beyond it is cut off: the rows above
@@ -344,15 +348,18 @@ class _Work:
             size = size[0], self.columns
         inner = Region(self.rows, self.rows, 0, 0)
         inner_bands = [engine.inner_band for engine in self.engines if engine.inner_band is not None]
-        if self.source.dtype == dtype and len(inner_bands) == len(self.engines):
+        if len(inner_bands) == len(self.engines) and all(
+            self._reads(each) == self.source.dtype for each in self.engines
+        ):
             inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
         if inner.is_empty:
             regions = _cut(Region(0, self.rows, 0, self.columns), *size)
         else:
             line = self.columns * self.channels
+            pieces = min(max(self.rows * line // _ENOUGH, 1), 16)
             regions = [
                 *_cut(Region(0, inner.top, 0, self.columns), *size),
-                *_cut(inner, max(min(inner_bands), min(-(-self.rows // 16), _MOST // line) & ~1), self.columns),
+                *_cut(inner, max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line) & ~3), self.columns),
                 Region(inner.top, inner.bottom, 0, inner.left),
                 Region(inner.top, inner.bottom, inner.right, self.columns),
                 *_cut(Region(inner.bottom, self.rows, 0, self.columns), *size),

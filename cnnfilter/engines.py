@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,19 +17,10 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import (
-    CHUNK,
-    LARGEST_CHUNK,
-    LARGEST_PAIR,
-    WIDEST_CHUNK,
-    add_columns,
-    add_taps,
-    byte_box,
-    byte_taps,
-    byte_wholes,
-    set_pairs,
-)
+from cnnfilter.loops.convolution import byte_box, byte_wholes
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
+from cnnfilter.loops.vectors import LANES
+from cnnfilter.loops.weighted_sums import ROWS, WIDE, separable, taps, tile
 from cnnfilter.scratch import Geometry, Memory, Rows, band_rows
 from cnnfilter.windows import Axis
 
@@ -39,13 +29,29 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _INT16, _UINT16 = 32767, 65535
+_MOST_WHOLES = 16  # taps, for each number of which there is a loop of its own
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
 
 
-ByteScale = tuple[float, float, int, int]
-"""gain, shift, fold and every of the loop `byte_taps`."""
+class Finish(NamedTuple):
+    """What becomes of a sum `v`: ``v·gain + shift``, of which whole numbers keep the absolute value with `fold`.
+
+    Whole numbers are rounded half up into 0…top. Those that lie outside are counted in the rows whose number
+    `every` divides; a dense kernel counts one row of four unless that is 1.
+    """
+
+    gain: float = 1.0
+    shift: float = 0.0
+    fold: bool = False
+    top: float = 255.0
+    every: int = 1
+
+    @property
+    def passed(self) -> tuple[float, int, float, int]:
+        """What the loops take of it; the gain is in the weights."""
+        return self.shift, int(self.fold), self.top, self.every
 
 
 class Engine(Protocol):
@@ -58,7 +64,7 @@ class Engine(Protocol):
     inner_band : the rows where they are made from the picture itself.
         None where whole rows of output are wanted.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
-    takes_bytes : whether it is a `ByteEngine`.
+    rounds : whether it reads any type of samples and stores that type too; else it makes float32 of float32.
     """
 
     geometry: Geometry
@@ -66,23 +72,19 @@ class Engine(Protocol):
     columns: int | None
     inner_band: int | None
     exact: bool
-    takes_bytes: bool
+    rounds: bool
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C)."""
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+        """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C).
 
-
-class ByteEngine(Engine, Protocol):
-    """An engine that also stores bytes made of bytes, without floats between."""
-
-    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
-        """Store bytes, with `scale` for the loop `byte_taps`; return how many were found clipped."""
+        Returns how many whole numbers were found outside of their range.
+        """
 
 
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
-    exact = True
+    exact = rounds = True
     columns: int | None = None
     inner_band: int | None = _ANY
 
@@ -93,34 +95,35 @@ class DirectTaps:
         self.tap_rows = geometry.row_numbers()[rows]
         self.tap_columns = geometry.column_offsets()[columns]
         self.weights = weights[rows, columns].astype(np.float32)
-        self.takes_bytes = 0 < len(rows) <= LARGEST_CHUNK
-        # Whole numbers, or whole multiples of one, whose sums of bytes fit into 16 bits.
-        self.wholes: NDArray[np.int32] | None = None
-        self.unit = _common_unit(weights[rows, columns]) if self.takes_bytes else 0.0
-        if self.unit:
-            self.wholes = np.rint(weights[rows, columns] / self.unit).astype(np.int32)
-            self.largest = 255 * int(np.abs(self.wholes).sum())
-            if self.largest > _INT16:
-                self.wholes = None
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
         offsets = self.tap_rows * rows.line + self.tap_columns
-        _add_all(rows.samples, offsets, self.weights, out, first, count, self.geometry.step * rows.line)
-
-    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
-        offsets = self.tap_rows * rows.line + self.tap_columns
+        weights = self.weights * np.float32(finish.gain)
         step = self.geometry.step * rows.line
-        gain, shift, fold, every = scale
+        loop = taps(out.dtype.kind == "u")
+        outside: int = loop(rows.samples, offsets, weights, out, first, count, step, *finish.passed)
+        return outside
+
+
+class DirectWholes(DirectTaps):
+    """Few taps whose weights are whole numbers, or whole multiples of one, on bytes: sums of 16 bits."""
+
+    def __init__(self, weights: Samples, geometry: Geometry, unit: float) -> None:
+        super().__init__(weights, geometry)
+        self.unit = unit
+        self.wholes = np.rint(self.weights / np.float32(unit)).astype(np.int32)
+        self.largest = 255 * int(np.abs(self.wholes).sum())
+
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+        if out.dtype != np.uint8:
+            return super().run(rows, out, first, count, finish)
+        offsets = self.tap_rows * rows.line + self.tap_columns
+        gain, shift = finish.gain * self.unit, finish.shift
+        loop = byte_wholes(len(self.wholes), gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
+        step = self.geometry.step * rows.line
         place = out, first, count, step
-        clipped: int
-        if self.wholes is None:
-            loop = byte_taps(len(self.weights))
-            clipped = loop(rows.samples, offsets, self.weights, *place, gain, shift, fold, every)
-        else:
-            gain *= self.unit
-            loop = byte_wholes(len(self.wholes), gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
-            clipped = loop(rows.samples, offsets, self.wholes, *place, gain, shift, fold, every)
-        return clipped
+        outside: int = loop(rows.samples, offsets, self.wholes, *place, gain, shift, int(finish.fold), finish.every)
+        return outside
 
 
 def _common_unit(weights: Samples) -> float:
@@ -132,113 +135,61 @@ def _common_unit(weights: Samples) -> float:
     return 0.0
 
 
-def _add_all(
-    samples: Samples,
-    offsets: NDArray[np.int64],
-    weights: NDArray[np.float32],
-    out: Samples,
-    first: int,
-    count: int,
-    step: int,
-) -> None:
-    """Store the sum of any number of taps in `out`: a first pass of what is over, then full ones."""
-    taps = len(offsets)
-    if taps == 0:
-        out[:, first : first + count] = 0
-        return
-    some = taps if taps <= LARGEST_CHUNK else (taps - 1) % CHUNK + 1
-    add_taps(some, True)(samples, offsets[:some], weights[:some], out, first, count, step)
-    if some < taps:
-        add_taps(CHUNK, False)(samples, offsets[some:], weights[some:], out, first, count, step)
-
-
-class DirectPairs:
-    """A small dense kernel, on two rows at once: each sample is loaded once for both."""
-
-    exact, takes_bytes = True, False
-    columns: int | None = None
-    inner_band: int | None = _ANY
+class DirectTile(DirectTaps):
+    """A dense kernel of three rows or more, on four rows of output at once."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
-        self.geometry = geometry
-        self.band = band_rows(geometry)
-        self.weights = np.ascontiguousarray(weights, np.float32)
-        self.offsets = geometry.column_offsets()
-        self.last = DirectTaps(weights, geometry)  # of an odd number of rows
-
-    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        loop = set_pairs(*self.weights.shape)
-        loop(rows.samples, rows.line, self.weights, self.offsets, out, first, count)
-        if len(out) % 2:
-            self.last.run(rows.below(len(out) - 1), out[-1:], first, count)
-
-
-class DirectColumns:
-    """A dense kernel, column by column on two rows at once.
-
-    It reads many rows again and again, which is slow where they lie a power of two apart, as those of a picture may:
-    so it works from a scratch.
-    """
-
-    exact, takes_bytes = False, False
-    columns: int | None = None
-    inner_band: int | None = None
-
-    def __init__(self, weights: Samples, geometry: Geometry) -> None:
-        self.geometry = geometry
-        self.band = band_rows(geometry)
-        self.weights = np.ascontiguousarray(weights, np.float32)
+        super().__init__(weights, geometry)
+        self.exact = bool(weights.all())
+        self.matrix = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        width = self.weights.shape[1]
-        chunks = -(-width // WIDEST_CHUNK)
-        edges = [width * chunk // chunks for chunk in range(chunks + 1)]
-        for column, end in pairwise(edges):
-            loop = add_columns(end - column, column == 0)
-            loop(rows.samples, rows.line, self.weights, column, self.offsets, out, first, count)
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+        if len(out) < ROWS or count < WIDE:
+            return super().run(rows, out, first, count, finish)
+        weights = self.matrix * np.float32(finish.gain)
+        loop = tile(out.dtype.kind == "u")
+        outside: int = loop(rows.samples, rows.line, weights, self.offsets, out, first, count, *finish.passed)
+        return outside
 
 
 class Separable:
     """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
 
-    exact, takes_bytes = False, False
+    exact, rounds = False, True
     columns: int | None = None
+    inner_band: int | None = _ANY
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
         self.band = band_rows(geometry)
-        self.inner_band: int | None = self.band
         self.memory = Memory()
         self.reach = int(geometry.column_offsets().max())
-        self.terms = []
-        for column, row in terms:
-            down, across = np.flatnonzero(column), np.flatnonzero(row)
-            self.terms.append(
-                (
-                    (geometry.row_numbers()[down], column[down].astype(np.float32)),
-                    (geometry.column_offsets()[across], row[across].astype(np.float32)),
-                )
-            )
+        # Taps of all terms one after the other, and where those of each begin.
+        down, across = ([np.flatnonzero(weights) for weights in side] for side in zip(*terms, strict=True))
+        columns, rows = ([weights[np.flatnonzero(weights)] for weights in side] for side in zip(*terms, strict=True))
+        self.ends = np.array([(0, 0), *zip(_ends(down), _ends(across), strict=True)])
+        self.tap_rows = geometry.row_numbers()[np.concatenate(down)]
+        self.tap_columns = geometry.column_offsets()[np.concatenate(across)]
+        self.column_weights = np.concatenate(columns).astype(np.float32)
+        self.row_weights = np.concatenate(rows).astype(np.float32)
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
-        reached = count + self.reach
-        between = self.memory.array("between", (len(out), reached), np.float32)
-        for term, ((down, columns), (across, weights)) in enumerate(self.terms):
-            step = self.geometry.step * rows.line
-            _add_all(rows.samples, down * rows.line, columns, between, 0, reached, step)
-            if term == 0:
-                _add_all(between.reshape(-1), across, weights, out, first, count, reached)
-            else:
-                own = self.memory.array("own", (len(out), count), np.float32)
-                _add_all(between.reshape(-1), across, weights, own, 0, count, reached)
-                out[:, first : first + count] += own
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+        lines = self.memory.array("lines", (3, count + self.reach + LANES), np.float32)
+        down, weights = self.tap_rows * rows.line, self.row_weights * np.float32(finish.gain)
+        across = down, self.column_weights, self.tap_columns, weights, self.ends
+        step = self.geometry.step * rows.line
+        loop = separable(out.dtype.kind == "u")
+        outside: int = loop(rows.samples, *across, lines, out, first, count, step, *finish.passed)
+        return outside
+
+
+def _ends(taps: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.cumsum([len(some) for some in taps])
 
 
 class Box(Separable):
     """A kernel whose weights are all the same: of bytes, sums that cost the same for any height of the window."""
-
-    takes_bytes = True
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         super().__init__(factor(weights, most=1), geometry)
@@ -254,20 +205,22 @@ class Box(Separable):
             range(1, min(most, self.width) + 1), key=lambda size: size / 2 + self.width // size + self.width % size
         )
 
-    def run_bytes(self, rows: Rows, out: Samples, first: int, count: int, scale: ByteScale) -> int:
-        gain, shift, _, every = scale  # equal weights have one sign, which `choose_engine` made sure is positive
-        source = rows.samples.reshape(-1, rows.line)
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+        if out.dtype != np.uint8:
+            return super().run(rows, out, first, count, finish)
+        # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
+        source = rows.matrix()
         sums = self.memory.array("sums", (2, rows.line), np.int32 if self.wide else np.uint16)
         loop = byte_box(self.width, self.group)
         channels = self.geometry.channels
-        clipped: int = loop(source, sums, out, self.height, channels, self.weight * gain, shift)
-        return clipped // every
+        outside: int = loop(source, sums, out, self.height, channels, self.weight * finish.gain, finish.shift)
+        return outside // finish.every
 
 
 class Fourier:
     """A large dense kernel: multiplied with square tiles of the picture in the frequency domain, in float32."""
 
-    exact, takes_bytes = False, False
+    exact = rounds = False
     inner_band: int | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
@@ -285,7 +238,7 @@ class Fourier:
         self.spectrum[1] *= -1  # the conjugate correlates
         self.memory = Memory()
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int) -> None:
+    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
         channels = self.geometry.channels
         columns = count // channels
@@ -313,6 +266,9 @@ class Fourier:
                 vertical.stride,
                 horizontal.stride,
             )
+        if finish.shift:
+            out[:, first : first + count] += np.float32(finish.shift)
+        return 0
 
 
 def tile_size(vertical: Axis, horizontal: Axis) -> int | None:
@@ -347,28 +303,21 @@ class _Candidate(NamedTuple):
 
 
 def _taps_cost(taps: int) -> float:
-    return 0.49 + (0.015 if taps <= LARGEST_CHUNK else 0.033) * taps
+    return 0.15 + 0.03 * taps
 
 
-def _byte_taps_cost(engine: DirectTaps) -> float:
-    return 0.33 + (0.034 if engine.wholes is None else 0.018) * len(engine.weights)
+def _wholes_cost(taps: int) -> float:
+    return 0.25 + 0.018 * taps
 
 
-def _pairs_cost(taps: int, bytes_only: bool) -> float:
-    return 0.58 + 0.0186 * taps if bytes_only else 0.42 + 0.0148 * taps
-
-
-def _columns_cost(height: int, width: int) -> float:
-    return 0.62 + 0.0236 * (height + 0.5) * (width + 0.5)
+def _tile_cost(weights: int) -> float:
+    return 0.13 + 0.023 * weights
 
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
     widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
-    passes = [
-        (np.count_nonzero(weights), wide) for term in terms for weights, wide in zip(term, (widening, 1), strict=True)
-    ]
-    taps = sum((0.031 if count <= LARGEST_CHUNK else 0.039) * count * wide for count, wide in passes)
-    return float(0.79 + taps + 0.65 * (len(terms) - 1))
+    taps = sum(np.count_nonzero(down) * widening + np.count_nonzero(across) for down, across in terms)
+    return float(0.15 + 0.033 * taps + 0.05 * (len(terms) - 1))
 
 
 def choose_engine(
@@ -410,14 +359,12 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal
-    taps_engine = DirectTaps(weights, geometry)
-    cost = _byte_taps_cost(taps_engine) if bytes_only and taps_engine.takes_bytes else _taps_cost(taps)
-    found = [_Candidate(cost, "direct", lambda: taps_engine)]
-    row_by_row = vertical.stride == vertical.dilation == 1 and height > 1
-    if row_by_row and taps == weights.size <= LARGEST_PAIR:
-        found.append(_Candidate(_pairs_cost(taps, bytes_only), "direct", lambda: DirectPairs(weights, geometry)))
-    elif row_by_row and taps > LARGEST_CHUNK:
-        found.append(_Candidate(_columns_cost(height, width), "direct", lambda: DirectColumns(weights, geometry)))
+    found = [_Candidate(_taps_cost(taps), "direct", lambda: DirectTaps(weights, geometry))]
+    if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
+        found.append(_Candidate(_tile_cost(weights.size), "direct", lambda: DirectTile(weights, geometry)))
+    unit = _common_unit(weights[weights != 0]) if bytes_only and 1 < taps <= _MOST_WHOLES else 0.0
+    if unit and 255 * np.abs(np.rint(weights / unit)).sum() <= _INT16:
+        found.append(_Candidate(_wholes_cost(taps), "direct", lambda: DirectWholes(weights, geometry, unit)))
     if taps > 50 or algorithm == "fft":
         size = tile_size(vertical, horizontal)
         if size is not None:

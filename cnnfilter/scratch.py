@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.loops.convolution import fill
+from cnnfilter.loops.vectors import LANES
+from cnnfilter.loops.weighted_sums import LONG
 from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]
@@ -66,7 +68,10 @@ class Geometry:
 
     @cached_property
     def inner(self) -> Region:
-        """Return the outputs that see nothing beyond the picture and one unbroken run of each of its rows."""
+        """Return the outputs that see nothing beyond the picture and one unbroken run of each of its rows.
+
+        None, if they are too few for the loops, which read a little more for a short row.
+        """
         if self.horizontal.stride > 1:
             return Region(0, 0, 0, 0)
         edges = []
@@ -74,7 +79,8 @@ class Geometry:
             first = min(-(-axis.before // axis.stride), axis.outputs)
             end = (axis.size + axis.before - axis.reach) // axis.stride + 1
             edges += [first, max(min(end, axis.outputs), first)]
-        return Region(*edges)
+        inner = Region(*edges)
+        return inner if (inner.right - inner.left) * self.channels >= LONG else Region(0, 0, 0, 0)
 
     def is_inner(self, region: Region) -> bool:
         """Return whether `region` lies in the inner one."""
@@ -104,10 +110,12 @@ class Geometry:
             left, right = max(min(left, end) - first, 0), max(min(right, end) - first, 0)
         top = region.top * self.step
         needed = rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
-        scratch = memory.array("scratch", (len(needed), len(columns) * self.channels), dtype)
+        line = len(columns) * self.channels
+        samples = memory.array("scratch", (len(needed) * line + LANES,), dtype)
+        scratch = samples[: len(needed) * line].reshape(-1, line)
         constant = border_constant(self.border) or 0.0
         fill(source, scratch, needed, columns, self.channels, left, right, constant)
-        return Rows(scratch.reshape(-1), scratch.shape[1])
+        return Rows(samples, line)
 
     @cached_property
     def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
@@ -164,14 +172,14 @@ class Region(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of samples, one after the other: row `r` starts at ``samples[r·line]``."""
+    """Rows of samples, one after the other: row `r` starts at ``samples[r·line]``. More samples may follow."""
 
     samples: Samples
     line: int
 
-    def below(self, count: int) -> Rows:
-        """Return the rows without the first `count`."""
-        return Rows(self.samples[count * self.line :], self.line)
+    def matrix(self) -> Samples:
+        """Return them as an array (R, line)."""
+        return self.samples[: self.samples.size // self.line * self.line].reshape(-1, self.line)
 
 
 def band_rows(geometry: Geometry) -> int:

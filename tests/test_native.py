@@ -165,7 +165,7 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
     add()
     assert len(keys) == 1
     add(constants=(3,))
-    monkeypatch.setattr(native, "_processor", lambda: "another")
+    monkeypatch.setattr(native, "processor", lambda: "another")
     add()
     monkeypatch.setattr(native, "_version_file", lambda package: "another")
     add()

@@ -57,7 +57,7 @@ def weigh(samples, out, weight):
 def rounded(samples, out, top):
     values = floats(samples, 0)
     store_rounded(out, 3, values, top)
-    return count_outside(values, top)
+    return count_outside(values, top, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -86,7 +86,7 @@ def test_values_are_rounded_half_up_and_saturated(dtype: type, top: int) -> None
     outside = rounded(samples, out, top)
     with np.errstate(invalid="ignore"):
         expected = np.floor(np.clip(np.nan_to_num(samples, nan=0, posinf=1e9, neginf=-1), 0, top) + 0.5)
-        assert outside == count_outside.function(samples, top)
+        assert outside == count_outside.function(samples, top, 0)
     assert list(out[3:-1]) == list(expected.astype(dtype))
     assert list(out[:3]) + list(out[-1:]) == [9] * 4
     assert outside == 6

@@ -1,8 +1,6 @@
-"""The inner loops of convolution.
+"""The loops around the sums of convolution, and those that sum whole numbers.
 
-All of them see an image as rows of numbers, channels interleaved, that were copied into a scratch with
-the border already around them: so a tap is one offset from the place of its output, for any number of
-channels, dilation or border, and the row is what the vector unit walks along.
+All of them see an image as rows of numbers, channels interleaved.
 """
 
 from __future__ import annotations
@@ -10,21 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from cnnfilter.loops.native import Loop, family, loop
-from cnnfilter.loops.unroll import define, unroll
+from cnnfilter.loops.unroll import define, put, unroll
 
-LARGEST_PAIR = 25
-"""Weights of a dense kernel whose two rows of sums stay in registers at the most."""
-LARGEST_CHUNK = 16
-"""Taps added in one pass at the most: their weights and the sum stay in registers."""
-CHUNK = 12
-"""Taps of each further pass."""
-WIDEST_CHUNK = 11
-"""Columns of a dense kernel added to two rows at once at the most: 22 weights stay in registers."""
 _BLOCK = 1024  # columns that are finished down a whole band, so that their rows stay in the first-level cache
 
 
 @loop(
     "void(u1[:, ::1], u1[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
+    "void(u2[:, ::1], u2[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
     "void(u1[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
     "void(u2[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
     "void(f4[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
@@ -95,81 +86,6 @@ def largest_bits(values, first, count):
     return largest
 
 
-_ADD_TAPS = """
-def add_taps(samples, offsets, weights, out, first, count, step):
-    for left in range(0, count, BLOCK):
-        end = first + min(left + BLOCK, count)
-        for y in range(out.shape[0]):
-            block = out[y][first + left : end]
-            here = samples[y * step + left :]
-            for chunk in range(0, offsets.shape[0], TAPS):
-                s{t} = here[offsets[chunk + {t}] :]
-                w{t} = weights[chunk + {t}]
-                for x in range(block.shape[0]):
-                    total = FIRST
-                    total += w{t} * s{t}[x]
-                    block[x] = total
-"""
-
-
-@family(*((taps, True) for taps in range(1, LARGEST_CHUNK + 1)), (CHUNK, False))
-def add_taps(taps: int, fresh: bool) -> Loop:
-    """Return the loop that adds weighted samples to rows, `taps` of them in a pass.
-
-    ``add_taps(samples (S,), offsets (K·taps,), weights (K·taps,), out (H, N), first, count, step)``: sample
-    ``y·step + offsets[t] + x`` times ``weights[t]`` goes to ``out[y, first + x]`` for `x` below `count`, on top
-    of what is there unless `fresh` (then there may be one pass only).
-    """
-    text = unroll(_ADD_TAPS.replace("FIRST", "np.float32(0)" if fresh else "block[x]"), t=taps)
-    text = text.replace("BLOCK", str(_BLOCK)).replace("TAPS", str(taps))
-    function = define(text, "add_taps", __name__, np=np)
-    return loop("void(f4[::1], i8[::1], f4[::1], f4[:, ::1], i8, i8, i8)", constants=(taps, int(fresh)))(function)
-
-
-_BYTE_TAPS = """
-def byte_taps(samples, offsets, weights, out, first, count, step, gain, shift, fold, every):
-    w{t} = weights[{t}] * gain
-    clipped = 0
-    for y in range(out.shape[0]):
-        target = out[y][first : first + count]
-        here = samples[y * step :]
-        s{t} = here[offsets[{t}] :]
-        if y % every == 0:
-            outside = np.int32(0)
-            for x in range(count):
-                value = shift
-                value += w{t} * np.float32(s{t}[x])
-                if fold:
-                    value = abs(value)
-                outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
-                value = value if value > np.float32(0) else np.float32(0)
-                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-            clipped += int(outside)
-        else:
-            for x in range(count):
-                value = shift
-                value += w{t} * np.float32(s{t}[x])
-                if fold:
-                    value = abs(value)
-                value = value if value > np.float32(0) else np.float32(0)
-                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-    return clipped
-"""
-
-
-@family(*((taps,) for taps in range(2, 10)))
-def byte_taps(taps: int) -> Loop:
-    """Return the loop that filters bytes to bytes with a kernel of `taps` taps.
-
-    ``byte_taps(samples, offsets, weights, out, first, count, step, gain, shift, fold, every)`` is `add_taps`
-    and `finish` in one: the sums never leave the registers. What is clipped is counted on each row whose
-    number `every` divides, for counting takes a third of the time.
-    """
-    function = define(unroll(_BYTE_TAPS, t=taps), "byte_taps", __name__, np=np)
-    signature = "i8(u1[::1], i8[::1], f4[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
-    return loop(signature, constants=(taps,))(function)
-
-
 _BYTE_WHOLES = """
 def byte_wholes(samples, offsets, weights, out, first, count, step, gain, shift, fold, every):
     w{t} = np.int16(weights[{t}])
@@ -224,62 +140,10 @@ def byte_wholes(taps: int, scaled: bool) -> Loop:
     text = unroll(_BYTE_WHOLES, t=taps).replace("BLOCK", str(_BLOCK))
     text = text.replace("START", "np.int16(0)" if scaled else "np.int16(shift)")
     text = text.replace("COUNTER", "np.int32(0)" if scaled else "np.int16(0)")
-    text = _put(_put(text, "COUNTED", f"{store}\n{count}"), "STORED", store)
+    text = put(put(text, "COUNTED", f"{store}\n{count}"), "STORED", store)
     function = define(text, "byte_wholes", __name__, np=np)
     signature = "i8(u1[::1], i8[::1], i4[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
     return loop(signature, constants=(taps, int(scaled)))(function)
-
-
-def _put(text: str, mark: str, part: str) -> str:
-    """Put the lines of `part` in the place of the lines that are `mark`, as far to the right."""
-    lines = []
-    for line in text.splitlines():
-        indent = line[: len(line) - len(line.lstrip())]
-        lines += [indent + each for each in part.splitlines()] if line.strip() == mark else [line]
-    return "\n".join(lines)
-
-
-_SET_PAIRS = """
-def set_pairs(samples, line, weights, offsets, out, first, count):
-    w{i}_{j} = weights[{i}, {j}]
-    for left in range(0, count, BLOCK):
-        end = first + min(left + BLOCK, count)
-        for y in range(0, out.shape[0] - 1, 2):
-            above = out[y][first + left : end]
-            below = out[y + 1][first + left : end]
-            here = samples[y * line + left :]
-            s{row}_{j} = here[{row} * line + offsets[{j}] :]
-            for x in range(above.shape[0]):
-                upper = np.float32(0)
-                lower = np.float32(0)
-                SUMS
-                above[x] = upper
-                below[x] = lower
-"""
-
-
-@family(*((size, size) for size in range(2, 6)))
-def set_pairs(height: int, width: int) -> Loop:
-    """Return the loop for a small dense kernel of one size, two rows at once, all in registers.
-
-    ``set_pairs(samples (S,), line, weights (height, width), offsets (width,), out (H, N), first, count)`` stores
-    the sums of an even number of rows; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j` of
-    the kernel reads ``offsets[j]`` further.
-    """
-    text = _pairs_text(_SET_PAIRS.replace("BLOCK", str(_BLOCK)), height, width)
-    function = define(text, "set_pairs", __name__, np=np)
-    signature = "void(f4[::1], i8, f4[:, ::1], i8[::1], f4[:, ::1], i8, i8)"
-    return loop(signature, constants=(height, width))(function)
-
-
-def _pairs_text(text: str, height: int, width: int) -> str:
-    sums = []
-    for row in range(height + 1):
-        for j in range(width):
-            sums.append(f"value = np.float32(s{row}_{j}[x])")
-            sums += [f"upper += w{row}_{j} * value"] if row < height else []
-            sums += [f"lower += w{row - 1}_{j} * value"] if row > 0 else []
-    return _put(unroll(text, i=height, j=width, row=height + 1), "SUMS", "\n".join(sums))
 
 
 _BYTE_BOX = """
@@ -340,68 +204,3 @@ def byte_box(width: int, group: int) -> Loop:
     return loop(
         f"i8(u1[:, ::1], u2[:, ::1], {arguments})", f"i8(u1[:, ::1], i4[:, ::1], {arguments})", constants=(width, group)
     )(function)
-
-
-_ADD_COLUMNS = """
-def add_columns(samples, line, weights, column, offsets, out, first, count):
-    height = weights.shape[0]
-    pairs = out.shape[0] // 2
-    for left in range(0, count, BLOCK):
-        end = first + min(left + BLOCK, count)
-        for y in range(0, 2 * pairs, 2):
-            upper = out[y][first + left : end]
-            lower = out[y + 1][first + left : end]
-            for i in range(height + 1):
-                here = samples[(y + i) * line + left :]
-                s{j} = here[offsets[column + {j}] :]
-                if 0 < i < height:
-                    u{j} = weights[i, column + {j}]
-                    l{j} = weights[i - 1, column + {j}]
-                    for x in range(upper.shape[0]):
-                        above = upper[x]
-                        below = lower[x]
-                        v{j} = s{j}[x]
-                        above += u{j} * v{j}
-                        below += l{j} * v{j}
-                        upper[x] = above
-                        lower[x] = below
-                elif i == 0:
-                    u{j} = weights[i, column + {j}]
-                    for x in range(upper.shape[0]):
-                        total = UPPER
-                        total += u{j} * s{j}[x]
-                        upper[x] = total
-                        lower[x] = LOWER
-                else:
-                    l{j} = weights[i - 1, column + {j}]
-                    for x in range(lower.shape[0]):
-                        total = lower[x]
-                        total += l{j} * s{j}[x]
-                        lower[x] = total
-    for y in range(2 * pairs, out.shape[0]):
-        for i in range(height):
-            here = samples[(y + i) * line :]
-            s{j} = here[offsets[column + {j}] :]
-            u{j} = weights[i, column + {j}]
-            block = out[y][first : first + count]
-            for x in range(count):
-                total = block[x] if i or ADDS else np.float32(0)
-                total += u{j} * s{j}[x]
-                block[x] = total
-"""
-
-
-@family(*((columns, fresh) for columns in range(5, WIDEST_CHUNK + 1) for fresh in (True, False)))
-def add_columns(columns: int, fresh: bool) -> Loop:
-    """Return the loop that adds some columns of a dense kernel to rows, two rows at once.
-
-    ``add_columns(samples (S,), line, weights (kH, kW), column, offsets (kW,), out (H, N), first, count)`` adds
-    the kernel's columns from `column` on; row ``y + i`` of the samples starts at ``(y + i)·line``, and column `j`
-    of the kernel reads ``offsets[j]`` further. Each sample is loaded once for two rows of the output.
-    """
-    text = unroll(_ADD_COLUMNS, j=columns).replace("BLOCK", str(_BLOCK)).replace("ADDS", str(not fresh))
-    text = text.replace("UPPER", "np.float32(0)" if fresh else "upper[x]")
-    text = text.replace("LOWER", "np.float32(0)" if fresh else "lower[x]")
-    function = define(text, "add_columns", __name__, np=np)
-    signature = "void(f4[::1], i8, f4[:, ::1], i8, i8[::1], f4[:, ::1], i8, i8)"
-    return loop(signature, constants=(columns, int(fresh)))(function)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.loops import code_cache
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
-from cnnfilter.loops.vectors import Instruction
+from cnnfilter.loops.vectors import Instruction, processor
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
@@ -381,7 +381,7 @@ def _code_parts(code: types.CodeType) -> Iterator[str]:
 def _surroundings() -> tuple[str, ...]:
     """Return the versions, the processor and the settings that the compiler's output depends on."""
     settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
-    return (sys.version, _version_file("numba"), _version_file("llvmlite"), _processor(), *settings)
+    return (sys.version, _version_file("numba"), _version_file("llvmlite"), processor(), *settings)
 
 
 def _version_file(package: str) -> str:
@@ -393,19 +393,6 @@ def _version_file(package: str) -> str:
         except OSError:
             continue
     return ""
-
-
-def _processor() -> str:
-    """Return the processor's name and features as the system tells them."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            first = file.read(16384).split("\n\n", 1)[0]
-    except OSError:
-        import platform
-
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
-    return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
 
 
 # --- foreign symbols ----------------------------------------------------------------------------------

@@ -1,0 +1,223 @@
+"""The loops that sum weighted samples, in vectors: any kernel, dense kernels, and separable ones.
+
+They see rows of numbers, channels interleaved, so a tap is one offset from the place of its output, for any number of
+channels and any dilation. The sums of some neighbouring outputs stay in registers until they are stored. The last
+vectors of a row overlap those before: nothing beyond the row is read, and an output's value is the same from
+whichever vector it comes. Only for outputs of fewer than `LONG` samples up to `LANES` more are read than are wanted.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+
+from cnnfilter.loops import vectors
+from cnnfilter.loops.native import Loop, family, loop
+from cnnfilter.loops.unroll import define, put, unroll
+from cnnfilter.loops.vectors import LANES
+
+ROWS = 4
+"""Rows of output that a dense kernel gives at once: each sample is loaded once for all of them."""
+VECTORS = 2 if vectors.has_wide_registers() else 1
+"""Neighbouring vectors of each of these rows: so half of the registers, or less, hold sums."""
+WIDE = VECTORS * LANES
+"""Samples of a row that a dense kernel takes at the least."""
+LONG = 4 * LANES
+"""Samples of a row from which on taps are added in vectors: four sums at once hide how long an addition takes."""
+
+
+_FORMS = {
+    False: (("u1", "f4"), ("u2", "f4"), ("f4", "f4")),
+    True: (("u1", "u1"), ("u2", "u2")),
+}
+"""The samples and the outputs of the loops that store sums, and of those that round them."""
+
+_STORE = {
+    False: "store(row{r}, first + x + LANES * {v}, t{r}_{v})",
+    True: """
+        if fold:
+            t{r}_{v} = absolute(t{r}_{v})
+        if COUNTED:
+            clipped += count_outside(t{r}_{v}, top, min(max(before - x - LANES * {v}, 0), LANES))
+        store_rounded(row{r}, first + x + LANES * {v}, t{r}_{v}, top)
+        """,
+}
+_STORE_SOME = {
+    False: "store_some(row0, first + x, some, min(count - x, LANES))",
+    True: """
+        if fold:
+            some = absolute(some)
+        if y % every == 0:
+            clipped += count_outside(first_lanes(some, count - x), top, 0)
+        store_some_rounded(row0, first + x, some, top, min(count - x, LANES))
+        """,
+}
+
+
+def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
+    """Put what becomes of the sums in the places of STORE and STORE_SOME."""
+    text = put(text, "STORE_SOME", textwrap.dedent(_STORE_SOME[rounds]).strip("\n"))
+    lines = textwrap.dedent(_STORE[rounds]).replace("COUNTED", counted).strip("\n")
+    vectors_in_row = VECTORS if rows == ROWS else LONG // LANES
+    every = [lines.replace("{r}", str(r)).replace("{v}", str(v)) for r in range(rows) for v in range(vectors_in_row)]
+    return put(text, "STORE", "\n".join(every))
+
+
+def _made(text: str, name: str, rounds: bool, arguments: str) -> Loop:
+    values = {instruction.function.__name__: instruction for instruction in vectors.INSTRUCTIONS}
+    text = text.replace("LANES", str(LANES)).replace("WIDE", str(WIDE)).replace("LONG", str(LONG))
+    function = define(text, name, __name__, np=np, **values)
+    signatures = (f"i8({source}[::1], {arguments.replace('TARGET', target)})" for source, target in _FORMS[rounds])
+    return loop(*signatures, constants=(int(rounds), VECTORS))(function)
+
+
+_TAPS = """
+def taps(samples, offsets, weights, out, first, count, step, shift, fold, top, every):
+    clipped = 0
+    many = offsets.shape[0]
+    for y in range(out.shape[0]):
+        row0 = out[y]
+        for x in range(0, count if count < LONG else 0, LANES):
+            some = splat(shift)
+            for t in range(many):
+                some = add_product(some, splat(weights[t]), floats(samples, y * step + x + offsets[t]))
+            STORE_SOME
+        for block in range((count + LONG - 1) // LONG if count >= LONG else 0):
+            before = block * LONG
+            x = min(before, count - LONG)
+            t0_{v} = splat(shift)
+            for t in range(many):
+                place = y * step + x + offsets[t]
+                weight = splat(weights[t])
+                t0_{v} = add_product(t0_{v}, weight, floats(samples, place + LANES * {v}))
+            STORE
+    return clipped
+"""
+
+
+@family((False,), (True,))
+def taps(rounds: bool) -> Loop:
+    """Return the loop that sums any taps.
+
+    ``taps(samples (S,), offsets (K,), weights (K,), out (H, N), first, count, step, shift, fold, top, every)`` stores
+    `shift` and the samples ``y·step + x + offsets`` times `weights` in ``out[y, first + x]`` for `x` below `count`.
+    The loop that `rounds` stores whole numbers, half up, from 0 to `top`, with `fold` of the absolute value; it
+    returns how many sums lay outside, in the rows whose number `every` divides.
+    """
+    text = unroll(_stored(_TAPS, rounds, 1, "y % every == 0"), v=LONG // LANES)
+    return _made(text, "taps", rounds, "i8[::1], f4[::1], TARGET[:, ::1], i8, i8, i8, f4, i8, f4, i8")
+
+
+_TILE = """
+def tile(samples, line, weights, offsets, out, first, count, shift, fold, top, every):
+    height, width = weights.shape
+    clipped = 0
+    for group in range((out.shape[0] + 3) // 4):
+        y = min(4 * group, out.shape[0] - 4)
+        row{r} = out[y + {r}]
+        for block in range((count + WIDE - 1) // WIDE):
+            before = block * WIDE
+            x = min(before, count - WIDE)
+            t{r}_{v} = splat(shift)
+            PASSES
+            STORE
+    return clipped
+"""
+_PASS = """
+at = (y + LINE) * line + x
+for j in range(width):
+    place = at + offsets[j]
+    s{v} = floats(samples, place + LANES * {v})
+    w{r} = splat(weights[LINE - {r}, j])
+    t{r}_{v} = add_product(t{r}_{v}, w{r}, s{v})
+"""
+
+
+@family((False,), (True,))
+def tile(rounds: bool) -> Loop:
+    """Return the loop for dense kernels of 3 rows or more, four rows of the output at once.
+
+    ``tile(samples (S,), line, weights (kH, kW), offsets (kW,), out (H, N), first, count, shift, fold, top, every)``
+    is `taps` for row ``y + i`` of the samples at ``(y + i)·line``, and column `j` of the kernel ``offsets[j]``
+    further. `out` has four rows or more, `count` is `WIDE` or more. Of four rows one is counted, unless `every` is 1.
+    """
+    first = [_pass(str(line), range(line + 1)) for line in range(ROWS - 1)]
+    middle = f"for i in range({ROWS - 1}, height):\n" + textwrap.indent(_pass("i", range(ROWS)), "    ")
+    last = [_pass(f"(height + {line})", range(line + 1, ROWS)) for line in range(ROWS - 1)]
+    text = put(_TILE, "PASSES", "\n".join([*first, middle, *last]))
+    # Of four rows the first is counted; where all are, those that the group before has counted are not.
+    text = _stored(text, rounds, ROWS, "y + {r} >= 4 * group if every == 1 else {r} == 0")
+    return _made(
+        unroll(text, r=ROWS, v=VECTORS),
+        "tile",
+        rounds,
+        "i8, f4[:, ::1], i8[::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8",
+    )
+
+
+def _pass(line: str, rows: range) -> str:
+    """Return the text that adds one row of samples to those of four rows of output whose windows hold it."""
+    return unroll(_PASS.replace("LINE", line), r=rows, v=VECTORS)
+
+
+_SEPARABLE = """
+def separable(samples, down, columns, across, rows, ends, lines, out, first, count, step, shift, fold, top, every):
+    clipped = 0
+    between = lines[0]
+    reached = between.shape[0] - LANES
+    last = ends.shape[0] - 2
+    for y in range(out.shape[0]):
+        row0 = out[y]
+        for term in range(last + 1):
+            low, high, left, right = ends[term, 0], ends[term + 1, 0], ends[term, 1], ends[term + 1, 1]
+            for x in range(0, reached if reached < LONG else 0, LANES):
+                some = splat(np.float32(0))
+                for t in range(low, high):
+                    some = add_product(some, splat(columns[t]), floats(samples, y * step + x + down[t]))
+                store(between, x, some)
+            for block in range((reached + LONG - 1) // LONG if reached >= LONG else 0):
+                x = min(block * LONG, reached - LONG)
+                t0_{v} = splat(np.float32(0))
+                for t in range(low, high):
+                    place = y * step + x + down[t]
+                    weight = splat(columns[t])
+                    t0_{v} = add_product(t0_{v}, weight, floats(samples, place + LANES * {v}))
+                store(between, x + LANES * {v}, t0_{v})
+            former, sums = lines[1 + term % 2], lines[2 - term % 2]
+            for x in range(0, count if count < LONG else 0, LANES):
+                some = floats(former, x) if term > 0 else splat(shift)
+                for t in range(left, right):
+                    some = add_product(some, splat(rows[t]), floats(between, x + across[t]))
+                if term < last:
+                    store(sums, x, some)
+                else:
+                    STORE_SOME
+            for block in range((count + LONG - 1) // LONG if count >= LONG else 0):
+                before = block * LONG
+                x = min(before, count - LONG)
+                t0_{v} = floats(former, x + LANES * {v}) if term > 0 else splat(shift)
+                for t in range(left, right):
+                    place = x + across[t]
+                    weight = splat(rows[t])
+                    t0_{v} = add_product(t0_{v}, weight, floats(between, place + LANES * {v}))
+                if term < last:
+                    store(sums, x + LANES * {v}, t0_{v})
+                else:
+                    STORE
+    return clipped
+"""
+
+
+@family((False,), (True,))
+def separable(rounds: bool) -> Loop:
+    """Return the loop for kernels of low rank: for each term a column of weights down, then a row across.
+
+    ``separable(samples (S,), down (K,), columns (K,), across (L,), rows (L,), ends (T + 1, 2), lines (3, P), out,
+    first, count, step, shift, fold, top, every)`` is `taps` for the sum of `T` products: term `t` takes the taps from
+    ``ends[t]`` to ``ends[t + 1]`` of `columns`, which lie `down` in the samples, and of `rows`, which lie `across`.
+    `lines` takes a row of sums as wide as the taps of N outputs reach, and twice one of outputs; it is LANES wider.
+    """
+    text = unroll(_stored(_SEPARABLE, rounds, 1, "y % every == 0"), v=LONG // LANES)
+    arguments = "i8[::1], f4[::1], i8[::1], f4[::1], i8[:, ::1], f4[:, ::1], TARGET[:, ::1]"
+    return _made(text, "separable", rounds, f"{arguments}, i8, i8, i8, f4, i8, f4, i8")

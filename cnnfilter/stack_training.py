@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.bands import run_tasks, split_rows
+from cnnfilter.bands import split_rows
 from cnnfilter.errors import ModelError
 from cnnfilter.layers import Layers
+from cnnfilter.map_filters import Scratch, Workers
 from cnnfilter.model_file import Weights
 from cnnfilter.shapes import Shape
-from cnnfilter.trainable import BatchNorming, Fixed, Place, Trainable, do_together, make_trainable
+from cnnfilter.trainable import Fixed, Place, Trainable
+from cnnfilter.trainable_layers import BatchNorming, do_together, make_trainable
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -61,7 +63,7 @@ class Stack:
 
     def __init__(self, layers: Layers, input_shape: Shape, rng: np.random.Generator, threads: int) -> None:
         self.input_shape = input_shape
-        self.threads = threads
+        self._workers = Workers(min(threads, SHARDS))
         # A softmax at the end is part of the loss.
         self.body = layers[: len(layers) - (str(layers[-1]) == "softmax")]
         self.layers = [*_trainables(self.body, input_shape)]
@@ -73,11 +75,14 @@ class Stack:
             [np.full(part.size, name.endswith("kernel")) for each in starts for name, part in each.items()]
         )
         self._shapes = [{name: part.shape for name, part in each.items()} for each in starts]
-        for layer, views in zip(self.layers, self._views(self.values), strict=True):
-            layer.bind(views)
+        self._bind()
         self._shard_slopes = np.zeros((SHARDS, self.values.size), np.float32)
         self._places = [self._make_places(row) for row in self._shard_slopes]
         self._inputs = [np.empty((0, *input_shape), np.float32)] * SHARDS
+
+    def _bind(self) -> None:
+        for layer, views in zip(self.layers, self._views(self.values), strict=True):
+            layer.bind(views)
 
     def _views(self, vector: Floats) -> list[dict[str, Floats]]:
         found, start = [], 0
@@ -122,6 +127,7 @@ class Stack:
         """
         shards = split_rows(count, SHARDS)
         self._shard_slopes[: len(shards)] = 0
+        self._bind()
         self._tell_places(len(shards), training=True, seeds=seeds)
         total = float(targets.importance.sum(dtype=np.float64))
         outputs = self._forward(shards, fill, training=True)
@@ -133,6 +139,7 @@ class Stack:
     def predict(self, count: int, fill: Fill) -> Floats:
         """Send a batch forward as after training; give the numbers before the softmax (N, classes)."""
         shards = split_rows(count, SHARDS)
+        self._bind()
         self._tell_places(len(shards), training=False, seeds=())
         for norm in self.norms:
             norm.use_running()
@@ -147,12 +154,15 @@ class Stack:
 
     def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
         """Run a task for every shard; add up what they give, in their order."""
+        parts: list[NDArray[np.float64] | None] = [None] * shards
 
-        def quietly(shard: int) -> NDArray[np.float64] | None:
+        def piece(bench: Scratch, shard: int) -> None:
+            for place in self._places[shard]:
+                place.bench = bench
             with np.errstate(all="ignore"):  # what is no number any more is told by the loss
-                return task(shard)
+                parts[shard] = task(shard)
 
-        parts = run_tasks([functools.partial(quietly, shard) for shard in range(shards)], self.threads)
+        self._workers.run([functools.partial(piece, shard=shard) for shard in range(shards)])
         return None if parts[0] is None else np.add.reduce([part for part in parts if part is not None])
 
     def _forward(self, shards: Sequence[tuple[int, int]], fill: Fill, *, training: bool) -> list[Floats]:

@@ -23,7 +23,8 @@ FLOORS = [
     # 0 ground: what knows nothing of pictures or layers
     """errors files bands ahead blas limits watching catalogue formats metadata models
     loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.vectors loops.native
-    loops.augmentation loops.convolution loops.weighted_sums loops.fourier loops.layers loops.pooling loops.scanlines loops.training loops.winograd""",
+    loops.augmentation loops.convolution loops.weighted_sums loops.fourier loops.layers loops.pooling loops.scanlines
+    loops.training loops.winograd""",
     # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
     """picture codecs deflate npy pnm png_parts png apng tiff images
     kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
@@ -34,8 +35,8 @@ FLOORS = [
     """tensor_file model_file preparation map_filters steps network models.rebuild""",
     # 4 uses: data, training, evaluation, sheets, many inputs
     """samples labelled_arrays labelled_files duplicates dataset pixels augmentation optimisers head checkpoint
-    trainable trainable_convolutions trainable_layers stack_training first_kernels network_training head_training training evaluation plots
-    sheets stacks learned_kernels classification heatmap export batch""",
+    trainable trainable_convolutions trainable_layers stack_training first_kernels network_training head_training
+    training evaluation plots sheets stacks learned_kernels classification heatmap export batch""",
     # 5 command line
     "cli",
 ]

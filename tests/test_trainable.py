@@ -9,7 +9,9 @@ from cnnfilter import parse_layers
 from cnnfilter.blas import one_thread
 from cnnfilter.errors import ModelError
 from cnnfilter.stack_training import Stack, Targets
-from cnnfilter.trainable import Place, Trainable, make_trainable
+from cnnfilter.trainable import Place, Trainable
+from cnnfilter.trainable_convolutions import TiledConvolving
+from cnnfilter.trainable_layers import make_trainable
 
 STEP = 1e-2  # of a difference; float32 gives about five digits
 
@@ -85,6 +87,7 @@ LAYERS = [
     ("conv 4x1x1", (3, 3, 5)),
     ("conv 2x2x2 pad=valid", (3, 4, 1)),
     ("conv 2x5x5", (2, 3, 2)),
+    ("conv 16x3x3", (3, 2, 16)),
     ("depthwise 3x3", (4, 5, 3)),
     ("depthwise 3x2 stride=2 bias=no dilation=2", (6, 6, 2)),
     ("mbconv 3x3x3 expand=2", (4, 4, 3)),
@@ -128,6 +131,44 @@ def test_slopes_are_those_of_differences(text, shape, rng):
     assert agree(by_input, differences(layer, numbers, weights, numbers))
     for name, values in layer.values.items():
         assert agree(by_values[name], differences(layer, numbers, weights, values)), name
+
+
+TILED = [
+    ("conv 32x3x3", (14, 14, 16)),
+    ("conv 16x3x3 bias=no", (7, 6, 32)),
+    ("conv 16x3x3 pad=0", (5, 8, 48)),
+    ("conv 16x3x3 pad=2,1,0,3", (3, 4, 16)),
+    ("conv 16x3x3", (1, 1, 16)),
+]
+
+
+@pytest.mark.parametrize(("text", "shape"), TILED)
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_tiles_give_what_pytorch_gives(text, shape, at_once, rng):
+    torch = pytest.importorskip("torch")
+    layer = trainable(text, shape, rng)
+    assert isinstance(layer, TiledConvolving)
+    layer.at_once = at_once
+    numbers = rng.normal(size=(3, *shape)).astype(np.float32)
+    weights = rng.normal(size=(3, *layer.output)).astype(np.float32)
+    place = place_of(layer)
+    out = run(layer, numbers, place)
+    back = layer.backward(weights, place)
+    (top, bottom), (left, right) = [(axis.before, axis.after) for axis in layer.layer.axes(*shape[:2])]
+    batch = torch.from_numpy(numbers.transpose(0, 3, 1, 2).copy()).double().requires_grad_()
+    kernel = torch.from_numpy(layer.values["kernel"].transpose(3, 2, 0, 1).copy()).double().requires_grad_()
+    padded = torch.nn.functional.pad(batch, (left, right, top, bottom))
+    wanted = torch.nn.functional.conv2d(padded, kernel)
+    wanted.backward(torch.from_numpy(weights.transpose(0, 3, 1, 2).copy()).double())
+    if "bias" in layer.values:
+        out -= layer.values["bias"]
+        np.testing.assert_allclose(place.slopes["bias"], weights.sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
+    for mine, theirs in [
+        (out, wanted.detach().numpy().transpose(0, 2, 3, 1)),
+        (back, batch.grad.numpy().transpose(0, 2, 3, 1)),
+        (place.slopes["kernel"], kernel.grad.numpy().transpose(2, 3, 1, 0)),
+    ]:
+        assert np.abs(mine - theirs).max() < 2e-6 * np.abs(theirs).max()
 
 
 def test_the_check_finds_a_wrong_backward(rng):

@@ -7,6 +7,7 @@ ratios matter.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,10 +18,9 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import byte_box, byte_wholes
+from cnnfilter.loops.convolution import byte_box
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
-from cnnfilter.loops.vectors import LANES
-from cnnfilter.loops.weighted_sums import ROWS, WIDE, separable, taps, tile
+from cnnfilter.loops.weighted_sums import ROWS, SLACK, WIDE, separable, taps, tile, wholes
 from cnnfilter.scratch import Geometry, Memory, Rows, band_rows
 from cnnfilter.windows import Axis
 
@@ -29,7 +29,6 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _INT16, _UINT16 = 32767, 65535
-_MOST_WHOLES = 16  # taps, for each number of which there is a loop of its own
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
@@ -97,11 +96,10 @@ class DirectTaps:
         self.weights = weights[rows, columns].astype(np.float32)
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        offsets = self.tap_rows * rows.line + self.tap_columns
         weights = self.weights * np.float32(finish.gain)
-        step = self.geometry.step * rows.line
+        where = *rows, self.tap_rows, self.tap_columns
         loop = taps(out.dtype.kind == "u")
-        outside: int = loop(rows.samples, offsets, weights, out, first, count, step, *finish.passed)
+        outside: int = loop(*where, weights, out, first, count, self.geometry.step, *finish.passed)
         return outside
 
 
@@ -111,18 +109,17 @@ class DirectWholes(DirectTaps):
     def __init__(self, weights: Samples, geometry: Geometry, unit: float) -> None:
         super().__init__(weights, geometry)
         self.unit = unit
-        self.wholes = np.rint(self.weights / np.float32(unit)).astype(np.int32)
+        self.wholes = np.rint(self.weights / np.float32(unit)).astype(np.int64)
         self.largest = 255 * int(np.abs(self.wholes).sum())
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
         if out.dtype != np.uint8:
             return super().run(rows, out, first, count, finish)
-        offsets = self.tap_rows * rows.line + self.tap_columns
         gain, shift = finish.gain * self.unit, finish.shift
-        loop = byte_wholes(len(self.wholes), gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
-        step = self.geometry.step * rows.line
-        place = out, first, count, step
-        outside: int = loop(rows.samples, offsets, self.wholes, *place, gain, shift, int(finish.fold), finish.every)
+        loop = wholes(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
+        where = *rows, self.tap_rows, self.tap_columns
+        place = out, first, count, self.geometry.step
+        outside: int = loop(*where, self.wholes, *place, gain, shift, int(finish.fold), finish.every)
         return outside
 
 
@@ -149,7 +146,7 @@ class DirectTile(DirectTaps):
             return super().run(rows, out, first, count, finish)
         weights = self.matrix * np.float32(finish.gain)
         loop = tile(out.dtype.kind == "u")
-        outside: int = loop(rows.samples, rows.line, weights, self.offsets, out, first, count, *finish.passed)
+        outside: int = loop(*rows, weights, self.offsets, out, first, count, *finish.passed)
         return outside
 
 
@@ -175,12 +172,11 @@ class Separable:
         self.row_weights = np.concatenate(rows).astype(np.float32)
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        lines = self.memory.array("lines", (3, count + self.reach + LANES), np.float32)
-        down, weights = self.tap_rows * rows.line, self.row_weights * np.float32(finish.gain)
-        across = down, self.column_weights, self.tap_columns, weights, self.ends
-        step = self.geometry.step * rows.line
+        lines = self.memory.array("lines", (3, count + self.reach + SLACK), np.float32)
+        weights = self.row_weights * np.float32(finish.gain)
+        taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
         loop = separable(out.dtype.kind == "u")
-        outside: int = loop(rows.samples, *across, lines, out, first, count, step, *finish.passed)
+        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *finish.passed)
         return outside
 
 
@@ -209,11 +205,10 @@ class Box(Separable):
         if out.dtype != np.uint8:
             return super().run(rows, out, first, count, finish)
         # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
-        source = rows.matrix()
-        sums = self.memory.array("sums", (2, rows.line), np.int32 if self.wide else np.uint16)
+        sums = self.memory.array("sums", (2, count + self.reach), np.int32 if self.wide else np.uint16)
         loop = byte_box(self.width, self.group)
-        channels = self.geometry.channels
-        outside: int = loop(source, sums, out, self.height, channels, self.weight * finish.gain, finish.shift)
+        window = self.height, self.geometry.channels
+        outside: int = loop(*rows, sums, out, first, count, *window, self.weight * finish.gain, finish.shift)
         return outside // finish.every
 
 
@@ -257,9 +252,8 @@ class Fourier:
                 planes,
                 self.spectrum,
                 self.tables,
-                rows.samples,
+                *rows,
                 np.array(tiles[index : index + 2]),
-                rows.line,
                 channels,
                 height,
                 out,
@@ -307,7 +301,7 @@ def _taps_cost(taps: int) -> float:
 
 
 def _wholes_cost(taps: int) -> float:
-    return 0.25 + 0.018 * taps
+    return 0.1 + 0.015 * taps
 
 
 def _tile_cost(weights: int) -> float:
@@ -347,6 +341,16 @@ def choose_engine(
     return best.build(), f"{best.way}, {shape} kernel of {taps} taps ({why})"
 
 
+def _terms(weights: Samples, most: int | None) -> list[tuple[Samples, Samples]]:
+    """Return what `factor` does, which takes as long as some filters: the last ones are remembered."""
+    return _remembered_terms(weights.astype(np.float64).tobytes(), weights.shape, most)
+
+
+@functools.lru_cache(16)
+def _remembered_terms(weights: bytes, shape: tuple[int, int], most: int | None) -> list[tuple[Samples, Samples]]:
+    return factor(np.frombuffer(weights).reshape(shape), most)
+
+
 def _is_box(weights: Samples, geometry: Geometry) -> bool:
     """Return whether all weights are one positive number, and the window moves from sample to sample."""
     steps = {geometry.vertical.stride, geometry.vertical.dilation, geometry.horizontal.stride}
@@ -362,7 +366,7 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
     found = [_Candidate(_taps_cost(taps), "direct", lambda: DirectTaps(weights, geometry))]
     if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
         found.append(_Candidate(_tile_cost(weights.size), "direct", lambda: DirectTile(weights, geometry)))
-    unit = _common_unit(weights[weights != 0]) if bytes_only and 1 < taps <= _MOST_WHOLES else 0.0
+    unit = _common_unit(weights[weights != 0]) if bytes_only and taps else 0.0
     if unit and 255 * np.abs(np.rint(weights / unit)).sum() <= _INT16:
         found.append(_Candidate(_wholes_cost(taps), "direct", lambda: DirectWholes(weights, geometry, unit)))
     if taps > 50 or algorithm == "fft":
@@ -374,7 +378,7 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
         found.append(_Candidate(0.5, "separable", lambda: Box(weights, geometry)))
     one_term = [(np.ones(height), np.ones(width))]
     if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
-        terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
+        terms = _terms(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
         if terms:
             cost = _separable_cost(terms, geometry)
             found.append(_Candidate(cost, "separable", lambda: Separable(terms, geometry)))

@@ -271,6 +271,7 @@ def _find_file(path: str) -> KernelSet:
     return _from_table(read_kernel_file(path), stem)
 
 
+@functools.lru_cache(64)
 def _find_name(text: str) -> KernelSet:
     entry, values = entry_and_values(text)
     if entry.members and ":" not in text:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.loops.convolution import fill
-from cnnfilter.loops.vectors import LANES
-from cnnfilter.loops.weighted_sums import LONG
+from cnnfilter.loops.weighted_sums import LONG, SLACK
 from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]
@@ -68,9 +67,10 @@ class Geometry:
 
     @cached_property
     def inner(self) -> Region:
-        """Return the outputs that see nothing beyond the picture and one unbroken run of each of its rows.
+        """Return the outputs that see one unbroken run of each row, of the picture as it is.
 
-        None, if they are too few for the loops, which read a little more for a short row.
+        Beyond its first and last row they see other rows of it again, unless a constant stands there. None, if they
+        are too few for the loops, which read a little more for a short row.
         """
         if self.horizontal.stride > 1:
             return Region(0, 0, 0, 0)
@@ -79,6 +79,8 @@ class Geometry:
             first = min(-(-axis.before // axis.stride), axis.outputs)
             end = (axis.size + axis.before - axis.reach) // axis.stride + 1
             edges += [first, max(min(end, axis.outputs), first)]
+        if border_constant(self.border) is None:
+            edges[:2] = 0, self.vertical.outputs
         inner = Region(*edges)
         return inner if (inner.right - inner.left) * self.channels >= LONG else Region(0, 0, 0, 0)
 
@@ -93,29 +95,33 @@ class Geometry:
 
     def window(self, source: Samples, region: Region) -> Rows:
         """Return what the outputs of an inner region see, in `source` (H, W·C) itself."""
-        top = region.top * self.step - self.vertical.before
         left = (region.left - self.horizontal.before) * self.channels
-        return Rows(source.reshape(-1)[top * source.shape[1] + left :], source.shape[1])
+        return Rows(source.reshape(-1), self._needed(region) * source.shape[1] + left)
+
+    def _needed(self, region: Region) -> NDArray[np.int64]:
+        """Return the rows of the picture that the outputs of `region` see, −1 for the constant."""
+        top = region.top * self.step
+        rows, *_ = self._sources
+        return rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
 
     def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> Rows:
         """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
 
         The copy is overwritten by the next one with the same `memory`. More phases than one want whole rows.
         """
-        rows, columns, left, right = self._sources
+        _, columns, left, right = self._sources
         if self._phases == 1:
             step = self.horizontal.stride
             first, end = region.left * step, (region.right - 1) * step + self.horizontal.reach
             columns = columns[first:end]
             left, right = max(min(left, end) - first, 0), max(min(right, end) - first, 0)
-        top = region.top * self.step
-        needed = rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
+        needed = self._needed(region)
         line = len(columns) * self.channels
-        samples = memory.array("scratch", (len(needed) * line + LANES,), dtype)
+        samples = memory.array("scratch", (len(needed) * line + SLACK,), dtype)
         scratch = samples[: len(needed) * line].reshape(-1, line)
         constant = border_constant(self.border) or 0.0
         fill(source, scratch, needed, columns, self.channels, left, right, constant)
-        return Rows(samples, line)
+        return Rows(samples, np.arange(len(needed)) * line)
 
     @cached_property
     def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
@@ -172,14 +178,10 @@ class Region(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of samples, one after the other: row `r` starts at ``samples[r·line]``. More samples may follow."""
+    """Rows of samples: row `r` begins at ``samples[starts[r]]``."""
 
     samples: Samples
-    line: int
-
-    def matrix(self) -> Samples:
-        """Return them as an array (R, line)."""
-        return self.samples[: self.samples.size // self.line * self.line].reshape(-1, self.line)
+    starts: NDArray[np.int64]
 
 
 def band_rows(geometry: Geometry) -> int:

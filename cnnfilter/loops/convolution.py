@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnfilter.loops.native import Loop, family, loop
-from cnnfilter.loops.unroll import define, put, unroll
-
-_BLOCK = 1024  # columns that are finished down a whole band, so that their rows stay in the first-level cache
+from cnnfilter.loops.unroll import define, unroll
 
 
 @loop(
@@ -86,80 +84,20 @@ def largest_bits(values, first, count):
     return largest
 
 
-_BYTE_WHOLES = """
-def byte_wholes(samples, offsets, weights, out, first, count, step, gain, shift, fold, every):
-    w{t} = np.int16(weights[{t}])
-    start = START
-    clipped = 0
-    for y in range(out.shape[0]):
-        here = samples[y * step :]
-        for left in range(0, count, BLOCK):
-            target = out[y][first + left : first + min(left + BLOCK, count)]
-            s{t} = here[left + offsets[{t}] :]
-            if y % every == 0:
-                outside = COUNTER
-                for x in range(target.shape[0]):
-                    total = start
-                    total = np.int16(total + w{t} * np.int16(s{t}[x]))
-                    COUNTED
-                clipped += int(outside)
-            else:
-                for x in range(target.shape[0]):
-                    total = start
-                    total = np.int16(total + w{t} * np.int16(s{t}[x]))
-                    STORED
-    return clipped
-"""
-
-_STORE_WHOLE = """
-if fold:
-    total = np.int16(abs(total))
-kept = np.int16(min(max(total, np.int16(0)), np.int16(255)))
-target[x] = kept
-outside = np.int16(outside + np.int16(kept != total))
-"""
-
-_STORE_SCALED = """
-value = np.float32(total) * gain + shift
-if fold:
-    value = abs(value)
-kept = value if value > np.float32(0) else np.float32(0)
-target[x] = np.int32(min(kept, np.float32(255)) + np.float32(0.5))
-outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
-"""
-
-
-@family(*((taps, scaled) for taps in (3, 4, 5, 6, 8, 9) for scaled in (False, True)))
-def byte_wholes(taps: int, scaled: bool) -> Loop:
-    """Return the loop that is `byte_taps` for weights that are whole numbers, in 16-bit arithmetic.
-
-    The arguments are those of `byte_taps`, the weights as int32; all sums must fit into an int16. Without `scaled`,
-    `gain` is 1 and `shift` a whole number.
-    """
-    count, store = (_STORE_SCALED if scaled else _STORE_WHOLE).strip().rpartition("\n")[::2][::-1]
-    text = unroll(_BYTE_WHOLES, t=taps).replace("BLOCK", str(_BLOCK))
-    text = text.replace("START", "np.int16(0)" if scaled else "np.int16(shift)")
-    text = text.replace("COUNTER", "np.int32(0)" if scaled else "np.int16(0)")
-    text = put(put(text, "COUNTED", f"{store}\n{count}"), "STORED", store)
-    function = define(text, "byte_wholes", __name__, np=np)
-    signature = "i8(u1[::1], i8[::1], i4[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
-    return loop(signature, constants=(taps, int(scaled)))(function)
-
-
 _BYTE_BOX = """
-def byte_box(source, sums, out, height, channels, gain, shift):
+def byte_box(samples, starts, sums, out, first, count, height, channels, gain, shift):
     column = sums[0]
     group = sums[1]
     clipped = 0
     for x in range(column.shape[0]):
         column[x] = 0
     for y in range(height - 1):
-        row = source[y]
+        row = samples[starts[y] :]
         for x in range(column.shape[0]):
             column[x] = int(column[x]) + int(row[x])
     for y in range(out.shape[0]):
-        entering = source[y + height - 1]
-        leaving = source[y - 1] if y > 0 else source[y]
+        entering = samples[starts[y + height - 1] :]
+        leaving = samples[starts[max(y - 1, 0)] :]
         if y > 0:
             for x in range(column.shape[0]):
                 column[x] = int(column[x]) + int(entering[x]) - int(leaving[x])
@@ -173,9 +111,9 @@ def byte_box(source, sums, out, height, channels, gain, shift):
             group[x] = some
         g{j} = group[{j} * GROUP * channels :]
         r{k} = column[({k} + GROUP * GROUPS) * channels :]
-        target = out[y]
+        target = out[y][first : first + count]
         outside = np.int32(0)
-        for x in range(target.shape[0]):
+        for x in range(count):
             total = np.int32(0)
             total = np.int32(total + np.int32(g{j}[x]))
             total = np.int32(total + np.int32(r{k}[x]))
@@ -192,15 +130,15 @@ def byte_box(source, sums, out, height, channels, gain, shift):
 def byte_box(width: int, group: int) -> Loop:
     """Return the loop that sums bytes under a window `width` wide, in groups of `group` columns.
 
-    ``byte_box(source, sums, out, height, channels, gain, shift)`` stores ``sum·gain + shift`` of the window of `height`
-    rows, and returns how many were clipped; `source` (H + height − 1, N + (width − 1)·channels) gives `out` (H, N).
-    Each column's sum moves down with the window, groups of neighbours are summed once, and groups make up the
-    width: nothing grows faster than its root. `sums` (2, …) is as wide as the source and must hold a group.
+    ``byte_box(samples (S,), starts (R,), sums, out (H, N), first, count, height, channels, gain, shift)`` stores
+    ``sum·gain + shift`` of the window of `height` rows in ``out[:, first : first + count]``, and returns how many were
+    clipped; row `r` of what the window slides on begins at ``starts[r]``. Each column's sum moves down with the
+    window, groups of neighbours are summed once, and groups make up the width: nothing grows faster than its root.
+    `sums` (2, count + (width − 1)·channels) must hold a group.
     """
     text = unroll(_BYTE_BOX, i=group, j=width // group, k=width % group)
     text = text.replace("GROUPS", str(width // group)).replace("GROUP", str(group))
     function = define(text, "byte_box", __name__, np=np)
-    arguments = "u1[:, ::1], i8, i8, f4, f4"
-    return loop(
-        f"i8(u1[:, ::1], u2[:, ::1], {arguments})", f"i8(u1[:, ::1], i4[:, ::1], {arguments})", constants=(width, group)
-    )(function)
+    arguments = "u1[:, ::1], i8, i8, i8, i8, f4, f4"
+    forms = (f"i8(u1[::1], i8[::1], {sums}[:, ::1], {arguments})" for sums in ("u2", "i4"))
+    return loop(*forms, constants=(width, group))(function)

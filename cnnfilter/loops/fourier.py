@@ -111,13 +111,13 @@ def _transpose(plane):
 
 
 @inline
-def _load(plane, samples, start, line, step, rows, columns):
+def _load(plane, samples, starts, first, step, rows, columns):
     """Copy `rows` times `columns` samples, `step` apart, into a plane; 0 elsewhere."""
     size = plane.shape[0]
     for y in range(size):
         row = plane[y]
-        here = samples[start + y * line :]
         many = columns if y < rows else 0
+        here = samples[starts[y] + first if many else 0 :]
         if step == 1:
             for x in range(many):
                 row[x] = here[x]
@@ -147,19 +147,19 @@ def transform(re, im, cosines, sines):
     _forward(re, im, cosines, sines)
 
 
-@loop("void(f4[:, :, ::1], f4[:, :, ::1], f4[:, ::1], f4[::1], i8[:, ::1], i8, i8, i8, f4[:, ::1], i8, i8)")
-def convolve_pair(planes, spectrum, tables, samples, tiles, line, step, rows, out, down, across):
+@loop("void(f4[:, :, ::1], f4[:, :, ::1], f4[:, ::1], f4[::1], i8[::1], i8[:, ::1], i8, i8, f4[:, ::1], i8, i8)")
+def convolve_pair(planes, spectrum, tables, samples, starts, tiles, step, rows, out, down, across):
     """Correlate one or two tiles of `samples` with the kernel of a spectrum.
 
     `planes` (2, N, N + PADDING) is the memory to work in, `spectrum` the like for the kernel, `tables` (2, N)
-    cos and −sin. A row of `tiles` is (start, columns, first, count): where the samples of a tile begin and how
-    many columns there are, where its results go in the rows of `out` (H, N') and how many there are. `rows` of
-    samples are read, each `line` after the other, their columns `step` apart.
+    cos and −sin. A row of `tiles` is (left, columns, first, count): where in a row the samples of a tile begin and
+    how many columns there are, where its results go in the rows of `out` (H, N') and how many there are. `rows` of
+    samples are read, each from its place in `starts` on, their columns `step` apart.
     """
     re, im, cosines, sines = planes[0], planes[1], tables[0], tables[1]
-    _load(re, samples, tiles[0, 0], line, step, rows, tiles[0, 1])
+    _load(re, samples, starts, tiles[0, 0], step, rows, tiles[0, 1])
     last = tiles.shape[0] - 1  # without a second tile the first one is there twice
-    _load(im, samples, tiles[last, 0], line, step, rows, tiles[last, 1])
+    _load(im, samples, starts, tiles[last, 0], step, rows, tiles[last, 1])
     _forward(re, im, cosines, sines)
     _transpose(re)
     _transpose(im)

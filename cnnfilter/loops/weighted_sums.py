@@ -1,21 +1,23 @@
-"""The loops that sum weighted samples, in vectors: any kernel, dense kernels, and separable ones.
+"""The loops that sum weighted samples, in vectors: any kernel, dense ones, separable ones, and whole numbers.
 
 They see rows of numbers, channels interleaved, so a tap is one offset from the place of its output, for any number of
 channels and any dilation. The sums of some neighbouring outputs stay in registers until they are stored. The last
 vectors of a row overlap those before: nothing beyond the row is read, and an output's value is the same from
-whichever vector it comes. Only for outputs of fewer than `LONG` samples up to `LANES` more are read than are wanted.
+whichever vector it comes. Only for outputs of fewer than `LONG` samples, up to `SLACK` more are read than are wanted.
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops import vectors
+from cnnfilter.loops import vectors, words
 from cnnfilter.loops.native import Loop, family, loop
 from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import LANES
+from cnnfilter.loops.vectors import LANES, WORDS
 
 ROWS = 4
 """Rows of output that a dense kernel gives at once: each sample is loaded once for all of them."""
@@ -23,6 +25,7 @@ VECTORS = 2 if vectors.has_wide_registers() else 1
 """Neighbouring vectors of each of these rows: so half of the registers, or less, hold sums."""
 WIDE = VECTORS * LANES
 """Samples of a row that a dense kernel takes at the least."""
+SLACK = WORDS
 LONG = 4 * LANES
 """Samples of a row from which on taps are added in vectors: four sums at once hide how long an addition takes."""
 
@@ -64,16 +67,22 @@ def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
     return put(text, "STORE", "\n".join(every))
 
 
-def _made(text: str, name: str, rounds: bool, arguments: str) -> Loop:
+def _defined(text: str, name: str) -> Callable[..., Any]:
+    for size, value in (("LANES", LANES), ("WORDS", WORDS), ("WIDE", WIDE), ("LONG", LONG), ("SLACK", SLACK)):
+        text = text.replace(size, str(value))
+    assert words  # its instructions are among them
     values = {instruction.function.__name__: instruction for instruction in vectors.INSTRUCTIONS}
-    text = text.replace("LANES", str(LANES)).replace("WIDE", str(WIDE)).replace("LONG", str(LONG))
-    function = define(text, name, __name__, np=np, **values)
+    made: Callable[..., Any] = define(text, name, __name__, np=np, **values)
+    return made
+
+
+def _made(text: str, name: str, rounds: bool, arguments: str) -> Loop:
     signatures = (f"i8({source}[::1], {arguments.replace('TARGET', target)})" for source, target in _FORMS[rounds])
-    return loop(*signatures, constants=(int(rounds), VECTORS))(function)
+    return loop(*signatures, constants=(int(rounds), VECTORS))(_defined(text, name))
 
 
 _TAPS = """
-def taps(samples, offsets, weights, out, first, count, step, shift, fold, top, every):
+def taps(samples, starts, rows, offsets, weights, out, first, count, step, shift, fold, top, every):
     clipped = 0
     many = offsets.shape[0]
     for y in range(out.shape[0]):
@@ -81,14 +90,15 @@ def taps(samples, offsets, weights, out, first, count, step, shift, fold, top, e
         for x in range(0, count if count < LONG else 0, LANES):
             some = splat(shift)
             for t in range(many):
-                some = add_product(some, splat(weights[t]), floats(samples, y * step + x + offsets[t]))
+                place = starts[y * step + rows[t]] + offsets[t] + x
+                some = add_product(some, splat(weights[t]), floats(samples, place))
             STORE_SOME
         for block in range((count + LONG - 1) // LONG if count >= LONG else 0):
             before = block * LONG
             x = min(before, count - LONG)
             t0_{v} = splat(shift)
             for t in range(many):
-                place = y * step + x + offsets[t]
+                place = starts[y * step + rows[t]] + offsets[t] + x
                 weight = splat(weights[t])
                 t0_{v} = add_product(t0_{v}, weight, floats(samples, place + LANES * {v}))
             STORE
@@ -100,17 +110,18 @@ def taps(samples, offsets, weights, out, first, count, step, shift, fold, top, e
 def taps(rounds: bool) -> Loop:
     """Return the loop that sums any taps.
 
-    ``taps(samples (S,), offsets (K,), weights (K,), out (H, N), first, count, step, shift, fold, top, every)`` stores
-    `shift` and the samples ``y·step + x + offsets`` times `weights` in ``out[y, first + x]`` for `x` below `count`.
+    ``taps(samples (S,), starts (R,), rows (K,), offsets (K,), weights (K,), out (H, N), first, count, step, shift,
+    fold, top, every)`` stores `shift` and `weights` times the samples at ``starts[y·step + rows] + offsets + x`` in
+    ``out[y, first + x]`` for `x` below `count`: row `r` of what the window slides on begins at ``starts[r]``.
     The loop that `rounds` stores whole numbers, half up, from 0 to `top`, with `fold` of the absolute value; it
     returns how many sums lay outside, in the rows whose number `every` divides.
     """
     text = unroll(_stored(_TAPS, rounds, 1, "y % every == 0"), v=LONG // LANES)
-    return _made(text, "taps", rounds, "i8[::1], f4[::1], TARGET[:, ::1], i8, i8, i8, f4, i8, f4, i8")
+    return _made(text, "taps", rounds, "i8[::1], i8[::1], i8[::1], f4[::1], TARGET[:, ::1], i8, i8, i8, f4, i8, f4, i8")
 
 
 _TILE = """
-def tile(samples, line, weights, offsets, out, first, count, shift, fold, top, every):
+def tile(samples, starts, weights, offsets, out, first, count, shift, fold, top, every):
     height, width = weights.shape
     clipped = 0
     for group in range((out.shape[0] + 3) // 4):
@@ -125,7 +136,7 @@ def tile(samples, line, weights, offsets, out, first, count, shift, fold, top, e
     return clipped
 """
 _PASS = """
-at = (y + LINE) * line + x
+at = starts[y + LINE] + x
 for j in range(width):
     place = at + offsets[j]
     s{v} = floats(samples, place + LANES * {v})
@@ -138,9 +149,9 @@ for j in range(width):
 def tile(rounds: bool) -> Loop:
     """Return the loop for dense kernels of 3 rows or more, four rows of the output at once.
 
-    ``tile(samples (S,), line, weights (kH, kW), offsets (kW,), out (H, N), first, count, shift, fold, top, every)``
-    is `taps` for row ``y + i`` of the samples at ``(y + i)·line``, and column `j` of the kernel ``offsets[j]``
-    further. `out` has four rows or more, `count` is `WIDE` or more. Of four rows one is counted, unless `every` is 1.
+    ``tile(samples (S,), starts (R,), weights (kH, kW), offsets (kW,), out (H, N), first, count, shift, fold, top,
+    every)`` is `taps` for row `i` of the kernel on row ``y + i``, and its column `j` ``offsets[j]`` further. `out` has
+    four rows or more, `count` is `WIDE` or more. Of four rows one is counted, unless `every` is 1.
     """
     first = [_pass(str(line), range(line + 1)) for line in range(ROWS - 1)]
     middle = f"for i in range({ROWS - 1}, height):\n" + textwrap.indent(_pass("i", range(ROWS)), "    ")
@@ -152,7 +163,7 @@ def tile(rounds: bool) -> Loop:
         unroll(text, r=ROWS, v=VECTORS),
         "tile",
         rounds,
-        "i8, f4[:, ::1], i8[::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8",
+        "i8[::1], f4[:, ::1], i8[::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8",
     )
 
 
@@ -161,11 +172,82 @@ def _pass(line: str, rows: range) -> str:
     return unroll(_PASS.replace("LINE", line), r=rows, v=VECTORS)
 
 
+_WHOLES = """
+def wholes(samples, starts, rows, offsets, weights, out, first, count, step, gain, shift, fold, every):
+    clipped = 0
+    many = offsets.shape[0]
+    start = START
+    rest = shift - np.float32(start)
+    top = np.float32(255)
+    for y in range(out.shape[0]):
+        row = out[y]
+        counts = y % every == 0
+        for x in range(0, count if count < LONG else 0, WORDS):
+            total = splat_words(start)
+            for t in range(many):
+                place = starts[y * step + rows[t]] + offsets[t] + x
+                total = add_words(total, multiply_words(splat_words(weights[t]), load_words(samples, place)))
+            for half in range(2 if count - x > LANES else 1):
+                some = add_product(splat(rest), splat(gain), floats_of_words(total, half))
+                left = max(min(count - x - LANES * half, LANES), 0)
+                if fold:
+                    some = absolute(some)
+                if counts:
+                    clipped += count_outside(first_lanes(some, left), top, 0)
+                store_some_rounded(row, first + x + LANES * half, some, top, left)
+        for block in range((count + LONG - 1) // LONG if count >= LONG else 0):
+            before = block * LONG
+            x = min(before, count - LONG)
+            t{v} = splat_words(start)
+            for t in range(many):
+                place = starts[y * step + rows[t]] + offsets[t] + x
+                weight = splat_words(weights[t])
+                t{v} = add_words(t{v}, multiply_words(weight, load_words(samples, place + WORDS * {v})))
+            STORE
+    return clipped
+"""
+_STORE_WORDS = {
+    False: """
+        if fold:
+            t{v} = absolute_words(t{v})
+        if counts:
+            clipped += count_clipped(t{v}, min(max(before - x - WORDS * {v}, 0), WORDS))
+        store_clipped(row, first + x + WORDS * {v}, t{v})
+        """,
+    True: """
+        value = add_product(splat(shift), splat(gain), floats_of_words(t{v}, {h}))
+        if fold:
+            value = absolute(value)
+        if counts:
+            clipped += count_outside(value, top, min(max(before - x - WORDS * {v} - LANES * {h}, 0), LANES))
+        store_rounded(row, first + x + WORDS * {v} + LANES * {h}, value, top)
+        """,
+}
+
+
+@family((False,), (True,))
+def wholes(scaled: bool) -> Loop:
+    """Return the loop that is `taps` for bytes and weights that are whole numbers, in 16 bits.
+
+    ``wholes(samples, starts, rows, offsets, weights, out, first, count, step, gain, shift, fold, every)`` stores
+    ``sum·gain + shift``; all sums must fit into an int16. Without `scaled`, `gain` is 1 and `shift` a whole number, and
+    the sums with it must fit too.
+    """
+    lines = textwrap.dedent(_STORE_WORDS[scaled]).strip("\n")
+    places = [(v, h) for v in range(LONG // WORDS) for h in range(2 if scaled else 1)]
+    store = "\n".join(lines.replace("{v}", str(v)).replace("{h}", str(h)) for v, h in places)
+    text = put(_WHOLES, "STORE", store).replace("START", "0" if scaled else "int(shift)")
+    signature = "i8(u1[::1], i8[::1], i8[::1], i8[::1], i8[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
+    return loop(signature, constants=(int(scaled),))(_defined(unroll(text, v=LONG // WORDS), "wholes"))
+
+
 _SEPARABLE = """
-def separable(samples, down, columns, across, rows, ends, lines, out, first, count, step, shift, fold, top, every):
+def separable(
+    samples, starts, down, columns, across, rows, ends, lines, out, first, count, step, shift, fold, top, every
+):
     clipped = 0
     between = lines[0]
-    reached = between.shape[0] - LANES
+    reached = between.shape[0] - SLACK
     last = ends.shape[0] - 2
     for y in range(out.shape[0]):
         row0 = out[y]
@@ -174,13 +256,13 @@ def separable(samples, down, columns, across, rows, ends, lines, out, first, cou
             for x in range(0, reached if reached < LONG else 0, LANES):
                 some = splat(np.float32(0))
                 for t in range(low, high):
-                    some = add_product(some, splat(columns[t]), floats(samples, y * step + x + down[t]))
+                    some = add_product(some, splat(columns[t]), floats(samples, starts[y * step + down[t]] + x))
                 store(between, x, some)
             for block in range((reached + LONG - 1) // LONG if reached >= LONG else 0):
                 x = min(block * LONG, reached - LONG)
                 t0_{v} = splat(np.float32(0))
                 for t in range(low, high):
-                    place = y * step + x + down[t]
+                    place = starts[y * step + down[t]] + x
                     weight = splat(columns[t])
                     t0_{v} = add_product(t0_{v}, weight, floats(samples, place + LANES * {v}))
                 store(between, x + LANES * {v}, t0_{v})
@@ -213,11 +295,12 @@ def separable(samples, down, columns, across, rows, ends, lines, out, first, cou
 def separable(rounds: bool) -> Loop:
     """Return the loop for kernels of low rank: for each term a column of weights down, then a row across.
 
-    ``separable(samples (S,), down (K,), columns (K,), across (L,), rows (L,), ends (T + 1, 2), lines (3, P), out,
-    first, count, step, shift, fold, top, every)`` is `taps` for the sum of `T` products: term `t` takes the taps from
-    ``ends[t]`` to ``ends[t + 1]`` of `columns`, which lie `down` in the samples, and of `rows`, which lie `across`.
-    `lines` takes a row of sums as wide as the taps of N outputs reach, and twice one of outputs; it is LANES wider.
+    ``separable(samples (S,), starts (R,), down (K,), columns (K,), across (L,), rows (L,), ends (T + 1, 2), lines,
+    out, first, count, step, shift, fold, top, every)`` is `taps` for the sum of `T` products: term `t` takes the taps
+    from ``ends[t]`` to ``ends[t + 1]`` of `columns`, `down` so many rows, and of `rows`, `across` so far.
+    `lines` (3, P) takes a row of sums as wide as the taps of N outputs reach, and twice one of outputs; it is `SLACK`
+    wider.
     """
     text = unroll(_stored(_SEPARABLE, rounds, 1, "y % every == 0"), v=LONG // LANES)
-    arguments = "i8[::1], f4[::1], i8[::1], f4[::1], i8[:, ::1], f4[:, ::1], TARGET[:, ::1]"
+    arguments = "i8[::1], i8[::1], f4[::1], i8[::1], f4[::1], i8[:, ::1], f4[:, ::1], TARGET[:, ::1]"
     return _made(text, "separable", rounds, f"{arguments}, i8, i8, i8, f4, i8, f4, i8")

@@ -24,8 +24,10 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
+from cnnfilter.errors import CnnfilterError
 from cnnfilter.loops import code_cache
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
+from cnnfilter.loops.room import refuse_little_room
 from cnnfilter.loops.vectors import Instruction, processor
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
@@ -212,8 +214,17 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             return _call_through_ctypes(signature, code.entry, code)
         except (OSError, KeyError, ValueError):
             pass  # not on this system: compile
+    _import_compiler()
     announce(f"compiling {loop.name} once")
     return _compile(loop, signature, key)
+
+
+def _import_compiler() -> None:
+    refuse_little_room()
+    try:
+        import numba  # noqa: F401
+    except Exception as error:  # half imported, it fails in any way
+        raise CnnfilterError(f"Numba, which compiles the loops, cannot be imported: {error}") from error
 
 
 def _with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -287,3 +287,35 @@ main(prog_name="cnnfilter")
     done = run(sys.executable, "-c", code, "convolve", "in/1.png", "-k", "blur", "-o", "x.png", "--threads", "8")
     assert (done.returncode, done.stderr) == (0, "")
     assert Path("x.png").read_bytes() == Path("out/1.png").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by Linux's ways")
+@pytest.mark.parametrize("limit", ["as", "data"])
+def test_too_little_memory_to_compile(photos, monkeypatch, limit):
+    """LLVM would end the process, or never end; and what is compiled already needs none of it."""
+    monkeypatch.setenv("CNNFILTER_CACHE_DIR", os.path.abspath("cache"))
+    megabytes = {"as": (300, 450), "data": (140, 220)}[limit]
+    line = [*CNNFILTER, "convolve", "-k", "blur", f"{photos}/0.png", "-f", "npy", "-q", "-o"]
+    for size in megabytes:
+        done = run("prlimit", f"--{limit}={size << 20}", *line, "out.npy")
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "compiling a loop takes up to" in done.stderr
+        assert "'cnnfilter warmup' without that limit" in done.stderr
+    assert run(*line, "warm.npy").returncode == 0
+    assert run("prlimit", f"--{limit}={megabytes[0] << 20}", *line, "out.npy").stderr == ""
+    assert read_image("out.npy").pixels.tobytes() == read_image("warm.npy").pixels.tobytes()
+
+
+def test_a_compiler_that_cannot_be_imported(program, monkeypatch):
+    """Not there, or there by half."""
+    for text in ("raise ImportError('no llvmlite')", "raise AttributeError('half a module')", "raise SystemError"):
+        os.makedirs("broken/numba", exist_ok=True)
+        Path("broken/numba/__init__.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", os.path.abspath("broken") + os.pathsep + os.environ["PYTHONPATH"])
+        write_image("in.npy", np.zeros((4, 4), np.uint8))
+        done = run(*CNNFILTER, "convolve", "-k", "blur", "in.npy", "-o", "out.npy")
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: in.npy: Numba, which compiles the loops, cannot be imported")
+        assert done.stderr.count("\n") == 1

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.loops.training import step_adamw, step_sgd
+
 Floats = NDArray[np.float32]
 
 
@@ -41,12 +43,7 @@ class SGD(Optimiser):
 
     def step(self, slopes: Floats, rate: float) -> None:
         self.steps += 1
-        whole = slopes + self.decays * self.values
-        velocity = self.state["velocity"]
-        velocity *= np.float32(self.momentum)
-        velocity += whole
-        whole += np.float32(self.momentum) * velocity
-        self.values -= np.float32(rate) * whole
+        step_sgd(self.values, slopes, self.state["velocity"], self.decays, self.momentum, rate)
 
 
 class AdamW(Optimiser):
@@ -57,16 +54,10 @@ class AdamW(Optimiser):
 
     def step(self, slopes: Floats, rate: float) -> None:
         self.steps += 1
-        mean, square = self.state["mean"], self.state["square"]
         first, second = self.betas
-        mean += np.float32(1 - first) * (slopes - mean)
-        square *= np.float32(second)
-        square += np.float32(1 - second) * (slopes * slopes)
-        root = np.sqrt(square)
-        root *= np.float32(1 / math.sqrt(1 - second**self.steps))
-        root += np.float32(self.epsilon)
-        self.values *= 1 - np.float32(rate) * self.decays
-        self.values -= np.float32(rate / (1 - first**self.steps)) * (mean / root)
+        of_mean, of_root = 1 / (1 - first**self.steps), 1 / math.sqrt(1 - second**self.steps)
+        state = self.state["mean"], self.state["square"], self.decays
+        step_adamw(self.values, slopes, *state, first, second, of_mean, of_root, self.epsilon, rate)
 
 
 OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "sgd": SGD}

@@ -37,7 +37,12 @@ class Convolving(Trainable):
     def __init__(self, layer: Layer, shape: Shape) -> None:
         super().__init__(layer, shape)
         axes = cast(WindowLayer, layer).axes(*shape[:2])
+        down, across = axes
         self.geometry = geometry_of(axes, shape[2])
+        numbers = across.taps * shape[2]
+        self.gather = layer_loops.gather(numbers if numbers <= layer_loops.MOST_NUMBERS and across.dilation == 1 else 0)
+        where = (down.before, across.before, across.outputs, down.taps, across.taps)
+        self.steps = (*where, down.stride, across.stride, down.dilation, across.dilation)
         self.pointwise = all(axis.taps == axis.stride == 1 and not axis.before and not axis.after for axis in axes)
         self.places = self.output[0] * self.output[1]
         self.taps = math.prod(self.layer.kernels[1:]) * shape[2]
@@ -55,10 +60,11 @@ class Convolving(Trainable):
         part = numbers[first:end]
         if self.pointwise:
             return part.reshape(-1, self.taps)
-        windows = place.scratch.array("windows", (end - first) * self.places, self.taps)
+        windows = place.scratch.array("windows", end - first, self.places, self.taps)
         if not again:
-            loops.gather(rows_of(part), windows, self.geometry)
-        return windows
+            for picture, own in zip(part, windows, strict=True):
+                self.gather(picture.reshape(len(picture), -1), own, *self.steps)
+        return windows.reshape(-1, self.taps)
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
         out = place.scratch.array("out", len(numbers), *self.output)
@@ -203,6 +209,7 @@ class DepthwiseConvolving(Trainable):
         back = place.scratch.array("back", *numbers.shape)
         rows = slopes.reshape(-1, self.output[2])
         gained = place.slopes["kernel"].reshape(self.matrix.shape)
-        loops.depthwise_back(rows_of(numbers), self.matrix, rows, rows_of(back), gained, self.geometry)
+        loops.depthwise_kernel_back(rows_of(numbers), gained, rows, self.geometry)
+        loops.depthwise_back(rows_of(back), self.matrix, rows, self.geometry)
         add_bias_slopes(rows, place)
         return back

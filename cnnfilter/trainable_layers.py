@@ -19,7 +19,7 @@ from cnnfilter.layers import Activation, AvgPool, Flatten, GlobalPool, MaxPool, 
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.loops import layers as layer_loops
 from cnnfilter.loops import training as loops
-from cnnfilter.map_filters import CLIPPING
+from cnnfilter.map_filters import CLIPPING, LINEAR
 from cnnfilter.pooling import PoolAxis
 from cnnfilter.shapes import Layer, Shape, WindowLayer
 from cnnfilter.trainable import Floats, Place, Trainable, Values, add_bias_slopes, draw_starts, geometry_of, rows_of
@@ -103,7 +103,10 @@ class Densing(Trainable):
 
 
 class MostPooling(Trainable):
-    """`maxpool 2` and `minpool 2`: the slope goes to the number that was chosen."""
+    """`maxpool 2` and `minpool 2`: the slope goes to the number that was chosen.
+
+    `range` is that of an activation before it: a number outside is handed no slope.
+    """
 
     layer: MaxPool
 
@@ -111,6 +114,7 @@ class MostPooling(Trainable):
         super().__init__(layer, shape)
         self.geometry = geometry_of(cast(WindowLayer, layer).axes(*shape[:2]), shape[2])
         self.sign = -1.0 if isinstance(layer, MinPool) else 1.0
+        self.range = LINEAR
         if math.prod(self.layer.size) > 256:
             raise ModelError(f"{layer} has more than 256 taps, which training does not go through")
 
@@ -121,16 +125,19 @@ class MostPooling(Trainable):
         if where is None or len(where) != len(rows):
             where = place.kept["where"] = np.empty(rows.shape, np.uint8)
         loops.pool_most(rows_of(numbers), rows, where, self.geometry, self.sign)
+        place.kept["output"] = out
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
         back = place.scratch.array("back", len(slopes), *self.shape)
+        if self.range != LINEAR:
+            loops.keep_between(slopes.reshape(-1), place.kept["output"].reshape(-1), *self.range)
         loops.pool_most_back(rows_of(back), slopes.reshape(-1, self.output[2]), place.kept["where"], self.geometry)
         return back
 
 
 class MeanPooling(Trainable):
-    """`avgpool 2`: the slope is shared by all numbers of the window."""
+    """`avgpool 2`: a depthwise convolution with ones, each place times its share."""
 
     layer: AvgPool
 
@@ -139,16 +146,20 @@ class MeanPooling(Trainable):
         axes = cast(WindowLayer, layer).axes(*shape[:2])
         self.geometry = geometry_of(axes, shape[2])
         counts = [cast(PoolAxis, axis).counts(include_pad=True) for axis in axes]
-        self.shares = np.ascontiguousarray(1 / np.outer(*counts).ravel(), np.float32)
+        self.shares = np.ascontiguousarray(1 / np.outer(*counts).reshape(*self.output[:2], 1), np.float32)
+        self.ones = np.ones((math.prod(self.layer.size), shape[2]), np.float32)
+        self.zeros = np.zeros(shape[2], np.float32)
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
         out = place.scratch.array("out", len(numbers), *self.output)
-        loops.pool_mean(rows_of(numbers), out.reshape(-1, self.output[2]), self.shares, self.geometry)
+        loops.depthwise(rows_of(numbers), self.ones, self.zeros, out.reshape(-1, self.output[2]), self.geometry)
+        out *= self.shares
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
         back = place.scratch.array("back", len(slopes), *self.shape)
-        loops.pool_mean_back(rows_of(back), slopes.reshape(-1, self.output[2]), self.shares, self.geometry)
+        shared = (slopes * self.shares).reshape(-1, self.output[2])
+        loops.depthwise_back(rows_of(back), self.ones, shared, self.geometry)
         return back
 
 
@@ -183,6 +194,7 @@ class Activating(Trainable):
 
     layer: Activation
     done_before = False
+    undone_after = False
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
         function = self.layer.function
@@ -198,6 +210,8 @@ class Activating(Trainable):
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
         function = self.layer.function
+        if self.undone_after:
+            return slopes
         if function in CLIPPING:
             loops.keep_between(slopes.reshape(-1), place.kept["output"].reshape(-1), *CLIPPING[function])
             return slopes
@@ -217,15 +231,23 @@ class Dropping(Trainable):
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
         if not place.training or not self.layer.share:
-            place.kept["factors"] = None
+            place.kept["chances"] = None
             return numbers
-        kept = place.draw().random(numbers.shape, np.float32) >= self.layer.share
-        place.kept["factors"] = kept.astype(np.float32) / np.float32(1 - self.layer.share)
-        return cast(Floats, numbers * place.kept["factors"])
+        place.kept["chances"] = place.draw().integers(0, _CHANCES, numbers.size, np.uint16)
+        return self._drop(numbers, "out", place)
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
-        factors = place.kept["factors"]
-        return slopes if factors is None else cast(Floats, slopes * factors)
+        return slopes if place.kept["chances"] is None else self._drop(slopes, "back", place)
+
+    def _drop(self, numbers: Floats, name: str, place: Place) -> Floats:
+        out = place.scratch.array(name, *numbers.shape)
+        limit = round(self.layer.share * _CHANCES)
+        factor = _CHANCES / (_CHANCES - limit)
+        loops.drop(numbers.reshape(-1), place.kept["chances"], limit, factor, out.reshape(-1))
+        return out
+
+
+_CHANCES = 1 << 16
 
 
 class Flattening(Trainable):
@@ -252,6 +274,7 @@ class BatchNorming(Trainable):
     def __init__(self, layer: Layer, shape: Shape) -> None:
         super().__init__(layer, shape)
         self.channels = shape[-1]
+        self.range = LINEAR
         self.running = np.concatenate([np.zeros(self.channels), np.ones(self.channels)]).astype(np.float32)
 
     def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
@@ -292,7 +315,7 @@ class BatchNorming(Trainable):
         out = place.scratch.array("out", *numbers.shape)
         place.kept["input"] = numbers
         shape = (-1, self.channels)
-        loops.scale_and_shift(numbers.reshape(shape), self.factor, self.offset, out.reshape(shape))
+        loops.scale_and_shift(numbers.reshape(shape), self.factor, self.offset, *self.range, out.reshape(shape))
         return out
 
     def measure_back(self, slopes: Floats, place: Place) -> NDArray[np.float64]:
@@ -336,13 +359,20 @@ _TRAINABLE: dict[type[Layer], type[Trainable]] = {
 
 
 def do_together(layers: Sequence[Trainable]) -> None:
-    """Let a convolution with bias do what a clipping activation after it does, on the same way through its numbers."""
+    """Let the layers beside a clipping activation do what it does, on the same way through their numbers."""
     for layer, after in pairwise(layers):
-        if not (isinstance(layer, Convolving | TiledConvolving) and layer.layer.bias and isinstance(after, Activating)):
-            continue
-        if after.layer.function in CLIPPING:
-            layer.range = CLIPPING[after.layer.function]
+        if isinstance(after, Activating) and after.layer.function in CLIPPING and _can_clip(layer):
+            layer.range = CLIPPING[after.layer.function]  # type: ignore[attr-defined]
             after.done_before = True
+        elif isinstance(layer, Activating) and layer.layer.function in CLIPPING and isinstance(after, MostPooling):
+            after.range = CLIPPING[layer.layer.function]
+            layer.undone_after = True
+
+
+def _can_clip(layer: Trainable) -> bool:
+    """Return whether a layer goes through what it gives anyway."""
+    plain = isinstance(layer, Convolving) and not layer.layer.bias
+    return isinstance(layer, Convolving | TiledConvolving | BatchNorming) and not plain
 
 
 def make_trainable(layer: Layer, shape: Shape) -> Trainable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter import parse_layers
+from cnnfilter import parse_layers, stack_training
 from cnnfilter.blas import one_thread
 from cnnfilter.errors import ModelError
 from cnnfilter.stack_training import Stack, Targets
@@ -284,6 +284,45 @@ def test_a_whole_network_has_pytorchs_loss_and_slopes(rng):
     with one_thread():
         after = stack.predict(21, fill)
     np.testing.assert_allclose(after, net.eval()(batch).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv 3x3x3 | relu | maxpool 2",
+        "conv 16x3x3 | relu6 | maxpool 3 stride=2 pad=1",
+        "conv 16x3x3 | relu6 | conv 16x3x3 | relu | minpool 2",
+        "conv 3x3x3 bias=no | batchnorm | relu | maxpool 2 | conv 2x1x1 bias=no | relu",
+        "conv 4x3x3 | leaky:0.1 | maxpool 2 | batchnorm | relu6",
+    ],
+)
+def test_what_layers_do_together_is_what_they_do_alone(text, rng, monkeypatch):
+    pictures, labels = rng.normal(0, 3, (9, 8, 8, 2)).astype(np.float32), rng.integers(0, 3, 9)
+    found = []
+    for together in (stack_training.do_together, lambda layers: None):
+        monkeypatch.setattr(stack_training, "do_together", together)
+        stack = Stack(parse_layers(f"{text} | flatten | dense 3"), (8, 8, 2), np.random.default_rng(1), 1)
+        with one_thread():
+            verdict = stack.learn(
+                9,
+                lambda first, end, out: np.copyto(out, pictures[first:end]),
+                Targets(labels, np.ones(9, np.float32)),
+                (0,),
+            )
+        found.append((verdict, stack.slopes.copy()))
+    (verdict, slopes), (alone, slopes_alone) = found
+    assert slopes.any()
+    assert verdict.loss == pytest.approx(alone.loss, rel=1e-6)
+    np.testing.assert_allclose(slopes, slopes_alone, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean(rng):
+    layer = trainable("dropout 0.3", (1000,), rng)
+    place = place_of(layer)
+    out = layer.forward(np.ones((100, 1000), np.float32), place)
+    assert np.mean(out == 0) == pytest.approx(0.3, abs=0.01)
+    assert out.mean() == pytest.approx(1, abs=0.01)
+    assert (layer.backward(np.ones_like(out), place) == out).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 21])

@@ -1,4 +1,4 @@
-"""The formats that Pillow decodes and encodes: JPEG, WebP, AVIF, BMP, GIF, TGA, and pages of TIFF.
+"""The formats that Pillow decodes and encodes: WebP, AVIF, BMP, GIF, TGA, pages of TIFF, and what JPEG has of it.
 
 Each format's plugin is imported and called by name. ``PIL.Image.open`` would try every plugin it knows (one
 of them starts Ghostscript), import a dozen, and apply a pixel limit that is global to the process.
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata, resolution
 from cnnfilter.picture import Image, check_size, warn, whole_numbers
 
@@ -48,16 +47,12 @@ _SAVE: dict[str, dict[str, Any]] = {
     "webp": {"quality": 90, "exact": True},
 }
 _JPEG_SEGMENT = 65_502  # bytes of a marker segment behind its longest name, that of XMP
-_JPEG_PIXELS_FOR_A_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
-_PILLOW_NAME = {"jpg": "JPEG"}
 
 
 def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode a file's bytes, known to be of this format, with all its frames."""
     with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
-        if format == "jpg" and picture.width * picture.height > _JPEG_PIXELS_FOR_A_BYTE * len(data) + 65536:
-            raise ImageError(f"the file is cut off: {picture.width}x{picture.height} pixels need more than is there")
         metadata = read_metadata(picture)
         count = _count_frames(picture)
         if count > 1:
@@ -218,11 +213,11 @@ def encode(image: Image, format: str) -> bytes:
     pictures = [PillowImage.fromarray(f[:, :, 0] if f.shape[2] == 1 else f) for f in frames]
     if image.mode == "CMYK":
         pictures = [PillowImage.frombytes("CMYK", (f.shape[1], f.shape[0]), f) for f in frames]
-    options = _SAVE[format] | _metadata_options(image, format)
+    options = save_options(image, format)
     if len(pictures) > 1:
         options |= _animation_options(image, format) | {"save_all": True, "append_images": pictures[1:]}
     stream = io.BytesIO()
-    pictures[0].save(stream, format=_PILLOW_NAME.get(format, format), **options)
+    pictures[0].save(stream, format=format, **options)
     if format == "webp" and image.has_alpha:
         _mark_alpha(stream.getbuffer())
     return stream.getvalue()
@@ -246,9 +241,10 @@ def _animation_options(image: Image, format: str) -> dict[str, Any]:
     return options | {"loop": 1 if image.loop is None else image.loop + 1 if image.loop else 0}
 
 
-def _metadata_options(image: Image, format: str) -> dict[str, Any]:
+def save_options(image: Image, format: str) -> dict[str, Any]:
+    """Return what Pillow is told when it writes a picture: how well, and what belongs to it beside its pixels."""
     metadata = image.metadata
-    options: dict[str, Any] = {}
+    options = dict(_SAVE[format])
     if icc := metadata.icc_for(image.mode):
         options["icc_profile"] = icc
     if metadata.exif and format in ("jpg", "webp", "avif"):

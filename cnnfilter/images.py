@@ -1,12 +1,13 @@
 """Files to pictures and back: which format it is, what it can hold, what is done about what it cannot.
 
-The formats themselves are in ``png``, ``codecs`` (Pillow's), ``tiff``, ``pnm`` and ``npy``, each imported
+The formats themselves are in ``png``, ``jpeg``, ``codecs`` (Pillow's), ``tiff``, ``pnm`` and ``npy``, each imported
 when a picture of its kind turns up.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 from typing import IO, Any, cast
 
@@ -52,7 +53,13 @@ _SIXTEEN_BITS = ("png", "tiff", "ppm", "npy")
 _LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
 
 # The modules of the formats that have one of their own; Pillow does the others.
-_OWN = {"png": "cnnfilter.png", "tiff": "cnnfilter.tiff", "ppm": "cnnfilter.pnm", "npy": "cnnfilter.npy"}
+_OWN = {
+    "png": "cnnfilter.png",
+    "jpg": "cnnfilter.jpeg",
+    "tiff": "cnnfilter.tiff",
+    "ppm": "cnnfilter.pnm",
+    "npy": "cnnfilter.npy",
+}
 
 _HEAD = 4096  # more than enough to tell
 
@@ -90,7 +97,7 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
     try:
         if hasattr(source, "read"):
             return _read_stream(source)
-        with open(source, "rb") as file:
+        with open(source, "rb", buffering=0) as file:
             return _read_stream(file)
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
@@ -103,6 +110,9 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
 def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     head = stream.read(_HEAD)
     format = sniff(head)
+    if isinstance(stream, io.FileIO) and stream.seekable():  # read in one piece, it need not be copied
+        stream.seek(0)
+        head = b""
     return head + stream.read(), format
 
 

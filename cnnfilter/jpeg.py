@@ -1,0 +1,167 @@
+"""JPEG (ITU-T T.81): decoded and encoded by Pillow, without its copies and on several threads.
+
+Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.jpeg_pixels`), from which threads take
+the three that count. A large picture is encoded in bands, each of which a restart marker lets begin anew: they are
+pictures to Pillow, and what they hold after their headers is joined into one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cnnfilter import codecs, jpeg_pixels
+from cnnfilter.bands import default_threads, run_in_bands, run_tasks
+from cnnfilter.errors import ImageError
+from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
+from cnnfilter.loops.channels import add_fourth, drop_fourth
+from cnnfilter.picture import Image, check_size
+
+_MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
+_FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
+_BLOCK = 8  # rows and columns, also of what a restart interval counts: chroma is whole
+_MOST_BLOCKS = 0xFFFF  # of a restart interval
+_BAND_BYTES = 3 << 19
+_HEADERS = 2048  # bytes that are more than those of a band without metadata
+
+
+def read(data: bytes, max_pixels: int) -> Image:
+    """Decode a JPEG file's bytes.
+
+    Raises
+    ------
+    ImageError
+        If it is cut off, or over the limit.
+    """
+    with codecs.open_file(data, "jpg") as picture:
+        width, height = picture.size
+        check_size(width, height, max_pixels)
+        if not jpeg_pixels.is_whole(width, height, len(data)):
+            raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
+        metadata = codecs.read_metadata(picture)
+        mode = picture.mode
+        memory = jpeg_pixels.take(data) or jpeg_pixels.decode(picture, len(data))
+        if memory is None:
+            pixels, mode = codecs.to_array(picture)
+        else:
+            pixels = np.frombuffer(memory, np.uint8).reshape(height, width, -1)
+            if mode == "RGB":
+                pixels = _three_of_four(pixels)
+    return Image(pixels, mode, "jpg", metadata)
+
+
+def _three_of_four(four: np.ndarray) -> np.ndarray:
+    three = np.empty((*four.shape[:2], 3), np.uint8)
+
+    def part(first: int, end: int) -> None:
+        drop_fourth(four[first:end].reshape(-1, 4), three[first:end].reshape(-1, 3))
+
+    run_in_bands(part, len(four), least=max(16, _BAND_BYTES // four[0].size))
+    return three
+
+
+def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
+    """Return the pieces of a JPEG file.
+
+    Parameters
+    ----------
+    image : Image
+        uint8; L, RGB or CMYK.
+    threads : int, optional
+        The bytes are the same for any number.
+    """
+    pixels = np.ascontiguousarray(image.pixels)
+    height, width, channels = pixels.shape
+    across = -(-width // _BLOCK)
+    blocks_high = max(1, min(_BAND_BYTES // (_BLOCK * width * channels), _MOST_BLOCKS // across))
+    settings = codecs.save_options(image, "jpg")
+    band = _BLOCK * blocks_high
+    encoder = _Encoder()
+    if height <= band:
+        return [encoder.encode(pixels, settings)]
+    interval = {"restart_marker_blocks": across * blocks_high}
+    plain = {name: settings[name] for name in ("quality", "subsampling")} | interval
+    tasks: list[Callable[[], bytes]] = [
+        partial(encoder.encode, pixels[:band], settings | interval),
+        *(partial(encoder.scan, pixels[first : first + band], plain) for first in range(band, height, band)),
+    ]
+    head, *scans = run_tasks(tasks, default_threads() if threads is None else threads)
+    return _join(head, scans, height)
+
+
+class _Encoder:
+    """Pillow's encoder, which lets other threads work only while it writes to a file of the system."""
+
+    def __init__(self) -> None:
+        self.own = threading.local()
+
+    def encode(self, pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
+        """Return a picture as a file."""
+        with _memory_file() as file:
+            size = self._write(file, pixels, settings)
+            file.seek(0)
+            return _read(file, size)
+
+    def scan(self, pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
+        """Return what a picture's file has after its headers, without the end."""
+        with _memory_file() as file:
+            size = self._write(file, pixels, settings)
+            file.seek(0)
+            start = _starts(_read(file, min(size, _HEADERS)))[SCAN][1]
+            file.seek(start)
+            return _read(file, size - start - 2)
+
+    def _write(self, file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
+        from PIL import Image as PillowImage
+        from PIL import JpegImagePlugin
+
+        height, width, channels = pixels.shape
+        mode = _MODE[channels]
+        given = self._with_fourth(pixels) if channels == 3 else pixels
+        picture: Any = PillowImage.frombuffer(mode, (width, height), given, "raw", mode, 0, 1)
+        picture.encoderinfo = settings  # what save() does, but for the import of plugins for other formats
+        PillowImage.SAVE[JpegImagePlugin.JpegImageFile.format](picture, file, "")
+        size: int = file.tell()
+        return size
+
+    def _with_fourth(self, pixels: np.ndarray) -> np.ndarray:
+        four = getattr(self.own, "four", None)
+        if four is None or len(four) < len(pixels):
+            four = self.own.four = np.empty((*pixels.shape[:2], 4), np.uint8)
+        four = four[: len(pixels)]
+        add_fourth(pixels.reshape(-1, 3), four.reshape(-1, 4))
+        return four
+
+
+def _memory_file() -> Any:
+    try:
+        return open(os.memfd_create("jpeg"), "w+b", buffering=0)
+    except (AttributeError, OSError):  # not on Linux, or not allowed: the same, one after the other
+        return io.BytesIO()
+
+
+def _read(file: Any, size: int) -> bytes:
+    data: bytes = file.read(size)
+    if len(data) != size:
+        raise OSError("what was encoded cannot be read back")
+    return data
+
+
+def _starts(file: bytes) -> dict[int, tuple[int, int]]:
+    """Return start and end of a file's segments, by marker."""
+    return {marker: (start, end) for marker, start, end in jpeg_pixels.segments(file)}
+
+
+def _join(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
+    """Make one file of those of its bands: the first one's, with the height of all, and what others have to add."""
+    size_at = _starts(first)[_FRAME][0] + 5  # behind the marker, the length, and the bits of a sample
+    parts = [first[:size_at], height.to_bytes(2, "big"), first[size_at + 2 : -2]]
+    for index, scan in enumerate(scans):
+        parts += [MARKER + bytes([RESTART + index % 8]), scan]
+    return [*parts, MARKER + bytes([END])]

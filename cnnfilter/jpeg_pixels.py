@@ -1,0 +1,129 @@
+"""The pixels of a JPEG file, decoded by Pillow into memory of ours; of one file also ahead, on another thread.
+
+Nothing here needs numpy, so that a file can be decoded while numpy and what filters it are still being imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import mmap
+from collections.abc import Iterator
+from threading import Thread
+from typing import Any
+
+MARKER, START, END, SCAN, RESTART, COMMENT = b"\xff", 0xD8, 0xD9, 0xDA, 0xD0, 0xFE
+"""The byte before a marker, and some of them (ITU-T T.81, table B.1)."""
+
+_METADATA = (*range(0xE1, 0xEE), 0xEF, COMMENT)  # not APP0 and APP14, which say what the colours are
+_KEPT = {"L": "L", "RGB": "RGBX", "CMYK": "CMYK"}
+_PIXELS_FOR_A_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment of a file, the start of its first scan the last of them."""
+    at = 2
+    while at + 4 <= len(data) and data[at : at + 1] == MARKER:
+        marker = data[at + 1]
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at, end
+        if marker == SCAN:
+            return
+        at = end
+
+
+def is_whole(width: int, height: int, size: int) -> bool:
+    """Whether so many pixels can be in a file of `size` bytes."""
+    return width * height <= _PIXELS_FOR_A_BYTE * size + 65536
+
+
+def decode(picture: Any, size: int) -> mmap.mmap | None:
+    """Decode a file of `size` bytes that Pillow has opened: rows of pixels of 1 byte (grey) or 4 (RGB and 255, CMYK).
+
+    None where this Pillow does not decode into memory that is given to it.
+
+    Raises
+    ------
+    MemoryError
+        There is not enough.
+    """
+    from PIL import Image as PillowImage
+
+    mode = _KEPT.get(picture.mode)
+    if mode is None:
+        return None
+    memory = _zeros(picture.width * picture.height * len(mode))
+    given: Any = memory
+    shared = PillowImage.frombuffer(mode, picture.size, given, "raw", mode, 0, 1)
+    picture.im = shared.im
+    picture.decodermaxblock = size  # all of it in one piece, for which the interpreter is let go once
+    picture.load()
+    return memory if picture.im is shared.im else None
+
+
+def _zeros(size: int) -> mmap.mmap:
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    try:
+        memory = mmap.mmap(-1, size, **private)
+    except OSError as error:
+        raise MemoryError(f"no {size:,} bytes for the pixels") from error
+    with contextlib.suppress(AttributeError, OSError):  # not on Linux
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+# --- ahead ----------------------------------------------------------------------------------------------------
+
+
+class _Begun:
+    """A file that is being decoded on a thread of its own."""
+
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        from PIL import JpegImagePlugin
+
+        self.data = data
+        self.max_pixels = max_pixels
+        self.plugin = JpegImagePlugin.JpegImageFile
+        self.memory: mmap.mmap | None = None
+        self.thread = Thread(target=self._decode, daemon=True)
+        self.thread.start()
+
+    def _decode(self) -> None:
+        # Whatever is wrong with it is found again, and told, when it is read. Without metadata, nothing warns.
+        with contextlib.suppress(Exception), self.plugin(io.BytesIO(_without_metadata(self.data))) as picture:
+            width, height = picture.size
+            if width * height <= self.max_pixels and is_whole(width, height, len(self.data)):
+                self.memory = decode(picture, len(self.data))
+
+
+_begun: _Begun | None = None
+
+
+def begin(path: str, max_pixels: int) -> None:
+    """Begin to decode a file, if it is a JPEG file, on another thread. Reading its bytes will find what was made."""
+    global _begun
+    with contextlib.suppress(OSError, MemoryError, RuntimeError), open(path, "rb", buffering=0) as file:
+        if file.read(3) == b"\xff\xd8\xff":
+            file.seek(0)
+            _begun = _Begun(file.readall(), max_pixels)
+
+
+def take(data: bytes) -> mmap.mmap | None:
+    """Return what `decode` gave for the same bytes, if it was begun for them; else None."""
+    global _begun
+    begun = _begun
+    if begun is None or begun.data != data:
+        return None
+    _begun = None
+    begun.thread.join()
+    return begun.memory
+
+
+def _without_metadata(data: bytes) -> bytes:
+    whole = memoryview(data)
+    parts, kept = [], 0
+    for marker, start, end in segments(data):
+        if marker in _METADATA:
+            parts.append(whole[kept:start])
+            kept = end
+    return b"".join([*parts, whole[kept:]]) if parts else data

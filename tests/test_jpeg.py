@@ -1,0 +1,216 @@
+"""JPEG: bands joined by restart markers show what one scan shows; reading has no copies, and may have begun before."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image as Pillow
+
+from cnnfilter import jpeg, jpeg_pixels
+from cnnfilter.cli import main
+from cnnfilter.errors import ImageError
+from cnnfilter.images import Image, Metadata, encode_image, read_image
+
+PHOTO = Path(__file__).parents[1] / "samples" / "coffee.png"
+MODES = {"L": 1, "RGB": 3, "CMYK": 4}
+
+
+@pytest.fixture(autouse=True)
+def nothing_begun() -> Iterator[None]:
+    yield
+    jpeg_pixels._begun = None
+
+
+def photo(mode: str = "RGB") -> Image:
+    with Pillow.open(PHOTO) as picture:
+        pixels = np.asarray(picture.convert("RGB").crop((0, 0, 397, 299)).convert(mode))
+    return Image(np.ascontiguousarray(pixels).reshape(299, 397, MODES[mode]), mode)
+
+
+def in_one_scan(image: Image) -> bytes:
+    height, width, _ = image.pixels.shape
+    stream = io.BytesIO()
+    Pillow.frombytes(image.mode, (width, height), image.pixels.tobytes()).save(
+        stream, "JPEG", quality=95, subsampling=0
+    )
+    return stream.getvalue()
+
+
+def decoded(file: bytes) -> np.ndarray:
+    with Pillow.open(io.BytesIO(file)) as picture:
+        return np.asarray(picture)
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("band_bytes", [1, 397 * 160, 397 * 3 * 296])
+def test_bands_decode_to_what_one_scan_decodes_to(monkeypatch: pytest.MonkeyPatch, mode: str, band_bytes: int) -> None:
+    monkeypatch.setattr(jpeg, "_BAND_BYTES", band_bytes)
+    image = photo(mode)
+    files = {b"".join(jpeg.encode(image, threads=threads)) for threads in (1, 2, 3)}
+    assert len(files) == 1
+    file = files.pop()
+    assert (decoded(file) == decoded(in_one_scan(image))).all()
+    restarts = [file.count(b"\xff" + bytes([0xD0 + number])) for number in range(8)]
+    assert all(restarts) if band_bytes == 1 else sum(restarts) < 8
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_another_decoder_sees_the_same(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setattr(jpeg, "_BAND_BYTES", 1)
+    image = photo(mode)
+    banded, whole = b"".join(jpeg.encode(image)), in_one_scan(image)
+    ours, theirs = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED) for file in (banded, whole))
+    assert (ours == theirs).all()
+
+
+def test_a_small_picture_is_one_scan() -> None:
+    assert jpeg.encode(photo()) == [in_one_scan(photo())]
+
+
+def test_a_restart_interval_of_the_widest_picture_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jpeg, "_BAND_BYTES", 1 << 40)
+    pixels = np.zeros((80, 65_500, 1), np.uint8)
+    pixels[::7, ::5] = 200
+    file = b"".join(jpeg.encode(Image(pixels, "L")))
+    assert b"\xff\xd0" in file
+    assert (decoded(file) == decoded(in_one_scan(Image(pixels, "L")))).all()
+
+
+def test_without_files_in_memory_the_bytes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jpeg, "_BAND_BYTES", 1)
+    expected = jpeg.encode(photo())
+
+    def refuse(name: str) -> int:
+        raise OSError("not here")
+
+    monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    assert jpeg.encode(photo()) == expected
+
+
+def test_bands_keep_what_belongs_to_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jpeg, "_BAND_BYTES", 1)
+    exif = Pillow.Exif()
+    exif[0x010E] = "x" * 5000  # the first band's headers are long, and the others' not
+    icc = bytes(16) + b"RGB " + bytes(200)
+    metadata = Metadata(icc, exif.tobytes()[6:], (300.0, 300.0), {"Comment": "a cup"})
+    back = read_image(encode_image(photo().replace(metadata=metadata), "jpg"))
+    assert back.metadata.icc == icc
+    assert back.metadata.exif is not None
+    assert b"x" * 5000 in back.metadata.exif
+    assert back.metadata.dpi == (300, 300)
+    assert back.metadata.text["Comment"] == "a cup"
+    assert (back.pixels == decoded(in_one_scan(photo()))).all()
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def saved(mode: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image = photo(mode)
+    Pillow.frombytes(mode, (397, 299), image.pixels.tobytes()).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, options: dict[str, Any]) -> None:
+    file = saved(mode, **options)
+    expected = decoded(file).reshape(299, 397, -1)
+    for without in (False, True):  # also where Pillow has to decode into memory of its own
+        if without:
+            monkeypatch.setattr(jpeg_pixels, "decode", lambda picture, size: None)
+        image = read_image(file)
+        assert image.mode == mode
+        assert (image.pixels == expected).all()
+        assert image.pixels.flags.writeable or without
+
+
+def begin(path: Path, content: bytes, max_pixels: int = 1 << 20) -> jpeg_pixels._Begun | None:
+    path.write_bytes(content)
+    jpeg_pixels.begin(str(path), max_pixels)
+    if jpeg_pixels._begun is not None:
+        jpeg_pixels._begun.thread.join()
+    return jpeg_pixels._begun
+
+
+def with_exif() -> bytes:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    return saved("RGB", exif=exif, comment=b"a cup", dpi=(72, 72))
+
+
+def test_what_was_begun_is_used_once_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = with_exif()
+    expected = read_image(file)
+    begun = begin(tmp_path / "a.jpg", file)
+    assert begun is not None
+    assert begun.memory is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(jpeg_pixels, "decode", lambda picture, size: pytest.fail("decoded a second time"))
+        image = read_image(tmp_path / "a.jpg")
+    assert (image.pixels == expected.pixels).all()
+    assert image.metadata == expected.metadata
+    assert (read_image(tmp_path / "a.jpg").pixels == expected.pixels).all()
+
+
+def test_what_was_begun_is_not_used_for_another_file(tmp_path: Path) -> None:
+    begin(tmp_path / "a.jpg", with_exif())
+    image = read_image(saved("L"))
+    assert (image.pixels[:, :, 0] == decoded(saved("L"))).all()
+    assert jpeg_pixels._begun is not None
+
+
+@pytest.mark.parametrize("cut", [3, 100, 5000])
+def test_a_damaged_file_that_was_begun_is_told_when_it_is_read(tmp_path: Path, cut: int) -> None:
+    begun = begin(tmp_path / "a.jpg", with_exif()[:cut])
+    assert begun is None or begun.memory is None
+    with pytest.raises(ImageError, match="cannot be decoded as jpg"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_nothing_is_begun_that_would_be_refused(tmp_path: Path) -> None:
+    assert begin(tmp_path / "a.png", PHOTO.read_bytes()) is None
+    jpeg_pixels.begin(str(tmp_path / "none.jpg"), 1)
+    assert jpeg_pixels._begun is None
+    begun = begin(tmp_path / "a.jpg", with_exif(), max_pixels=397 * 299 - 1)
+    assert begun is not None
+    assert begun.memory is None
+    huge = bytearray(saved("L"))
+    size_at = huge.index(b"\xff\xc0") + 5
+    huge[size_at : size_at + 4] = b"\xff\xdc\xff\xdc"
+    begun = begin(tmp_path / "b.jpg", bytes(huge), max_pixels=1 << 40)
+    assert begun is not None
+    assert begun.memory is None
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(bytes(huge), max_pixels=1 << 40)
+
+
+@pytest.mark.parametrize("options", [[], ["--max-pixels", "118703"], ["--dry-run"]], ids=str)
+def test_the_one_picture_of_a_command_is_begun_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(with_exif())
+    taken = []
+
+    def take(data: bytes, real: Any = jpeg_pixels.take) -> Any:
+        taken.append(real(data))
+        return taken[-1]
+
+    monkeypatch.setattr(jpeg_pixels, "take", take)
+    command = ["convolve", str(tmp_path / "a.jpg"), "-k", "sharpen", "-o", str(tmp_path / "b.png")]
+    result = CliRunner().invoke(main, command + options)
+    assert result.exit_code == 0, result.output
+    assert [memory is not None for memory in taken] == ([] if options == ["--dry-run"] else [True])
+    assert (jpeg_pixels._begun is None) or options == ["--dry-run"]

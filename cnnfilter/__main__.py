@@ -1,6 +1,57 @@
-"""``python -m cnnfilter``: the same as the console script."""
+"""The command line as a process of its own: ``python -m cnnfilter``, and the console script."""
 
-from cnnfilter.cli import main
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+import sys
+import threading
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """Run the command line from the settings of the process to its end."""
+    # OpenBLAS starts its threads when numpy is imported, and they spin on the cores that are wanted for the picture.
+    # Products of matrices are shared among threads of ours (`cnnfilter.blas`).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Imports make many objects and no garbage, which the collector would look for among them again and again.
+    gc.set_threshold(20_000, 20, 20)
+    from cnnfilter.cli import main
+
+    try:
+        main(prog_name="cnnfilter")
+    except SystemExit as end:
+        if not _is_watched() and isinstance(end.code, int):
+            _leave(end.code)
+        raise
+    raise AssertionError("the command line always ends with an exit code")
+
+
+def _is_watched() -> bool:
+    """Whether somebody wants to see the end of the interpreter: a profiler, a debugger, a thread that works on."""
+    flags = sys.flags
+    monitoring = getattr(sys, "monitoring", None)  # since Python 3.12
+    return bool(
+        sys.gettrace()
+        or sys.getprofile()
+        or (monitoring and any(monitoring.get_tool(number) for number in range(6)))
+        or flags.inspect
+        or flags.interactive
+        or flags.dev_mode
+        or any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    )
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process as the interpreter does, without taking each of its objects apart first."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or nobody reads it: that was told
+            stream.flush()
+    os._exit(code)
+
 
 if __name__ == "__main__":
-    main(prog_name="cnnfilter")
+    run()

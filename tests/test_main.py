@@ -1,0 +1,67 @@
+"""The process around the command line: its settings, and its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PHOTO = str(ROOT / "samples" / "coffee.png")
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+START = "import sys; sys.argv = ['cnnfilter', *sys.argv[1:]]; from cnnfilter.__main__ import run\n"
+AT_EXIT = START + "import atexit; atexit.register(print, 'at exit'); sys.stdout.write('waiting '); run()"
+
+
+def test_what_waits_for_the_end_is_done_at_the_end() -> None:
+    ended = run("-c", AT_EXIT, "--version", PYTHONUNBUFFERED="")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("waiting cnnfilter ")
+    assert ended.stdout.endswith("at exit\n")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--nonsense"], 2), (["convolve", "none.png", "-k", "sharpen"], 1)])
+def test_the_exit_code_is_that_of_the_command_line(arguments: list[str], code: int) -> None:
+    ended = run("-m", "cnnfilter", *arguments)
+    assert ended.returncode == code
+    assert "Error" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+LAST = "import os\nclass Last:\n    def __del__(self, write=os.write): write(1, b'taken apart')\nlast = Last()\n"
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_nobody_waits_for_the_interpreter_to_take_itself_apart_unless_they_watch(watched: bool) -> None:
+    watch = "import threading, time; threading.Thread(target=time.sleep, args=[0.3]).start()\n" if watched else ""
+    assert run("-c", START + LAST + watch + "run()", "--version").stdout.endswith("taken apart") == watched
+
+
+def test_a_profiler_comes_to_tell_what_it_saw() -> None:
+    assert "function calls" in run("-m", "cProfile", "-m", "cnnfilter", "--version").stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_the_blas_starts_no_threads_unless_it_is_told_to() -> None:
+    count = "import atexit, os; atexit.register(lambda: print(len(os.listdir('/proc/self/task'))))\n"
+    command = ["-c", START + count + "run()", "convolve", PHOTO, "-k", "sharpen", "-o", os.devnull, "--force", "-q"]
+    assert run(*command, "-f", "ppm").stdout.endswith("1\n")
+    if (os.cpu_count() or 1) > 1:
+        assert run(*command, "-f", "ppm", OPENBLAS_NUM_THREADS="2").stdout.endswith("2\n")

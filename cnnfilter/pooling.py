@@ -105,15 +105,18 @@ def pool(
         height, width, size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
     wanted = np.dtype(dtype or (np.float32 if op == "avg" else source.dtype))
-    if op != "avg" and wanted != source.dtype:
+    # 8 and 16 bits are rounded once, from the exact sum.
+    direct = source.dtype if op != "avg" or wanted == source.dtype else np.dtype(np.float32)
+    if direct != wanted:
         empty = np.empty  # what is stored there is converted yet
-    if op == "avg":
-        # 8 and 16 bits are rounded once, from the exact sum.
-        direct = wanted if wanted == source.dtype else np.dtype(np.float32)
-        empty = empty if direct == wanted else np.empty
-        pooled = _average(source, rows, columns, count_include_pad, direct, threads, empty)
+    pooled = empty((rows.outputs, columns.outputs, source.shape[2]), direct)
+    small = _small(source, op, rows, columns, direct, count_include_pad)
+    if small:
+        _join_small(small, source, pooled, rows, columns, threads)
+    elif op == "avg":
+        _join_mean(source, pooled, rows, columns, count_include_pad, threads)
     else:
-        pooled = _extreme(source, op, rows, columns, threads, empty)
+        _join_extreme(source, op, pooled, rows, columns, threads)
     pooled = _converted(pooled, wanted)
     return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
 
@@ -157,6 +160,12 @@ class PoolAxis(Axis):
         count = -(-room // self.stride) + 1
         # The last window must start in the picture or in the padding before it.
         return count - 1 if (count - 1) * self.stride >= self.size + self.before else count
+
+    def are_whole(self, *, include_pad: bool) -> bool:
+        """Return whether the mean divides by all samples of each window."""
+        low, high = (-self.before, self.size + self.after) if include_pad else (0, self.size)
+        end = (self.outputs - 1) * self.stride - self.before + self.reach
+        return low <= -self.before and end <= high
 
     def counts(self, *, include_pad: bool) -> NDArray[np.int64]:
         """Count the samples of each window that the mean divides by along this axis."""
@@ -231,74 +240,84 @@ def _three_axes(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(array)
 
 
-def _extreme(
-    source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, threads: int | None, empty: Callable[..., Pixels]
-) -> Pixels:
-    if source.dtype.kind == "f":
-        lowest, highest = -np.inf, np.inf
-    else:
-        lowest, highest = 0, np.iinfo(source.dtype).max
-    neutral = float(lowest if op == "max" else highest)
+def _small(
+    source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, target: np.dtype[Any], include_pad: bool
+) -> tuple[Any, ...] | None:
+    """Return what to ask for the loop of a small window, or None where there is none for this work."""
+    window = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
+    alike = (columns.taps, columns.stride, rows.dilation, columns.dilation) == (rows.taps, rows.stride, 1, 1)
+    if not alike or window not in loops.SMALL or rows.outputs < loops.ROWS:
+        return None
+    if op == "avg" and not (rows.are_whole(include_pad=include_pad) and columns.are_whole(include_pad=include_pad)):
+        return None
+    asked = (op, source.dtype.str[1:], target.str[1:], *window)
+    return asked if asked[:3] in loops.WAYS else None
+
+
+def _join_small(
+    asked: tuple[Any, ...], source: Pixels, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, threads: int | None
+) -> None:
+    """Pool by a loop that is made for the window and the types."""
     channels = source.shape[2]
-    flat = source.reshape(source.shape[0], -1)
-    pooled = empty((rows.outputs, columns.outputs, channels), source.dtype)
-    target = pooled.reshape(rows.outputs, -1)
-    window = _window(channels, rows, columns)
-    loop = loops.extremes(op, *(_small(source, rows, columns) if op == "max" else ()))
+    flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
+    loop = loops.small_windows(*asked)
+    blank = np.full(flat.shape[1], _neutral(asked[0], source.dtype), source.dtype)
+    parts, spares = loops.scratch_of_small(asked, channels)
 
     def band(y0: int, y1: int) -> None:
-        work, ring = _scratch(channels, rows, columns, source.dtype)
+        part, spare = np.empty(parts, source.dtype), np.empty(spares, pooled.dtype)
+        loop(flat, blank, part, spare, target, channels, rows.before, columns.before, y0, y1)
+
+    run_in_bands(band, rows.outputs, threads=threads)
+
+
+def _neutral(op: str, dtype: np.dtype[Any]) -> float:
+    """Return what padding is: a number that never wins, or adds nothing."""
+    if op == "avg":
+        return 0
+    lowest, highest = (-np.inf, np.inf) if dtype.kind == "f" else (0, np.iinfo(dtype).max)
+    return lowest if op == "max" else highest
+
+
+def _join_extreme(
+    source: Pixels, op: str, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, threads: int | None
+) -> None:
+    flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
+    window = _window(source.shape[2], rows, columns)
+    loop = loops.extremes(op)
+    neutral = float(_neutral(op, source.dtype))
+
+    def band(y0: int, y1: int) -> None:
+        work, ring = _scratch(source.shape[2], rows, columns, source.dtype)
         loop(flat, work, ring, target, window, y0, y1, neutral)
 
     run_in_bands(band, rows.outputs, threads=threads)
-    return pooled
 
 
-def _average(
-    source: Pixels,
-    rows: PoolAxis,
-    columns: PoolAxis,
-    include_pad: bool,
-    dtype: np.dtype[Any],
-    threads: int | None,
-    empty: Callable[..., Pixels],
-) -> Pixels:
+def _join_mean(
+    source: Pixels, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, include_pad: bool, threads: int | None
+) -> None:
     channels = source.shape[2]
-    flat = source.reshape(source.shape[0], -1)
-    pooled = empty((rows.outputs, columns.outputs, channels), dtype)
-    target = pooled.reshape(rows.outputs, -1)
+    flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
     window = _window(channels, rows, columns)
-    small = _small(source, rows, columns)
-    of_bytes = bool(small) and source.dtype == np.uint8
-    loop = loops.means(*small, of_bytes=of_bytes)
-    real = np.float32 if small else np.float64
-    sums = np.dtype(np.uint16 if of_bytes else real)
+    loop = loops.means()
     # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
-    high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1).astype(real) for axis in (rows, columns))
-    whole = dtype.kind == "u"
+    high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1.0) for axis in (rows, columns))
+    whole = pooled.dtype.kind == "u"
     high, wide = (np.reciprocal(high), np.reciprocal(wide)) if whole else (high, wide)
     wide = np.repeat(wide, channels)
 
     def band(y0: int, y1: int) -> None:
-        work, ring = _scratch(channels, rows, columns, sums)
+        work, ring = _scratch(channels, rows, columns, np.dtype(np.float64))
         loop(flat, work, ring, target, high, wide, window, y0, y1, int(whole))
 
     run_in_bands(band, rows.outputs, threads=threads)
-    return pooled
 
 
 def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:
     """The window as the loops take it."""
     pairs = [(axis.taps, axis.stride, axis.dilation, axis.before) for axis in (rows, columns)]
     return np.array([channels, *(number for both in zip(*pairs, strict=True) for number in both)], np.int64)
-
-
-def _small(source: Pixels, rows: PoolAxis, columns: PoolAxis) -> tuple[int, int, int] | tuple[()]:
-    """What to ask the loops for: a small square window that has a loop of its own, or nothing."""
-    one, other = ((axis.taps, axis.stride, axis.dilation) for axis in (rows, columns))
-    small = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
-    common = one == other and rows.dilation == 1 and source.dtype != np.uint16
-    return small if common and small in loops.SMALL else ()
 
 
 def _scratch(channels: int, rows: PoolAxis, columns: PoolAxis, dtype: np.dtype[Any]) -> tuple[Pixels, Pixels]:

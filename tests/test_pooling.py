@@ -290,11 +290,55 @@ def test_threads_do_not_change_the_result(rng, op):
         assert same_bits(pool(picture, op, threads=3, **options), one)
 
 
-def test_every_small_window_has_both_loops():
-    for small in loops.SMALL:
-        assert loops.extremes("max", *small).constants[1:] == small
-        assert loops.means(*small).constants[:3] == small
-        assert loops.means(*small, of_bytes=True).constants[:3] == small
+@pytest.mark.parametrize("window", sorted(loops.SMALL))
+def test_small_windows_keep_to_their_rows(rng, window):
+    """Widths around that of a vector, with and without padding, where all but the picture is out of bounds."""
+    size, stride, channels = window
+    for width in (3, 30, 63, 64, 65, 127, 128, 129, 130, 257):
+        for padding in ((0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 1, 0)):
+            for dtype in (np.uint8, np.float32):
+                shape = (14, width, channels or 2)
+                pixels = rng.integers(1, 256, shape, np.uint8) if dtype == np.uint8 else odd_floats(rng, shape)
+                options = {"size": size, "stride": stride, "padding": padding}
+                largest = pool(pixels, **options)
+                assert same_bits(largest, naive.pool(pixels, "max", (size,) * 2, (stride,) * 2, padding))
+                pixels = np.nan_to_num(pixels, posinf=9, neginf=-9)
+                exact = naive.pool(pixels, "avg", (size,) * 2, (stride,) * 2, padding)
+                np.testing.assert_allclose(pool(pixels, "avg", **options), exact, rtol=1e-6, atol=1e-6)
+                if dtype == np.uint8:
+                    got = pool(pixels, "avg", dtype=np.uint8, **options)
+                    np.testing.assert_array_equal(got, np.floor(exact + 0.5))
+
+
+def test_nothing_but_the_result_is_written():
+    """The vectors of the last row end with it."""
+    for size, stride, channels in sorted(loops.SMALL):
+        for width in (64, 65, 131):
+            pixels = np.full((11, width, channels or 1), 7, np.uint8)
+            room = np.zeros(pixels.size + 200, np.uint8)
+
+            def empty(shape, dtype, room=room):
+                return room[100 : 100 + np.prod(shape)].reshape(shape)
+
+            pooled = pool(pixels, size=size, stride=stride, empty=empty, threads=1)
+            assert (pooled == 7).all()
+            assert not room[:100].any()
+            assert not room[100 + pooled.size :].any()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_mean_of_a_small_window_of_bytes(size):
+    """Each sum that a window can have, between zeros, is rounded half up."""
+    count = size * size
+    sums = np.arange(255 * count + 1)
+    planes = np.clip(sums - 255 * np.arange(count)[:, None], 0, 255).astype(np.uint8).reshape(size, size, -1)
+    row = np.zeros((size, len(sums) * 2 * size), np.uint8)
+    for column in range(size):
+        row[:, column :: 2 * size] = planes[:, column]
+    picture = np.tile(row, (2 * loops.ROWS, 1))
+    got = pool(picture, "avg", size=size, stride=1 if size == 3 else 2, dtype=np.uint8)
+    want = (2 * sums + count) // (2 * count)
+    np.testing.assert_array_equal(got[0, :: 2 * size if size == 3 else size], want)
 
 
 # --- laws -------------------------------------------------------------------------------------------------

@@ -6,16 +6,31 @@ import numpy as np
 import pytest
 
 from cnnfilter.loops.native import loop
+from cnnfilter.loops.unroll import define
 from cnnfilter.loops.vectors import (
+    BYTES,
     LANES,
+    OF_BYTES,
+    OF_WORDS,
+    WORDS,
     absolute,
     add_product,
+    add_words,
     count_outside,
+    divide,
+    every_second,
     floats,
+    larger_bytes,
+    larger_floats,
+    load_bytes,
+    load_words,
     minus,
     plus,
     splat,
     store,
+    store_bytes,
+    store_means,
+    store_quotients,
     store_rounded,
     within,
 )
@@ -114,3 +129,101 @@ def test_sums_differences_and_ranges() -> None:
     combined(np.concatenate([values, more]), out, -1, 200)
     np.testing.assert_array_equal(out, np.concatenate([values + more, values - more, np.clip(values, -1, 200)]))
     np.testing.assert_array_equal(within.function(values, -1, 200), out[2 * LANES :])
+
+
+# --- for pooling ------------------------------------------------------------------------------------------
+
+
+@loop("i8(u1[::1], u1[::1], u1[::1])")
+def largest_bytes(samples, others, out):
+    store_bytes(out, 1, larger_bytes(load_bytes(samples, 0), load_bytes(others, 2)))
+    return 0
+
+
+@loop("i8(f4[::1], f4[::1], f4[::1])")
+def largest_floats(samples, others, out):
+    store(out, 0, larger_floats(floats(samples, 0), floats(others, 0)))
+    return 0
+
+
+@loop("i8(f4[::1], f4[::1], f4)")
+def quotients(samples, out, count):
+    store(out, 0, divide(floats(samples, 0), count))
+    return 0
+
+
+@loop("i8(u1[::1], u1[::1], u1[::1], f4[::1], i8)")
+def means(samples, others, out, exact, count):
+    sums = add_words(load_words(samples, 0), load_words(others, 0))
+    store_means(out, 2, sums, count)
+    store_quotients(exact, 2, sums, np.float32(count))
+    return 0
+
+
+def test_the_larger_bytes() -> None:
+    samples, others = np.random.default_rng(2).integers(0, 256, (2, BYTES + 2), np.uint8)
+    out = np.zeros(BYTES + 2, np.uint8)
+    largest_bytes(samples, others, out)
+    assert list(out) == [0, *np.maximum(samples[:-2], others[2:]), 0]
+    assert list(larger_bytes.function(samples, others)) == list(np.maximum(samples, others))
+
+
+def test_the_larger_floats_keep_the_first_zero_and_the_last_nan() -> None:
+    nan, other_nan = np.array([0x7FC00000, 0xFFC00001], np.uint32).view(np.float32)
+    one = np.array([0.0, -0.0, nan, 1, nan, 3, 2, -np.inf] * (LANES // 8), np.float32)
+    two = np.array([-0.0, 0.0, 1, other_nan, other_nan, 2, 3, np.inf] * (LANES // 8), np.float32)
+    want = np.array([0.0, -0.0, nan, other_nan, other_nan, 3, 3, np.inf] * (LANES // 8), np.float32)
+    out = np.zeros(LANES, np.float32)
+    largest_floats(one, two, out)
+    assert out.tobytes() == larger_floats.function(one, two).tobytes() == want.tobytes()
+
+
+def test_quotients() -> None:
+    samples = np.random.default_rng(3).normal(size=LANES).astype(np.float32)
+    out = np.zeros(LANES, np.float32)
+    quotients(samples, out, 9)
+    assert out.tobytes() == divide.function(samples, 9).tobytes() == (samples / np.float32(9)).tobytes()
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
+    """All sums of two bytes by the loop; all sums of `count` bytes by the function."""
+    for first in range(0, 511, WORDS):
+        sums = np.minimum(np.arange(first, first + WORDS), 510)
+        one = np.minimum(sums, 255).astype(np.uint8)
+        out, exact = np.zeros(WORDS + 4, np.uint8), np.zeros(WORDS + 4, np.float32)
+        means(one, (sums - one).astype(np.uint8), out, exact, count)
+        assert list(out) == [0, 0, *((2 * sums + count) // (2 * count)), 0, 0]
+        assert list(exact[2:-2]) == list(sums.astype(np.float32) / np.float32(count))
+        quotient = np.zeros(WORDS, np.float32)
+        store_quotients.function(quotient, 0, sums.astype(np.uint16), count)
+        assert list(quotient) == list(exact[2:-2])
+    for first in range(0, 255 * count + 1, WORDS):
+        sums = np.minimum(np.arange(first, first + WORDS), 255 * count)
+        out = np.zeros(WORDS, np.uint8)
+        store_means.function(out, 0, sums.astype(np.uint16), count)
+        assert list(out) == list((2 * sums + count) // (2 * count))
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "target"), [("vector", "f4", "f4"), (OF_BYTES, "u1", "u1"), (OF_WORDS, "u1", "u1")]
+)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("tap", [0, 1, 2])
+def test_every_second_pixel(kind: str, source: str, target: str, channels: int, tap: int) -> None:
+    load = every_second(kind, channels, tap)
+    keep, lanes = {"vector": (store, LANES), OF_BYTES: (store_bytes, BYTES), OF_WORDS: (store_means, WORDS)}[kind]
+    stored = "keep(out, 0, load(samples, 1)" + (", 2)" if kind == OF_WORDS else ")")
+    function = define(
+        f"def strided(samples, out):\n    {stored}\n    return 0", "strided", __name__, keep=keep, load=load
+    )
+    strided = loop(f"i8({source}[::1], {target}[::1])", constants=(channels, tap))(function)
+    samples = np.random.default_rng(4).integers(0, 256, 2 * lanes + 1).astype(source)
+    out = np.zeros(lanes, target)
+    strided(samples, out)
+    given = load.function(samples, 1)
+    assert list(out) == list((given + 1) // 2 if kind == OF_WORDS else given)
+    pixels = (2 * lanes // channels - tap + 1) // 2
+    wanted = samples[1:][: 2 * lanes // channels * channels].reshape(-1, channels)[tap::2].ravel()[:lanes]
+    assert pixels * channels >= len(wanted) > lanes - 2 * channels
+    assert list(given[: len(wanted)]) == list(wanted)

@@ -1,18 +1,170 @@
 """The inner loops of pooling.
 
-A picture is rows of numbers, channels interleaved: (H, W·C). Each row of the picture is pooled across once,
-into a ring that holds as many rows as a window is high; each row of the result then joins rows of the ring.
-Across comes first so that the samples of a window are met line by line, as PyTorch meets them: of equal
-numbers (0 and −0) the first one stays, and of several NaN the last.
+A picture is rows of numbers, channels interleaved: (H, W·C). The samples of a window are met line by line, as PyTorch
+meets them: of equal numbers (0 and −0) the first one stays, and of several NaN the last.
+
+The windows of `SMALL` are joined in vectors. For any other, each row of the picture is pooled across once, into a
+ring that holds as many rows as a window is high; each row of the result then joins rows of the ring.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnnfilter.loops import vectors
 from cnnfilter.loops.native import Inline, Loop, family, inline, loop
+from cnnfilter.loops.unroll import define, put, unroll
+from cnnfilter.loops.vectors import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
+
+Pair = tuple[int, int]
+
+# --- small windows ------------------------------------------------------------------------------------
+
+SMALL = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
+"""Square windows that have loops of their own: taps, stride, channels (0: any)."""
+ROWS = 4
+"""Rows of the result that these give at once, from rows of the picture that most of them share."""
+
+
+class Way(NamedTuple):
+    """How windows are joined: the kind of vectors, their lanes, and the instructions."""
+
+    kind: str
+    lanes: int
+    load: str
+    join: str
+    store: str
+
+
+WAYS = {
+    ("max", "u1", "u1"): Way(OF_BYTES, BYTES, "load_bytes", "larger_bytes", "store_bytes(PLACE, JOINED)"),
+    ("max", "f4", "f4"): Way("vector", LANES, "floats", "larger_floats", "store(PLACE, JOINED)"),
+    ("avg", "u1", "u1"): Way(OF_WORDS, WORDS, "load_words", "add_words", "store_means(PLACE, JOINED, COUNT)"),
+    ("avg", "u1", "f4"): Way(OF_WORDS, WORDS, "load_words", "add_words", "store_quotients(PLACE, JOINED, COUNT)"),
+    ("avg", "f4", "f4"): Way("vector", LANES, "floats", "plus", "store(PLACE, divide(JOINED, COUNT))"),
+}
+"""The operations, samples and outputs of these loops."""
+
+
+@inline
+def cut(row, at, beyond, part):
+    """Copy to `part` what a row holds from `at` on, and `beyond` for what lies before and after it."""
+    low = min(max(-at, 0), part.shape[0])
+    high = max(min(row.shape[0] - at, part.shape[0]), low)
+    for j in range(low):
+        part[j] = beyond
+    inside = row[at + low :]
+    for j in range(high - low):
+        part[low + j] = inside[j]
+    for j in range(high, part.shape[0]):
+        part[j] = beyond
+
+
+_SMALL = """
+def small_windows(source, blank, parts, spares, target, channels, top, left, y0, y1):
+    line, length, reach = source.shape[1], target.shape[1], parts.shape[1]
+    before = left * channels
+    blocks, last = (length + STEP - 1) // STEP, max(length - STEP, 0)
+    begin = min((before + STRIDE * STEP - 1) // (STRIDE * STEP), blocks)
+    end = min((line - reach + before) // (STRIDE * STEP), (length - LANES) // STEP) + 1
+    if STRIDE * last - before <= line - reach and last <= length - LANES:
+        end = blocks
+    end = max(begin, end)
+    spare{r} = spares[{r}]
+    for group in range((y1 - y0 + ROWS - 1) // ROWS):
+        y = min(y0 + ROWS * group, y1 - ROWS)
+        first = STRIDE * y - top
+        row{i} = source[first + {i}] if 0 <= first + {i} < source.shape[0] else blank
+        out{r} = target[y + {r}]
+        for block in range(begin, end):
+            x = min(STEP * block, last)
+            at = STRIDE * x - before
+            across{i} = ACROSS(row{i})
+            STORE(out{r}, x)
+        for edge in range(begin + blocks - end):
+            x = min(STEP * (edge if edge < begin else edge - begin + end), last)
+            at = STRIDE * x - before
+            part{i} = row{i}
+            if not 0 <= at <= line - reach:
+                part{i} = parts[{i}]
+                cut(row{i}, at, blank[0], part{i})
+                at = 0
+            across{i} = ACROSS(part{i})
+            STORE(spare{r}, 0)
+            for j in range(min(STEP, length - x)):
+                out{r}[x + j] = spare{r}[j]
+"""
+
+
+@family(*((*kinds, *window) for kinds in WAYS for window in sorted(SMALL)))
+def small_windows(op: str, source: str, target: str, taps: int, stride: int, channels: int) -> Loop:
+    """Return the loop for a window of `SMALL`, one of `WAYS`.
+
+    ``small_windows(source (H, W·C), blank (W·C), parts, spares, target (H', W'·C), channels, top, left, y0, y1)``
+    pools rows `y0` to `y1` of `target`, `ROWS` or more. `blank` is a row of padding; `parts` and `spares` have the
+    shapes of `scratch_of_small`.
+    """
+    way = WAYS[op, source, target]
+    named = {instruction.function.__name__: instruction for instruction in vectors.INSTRUCTIONS}
+    named |= {"load": named[way.load], "join": named[way.join]}
+    named |= {f"load{tap}": vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
+    function = define(
+        unroll(_text_of_small(way, taps, stride), i=_rows_in(taps, stride), r=ROWS),
+        "small_windows",
+        __name__,
+        **named,
+        cut=cut,
+        LANES=way.lanes,
+        STEP=_step(way.lanes, taps, stride, channels),
+        STRIDE=stride,
+        ROWS=ROWS,
+        COUNT=taps * taps,
+    )
+    arrays = "{0}[:, ::1], {0}[::1], {0}[:, ::1], {1}[:, ::1], {1}[:, ::1]".format(source, target)
+    constants = (tuple(WAYS).index((op, source, target)), taps, stride, channels)
+    return loop(f"void({arrays}, i8, i8, i8, i8, i8)", constants=constants)(function)
+
+
+def _text_of_small(way: Way, taps: int, stride: int) -> str:
+    """Put how samples are loaded, joined and stored in the places of ACROSS and STORE."""
+    text = _SMALL
+    for row in ("row{i}", "part{i}"):
+        loads = [f"load({row}, at + {t} * channels)" if stride == 1 else f"load{t}({row}, at)" for t in range(taps)]
+        text = text.replace(f"ACROSS({row})", _joined(loads))
+    downs = [_joined([f"across{stride * r + t}" for t in range(taps)]) for r in range(ROWS)]
+    for place in ("out{r}, x", "spare{r}, 0"):
+        stores = [way.store.replace("PLACE", place.format(r=r)).replace("JOINED", down) for r, down in enumerate(downs)]
+        text = put(text, f"STORE({place})", "\n".join(stores))
+    return text
+
+
+def scratch_of_small(asked: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:
+    """Return the shapes of `parts` and `spares`."""
+    taps, stride, lanes = asked[3], asked[4], WAYS[asked[:3]].lanes
+    reach = 2 * lanes if stride == 2 else lanes + (taps - 1) * channels
+    return (_rows_in(taps, stride), reach), (ROWS, lanes)
+
+
+def _rows_in(taps: int, stride: int) -> int:
+    """Count the rows of the picture that `ROWS` rows of the result see."""
+    return (ROWS - 1) * stride + taps
+
+
+def _step(lanes: int, taps: int, stride: int, channels: int) -> int:
+    """Count the outputs that a vector gives; with a stride of 2, whole pixels whose windows end in two vectors."""
+    if stride == 1:
+        return lanes
+    return min(lanes // channels, (2 * lanes - taps * channels) // (2 * channels) + 1) * channels
+
+
+def _joined(parts: list[str]) -> str:
+    return functools.reduce("join({}, {})".format, parts)
+
+
+# --- any window ---------------------------------------------------------------------------------------
 
 
 @inline
@@ -35,17 +187,7 @@ def added(total, value):
     return total + value
 
 
-@inline
-def counted(total, value):
-    """Join for sums of bytes."""
-    return np.int32(total) + np.int32(value)
-
-
-_JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added, "sum of bytes": counted}
-
-
-SMALL = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
-"""Windows of bytes and float32 with loops of their own: taps, stride, channels (0: any)."""
+_JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added}
 
 
 @functools.cache
@@ -118,171 +260,83 @@ def across_any(op: str) -> Inline:
 
 
 @functools.cache
-def across_small(op: str, taps: int, stride: int, channels: int) -> Inline:
-    """Make the pooling of one row across for a window of 2 or 3 neighbours, known to the compiler.
-
-    With a stride of 1 the number of channels is of no matter, and `channels` 0.
-    """
-    join = _JOINS[op]
+def one_row(op: str) -> Inline:
+    """Make the pooling of one row of the result, for any window."""
+    join, across = _JOINS[op], across_any(op)
 
     @inline
-    def across(row, work, out, window, neutral):
-        """Pool `row` (W·C) across into `out` (W'·C)."""
-        depth = channels if channels else window[0]
-        left = window[8]
-        width, outputs = row.shape[0] // depth, out.shape[0] // depth
-        low = min((left + stride - 1) // stride, outputs)
-        high = max(low, min((width + left - taps) // stride + 1, outputs))
-        for edge in range(low + outputs - high):  # what reaches into the padding
-            x = edge if edge < low else edge - low + high
-            for c in range(depth):
-                out[x * depth + c] = neutral
-                for i in range(max(0, left - x * stride), min(taps, width + left - x * stride)):
-                    q = (x * stride - left + i) * depth + c
-                    out[x * depth + c] = join(out[x * depth + c], row[q])
-        inside = out[low * depth : high * depth]
-        first = row[(low * stride - left) * depth :]
-        second = first[depth:]
-        third = first[(taps - 1) * depth :]
-        if stride == 1:
-            if taps == 2:
-                for j in range(inside.shape[0]):
-                    inside[j] = join(first[j], second[j])
-            else:
-                for j in range(inside.shape[0]):
-                    inside[j] = join(join(first[j], second[j]), third[j])
-        elif taps == 2:
-            for x in range(high - low):
-                for c in range(channels):
-                    q = x * stride * channels + c
-                    inside[x * channels + c] = join(first[q], second[q])
-        else:
-            for x in range(high - low):
-                for c in range(channels):
-                    q = x * stride * channels + c
-                    inside[x * channels + c] = join(join(first[q], second[q]), third[q])
+    def pooled(source, work, ring, window, y, done, out, neutral):
+        """Pool row `y` of the result into `out` (W'·C) and return up to which row `source` is in the ring.
 
-    return across
+        It is up to `done` before. `window` is C, taps down and across, stride down and across, dilation down and
+        across, padding at the top and at the left; `work` (3, P·C) takes a row as wide as the windows reach, `ring`
+        (reach, W'·C) the pooled rows.
+        """
+        rows, apart = window[1], window[5]
+        height, held = source.shape[0], ring.shape[0]
+        first = y * window[3] - window[7]
+        end = min(first + (rows - 1) * apart + 1, height)
+        for r in range(max(first, done), end):
+            across(source[r], work, ring[r % held], window, neutral)
+        for j in range(out.shape[0]):
+            out[j] = neutral
+        for r in range(first, first + rows * apart, apart):
+            if 0 <= r < height:
+                row = ring[r % held]
+                for j in range(out.shape[0]):
+                    out[j] = join(out[j], row[j])
+        return max(done, end)
+
+    return pooled
 
 
-@family(("min",), *(("max", *small) for small in ((), *sorted(SMALL))))
-def extremes(op: str, taps: int = 0, stride: int = 0, channels: int = 0) -> Loop:
-    """Make the loop of max or min: for any window, or for one of `SMALL`, square and without dilation."""
-    join = _JOINS[op]
-    across = across_small(op, taps, stride, channels) if taps else across_any(op)
+@family(("max",), ("min",))
+def extremes(op: str) -> Loop:
+    """Make the loop of max or min."""
+    pooled = one_row(op)
 
     @loop(
-        *(
-            f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)"
-            for t in (("u1", "f4") if taps else ("u1", "u2", "f4"))
-        ),
-        constants=(int(op == "max"), taps, stride, channels),
+        *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
+        constants=(int(op == "max"),),
     )
     def extreme_rows(source, work, ring, target, window, y0, y1, neutral):
-        """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
-
-        `window` is C, taps down and across, stride down and across, dilation down and across, padding at the
-        top and at the left; `work` (3, P·C) takes a row as wide as the windows reach, `ring` (reach, W'·C)
-        the pooled rows.
-        """
-        rows, down, apart, top = window[1], window[3], window[5], window[7]
-        height, held = source.shape[0], ring.shape[0]
+        """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C)."""
         done = 0
         for y in range(y0, y1):
-            first = y * down - top
-            end = min(first + (rows - 1) * apart + 1, height)
-            for r in range(max(first, done), end):
-                across(source[r], work, ring[r % held], window, neutral)
-            done = max(done, end)
-            out = target[y]
-            if taps == 2 and 0 <= first <= height - 2:
-                upper, lower = ring[first % held], ring[(first + 1) % held]
-                for j in range(out.shape[0]):
-                    out[j] = join(upper[j], lower[j])
-            elif taps == 3 and 0 <= first <= height - 3:
-                upper, middle, lower = ring[first % held], ring[(first + 1) % held], ring[(first + 2) % held]
-                for j in range(out.shape[0]):
-                    out[j] = join(join(upper[j], middle[j]), lower[j])
-            else:
-                for j in range(out.shape[0]):
-                    out[j] = neutral
-                for i in range(rows):
-                    r = first + i * apart
-                    if 0 <= r < height:
-                        row = ring[r % held]
-                        for j in range(out.shape[0]):
-                            out[j] = join(out[j], row[j])
+            done = pooled(source, work, ring, window, y, done, target[y], neutral)
 
     return extreme_rows
 
 
-@family((), *sorted(SMALL), *((*small, True) for small in sorted(SMALL)))
-def means(taps: int = 0, stride: int = 0, channels: int = 0, of_bytes: bool = False) -> Loop:
-    """Make the loop of the mean: for any window, or for one of `SMALL`, square and without dilation.
-
-    Sums of any window are float64, which is exact for 8 and 16 bits; those of a small one are uint16 for
-    bytes, else float32.
-    """
-    kind = "sum of bytes" if of_bytes else "sum"
-    join = _JOINS[kind]
-    across = across_small(kind, taps, stride, channels) if taps else across_any(kind)
-    if not taps:
-        sums, forms = "f8", [("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4")]
-    elif of_bytes:
-        sums, forms = "u2", [("u1", "u1"), ("u1", "f4")]
-    else:
-        sums, forms = "f4", [("f4", "f4")]
-    real = np.float32 if taps else np.float64
+@family(())
+def means() -> Loop:
+    """Make the loop of the mean. Sums are float64, which is exact for 8 and 16 bits."""
+    pooled = one_row("sum")
 
     @loop(
         *(
-            f"void({source}[:, ::1], {sums}[:, ::1], {sums}[:, ::1], {target}[:, ::1],"
-            f" {'f4' if taps else 'f8'}[::1], {'f4' if taps else 'f8'}[::1], i8[::1], i8, i8, i8)"
-            for source, target in forms
-        ),
-        constants=(taps, stride, channels, int(of_bytes)),
+            f"void({source}[:, ::1], f8[:, ::1], f8[:, ::1], {target}[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8, i8)"
+            for source, target in (("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4"))
+        )
     )
     def mean_rows(source, work, ring, target, high, wide, window, y0, y1, whole):
-        """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); `window` as for max.
+        """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
 
         A window counts ``high[y] * wide[j]`` samples. With `whole` these are one over the counts, and the mean
         is rounded half up: a quarter more in the whole sum outweighs the rounding of the reciprocals, so that
         halves go up, and is too little to lift anything else.
         """
-        rows, down, apart, top = window[1], window[3], window[5], window[7]
-        height, held = source.shape[0], ring.shape[0]
         done = 0
         for y in range(y0, y1):
-            first = y * down - top
-            end = min(first + (rows - 1) * apart + 1, height)
-            for r in range(max(first, done), end):
-                across(source[r], work, ring[r % held], window, 0)
-            done = max(done, end)
             out = target[y]
-            total = work[0]
-            if taps == 2 and 0 <= first <= height - 2:
-                upper, lower = ring[first % held], ring[(first + 1) % held]
-                for j in range(out.shape[0]):
-                    total[j] = join(upper[j], lower[j])
-            elif taps == 3 and 0 <= first <= height - 3:
-                upper, middle, lower = ring[first % held], ring[(first + 1) % held], ring[(first + 2) % held]
-                for j in range(out.shape[0]):
-                    total[j] = join(join(upper[j], middle[j]), lower[j])
-            else:
-                for j in range(out.shape[0]):
-                    total[j] = 0
-                for i in range(rows):
-                    r = first + i * apart
-                    if 0 <= r < height:
-                        row = ring[r % held]
-                        for j in range(out.shape[0]):
-                            total[j] = join(total[j], row[j])
+            total = work[0, : out.shape[0]]
+            done = pooled(source, work, ring, window, y, done, total, 0)
             samples = high[y]
             if whole:
                 for j in range(out.shape[0]):
-                    out[j] = np.int32((real(total[j]) + real(0.25)) * (samples * wide[j]) + real(0.5))
+                    out[j] = np.int32((total[j] + 0.25) * (samples * wide[j]) + 0.5)
             else:
                 for j in range(out.shape[0]):
-                    out[j] = real(total[j]) / (samples * wide[j])
+                    out[j] = total[j] / (samples * wide[j])
 
     return mean_rows

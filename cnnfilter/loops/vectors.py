@@ -421,17 +421,6 @@ def _larger_floats(builder, best, value):
     return builder.select(builder.fcmp_unordered("uno", value, value), value, larger)
 
 
-@instruction("vector", "vector", "vector")
-def add_floats(total, value):
-    """Return the sums."""
-    return total + value
-
-
-@add_floats.as_llvm
-def _add_floats(builder, total, value):
-    return builder.fadd(total, value)
-
-
 @instruction(OF_WORDS, OF_WORDS, OF_WORDS)
 def add_words(total, value):
     """Return the sums, which must fit."""
@@ -510,23 +499,33 @@ def _store_quotients(builder, out, at, sums, count):
 
 
 def every_second(kind: str, channels: int, tap: int) -> Instruction:
-    """Return the instruction that takes every second pixel of two neighbouring vectors, from pixel `tap` on.
+    """Return the instruction that loads every second pixel: from a place on, as from two neighbouring vectors.
 
-    Its last lanes, where the pixels do not fit, are the last one again.
+    With `tap` it begins so many pixels later, but sees the same samples. The last lanes, where pixels do not fit,
+    are the last one again.
     """
     lanes = LANES if kind == "vector" else int(kind[3:])
+    sample = np.dtype(np.float32 if kind == "vector" else kind[:2])
     index = [
         min(lane // channels * 2 * channels + lane % channels + tap * channels, 2 * lanes - 1) for lane in range(lanes)
     ]
 
-    @instruction(kind, kind, kind)
-    def take(low, high):
-        return np.concatenate((low, high))[index]
+    @instruction(kind, "array", "i8")
+    def strided(samples, at):
+        return samples[at : at + 2 * lanes][index].astype(sample)
 
-    @take.as_llvm
-    def _take(builder, low, high):
+    @strided.as_llvm
+    def _strided(builder, samples, at):
         from llvmlite import ir
 
-        return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(ir.IntType(32), lanes), index))
+        whole, wanted = _llvm_type(kind), ir.VectorType(ir.IntType(32), lanes)
+        place, size = _place(builder, samples, at, 2 * lanes)
+        if kind == OF_WORDS and channels == 1 and tap < 2:  # two bytes are one word
+            pairs = builder.load(builder.bitcast(place, whole.as_pointer()), align=1)
+            shift, mask = (ir.Constant(whole, [number] * lanes) for number in (8, 255))
+            return builder.lshr(pairs, shift) if tap else builder.and_(pairs, mask)
+        both = builder.load(place, align=size)
+        taken = builder.shuffle_vector(both, both, ir.Constant(wanted, index))
+        return builder.zext(taken, whole) if kind == OF_WORDS else taken
 
-    return take
+    return strided

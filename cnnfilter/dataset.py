@@ -102,16 +102,26 @@ class Dataset:
             has no training picture.
         """
         if "train" not in self.splits:
-            raise DataError(f"{self.name} has no pictures to train on, only {', '.join(self.splits) or 'none at all'}")
+            others = f", only {' and '.join(self.splits)}" if self.splits else ""
+            raise DataError(f"{self.name} has no pictures to train on{others}{self._left_out()}")
         _refuse_other_classes(self)
         counts = self.train.counts(len(self.classes))
         if np.count_nonzero(counts) < 2:
-            raise DataError(f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two")
+            raise DataError(
+                f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two{self._left_out()}"
+            )
         if counts.max() < 2:
             raise DataError(
                 f"{self.name} has a single picture of each class to train on, which teaches nothing; "
-                "some ten of each would do"
+                f"some ten of each would do{self._left_out()}"
             )
+
+    def _left_out(self) -> str:
+        """Say what was left out, which may be why there is too little."""
+        if not self.skipped:
+            return ""
+        path, reason = self.skipped[-1]
+        return f" ({len(self.skipped):,} left out, such as {path}: {reason})"
 
     def renamed(self, classes: Sequence[str]) -> Dataset:
         """Give names to classes that have only numbers.

@@ -15,6 +15,9 @@ _temporaries: set[str] = set()
 
 _ended = False
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What a disk says that takes no more."""
+
 
 @atexit.register
 def _remove_temporaries() -> None:
@@ -39,13 +42,13 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     FileExistsError
         `path` exists and `force` is false. Also if it came into being while the block ran.
     OSError
-        The folder does not exist or cannot be written, or the disk is full.
+        The folder does not exist or cannot be written, or the disk is full; it names the file.
     """
     target = os.path.realpath(path)
     if not force and os.path.lexists(target):
         raise FileExistsError(f"{os.fspath(path)!r} exists")
     if os.path.exists(target) and not os.path.isfile(target):  # a device or a named pipe: nothing to rename
-        with open(target, "wb") as file:
+        with _naming(path), open(target, "wb") as file:
             yield file
         return
     folder, name = os.path.split(target)
@@ -56,7 +59,7 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         if _ended:
             raise InterruptedError(errno.EINTR, "the process ends")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(descriptor, "w+b") as file:
+        with _naming(path), os.fdopen(descriptor, "w+b") as file:
             yield file
             if not file.closed:  # else the block has flushed it
                 flush(file)
@@ -67,6 +70,17 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         raise
     finally:
         _temporaries.discard(temporary)
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let the error of a full disk name the file: a write does not know where it goes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def write_all(stream: IO[bytes], data: bytes | memoryview) -> None:

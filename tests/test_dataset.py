@@ -12,7 +12,7 @@ from PIL import Image
 from cnnfilter import DataError, load_folder
 from cnnfilter.duplicates import find_duplicates, fingerprint
 from cnnfilter.labelled_arrays import read_idx
-from cnnfilter.samples import read_each
+from cnnfilter.samples import Skipped, read_each
 
 
 def picture(path, value=0, size=(8, 6)):
@@ -131,7 +131,7 @@ def test_a_split_may_lack_a_class(tmp_path):
     ("counts", "message"),
     [
         ({}, r"has no pictures in class folders .it is empty."),
-        ({"a": 5}, "has one class only .'a'.; a classifier needs two"),
+        ({"a": 5}, "has one class only .'a'.; a classifier needs two$"),
         ({"a": 1, "b": 1}, "has a single picture of each class"),
     ],
 )
@@ -168,6 +168,18 @@ def test_unreadable_pictures_are_left_out_with_their_class(tmp_path):
     assert fewer.classes == ("a", "b")
     assert fewer.train.counts(2).tolist() == [4, 4]
     assert len(fewer.skipped) == 2
+
+
+def test_too_little_is_explained_by_what_was_left_out(tmp_path):
+    root = folder(tmp_path, a=4, b=4)
+    for number in range(4):
+        (tmp_path / f"b/{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = load_folder(root, validation=0)
+    gone = [Skipped(found.train.name(index), "is cut off") for index in range(8)]
+    with pytest.raises(DataError, match=r"one class only .'a'.; .* \(4 left out, such as .*3.png: is cut off\)$"):
+        found.without(gone[4:]).check()
+    with pytest.raises(DataError, match=r"no pictures to train on \(8 left out, such as .*3.png: is cut off\)$"):
+        found.without(gone).check()
 
 
 # --- CSV -------------------------------------------------------------------------------------------------

@@ -9,6 +9,13 @@ import pytest
 from cnnfilter.files import replace_file
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_the_error_of_a_full_disk_names_the_file():
+    with pytest.raises(OSError, match="/dev/full") as caught, replace_file("/dev/full", force=True) as file:
+        file.write(b"data")
+    assert caught.value.filename == "/dev/full"
+
+
 def test_a_new_file_gets_what_the_umask_allows(tmp_path):
     before = os.umask(0o027)
     try:

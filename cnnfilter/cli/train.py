@@ -358,8 +358,17 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
     seconds = seconds_for_network(settings, len(dataset.train), threads)
     limit = how["time_limit"]
     until = f", at most {_clock(limit)}" if limit is not None else ""
-    epochs = f"{how['epochs']} epochs of {-(-len(dataset.train) // how['batch']):,} batches{more}"
-    return [*table(summarize(layers, shape)), "", f"{epochs}: about {_clock(seconds)}{until}"]
+    epochs = f"{_count(how['epochs'], 'epoch')} of {_count(-(-len(dataset.train) // how['batch']), 'batch', 'batches')}"
+    return [*table(summarize(layers, shape)), "", f"{epochs}{more}: about {_clock(seconds)}{until}"]
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    """Write so many of something.
+
+    >>> _count(1, "epoch"), _count(1000, "epoch")
+    ('1 epoch', '1,000 epochs')
+    """
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def _clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.messages import one_line, say
+from cnnfilter.cli.messages import one_line, reason, say
 from cnnfilter.cli.report import Progress, announce_compilation
 from cnnfilter.watching import Watcher
 
@@ -90,10 +90,17 @@ class Bar(Watcher):
         with self._lock:
             self._clear()
             self._epochs.append(epoch)
-            if self.log:
-                write_log(self.log, self._epochs)
             if not self.quiet:
                 click.echo(epoch_line(epoch, epochs), err=True)
+            if self.log:
+                self._write_log(self.log)
+
+    def _write_log(self, path: str) -> None:
+        try:
+            write_log(path, self._epochs)
+        except OSError as error:  # what was learned is worth more
+            if not self.quiet:
+                say("Warning", path, f"cannot be written ({reason(error)})")
 
     def went_before(self, epochs: Sequence[Epoch]) -> None:
         """Take the epochs of a training that goes on."""
@@ -137,8 +144,8 @@ def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
     """Say what was left out, and why: the first ten, and how many more."""
     if quiet:
         return
-    for path, reason in skipped[:_LISTED]:
-        say("Skipped", path, reason)
+    for left_out in skipped[:_LISTED]:
+        say("Skipped", *left_out)
     if len(skipped) > _LISTED:
         click.echo(f"Skipped: {len(skipped) - _LISTED:,} more", err=True)
 

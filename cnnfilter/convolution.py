@@ -28,7 +28,7 @@ from cnnfilter.scratch import Geometry, Memory, Region, Rows
 from cnnfilter.windows import Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
-_ENOUGH = 1 << 20  # samples of a region that make what its call costs small
+_ENOUGH = 1 << 21  # samples of a region that make what its call costs small
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -352,6 +352,7 @@ class _Work:
             self._reads(each) == self.source.dtype for each in self.engines
         ):
             inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
+            inner = inner.beside(-(-max(engine.least for engine in self.engines) // self.channels), self.columns)
         if inner.is_empty:
             regions = _cut(Region(0, self.rows, 0, self.columns), *size)
         else:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import byte_box
+from cnnfilter.loops.boxes import box_means, byte_box
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
-from cnnfilter.loops.weighted_sums import ROWS, SLACK, WIDE, separable, taps, tile, wholes
+from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.scratch import Geometry, Memory, Rows, band_rows
 from cnnfilter.windows import Axis
 
@@ -29,6 +29,7 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _INT16, _UINT16 = 32767, 65535
+_ROUNDING = 1e-12
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
@@ -62,6 +63,7 @@ class Engine(Protocol):
     columns : the same for columns of output; None for all of them.
     inner_band : the rows where they are made from the picture itself.
         None where whole rows of output are wanted.
+    least : the samples of a row that are worth a call: what lies beside those of the picture itself is so wide.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
     rounds : whether it reads any type of samples and stores that type too; else it makes float32 of float32.
     """
@@ -70,6 +72,7 @@ class Engine(Protocol):
     band: int
     columns: int | None
     inner_band: int | None
+    least: int
     exact: bool
     rounds: bool
 
@@ -86,6 +89,7 @@ class DirectTaps:
     exact = rounds = True
     columns: int | None = None
     inner_band: int | None = _ANY
+    least = 1
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -156,6 +160,7 @@ class Separable:
     exact, rounds = False, True
     columns: int | None = None
     inner_band: int | None = _ANY
+    least = 1
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
@@ -170,10 +175,17 @@ class Separable:
         self.tap_columns = geometry.column_offsets()[np.concatenate(across)]
         self.column_weights = np.concatenate(columns).astype(np.float32)
         self.row_weights = np.concatenate(rows).astype(np.float32)
+        steps = {geometry.vertical.stride, geometry.vertical.dilation}
+        self.is_dense = len(terms) == 1 and steps == {1} and len(self.tap_rows) == geometry.vertical.taps >= ROWS - 1
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        lines = self.memory.array("lines", (3, count + self.reach + SLACK), np.float32)
         weights = self.row_weights * np.float32(finish.gain)
+        if self.is_dense and len(out) >= ROWS and count >= LONG:
+            lines = self.memory.array("four lines", (4, count + self.reach), np.float32)
+            cross = self.column_weights, self.tap_columns, weights
+            counted: int = separable_tile(out.dtype.kind == "u")(*rows, *cross, lines, out, first, count, *finish.passed)
+            return counted
+        lines = self.memory.array("lines", (3, count + self.reach + SLACK), np.float32)
         taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
         loop = separable(out.dtype.kind == "u")
         outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *finish.passed)
@@ -191,9 +203,9 @@ class Box(Separable):
         super().__init__(factor(weights, most=1), geometry)
         self.weight = float(weights[0, 0])
         self.height, self.width = weights.shape
-        # The first row of a band costs as much as the window is high; its scratch takes a quarter of the usual one.
+        # The first row of a band costs as much as the window is high.
         self.band = 4 * max(self.band, self.height)
-        self.inner_band = None
+        self.least = LONG
         self.wide = self.height * 255 > _UINT16
         most = max(_UINT16 // (255 * self.height), 1) if not self.wide else self.width
         # A sample of a group costs half of what a group costs, which is widened first.
@@ -205,11 +217,32 @@ class Box(Separable):
         if out.dtype != np.uint8:
             return super().run(rows, out, first, count, finish)
         # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
+        window = self.height, self.width, self.geometry.channels
+        gain = self.weight * finish.gain
+        quotient = division(self.height * self.width)
+        is_mean = abs(gain * self.height * self.width - 1) < _ROUNDING and finish.shift == 0
+        if quotient and is_mean and count >= LONG:
+            lines = self.memory.array("lines of words", (3, count + self.reach), np.uint16)
+            box_means()(*rows, lines, out, first, count, *window, self.group, *quotient)
+            return 0
         sums = self.memory.array("sums", (2, count + self.reach), np.int32 if self.wide else np.uint16)
         loop = byte_box(self.width, self.group)
-        window = self.height, self.geometry.channels
-        outside: int = loop(*rows, sums, out, first, count, *window, self.weight * finish.gain, finish.shift)
-        return outside // finish.every
+        place = out, first, count, self.height, window[2]
+        outside: int = loop(*rows, sums, *place, gain, finish.shift, finish.every)
+        return outside
+
+
+def division(count: int) -> tuple[int, int, int] | None:
+    """Return (more, factor, shift) that divide any sum of `count` bytes in words, rounded half up, if there are such.
+
+    The quotient is ``(sum + more)·factor >> 16 + shift``.
+    """
+    shift = max((count - 1).bit_length() - 1, 0)
+    factor = -(-(1 << 16 + shift) // count)
+    largest = 255 * count + count // 2
+    too_much = largest * (factor * count - (1 << 16 + shift))  # over 2^(16 + shift)·count: it must not reach the next
+    fits = largest <= _UINT16 and factor <= _UINT16 and too_much < 1 << 16 + shift
+    return (count // 2, factor, shift) if fits else None
 
 
 class Fourier:
@@ -217,6 +250,7 @@ class Fourier:
 
     exact = rounds = False
     inner_band: int | None = None
+    least = 1
 
     def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
         self.geometry = replace(geometry, phased=False)
@@ -330,25 +364,22 @@ def choose_engine(
     """
     if algorithm not in ALGORITHMS:
         raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    return _chosen(np.asarray(weights, np.float64).tobytes(), weights.shape, geometry, algorithm, bytes_only)
+
+
+@functools.lru_cache(8)
+def _chosen(
+    numbers: bytes, shape: tuple[int, int], geometry: Geometry, algorithm: str, bytes_only: bool
+) -> tuple[Engine, str]:
+    """Return what `choose_engine` does, which takes as long as some filters: the last ones are remembered."""
+    weights = np.frombuffer(numbers).reshape(shape)
     candidates = _candidates(weights, geometry, algorithm, bytes_only)
     asked = [candidate for candidate in candidates if candidate.way == algorithm]
     best = min(asked or candidates, key=_Candidate.price)
     cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
     reason = ", ".join(f"{way} {cheapest[way]:.2f}" for way in sorted(cheapest, key=lambda way: cheapest[way]))
-    taps = np.count_nonzero(weights)
-    shape = "{}x{}".format(*weights.shape)
     why = "asked for" if asked else f"ns a sample: {reason}"
-    return best.build(), f"{best.way}, {shape} kernel of {taps} taps ({why})"
-
-
-def _terms(weights: Samples, most: int | None) -> list[tuple[Samples, Samples]]:
-    """Return what `factor` does, which takes as long as some filters: the last ones are remembered."""
-    return _remembered_terms(weights.astype(np.float64).tobytes(), weights.shape, most)
-
-
-@functools.lru_cache(16)
-def _remembered_terms(weights: bytes, shape: tuple[int, int], most: int | None) -> list[tuple[Samples, Samples]]:
-    return factor(np.frombuffer(weights).reshape(shape), most)
+    return best.build(), "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
 
 
 def _is_box(weights: Samples, geometry: Geometry) -> bool:
@@ -375,10 +406,10 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
             cost = _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
             found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
     if bytes_only and _is_box(weights, geometry):
-        found.append(_Candidate(0.5, "separable", lambda: Box(weights, geometry)))
+        found.append(_Candidate(0.2, "separable", lambda: Box(weights, geometry)))
     one_term = [(np.ones(height), np.ones(width))]
     if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
-        terms = _terms(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
+        terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
         if terms:
             cost = _separable_cost(terms, geometry)
             found.append(_Candidate(cost, "separable", lambda: Separable(terms, geometry)))

@@ -167,6 +167,12 @@ class Region(NamedTuple):
         """Whether there is no output in it."""
         return self.top >= self.bottom or self.left >= self.right
 
+    def beside(self, least: int, columns: int) -> Region:
+        """Return it with `least` columns or more, or none, between it and the sides of all `columns`."""
+        left = max(self.left, least) if self.left > 0 else 0
+        right = min(self.right, columns - least) if self.right < columns else columns
+        return Region(self.top, self.bottom, left, right)
+
     def overlap(self, other: Region) -> Region:
         """Return what both have in common."""
         return Region(

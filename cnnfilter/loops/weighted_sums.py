@@ -120,6 +120,9 @@ def taps(rounds: bool) -> Loop:
     return _made(text, "taps", rounds, "i8[::1], i8[::1], i8[::1], f4[::1], TARGET[:, ::1], i8, i8, i8, f4, i8, f4, i8")
 
 
+# Of four rows the first is counted; where all are, those that the group before has counted are not.
+_COUNTED = "y + {r} >= 4 * group if every == 1 else {r} == 0"
+
 _TILE = """
 def tile(samples, starts, weights, offsets, out, first, count, shift, fold, top, every):
     height, width = weights.shape
@@ -153,12 +156,8 @@ def tile(rounds: bool) -> Loop:
     every)`` is `taps` for row `i` of the kernel on row ``y + i``, and its column `j` ``offsets[j]`` further. `out` has
     four rows or more, `count` is `WIDE` or more. Of four rows one is counted, unless `every` is 1.
     """
-    first = [_pass(str(line), range(line + 1)) for line in range(ROWS - 1)]
-    middle = f"for i in range({ROWS - 1}, height):\n" + textwrap.indent(_pass("i", range(ROWS)), "    ")
-    last = [_pass(f"(height + {line})", range(line + 1, ROWS)) for line in range(ROWS - 1)]
-    text = put(_TILE, "PASSES", "\n".join([*first, middle, *last]))
-    # Of four rows the first is counted; where all are, those that the group before has counted are not.
-    text = _stored(text, rounds, ROWS, "y + {r} >= 4 * group if every == 1 else {r} == 0")
+    text = put(_TILE, "PASSES", _passes(_PASS))
+    text = _stored(text, rounds, ROWS, _COUNTED)
     return _made(
         unroll(text, r=ROWS, v=VECTORS),
         "tile",
@@ -167,9 +166,19 @@ def tile(rounds: bool) -> Loop:
     )
 
 
-def _pass(line: str, rows: range) -> str:
-    """Return the text that adds one row of samples to those of four rows of output whose windows hold it."""
-    return unroll(_PASS.replace("LINE", line), r=rows, v=VECTORS)
+def _passes(text: str) -> str:
+    """Return a loop over the rows of samples that four rows of output see: each is added to those that see it.
+
+    `text` is how that is done for the row that is LINE rows below the first one.
+    """
+
+    def add(line: str, rows: range) -> str:
+        return unroll(text.replace("LINE", line), r=rows, v=VECTORS)
+
+    first = [add(str(line), range(line + 1)) for line in range(ROWS - 1)]
+    middle = f"for i in range({ROWS - 1}, height):\n" + textwrap.indent(add("i", range(ROWS)), "    ")
+    last = [add(f"(height + {line})", range(line + 1, ROWS)) for line in range(ROWS - 1)]
+    return "\n".join([*first, middle, *last])
 
 
 _WHOLES = """
@@ -304,3 +313,53 @@ def separable(rounds: bool) -> Loop:
     text = unroll(_stored(_SEPARABLE, rounds, 1, "y % every == 0"), v=LONG // LANES)
     arguments = "i8[::1], i8[::1], f4[::1], i8[::1], f4[::1], i8[:, ::1], f4[:, ::1], TARGET[:, ::1]"
     return _made(text, "separable", rounds, f"{arguments}, i8, i8, i8, f4, i8, f4, i8")
+
+
+_SEPARABLE_TILE = """
+def separable_tile(samples, starts, columns, across, rows, lines, out, first, count, shift, fold, top, every):
+    clipped = 0
+    height = columns.shape[0]
+    many = across.shape[0]
+    reached = lines.shape[1]
+    for group in range((out.shape[0] + 3) // 4):
+        y = min(4 * group, out.shape[0] - 4)
+        for block in range((reached + WIDE - 1) // WIDE):
+            x = min(block * WIDE, reached - WIDE)
+            t{r}_{v} = splat(np.float32(0))
+            PASSES
+            store(lines[{r}], x + LANES * {v}, t{r}_{v})
+        for r in range(4):
+            between = lines[r]
+            row0 = out[y + r]
+            counts = y + r >= 4 * group if every == 1 else r == 0
+            for block in range((count + LONG - 1) // LONG):
+                before = block * LONG
+                x = min(before, count - LONG)
+                t0_{w} = splat(shift)
+                for t in range(many):
+                    place = x + across[t]
+                    weight = splat(rows[t])
+                    t0_{w} = add_product(t0_{w}, weight, floats(between, place + LANES * {w}))
+                STORE
+    return clipped
+"""
+_PASS_DOWN = """
+place = starts[y + LINE] + x
+s{v} = floats(samples, place + LANES * {v})
+w{r} = splat(columns[LINE - {r}])
+t{r}_{v} = add_product(t{r}_{v}, w{r}, s{v})
+"""
+
+
+@family((False,), (True,))
+def separable_tile(rounds: bool) -> Loop:
+    """Return the loop for separable kernels of 3 rows or more, four rows of the output at once.
+
+    ``separable_tile(samples (S,), starts (R,), columns (kH,), across (L,), rows (L,), lines (4, P), out, first, count,
+    shift, fold, top, every)`` is `separable` for one term, whose row `i` is on row ``y + i``. `out` has four rows or
+    more, `count` is `LONG` or more; of four rows one is counted, unless `every` is 1.
+    """
+    text = put(_stored(_SEPARABLE_TILE, rounds, 1, "counts"), "PASSES", _passes(_PASS_DOWN))
+    text = unroll(text, r=ROWS, v=VECTORS, w=LONG // LANES)
+    arguments = "i8[::1], f4[::1], i8[::1], f4[::1], f4[:, ::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8"
+    return _made(text, "separable_tile", rounds, arguments)

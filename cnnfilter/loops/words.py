@@ -31,6 +31,59 @@ def _splat_words(builder, value):
     return _splat_whole(builder, value, _llvm_type(OF_WORDS))
 
 
+@instruction(OF_WORDS, "array", "i8")
+def kept_words(sums, at):
+    """Return the words (u2) from `at` on."""
+    return sums[at : at + WORDS].copy()
+
+
+@kept_words.as_llvm
+def _kept_words(builder, sums, at):
+    return builder.load(_place(builder, sums, at, WORDS)[0], align=2)
+
+
+@instruction("void", "array", "i8", OF_WORDS)
+def keep_words(sums, at, values):
+    """Store words in `sums` (u2) from `at` on."""
+    sums[at : at + WORDS] = values
+
+
+@keep_words.as_llvm
+def _keep_words(builder, sums, at, values):
+    builder.store(values, _place(builder, sums, at, WORDS)[0], align=2)
+
+
+@instruction(OF_WORDS, OF_WORDS, OF_WORDS)
+def subtract_words(total, values):
+    """Return the differences."""
+    return total - values
+
+
+@subtract_words.as_llvm
+def _subtract_words(builder, total, values):
+    return builder.sub(total, values)
+
+
+@instruction("void", "array", "i8", OF_WORDS, "i8", "i8", "i8")
+def store_divided(out, at, values, more, factor, shift):
+    """Store the bytes ``(values + more)·factor >> 16 + shift`` in `out` (u1) from `at` on; all in 16 bits."""
+    products = (values.astype(np.uint32) + np.uint32(more)) * np.uint32(factor)
+    out[at : at + WORDS] = products >> np.uint32(16 + shift)
+
+
+@store_divided.as_llvm
+def _store_divided(builder, out, at, values, more, factor, shift):
+    from llvmlite import ir
+
+    word, wide = values.type, ir.VectorType(ir.IntType(32), WORDS)
+    dividend = builder.add(values, _splat_whole(builder, more, word))
+    product = builder.mul(builder.zext(dividend, wide), builder.zext(_splat_whole(builder, factor, word), wide))
+    high = builder.trunc(builder.lshr(product, _whole_constant(wide, 16)), word)
+    place = _place(builder, out, at, WORDS)[0]
+    quotient = builder.lshr(high, _splat_whole(builder, shift, word))
+    builder.store(builder.trunc(quotient, place.type.pointee), place, align=1)
+
+
 @instruction(OF_WORDS, OF_WORDS, OF_WORDS)
 def multiply_words(weight, values):
     """Return the products, of 16 bits."""

@@ -1,0 +1,146 @@
+"""The loops of box filters, whose weights are all the same: sums that grow and shrink as the window moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnfilter.loops.native import Loop, family, loop
+from cnnfilter.loops.unroll import define, unroll
+from cnnfilter.loops.vectors import WORDS, add_words, load_words
+from cnnfilter.loops.weighted_sums import LONG
+from cnnfilter.loops.words import keep_words, kept_words, store_divided, subtract_words
+
+_INSTRUCTIONS = {
+    each.function.__name__: each
+    for each in (add_words, load_words, keep_words, kept_words, store_divided, subtract_words)
+}
+_BLOCK = 2048  # columns that are finished down a whole band, so that their sums stay in the first-level cache
+
+
+_BOX_MEANS = """
+def box_means(samples, starts, lines, out, first, count, height, width, channels, group, more, factor, shift):
+    groups = lines[2]
+    whole = width - width % group
+    for start in range(0, count, BLOCK):
+        left = min(start, count - LONG)
+        many = min(count - left, BLOCK)
+        reached = many + (width - 1) * channels
+        grouped = reached - (group - 1) * channels
+        for block in range((reached + LONG - 1) // LONG):
+            x = min(block * LONG, reached - LONG)
+            t{v} = load_words(samples, starts[0] + left + x + WORDS * {v})
+            for i in range(height - 1):
+                t{v} = add_words(t{v}, load_words(samples, starts[i] + left + x + WORDS * {v}))
+            keep_words(lines[0], x + WORDS * {v}, t{v})
+        for y in range(out.shape[0]):
+            row = out[y]
+            # From line to line, for the last vectors of a line overlap those before.
+            former, columns = lines[y % 2], lines[1 - y % 2]
+            entering, leaving = starts[y + height - 1] + left, starts[max(y - 1, 0)] + left
+            for block in range((reached + LONG - 1) // LONG):
+                x = min(block * LONG, reached - LONG)
+                t{v} = add_words(kept_words(former, x + WORDS * {v}), load_words(samples, entering + x + WORDS * {v}))
+                t{v} = subtract_words(t{v}, load_words(samples, leaving + x + WORDS * {v}))
+                keep_words(columns, x + WORDS * {v}, t{v})
+            for block in range((grouped + LONG - 1) // LONG if group > 1 else 0):
+                x = min(block * LONG, grouped - LONG)
+                t{v} = kept_words(columns, x + WORDS * {v})
+                for j in range(1, group):
+                    t{v} = add_words(t{v}, kept_words(columns, x + j * channels + WORDS * {v}))
+                keep_words(groups, x + WORDS * {v}, t{v})
+            summed = groups if group > 1 else columns
+            for block in range((many + LONG - 1) // LONG):
+                x = min(block * LONG, many - LONG)
+                t{v} = kept_words(summed, x + WORDS * {v})
+                for j in range(group, whole, group):
+                    t{v} = add_words(t{v}, kept_words(summed, x + j * channels + WORDS * {v}))
+                for j in range(whole, width):
+                    t{v} = add_words(t{v}, kept_words(columns, x + j * channels + WORDS * {v}))
+                store_divided(row, first + left + x + WORDS * {v}, t{v}, more, factor, shift)
+"""
+
+
+@family(())
+def box_means() -> Loop:
+    """Return the loop of the mean of the bytes under a window of at most 256.
+
+    ``box_means(samples (S,), starts (R,), lines (3, P), out (H, N), first, count, height, width, channels, group, more,
+    factor, shift)`` stores ``(sum + more)·factor >> 16 + shift``, of words, in ``out[:, first : first + count]``; row
+    `r` of what the window slides on begins at ``starts[r]``. Each column's sum moves down with the window, `group`
+    neighbours are summed once, and those make up the width. `lines` takes as many samples as the window of `count`
+    outputs reaches; `count` is `LONG` or more.
+    """
+    text = unroll(_BOX_MEANS, v=LONG // WORDS)
+    for size, value in (("BLOCK", _BLOCK), ("LONG", LONG), ("WORDS", WORDS)):
+        text = text.replace(size, str(value))
+    function = define(text, "box_means", __name__, **_INSTRUCTIONS)
+    return loop("void(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)")(function)
+
+
+_BYTE_BOX = """
+def byte_box(samples, starts, sums, out, first, count, height, channels, gain, shift, every):
+    column = sums[0]
+    group = sums[1]
+    clipped = 0
+    for x in range(column.shape[0]):
+        column[x] = 0
+    for y in range(height - 1):
+        row = samples[starts[y] :]
+        for x in range(column.shape[0]):
+            column[x] = int(column[x]) + int(row[x])
+    for y in range(out.shape[0]):
+        entering = samples[starts[y + height - 1] :]
+        leaving = samples[starts[max(y - 1, 0)] :]
+        if y > 0:
+            for x in range(column.shape[0]):
+                column[x] = int(column[x]) + int(entering[x]) - int(leaving[x])
+        else:
+            for x in range(column.shape[0]):
+                column[x] = int(column[x]) + int(entering[x])
+        c{i} = column[{i} * channels :]
+        for x in range(column.shape[0] - (GROUP - 1) * channels):
+            some = 0
+            some += int(c{i}[x])
+            group[x] = some
+        g{j} = group[{j} * GROUP * channels :]
+        r{k} = column[({k} + GROUP * GROUPS) * channels :]
+        target = out[y][first : first + count]
+        if y % every == 0:
+            outside = np.int32(0)
+            for x in range(count):
+                total = np.int32(0)
+                total = np.int32(total + np.int32(g{j}[x]))
+                total = np.int32(total + np.int32(r{k}[x]))
+                value = np.float32(total) * gain + shift
+                outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
+                value = value if value > np.float32(0) else np.float32(0)
+                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+            clipped += int(outside)
+        else:
+            for x in range(count):
+                total = np.int32(0)
+                total = np.int32(total + np.int32(g{j}[x]))
+                total = np.int32(total + np.int32(r{k}[x]))
+                value = np.float32(total) * gain + shift
+                value = value if value > np.float32(0) else np.float32(0)
+                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+    return clipped
+"""
+
+
+@family((3, 3), (5, 5), (7, 7), (9, 3), (15, 5))
+def byte_box(width: int, group: int) -> Loop:
+    """Return the loop that sums bytes under a window `width` wide, in groups of `group` columns.
+
+    ``byte_box(samples (S,), starts (R,), sums, out (H, N), first, count, height, channels, gain, shift, every)`` stores
+    ``sum·gain + shift`` of the window of `height` rows in ``out[:, first : first + count]``, and returns how many were
+    clipped in the rows whose number `every` divides; row `r` of what the window slides on begins at ``starts[r]``.
+    Each column's sum moves down with the window, groups of neighbours are summed once, and groups make up the width:
+    nothing grows faster than its root. `sums` (2, count + (width − 1)·channels) must hold a group.
+    """
+    text = unroll(_BYTE_BOX, i=group, j=width // group, k=width % group)
+    text = text.replace("GROUPS", str(width // group)).replace("GROUP", str(group))
+    function = define(text, "byte_box", __name__, np=np)
+    arguments = "u1[:, ::1], i8, i8, i8, i8, f4, f4, i8"
+    forms = (f"i8(u1[::1], i8[::1], {sums}[:, ::1], {arguments})" for sums in ("u2", "i4"))
+    return loop(*forms, constants=(width, group))(function)

@@ -1,0 +1,97 @@
+"""Rows of every length and bands of every height: where vectors end, the sums are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnfilter.convolution import convolve, filter_picture
+from cnnfilter.engines import division
+from cnnfilter.kernels import find_kernel
+from cnnfilter.loops.weighted_sums import LONG, WIDE
+
+WIDTHS = sorted({1, 2, 15, 16, 17, WIDE - 1, WIDE, WIDE + 1, LONG - 1, LONG, LONG + 1, 2 * LONG + 3, 150})
+DENSE = np.random.default_rng(3).normal(0, 1, (5, 5))
+SPARSE = np.where(np.arange(35).reshape(5, 7) % 3 == 0, DENSE.repeat(2, axis=1)[:, :7], 0)
+KERNELS = {
+    "dense": DENSE,
+    "tall": np.random.default_rng(4).normal(0, 1, (9, 2)),
+    "sparse": SPARSE,
+    "one term": find_kernel("gaussian:1.2").weights,
+    "two terms": np.outer(DENSE[0], DENSE[1]) + np.outer(DENSE[2], DENSE[3]),
+    "three terms": np.outer(DENSE[0], DENSE[1]) + np.outer(DENSE[2], DENSE[3]) + np.outer(DENSE[4], DENSE[0]),
+    "whole": find_kernel("sobel-h").weights,
+    "whole multiples": find_kernel("binomial:3").weights,
+    "equal": find_kernel("box:5").weights,
+}
+TYPES = [np.uint8, np.uint16, np.float32]
+
+
+def picture(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    rng = np.random.default_rng(shape[1])
+    if dtype == np.float32:
+        return rng.normal(0, 50, shape).astype(np.float32)
+    return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def exactly(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Correlate in float64, the edge repeated."""
+    height, width = weights.shape
+    pads = [((size - 1) // 2, size // 2) for size in (height, width)]
+    padded = np.pad(pixels.astype(np.float64), [*pads, (0, 0)], mode="edge")
+    rows, columns = pixels.shape[:2]
+    return sum(weights[i, j] * padded[i : i + rows, j : j + columns] for i in range(height) for j in range(width))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("algorithm", ["direct", "separable"])
+def test_every_length_of_a_row(name: str, dtype: type, algorithm: str) -> None:
+    weights = KERNELS[name]
+    top = 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
+    for case, width in enumerate(WIDTHS):
+        pixels = picture((1 + case % 9, width, 1 + case % 4), dtype)
+        exact = exactly(pixels, weights)
+        bound = 1e-6 * float(np.abs(pixels).max() * np.abs(weights).sum())
+        sums = convolve(pixels, weights, algorithm=algorithm)
+        np.testing.assert_allclose(sums, exact, rtol=0, atol=bound)
+        if dtype != np.float32:
+            result = filter_picture(pixels, [weights], algorithm=algorithm, signed="abs", bias=3)
+            expected = np.abs(exact + 3)
+            assert np.abs(result.pixels - expected.clip(0, top)).max() <= 0.5 + bound
+            assert result.clipped == pytest.approx((expected >= top + 0.5).mean(), abs=1e-2)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_an_output_is_the_same_from_any_vector(name: str, dtype: type) -> None:
+    pixels = picture((40, 300, 1), dtype)
+    whole = convolve(pixels, KERNELS[name], dtype=dtype)
+    for left, right in ((0, 300), (1, 299), (50, 300 - 17), (100, 100 + LONG + 40)):
+        part = convolve(np.ascontiguousarray(pixels[3:, left:right]), KERNELS[name], dtype=dtype)
+        np.testing.assert_array_equal(part[5:-5, 5:-5], whole[8:-5, left + 5 : right - 5])
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 9, 12, 15, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mean_of_bytes_is_rounded_half_up_to_the_bit(size: int, channels: int) -> None:
+    pixels = picture((21, 200, channels), np.uint8)
+    count = size * size
+    sums = np.rint(exactly(pixels, np.ones((size, size)))).astype(int)
+    means = convolve(pixels, f"box:{size}", dtype=np.uint8)
+    np.testing.assert_array_equal(means, (2 * sums + count) // (2 * count))
+
+
+def test_words_divide_every_sum_of_bytes() -> None:
+    divided = 0
+    for count in range(2, 258):
+        quotient = division(count)
+        if quotient:
+            more, factor, shift = quotient
+            sums = np.arange(255 * count + 1)
+            assert (sums + more).max() <= 65535
+            assert factor <= 65535
+            np.testing.assert_array_equal((sums + more) * factor >> (16 + shift), (2 * sums + count) // (2 * count))
+            divided += 1
+    assert divided > 220
+    assert division(258) is None

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from cnnfilter import convolution, engines
 from cnnfilter.kernels import factor
-from cnnfilter.loops.convolution import LARGEST_CHUNK, LARGEST_PAIR
 from cnnfilter.windows import window_axes
 from tests.benchmarks import pictures
 
@@ -82,30 +81,15 @@ def _square(*sizes: int, rank: int | None = None) -> tuple[Case, ...]:
     return tuple(Case(size, size, rank) for size in sizes)
 
 
-def _over(taps: int) -> int:
-    """Return the taps of a kernel that needs more than one pass, else 0."""
-    return taps if taps > LARGEST_CHUNK else 0
-
-
 def _taps_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
-    return [1, weights.size, _over(weights.size)]
-
-
-def _columns_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
-    height, width = weights.shape
-    return [1, (height + 0.5) * (width + 0.5)]
+    return [1, weights.size]
 
 
 def _separable_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
     terms = len(factor(weights))
     height, width = weights.shape
-    widening = geometry.line / (geometry.outputs[1] * geometry.channels)
-    return [
-        1,
-        terms * (height * widening + width),
-        terms * (_over(height) * widening + _over(width)),
-        terms - 1,
-    ]
+    taps = terms * (height * geometry.line / (geometry.outputs[1] * geometry.channels) + width)
+    return [1, taps, taps if terms > 1 else 0, terms - 1]
 
 
 def _tile_size(geometry: engines.Geometry) -> int:
@@ -122,34 +106,23 @@ def _fourier_features(weights: Weights, geometry: engines.Geometry) -> list[floa
     return [tiles / 2 / math.prod(geometry.outputs) if size == other else 0.0 for other in _TILES]
 
 
-def _is_pair(case: Case) -> bool:
-    """Return whether a kernel is small enough for two rows at once."""
-    return case.height > 1 and case.height * case.width <= LARGEST_PAIR
-
-
 MODELS = {
     "taps": Model(
         engines.DirectTaps,
         _taps_features,
-        ("1", "taps", f"taps, if over {LARGEST_CHUNK}"),
+        ("1", "taps"),
         (*_square(1, 2, 3, 4, 5, 7, 9), Case(1, 7), Case(2, 6), Case(3, 5), Case(4, 5)),
     ),
-    "pairs": Model(
-        engines.DirectPairs,
+    "tile": Model(
+        engines.DirectTile,
         lambda weights, geometry: [1, weights.size],
-        ("1", "taps"),
-        tuple(case for case in (*_square(2, 3, 4, 5), Case(3, 5), Case(5, 3), Case(2, 7)) if _is_pair(case)),
-    ),
-    "columns": Model(
-        engines.DirectColumns,
-        _columns_features,
-        ("1", "(height + ½)·(width + ½)"),
-        (*_square(4, 5, 7, 9, 11, 15, 21, 31), Case(3, 9), Case(9, 3), Case(5, 15), Case(25, 5)),
+        ("1", "weights"),
+        (*_square(3, 4, 5, 7, 9, 11, 15, 21, 31), Case(3, 9), Case(9, 3), Case(5, 15), Case(25, 5)),
     ),
     "separable": Model(
         lambda weights, geometry: engines.Separable(factor(weights), geometry),
         _separable_features,
-        ("1", "taps", f"taps of a pass over {LARGEST_CHUNK}", "terms after the first"),
+        ("1", "taps", "taps of several terms", "terms after the first"),
         (
             *_square(3, 5, 7, 9, 15, 25, 51, 101, rank=1),
             *_square(5, 9, 15, 31, rank=2),
@@ -170,7 +143,7 @@ _CHOICES = (
     *_square(5, 9, 15, 31, 51, rank=2),
     *(Case(3, 9), Case(9, 3), Case(3, 31), Case(31, 3), Case(15, 51)),
 )
-_LONGEST = {"taps": 121, "columns": 2601}  # taps; more would take minutes and teach nothing
+_LONGEST = {"taps": 121, "tile": 2601}  # taps; more would take minutes and teach nothing
 
 
 def _tiles(case: Case) -> contextlib.AbstractContextManager[Any]:
@@ -286,8 +259,8 @@ def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> lis
 
 
 def _is_able(name: str, case: Case) -> bool:
-    if name == "pairs":
-        return _is_pair(case)
+    if name == "tile" and case.height < 3:
+        return False
     if name == "separable":
         return case.rank is not None or case.height == 1 or case.width == 1 or min(case.height, case.width) <= 4
     return case.height * case.width <= _LONGEST.get(name, 10**9)
@@ -300,9 +273,10 @@ def _chosen_now(weights: Weights, geometry: engines.Geometry, bytes_only: bool) 
 
 
 _NAMES = {
+    "DirectWholes": "taps",
+    "Box": "separable",
     "DirectTaps": "taps",
-    "DirectPairs": "pairs",
-    "DirectColumns": "columns",
+    "DirectTile": "tile",
     "Separable": "separable",
     "Fourier": "fft",
 }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from cnnfilter.loops.native import Loop, family, loop
-from cnnfilter.loops.unroll import define, unroll
+from cnnfilter.loops.unroll import define, put, unroll
 from cnnfilter.loops.vectors import WORDS, add_words, load_words
-from cnnfilter.loops.weighted_sums import LONG
-from cnnfilter.loops.words import keep_words, kept_words, store_divided, subtract_words
+from cnnfilter.loops.weighted_sums import LONG, ROWS, VECTORS, passes
+from cnnfilter.loops.words import keep_words, kept_words, splat_words, store_divided, subtract_words
 
 _INSTRUCTIONS = {
     each.function.__name__: each
-    for each in (add_words, load_words, keep_words, kept_words, store_divided, subtract_words)
+    for each in (add_words, load_words, keep_words, kept_words, splat_words, store_divided, subtract_words)
 }
 _BLOCK = 2048  # columns that are finished down a whole band, so that their sums stay in the first-level cache
 
@@ -70,11 +73,46 @@ def box_means() -> Loop:
     neighbours are summed once, and those make up the width. `lines` takes as many samples as the window of `count`
     outputs reaches; `count` is `LONG` or more.
     """
-    text = unroll(_BOX_MEANS, v=LONG // WORDS)
+    function = _defined(unroll(_BOX_MEANS, v=LONG // WORDS), "box_means")
+    return loop("void(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)")(function)
+
+
+_SMALL_MEANS = """
+def small_means(samples, starts, out, first, count, height, width, channels, more, factor, shift):
+    for group in range((out.shape[0] + 3) // 4):
+        y = min(4 * group, out.shape[0] - 4)
+        for block in range((count + WIDE - 1) // WIDE):
+            x = min(block * WIDE, count - WIDE)
+            t{r}_{v} = splat_words(0)
+            PASSES
+            store_divided(out[y + {r}], first + x + WORDS * {v}, t{r}_{v}, more, factor, shift)
+"""
+_PASS = """
+place = starts[y + LINE] + x
+s{v} = load_words(samples, place + WORDS * {v})
+for j in range(1, width):
+    s{v} = add_words(s{v}, load_words(samples, place + j * channels + WORDS * {v}))
+t{r}_{v} = add_words(t{r}_{v}, s{v})
+"""
+
+
+@family(())
+def small_means() -> Loop:
+    """Return the loop that is `box_means` for a window of few bytes, 3 rows or more: four rows of output at once.
+
+    ``small_means(samples (S,), starts (R,), out (H, N), first, count, height, width, channels, more, factor, shift)``:
+    each sum across is added to all rows that see it. `out` has four rows or more, `count` is `LONG` or more.
+    """
+    text = unroll(put(_SMALL_MEANS, "PASSES", passes(_PASS)), r=ROWS, v=VECTORS)
+    function = _defined(text.replace("WIDE", str(VECTORS * WORDS)), "small_means")
+    return loop("void(u1[::1], i8[::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8)")(function)
+
+
+def _defined(text: str, name: str) -> Callable[..., Any]:
     for size, value in (("BLOCK", _BLOCK), ("LONG", LONG), ("WORDS", WORDS)):
         text = text.replace(size, str(value))
-    function = define(text, "box_means", __name__, **_INSTRUCTIONS)
-    return loop("void(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)")(function)
+    made: Callable[..., Any] = define(text, name, __name__, **_INSTRUCTIONS)
+    return made
 
 
 _BYTE_BOX = """

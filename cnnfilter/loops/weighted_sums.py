@@ -156,7 +156,7 @@ def tile(rounds: bool) -> Loop:
     every)`` is `taps` for row `i` of the kernel on row ``y + i``, and its column `j` ``offsets[j]`` further. `out` has
     four rows or more, `count` is `WIDE` or more. Of four rows one is counted, unless `every` is 1.
     """
-    text = put(_TILE, "PASSES", _passes(_PASS))
+    text = put(_TILE, "PASSES", passes(_PASS))
     text = _stored(text, rounds, ROWS, _COUNTED)
     return _made(
         unroll(text, r=ROWS, v=VECTORS),
@@ -166,10 +166,10 @@ def tile(rounds: bool) -> Loop:
     )
 
 
-def _passes(text: str) -> str:
+def passes(text: str) -> str:
     """Return a loop over the rows of samples that four rows of output see: each is added to those that see it.
 
-    `text` is how that is done for the row that is LINE rows below the first one.
+    `text` is how the row that is LINE rows below the first one is added to the sums ``t{r}_{v}`` of rows `r`.
     """
 
     def add(line: str, rows: range) -> str:
@@ -359,7 +359,7 @@ def separable_tile(rounds: bool) -> Loop:
     shift, fold, top, every)`` is `separable` for one term, whose row `i` is on row ``y + i``. `out` has four rows or
     more, `count` is `LONG` or more; of four rows one is counted, unless `every` is 1.
     """
-    text = put(_stored(_SEPARABLE_TILE, rounds, 1, "counts"), "PASSES", _passes(_PASS_DOWN))
+    text = put(_stored(_SEPARABLE_TILE, rounds, 1, "counts"), "PASSES", passes(_PASS_DOWN))
     text = unroll(text, r=ROWS, v=VECTORS, w=LONG // LANES)
     arguments = "i8[::1], f4[::1], i8[::1], f4[::1], f4[:, ::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8"
     return _made(text, "separable_tile", rounds, arguments)

@@ -23,9 +23,8 @@ FLOORS = [
     # 0 ground: what knows nothing of pictures or layers
     """errors files pages bands ahead begun blas limits watching catalogue formats metadata models
     loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.vectors loops.words loops.native
-    loops.augmentation loops.channels loops.convolution loops.weighted_sums loops.fourier loops.layers loops.pooling loops.scanlines
-    loops.training loops.winograd
-    loops.room""",
+    loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers loops.pooling
+    loops.room loops.scanlines loops.training loops.weighted_sums loops.winograd""",
     # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
     """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng tiff images
     kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting

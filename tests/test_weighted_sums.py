@@ -64,11 +64,13 @@ def test_every_length_of_a_row(name: str, dtype: type, algorithm: str) -> None:
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_an_output_is_the_same_from_any_vector(name: str, dtype: type) -> None:
+@pytest.mark.parametrize("algorithm", ["direct", "separable"])
+def test_an_output_is_the_same_from_any_vector(name: str, dtype: type, algorithm: str) -> None:
     pixels = picture((40, 300, 1), dtype)
-    whole = convolve(pixels, KERNELS[name], dtype=dtype)
+    whole = convolve(pixels, KERNELS[name], dtype=dtype, algorithm=algorithm)
     for left, right in ((0, 300), (1, 299), (50, 300 - 17), (100, 100 + LONG + 40)):
-        part = convolve(np.ascontiguousarray(pixels[3:, left:right]), KERNELS[name], dtype=dtype)
+        crop = np.ascontiguousarray(pixels[3:, left:right])
+        part = convolve(crop, KERNELS[name], dtype=dtype, algorithm=algorithm)
         np.testing.assert_array_equal(part[5:-5, 5:-5], whole[8:-5, left + 5 : right - 5])
 
 

@@ -6,6 +6,7 @@ the samples are in `cnnfilter.loops.pooling`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -151,7 +152,7 @@ class PoolAxis(Axis):
 
     ceil_mode: bool = False
 
-    @property
+    @functools.cached_property
     def outputs(self) -> int:
         """Count the windows; in ceil mode with a last one that only partly fits."""
         room = self.size + self.before + self.after - self.reach
@@ -195,9 +196,22 @@ def pool_axes(
     """
     taps = pair(size, "size")
     steps = taps if stride is None else pair(stride, "stride")
-    spread = pair(dilation, "dilation")
-    top, right, bottom, left = _sides(padding)
-    _refuse_wide_padding((top, right, bottom, left), taps)
+    return _axes(height, width, taps, steps, pair(dilation, "dilation"), _sides(padding), ceil_mode)
+
+
+@functools.lru_cache
+def _axes(
+    height: int,
+    width: int,
+    taps: tuple[int, int],
+    steps: tuple[int, int],
+    spread: tuple[int, int],
+    sides: tuple[int, int, int, int],
+    ceil_mode: bool,
+) -> tuple[PoolAxis, PoolAxis]:
+    """Plan the windows: the same again for the next picture of a batch."""
+    top, right, bottom, left = sides
+    _refuse_wide_padding(sides, taps)
     down = PoolAxis(height, taps[0], steps[0], spread[0], top, bottom, ceil_mode)
     across = PoolAxis(width, taps[1], steps[1], spread[1], left, right, ceil_mode)
     if min(down.outputs, across.outputs) < 1:

@@ -123,7 +123,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
         ROWS=ROWS,
         COUNT=taps * taps,
     )
-    arrays = "{0}[:, ::1], {0}[::1], {0}[:, ::1], {1}[:, ::1], {1}[:, ::1]".format(source, target)
+    arrays = f"{source}[:, ::1], {source}[::1], {source}[:, ::1], {target}[:, ::1], {target}[:, ::1]"
     constants = (tuple(WAYS).index((op, source, target)), taps, stride, channels)
     return loop(f"void({arrays}, i8, i8, i8, i8, i8)", constants=constants)(function)
 

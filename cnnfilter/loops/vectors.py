@@ -506,26 +506,33 @@ def every_second(kind: str, channels: int, tap: int) -> Instruction:
     """
     lanes = LANES if kind == "vector" else int(kind[3:])
     sample = np.dtype(np.float32 if kind == "vector" else kind[:2])
-    index = [
-        min(lane // channels * 2 * channels + lane % channels + tap * channels, 2 * lanes - 1) for lane in range(lanes)
-    ]
+
+    def index(tap: int) -> list[int]:
+        pixels = (lane // channels * 2 * channels + lane % channels + tap * channels for lane in range(lanes))
+        return [min(place, 2 * lanes - 1) for place in pixels]
 
     @instruction(kind, "array", "i8")
     def strided(samples, at):
-        return samples[at : at + 2 * lanes][index].astype(sample)
+        return samples[at : at + 2 * lanes][index(tap)].astype(sample)
 
     @strided.as_llvm
     def _strided(builder, samples, at):
         from llvmlite import ir
 
-        whole, wanted = _llvm_type(kind), ir.VectorType(ir.IntType(32), lanes)
+        whole, number = _llvm_type(kind), ir.IntType(32)
         place, size = _place(builder, samples, at, 2 * lanes)
-        if kind == OF_WORDS and channels == 1 and tap < 2:  # two bytes are one word
-            pairs = builder.load(builder.bitcast(place, whole.as_pointer()), align=1)
-            shift, mask = (ir.Constant(whole, [number] * lanes) for number in (8, 255))
-            return builder.lshr(pairs, shift) if tap else builder.and_(pairs, mask)
         both = builder.load(place, align=size)
-        taken = builder.shuffle_vector(both, both, ir.Constant(wanted, index))
-        return builder.zext(taken, whole) if kind == OF_WORDS else taken
+
+        def taken(order: list[int]) -> Any:
+            return builder.shuffle_vector(both, both, ir.Constant(ir.VectorType(number, len(order)), order))
+
+        if kind != OF_WORDS:
+            return taken(index(tap))
+        if tap > 1:
+            return builder.zext(taken(index(tap)), whole)
+        # The first two taps side by side are the halves of words.
+        pairs = builder.bitcast(taken([byte for both in zip(index(0), index(1), strict=True) for byte in both]), whole)
+        shift, mask = (ir.Constant(whole, [value] * lanes) for value in (8, 255))
+        return builder.lshr(pairs, shift) if tap else builder.and_(pairs, mask)
 
     return strided

@@ -91,11 +91,15 @@ class Workers:
 
     def __init__(self, threads: int = 1) -> None:
         self.scratch = Scratch()
-        self._others = threads - 1
+        self._others = 0
         self._calls: SimpleQueue[Piece | None] = SimpleQueue()
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        for _ in range(self._others):
-            Thread(target=_serve, args=(self._calls, self._ended), daemon=True).start()
+        for _ in range(threads - 1):
+            try:
+                Thread(target=_serve, args=(self._calls, self._ended), daemon=True).start()
+            except RuntimeError:  # the system gives no more: there are fewer
+                break
+            self._others += 1
 
     def __del__(self) -> None:
         for _ in range(self._others):

@@ -13,3 +13,10 @@ def test_steps_run_and_agree(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert lines[0].endswith(" 1.00x")
+
+
+@pytest.mark.slow
+def test_a_head_is_timed_beside_decoding(capsys):
+    train.main(["--only", "head", "--photos", "30"])
+    whole, decoding = [float(line.split()[-2]) for line in capsys.readouterr().out.splitlines()]
+    assert whole > decoding > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -323,6 +325,25 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rng):
     assert np.mean(out == 0) == pytest.approx(0.3, abs=0.01)
     assert out.mean() == pytest.approx(1, abs=0.01)
     assert (layer.backward(np.ones_like(out), place) == out).all()
+
+
+def test_a_system_without_threads_computes_the_same(monkeypatch, rng):
+    pictures = rng.normal(size=(9, 16, 16, 2)).astype(np.float32)
+
+    def slopes() -> np.ndarray:
+        stack = Stack(parse_layers(NETWORK), (16, 16, 2), np.random.default_rng(3), 4)
+        targets = Targets(np.arange(9) % 5, np.ones(9, np.float32))
+        with one_thread():
+            stack.learn(9, lambda first, end, out: np.copyto(out, pictures[first:end]), targets, (1,))
+        return stack.slopes
+
+    wanted = slopes()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert (slopes() == wanted).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 21])

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from cnnfilter import load_folder
 from cnnfilter.blas import one_thread
 from cnnfilter.layers import parse_layers
 from cnnfilter.optimisers import AdamW
+from cnnfilter.samples import read_each
 from cnnfilter.stack_training import Stack, Targets
 from tests.benchmarks.classify import turns
 
@@ -136,6 +138,9 @@ def head_row(photos: int) -> None:
         began = time.perf_counter()
         subprocess.run(command, cwd=SAMPLES.parent, check=True, stdout=subprocess.DEVNULL)
         print(f"a head on {photos} photos of 0.3 MP, 10 classes, whole process {time.perf_counter() - began:8.1f} s")
+        began = time.perf_counter()
+        read_each(load_folder(folder, validation=0).train, lambda number, photo: None)
+        print(f"decoding those alone, as many threads {time.perf_counter() - began:28.1f} s")
 
 
 def main(arguments: list[str] | None = None) -> None:

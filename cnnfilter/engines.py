@@ -347,8 +347,8 @@ def _wholes_cost(taps: int) -> float:
     return 0.1 + 0.015 * taps
 
 
-def _tile_cost(weights: int) -> float:
-    return 0.13 + 0.023 * weights
+def _tile_cost(weights: int, bytes_only: bool) -> float:
+    return 0.13 + 0.023 * weights if bytes_only else 0.25 + 0.0195 * weights
 
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
@@ -405,14 +405,14 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
     vertical, horizontal = geometry.vertical, geometry.horizontal
     found = [_Candidate(_taps_cost(taps), "direct", lambda: DirectTaps(weights, geometry))]
     if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
-        found.append(_Candidate(_tile_cost(weights.size), "direct", lambda: DirectTile(weights, geometry)))
+        found.append(_Candidate(_tile_cost(weights.size, bytes_only), "direct", lambda: DirectTile(weights, geometry)))
     unit = _common_unit(weights[weights != 0]) if bytes_only and taps else 0.0
     if unit and 255 * np.abs(np.rint(weights / unit)).sum() <= _INT16:
         found.append(_Candidate(_wholes_cost(taps), "direct", lambda: DirectWholes(weights, geometry, unit)))
     if taps > 50 or algorithm == "fft":
         size = tile_size(vertical, horizontal)
         if size is not None:
-            cost = _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
+            cost = 0.5 + _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
             found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
     if bytes_only and _is_box(weights, geometry):
         found.append(_Candidate(0.2, "separable", lambda: Box(weights, geometry)))

@@ -125,9 +125,9 @@ def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
         sequence += 1
         for piece in png_parts.compress(np.ascontiguousarray(part), fast, threads):
             if before is None:
-                yield png_parts.chunk(b"IDAT", piece)
+                yield png_parts.chunk(b"IDAT", *piece)
             else:
-                yield png_parts.chunk(b"fdAT", struct.pack(">I", sequence), piece)
+                yield png_parts.chunk(b"fdAT", struct.pack(">I", sequence), *piece)
                 sequence += 1
         before = frame
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from threading import Condition, Thread
 from typing import Any
 
 from cnnfilter.errors import ImageError
+from cnnfilter.pages import zeros
 
 _library: Any
 try:
@@ -21,19 +23,19 @@ ZLIB_HEADER = b"\x78\x01"
 _RAW = -15  # DEFLATE without zlib's header and trailer, with the largest window
 _LEVEL = 1
 _SLICE = 1 << 16
+_PIECE = 1 << 19
 _ADLER_BASE = 65521
 
 
-def compress_band(data: Any, *, last: bool, stored: bool = False) -> bytes:
-    """Return the raw DEFLATE blocks of one band of a stream, which end on a byte.
+def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes, bytes]:
+    """Return the raw DEFLATE blocks of one band of a stream, which end on a byte, in two parts.
 
     Bands are independent of each other, so they can be made at the same time and joined in order.
     """
     library = zlib if stored else _library
     compressor = library.compressobj(0 if stored else _LEVEL, zlib.DEFLATED, _RAW)
-    blocks = compressor.compress(data)
-    tail = compressor.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
-    return bytes(blocks + tail)
+    blocks: bytes = compressor.compress(data)
+    return blocks, compressor.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
 
 def join_adler32(first: int, second: int, length: int) -> int:
@@ -98,6 +100,69 @@ class Inflater:
                 if self._pending is None:
                     raise ImageError("the file is cut off")
         return b""
+
+
+class InflaterAhead:
+    """An `Inflater` that has its first `size` bytes made before they are asked for, on a thread of its own.
+
+    They wait in `memory`, which is free again as far as they were taken.
+    """
+
+    def __init__(self, parts: Iterable[Any], size: int) -> None:
+        """Begin.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            There is no room for the bytes, or no thread.
+        """
+        self._inflater = Inflater(parts)
+        self.memory = zeros(size)
+        self.size = size
+        self._filled = 0
+        self._taken = 0
+        self._failure: BaseException | None = None
+        self._changed = Condition()
+        Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            with memoryview(self.memory) as whole:
+                for first in range(0, self.size, _PIECE):
+                    self._inflater.fill(whole[first : first + _PIECE])
+                    self._tell(min(first + _PIECE, self.size))
+        except BaseException as failure:
+            self._tell(self._filled, failure)
+
+    def _tell(self, filled: int, failure: BaseException | None = None) -> None:
+        with self._changed:
+            self._filled, self._failure = filled, failure
+            self._changed.notify_all()
+
+    def fill(self, target: memoryview) -> None:
+        """Fill a buffer with the next bytes, as `Inflater.fill`."""
+        ready = min(len(target), self.size - self._taken)
+        if ready:
+            self._wait_for(self._taken + ready)
+            with memoryview(self.memory) as whole:
+                target[:ready] = whole[self._taken : self._taken + ready]
+            self._taken += ready
+        if ready < len(target):
+            self._inflater.fill(target[ready:])
+
+    def finish(self) -> None:
+        """Check the stream's end, as `Inflater.finish`."""
+        self._wait_for(self.size)
+        self._inflater.finish()
+
+    def _wait_for(self, end: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._filled >= end or self._failure is not None)
+            if self._filled < end and self._failure is not None:
+                raise self._failure
+
+
+AnyInflater = Inflater | InflaterAhead
 
 
 def _slices(parts: Iterable[Any]) -> Iterator[Any]:

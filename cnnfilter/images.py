@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from cnnfilter import begun
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.formats import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.metadata import XMP, Metadata, split_orientation, without_orientation
@@ -94,6 +95,8 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         return data, sniff(data)
+    if (known := begun.bytes_of(source)) is not None:
+        return known, sniff(known)
     try:
         if hasattr(source, "read"):
             return _read_stream(source)

@@ -1,13 +1,15 @@
 """JPEG (ITU-T T.81): decoded and encoded by Pillow, without its copies and on several threads.
 
-Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.jpeg_pixels`), from which threads take
-the three that count. A large picture is encoded in bands, each of which a restart marker lets begin anew: they are
-pictures to Pillow, and what they hold after their headers is joined into one.
+Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.jpeg_pixels`), in which threads move
+the three that count together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
+they are pictures to Pillow, and what they hold after their headers is joined into one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter import codecs, jpeg_pixels
+from cnnfilter import begun, codecs, jpeg_pixels
 from cnnfilter.bands import default_threads, run_in_bands, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
@@ -28,6 +30,8 @@ _FRAME = 0xC0  # the segment with the size: baseline, which is what the settings
 _BLOCK = 8  # rows and columns, also of what a restart interval counts: chroma is whole
 _MOST_BLOCKS = 0xFFFF  # of a restart interval
 _BAND_BYTES = 3 << 19
+_FIRST = 1024  # pixels that make room for the next ones
+_LEAST = 1 << 18  # pixels for which a thread is worth while
 _HEADERS = 2048  # bytes that are more than those of a band without metadata
 
 
@@ -46,24 +50,35 @@ def read(data: bytes, max_pixels: int) -> Image:
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
         metadata = codecs.read_metadata(picture)
         mode = picture.mode
-        memory = jpeg_pixels.take(data) or jpeg_pixels.decode(picture, len(data))
+        ahead = begun.take(data)
+        memory = (ahead and ahead.result()) or jpeg_pixels.decode(picture, len(data))
         if memory is None:
             pixels, mode = codecs.to_array(picture)
         else:
-            pixels = np.frombuffer(memory, np.uint8).reshape(height, width, -1)
-            if mode == "RGB":
-                pixels = _three_of_four(pixels)
+            pixels = _three_of_four(memory, height * width) if mode == "RGB" else np.frombuffer(memory, np.uint8)
+            pixels = pixels.reshape(height, width, -1)
     return Image(pixels, mode, "jpg", metadata)
 
 
-def _three_of_four(four: np.ndarray) -> np.ndarray:
-    three = np.empty((*four.shape[:2], 3), np.uint8)
-
-    def part(first: int, end: int) -> None:
-        drop_fourth(four[first:end].reshape(-1, 4), three[first:end].reshape(-1, 3))
-
-    run_in_bands(part, len(four), least=max(16, _BAND_BYTES // four[0].size))
+def _three_of_four(memory: mmap.mmap, count: int) -> np.ndarray:
+    """Move pixels of four bytes together to three, in place, and give the rest of the memory back."""
+    whole = np.frombuffer(memory, np.uint8)
+    four, three = whole.reshape(count, 4), whole[: 3 * count].reshape(count, 3)
+    done = min(count, _FIRST)
+    three[:done] = four[:done, :3].copy()
+    while done < count:
+        end = min(count, done * 4 // 3)  # so that what is written ends where what is read begins
+        run_in_bands(partial(_drop_fourth, four[done:end], three[done:end]), end - done, least=_LEAST)
+        done = end
+    unused = -(-3 * count // mmap.PAGESIZE) * mmap.PAGESIZE
+    if unused < len(memory):
+        with contextlib.suppress(AttributeError, OSError):  # not on Linux
+            memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
     return three
+
+
+def _drop_fourth(four: np.ndarray, three: np.ndarray, first: int, end: int) -> None:
+    drop_fourth(four[first:end], three[first:end])
 
 
 def encode(image: Image, *, threads: int | None = None) -> list[bytes]:

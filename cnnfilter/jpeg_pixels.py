@@ -1,7 +1,4 @@
-"""The pixels of a JPEG file, decoded by Pillow into memory of ours; of one file also ahead, on another thread.
-
-Nothing here needs numpy, so that a file can be decoded while numpy and what filters it are still being imported.
-"""
+"""The pixels of a JPEG file, decoded by Pillow into memory of ours, also ahead on another thread; without numpy."""
 
 from __future__ import annotations
 
@@ -11,6 +8,8 @@ import mmap
 from collections.abc import Iterator
 from threading import Thread
 from typing import Any
+
+from cnnfilter.pages import zeros
 
 MARKER, START, END, SCAN, RESTART, COMMENT = b"\xff", 0xD8, 0xD9, 0xDA, 0xD0, 0xFE
 """The byte before a marker, and some of them (ITU-T T.81, table B.1)."""
@@ -52,7 +51,7 @@ def decode(picture: Any, size: int) -> mmap.mmap | None:
     mode = _KEPT.get(picture.mode)
     if mode is None:
         return None
-    memory = _zeros(picture.width * picture.height * len(mode))
+    memory = zeros(picture.width * picture.height * len(mode))
     given: Any = memory
     shared = PillowImage.frombuffer(mode, picture.size, given, "raw", mode, 0, 1)
     picture.im = shared.im
@@ -61,62 +60,38 @@ def decode(picture: Any, size: int) -> mmap.mmap | None:
     return memory if picture.im is shared.im else None
 
 
-def _zeros(size: int) -> mmap.mmap:
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
-    try:
-        memory = mmap.mmap(-1, size, **private)
-    except OSError as error:
-        raise MemoryError(f"no {size:,} bytes for the pixels") from error
-    with contextlib.suppress(AttributeError, OSError):  # not on Linux
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
-
-
 # --- ahead ----------------------------------------------------------------------------------------------------
 
 
-class _Begun:
+class Decoding:
     """A file that is being decoded on a thread of its own."""
 
     def __init__(self, data: bytes, max_pixels: int) -> None:
         from PIL import JpegImagePlugin
 
-        self.data = data
-        self.max_pixels = max_pixels
-        self.plugin = JpegImagePlugin.JpegImageFile
-        self.memory: mmap.mmap | None = None
-        self.thread = Thread(target=self._decode, daemon=True)
-        self.thread.start()
+        self._data = data
+        self._max_pixels = max_pixels
+        self._plugin = JpegImagePlugin.JpegImageFile
+        self._memory: mmap.mmap | None = None
+        self._thread = Thread(target=self._decode, daemon=True)
+        self._thread.start()
 
     def _decode(self) -> None:
         # Whatever is wrong with it is found again, and told, when it is read. Without metadata, nothing warns.
-        with contextlib.suppress(Exception), self.plugin(io.BytesIO(_without_metadata(self.data))) as picture:
+        with contextlib.suppress(Exception), self._plugin(io.BytesIO(_without_metadata(self._data))) as picture:
             width, height = picture.size
-            if width * height <= self.max_pixels and is_whole(width, height, len(self.data)):
-                self.memory = decode(picture, len(self.data))
+            if width * height <= self._max_pixels and is_whole(width, height, len(self._data)):
+                self._memory = decode(picture, len(self._data))
+
+    def result(self) -> mmap.mmap | None:
+        """Wait, and return what `decode` gave; None if the file is damaged or too large."""
+        self._thread.join()
+        return self._memory
 
 
-_begun: _Begun | None = None
-
-
-def begin(path: str, max_pixels: int) -> None:
-    """Begin to decode a file, if it is a JPEG file, on another thread. Reading its bytes will find what was made."""
-    global _begun
-    with contextlib.suppress(OSError, MemoryError, RuntimeError), open(path, "rb", buffering=0) as file:
-        if file.read(3) == b"\xff\xd8\xff":
-            file.seek(0)
-            _begun = _Begun(file.readall(), max_pixels)
-
-
-def take(data: bytes) -> mmap.mmap | None:
-    """Return what `decode` gave for the same bytes, if it was begun for them; else None."""
-    global _begun
-    begun = _begun
-    if begun is None or begun.data != data:
-        return None
-    _begun = None
-    begun.thread.join()
-    return begun.memory
+def begin(data: bytes, max_pixels: int) -> Decoding:
+    """Begin to decode a file on another thread."""
+    return Decoding(data, max_pixels)
 
 
 def _without_metadata(data: bytes) -> bytes:

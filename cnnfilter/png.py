@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from cnnfilter import deflate
+from cnnfilter import begun, deflate
 from cnnfilter.metadata import Metadata, resolution
 from cnnfilter.picture import Image
 from cnnfilter.png_parts import (
@@ -40,6 +40,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     ImageError
         If it is damaged, cut off, or over the limit.
     """
+    ahead = begun.take(data)
     chunks = split(memoryview(data), max_pixels)
     metadata = _metadata(chunks)
     if chunks.animation:
@@ -48,7 +49,7 @@ def read(data: bytes, max_pixels: int) -> Image:
         animation: Image | None = apng.read(chunks, metadata, max_pixels)
         if animation is not None:
             return animation
-    pixels, mode = to_picture(decode(chunks.header, chunks.data), chunks)
+    pixels, mode = to_picture(decode(chunks.header, chunks.data, ahead), chunks)
     return Image(pixels, mode, "png", metadata)
 
 
@@ -105,8 +106,8 @@ def _metadata_chunks(metadata: Metadata, mode: str) -> Iterator[bytes]:
         if not (icc and kind == "sRGB"):
             yield chunk(kind.encode(), content)
     if icc:
-        packed = deflate.ZLIB_HEADER + deflate.compress_band(icc, last=True) + four_bytes(deflate.adler32(icc))
-        yield chunk(b"iCCP", b"ICC profile\0\0", packed)
+        packed = deflate.ZLIB_HEADER, *deflate.compress_band(icc, last=True), four_bytes(deflate.adler32(icc))
+        yield chunk(b"iCCP", b"ICC profile\0\0", *packed)
     if metadata.dpi:
         across, down = (round(dots / _INCH) for dots in metadata.dpi)
         yield chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
@@ -154,4 +155,4 @@ def encode(image: Image, *, fast: bool = False, threads: int | None = None) -> l
 
         return [head, *apng.encode(image, fast=fast, threads=threads), tail]
     pieces = compress(image.pixels, fast, threads)
-    return [head, *(part for piece in pieces for part in image_data(piece)), tail]
+    return [head, *(part for piece in pieces for part in image_data(*piece)), tail]

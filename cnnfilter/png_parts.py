@@ -7,8 +7,10 @@ their DEFLATE is made, in bands on several threads; the row filters are compiled
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -126,11 +128,14 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
     raise ImageError("the file is cut off")
 
 
-def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
-    """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16."""
+def decode(header: Header, parts: list[memoryview], ahead: deflate.InflaterAhead | None = None) -> np.ndarray:
+    """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16.
+
+    `ahead` is what may have begun to inflate the parts.
+    """
     if header.height * header.row_bytes(header.width) > deflate.MOST_FOR_A_BYTE * sum(map(len, parts)) + 4096:
         raise ImageError(f"the file is cut off: {header.width}x{header.height} pixels need more than is there")
-    inflater = deflate.Inflater(parts)
+    inflater = ahead or deflate.Inflater(parts)
     if not header.interlaced:
         samples = _decode_pass(inflater, header, header.width, header.height)
     else:
@@ -144,10 +149,10 @@ def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
     return samples
 
 
-def _decode_pass(inflater: deflate.Inflater, header: Header, width: int, height: int) -> np.ndarray:
+def _decode_pass(inflater: deflate.AnyInflater, header: Header, width: int, height: int) -> np.ndarray:
     """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache."""
     length = header.row_bytes(width)
-    rows = np.empty((height, length), np.uint8)
+    rows = _room(inflater, height, length)
     above = np.zeros(length, np.uint8)
     first = 0
     for filtered in _inflate_bands(inflater, height, length):
@@ -162,7 +167,17 @@ def _decode_pass(inflater: deflate.Inflater, header: Header, width: int, height:
     return _samples(rows, header, width)
 
 
-def _inflate_bands(inflater: deflate.Inflater, height: int, length: int) -> Iterator[np.ndarray]:
+def _room(inflater: deflate.AnyInflater, height: int, length: int) -> np.ndarray:
+    """Return an array for rows: where the inflated bytes are if all are in one place, which they leave in this order.
+
+    A row is shorter without its filter type, so that none reaches what was not taken yet.
+    """
+    if isinstance(inflater, deflate.InflaterAhead) and inflater.size == height * (1 + length):
+        return np.frombuffer(inflater.memory, np.uint8, height * length).reshape(height, length)
+    return np.empty((height, length), np.uint8)
+
+
+def _inflate_bands(inflater: deflate.AnyInflater, height: int, length: int) -> Iterator[np.ndarray]:
     """Yield bands of filtered rows; of a large picture, the next is inflated meanwhile on a second thread."""
     rows = min(height, max(1, _BAND_BYTES // length))
     buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if height > 2 * rows else 1)]
@@ -226,10 +241,12 @@ def _look_up(indices: np.ndarray, palette: memoryview | None, transparent: memor
 # --- writing --------------------------------------------------------------------------------------------------
 
 
-def image_data(content: bytes) -> tuple[bytes, bytes, bytes]:
+def image_data(*content: bytes) -> tuple[bytes, ...]:
     """Return an IDAT chunk in parts: its content is most of the file, and need not be copied."""
-    checksum = deflate.crc32(content, deflate.crc32(b"IDAT"))
-    return four_bytes(len(content)) + b"IDAT", content, four_bytes(checksum)
+    checksum = deflate.crc32(b"IDAT")
+    for part in content:
+        checksum = deflate.crc32(part, checksum)
+    return four_bytes(sum(map(len, content))) + b"IDAT", *content, four_bytes(checksum)
 
 
 def chunk(kind: bytes, *parts: bytes) -> bytes:
@@ -243,8 +260,8 @@ def four_bytes(value: int) -> bytes:
     return struct.pack(">I", value)
 
 
-def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[bytes]:
-    """Return the zlib stream of a picture's filtered rows, in pieces.
+def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
+    """Return the zlib stream of a picture's filtered rows, in pieces of some parts each.
 
     The bands' height depends on the picture alone, so the bytes do not depend on the number of threads.
     """
@@ -253,20 +270,24 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[bytes]
     band = max(1, _BAND_BYTES // length)
     firsts = range(0, height, band)
     threads = default_threads() if threads is None else threads
-    bands = run_tasks([_band_task(pixels, first, min(first + band, height), fast) for first in firsts], threads)
+    own = threading.local()
+    tasks = [partial(_compress_band, pixels, first, min(first + band, height), fast, own) for first in firsts]
+    bands = run_tasks(tasks, threads)
     total = 1
     for _, checksum, size in bands:
         total = deflate.join_adler32(total, checksum, size)
-    return [deflate.ZLIB_HEADER, *(blocks for blocks, _, _ in bands), four_bytes(total)]
+    return [(deflate.ZLIB_HEADER,), *(blocks for blocks, _, _ in bands), (four_bytes(total),)]
 
 
-def _band_task(pixels: np.ndarray, first: int, end: int, fast: bool) -> Any:
-    return lambda: _compress_band(pixels, first, end, fast)
-
-
-def _compress_band(pixels: np.ndarray, first: int, end: int, fast: bool) -> tuple[bytes, int, int]:
+def _compress_band(
+    pixels: np.ndarray, first: int, end: int, fast: bool, own: threading.local
+) -> tuple[tuple[bytes, bytes], int, int]:
+    """Filter and compress rows; the thread keeps its `own` memory for those of the next band."""
     rows = _rows_with_one_above(pixels, first, end)
-    filtered = np.empty((end - first, 1 + rows.shape[1]), np.uint8)
+    filtered = getattr(own, "filtered", None)
+    if filtered is None or len(filtered) < end - first:
+        filtered = own.filtered = np.empty((end - first, 1 + rows.shape[1]), np.uint8)
+    filtered = filtered[: end - first]
     if fast:
         filtered[:, 0] = scanlines.NONE
         filtered[:, 1:] = rows[1:]

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image as Pillow
 
-from cnnfilter import jpeg, jpeg_pixels
-from cnnfilter.cli import main
+from cnnfilter import begun, jpeg, jpeg_pixels
 from cnnfilter.errors import ImageError
 from cnnfilter.images import Image, Metadata, encode_image, read_image
 
@@ -25,7 +23,7 @@ MODES = {"L": 1, "RGB": 3, "CMYK": 4}
 @pytest.fixture(autouse=True)
 def nothing_begun() -> Iterator[None]:
     yield
-    jpeg_pixels._begun = None
+    begun._begun = None
 
 
 def photo(mode: str = "RGB") -> Image:
@@ -126,6 +124,7 @@ def saved(mode: str, **options: Any) -> bytes:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1}], ids=str)
 @pytest.mark.parametrize("mode", MODES)
 def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, options: dict[str, Any]) -> None:
+    monkeypatch.setattr(jpeg, "_LEAST", 1000)  # for threads
     file = saved(mode, **options)
     expected = decoded(file).reshape(299, 397, -1)
     for without in (False, True):  # also where Pillow has to decode into memory of its own
@@ -137,80 +136,43 @@ def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, 
         assert image.pixels.flags.writeable or without
 
 
-def begin(path: Path, content: bytes, max_pixels: int = 1 << 20) -> jpeg_pixels._Begun | None:
-    path.write_bytes(content)
-    jpeg_pixels.begin(str(path), max_pixels)
-    if jpeg_pixels._begun is not None:
-        jpeg_pixels._begun.thread.join()
-    return jpeg_pixels._begun
-
-
 def with_exif() -> bytes:
     exif = Pillow.Exif()
     exif[0x0112] = 6
     return saved("RGB", exif=exif, comment=b"a cup", dpi=(72, 72))
 
 
+def begin(path: Path, content: bytes, max_pixels: int = 1 << 20) -> Any:
+    """Return what is made ahead of a file, and leave it to be taken."""
+    path.write_bytes(content)
+    begun.begin(str(path), max_pixels)
+    return begun._begun and begun._begun.made.result()
+
+
 def test_what_was_begun_is_used_once_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = with_exif()
     expected = read_image(file)
-    begun = begin(tmp_path / "a.jpg", file)
-    assert begun is not None
-    assert begun.memory is not None
+    assert begin(tmp_path / "a.jpg", file) is not None
     with monkeypatch.context() as patch:
         patch.setattr(jpeg_pixels, "decode", lambda picture, size: pytest.fail("decoded a second time"))
-        image = read_image(tmp_path / "a.jpg")
+        image = read_image(str(tmp_path / "a.jpg"))
     assert (image.pixels == expected.pixels).all()
     assert image.metadata == expected.metadata
-    assert (read_image(tmp_path / "a.jpg").pixels == expected.pixels).all()
-
-
-def test_what_was_begun_is_not_used_for_another_file(tmp_path: Path) -> None:
-    begin(tmp_path / "a.jpg", with_exif())
-    image = read_image(saved("L"))
-    assert (image.pixels[:, :, 0] == decoded(saved("L"))).all()
-    assert jpeg_pixels._begun is not None
+    assert (read_image(str(tmp_path / "a.jpg")).pixels == expected.pixels).all()
 
 
 @pytest.mark.parametrize("cut", [3, 100, 5000])
 def test_a_damaged_file_that_was_begun_is_told_when_it_is_read(tmp_path: Path, cut: int) -> None:
-    begun = begin(tmp_path / "a.jpg", with_exif()[:cut])
-    assert begun is None or begun.memory is None
+    assert begin(tmp_path / "a.jpg", with_exif()[:cut]) is None
     with pytest.raises(ImageError, match="cannot be decoded as jpg"):
-        read_image(tmp_path / "a.jpg")
+        read_image(str(tmp_path / "a.jpg"))
 
 
-def test_nothing_is_begun_that_would_be_refused(tmp_path: Path) -> None:
-    assert begin(tmp_path / "a.png", PHOTO.read_bytes()) is None
-    jpeg_pixels.begin(str(tmp_path / "none.jpg"), 1)
-    assert jpeg_pixels._begun is None
-    begun = begin(tmp_path / "a.jpg", with_exif(), max_pixels=397 * 299 - 1)
-    assert begun is not None
-    assert begun.memory is None
+def test_nothing_is_decoded_that_would_be_refused(tmp_path: Path) -> None:
+    assert begin(tmp_path / "a.jpg", with_exif(), max_pixels=397 * 299 - 1) is None
     huge = bytearray(saved("L"))
     size_at = huge.index(b"\xff\xc0") + 5
     huge[size_at : size_at + 4] = b"\xff\xdc\xff\xdc"
-    begun = begin(tmp_path / "b.jpg", bytes(huge), max_pixels=1 << 40)
-    assert begun is not None
-    assert begun.memory is None
+    assert begin(tmp_path / "b.jpg", bytes(huge), max_pixels=1 << 40) is None
     with pytest.raises(ImageError, match="cut off"):
         read_image(bytes(huge), max_pixels=1 << 40)
-
-
-@pytest.mark.parametrize("options", [[], ["--max-pixels", "118703"], ["--dry-run"]], ids=str)
-def test_the_one_picture_of_a_command_is_begun_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
-) -> None:
-    (tmp_path / "a.jpg").write_bytes(with_exif())
-    taken = []
-
-    def take(data: bytes, real: Any = jpeg_pixels.take) -> Any:
-        taken.append(real(data))
-        return taken[-1]
-
-    monkeypatch.setattr(jpeg_pixels, "take", take)
-    command = ["convolve", str(tmp_path / "a.jpg"), "-k", "sharpen", "-o", str(tmp_path / "b.png")]
-    result = CliRunner().invoke(main, command + options)
-    assert result.exit_code == 0, result.output
-    assert [memory is not None for memory in taken] == ([] if options == ["--dry-run"] else [True])
-    assert (jpeg_pixels._begun is None) or options == ["--dry-run"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter import jpeg_pixels, limits
+from cnnfilter import begun, limits
 from cnnfilter.cli.options import Format
 from cnnfilter.cli.running import Running
 from cnnfilter.cli.selection import Selection
@@ -100,7 +100,7 @@ class Pictures:
         self.writing = writing
         self.running = running
         if selection.is_one and not running.dry_run and os.path.isfile(selection.paths[0]):
-            jpeg_pixels.begin(selection.paths[0], running.max_pixels or limits.PIXELS)
+            begun.begin(selection.paths[0], running.max_pixels or limits.PIXELS)
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
         """Read, work on and write every picture; end with exit code 1 if one failed.

@@ -1,0 +1,63 @@
+"""The picture that is begun before it is wanted: decoded on a thread while numpy and the filters are imported.
+
+Nothing here needs numpy. Each format says what it can begin with a file's bytes, and takes it up again when it is
+given them to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from typing import Any, NamedTuple
+
+_FORMATS = {b"\xff\xd8\xff": "cnnfilter.jpeg_pixels", b"\x89PN": "cnnfilter.png_ahead"}
+"""The modules that begin a file, by its first bytes."""
+
+
+class _Begun(NamedTuple):
+    path: str
+    data: bytes
+    made: Any
+
+
+_begun: _Begun | None = None
+
+
+def begin(path: str, max_pixels: int) -> None:
+    """Begin to decode a file, if its format can, unless memory is scarce. What is wrong with it, reading will find."""
+    global _begun
+    if _is_limited():
+        return
+    with contextlib.suppress(Exception), open(path, "rb", buffering=0) as file:
+        head = file.read(3)
+        if head in _FORMATS:
+            module = importlib.import_module(_FORMATS[head])
+            file.seek(0)
+            data = file.readall()
+            _begun = _Begun(path, data, module.begin(data, max_pixels))
+
+
+def bytes_of(source: Any) -> bytes | None:
+    """Return the bytes of a file that was begun; None if `source` is anything else."""
+    return _begun.data if _begun is not None and source == _begun.path else None
+
+
+def take(data: bytes) -> Any:
+    """Return what was begun with these bytes, once; None if nothing was."""
+    global _begun
+    if _begun is None or _begun.data is not data:
+        return None
+    made, _begun = _begun.made, None
+    return made
+
+
+def _is_limited() -> bool:
+    """Whether somebody counts the memory of this process, which what is made ahead would take from the picture."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import resource
+
+    return any(
+        resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    )

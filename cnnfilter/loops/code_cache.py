@@ -11,9 +11,13 @@ import stat
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import blake2b
 
 from cnnfilter.files import replace_file
+
+try:
+    from _blake2 import blake2b  # what hashlib has it from, whose import loads OpenSSL too
+except ImportError:
+    from hashlib import blake2b
 
 _MAGIC = b"cnnfilter loop 1\n"
 _DIGEST = 32

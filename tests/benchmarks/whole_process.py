@@ -43,10 +43,12 @@ class Setting:
     middle: tuple[int, int] = (2000, 3000)
 
     def environment(self) -> dict[str, str]:
-        limits = ("VIPS_CONCURRENCY", "MAGICK_THREAD_LIMIT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        limits = ("VIPS_CONCURRENCY", "MAGICK_THREAD_LIMIT", "OMP_NUM_THREADS")
         environment = {**os.environ, **dict.fromkeys(limits, str(self.threads)), "PYTHONPATH": str(REPOSITORY)}
-        # What is installed has its bytecode, so what is measured here may keep it too.
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # What is installed has its bytecode, so what is measured here may keep it too; and who starts a program has not
+        # set its BLAS, as this process has its own.
+        for name in ("PYTHONDONTWRITEBYTECODE", "OPENBLAS_NUM_THREADS"):
+            environment.pop(name, None)
         return environment
 
     def picture(self, name: str, suffix: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnfilter.images import Image
-    from cnnfilter.large import NewNpy
+    from cnnfilter.large import NewFile
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,7 +47,10 @@ SMALL = 8 << 20
 """Bytes of a picture that does not matter while its file waits for the disk."""
 
 LARGE = 64 << 20
-"""Bytes of an npy file that is mapped rather than read."""
+"""Bytes of pixels of a picture that is perhaps mapped rather than read."""
+
+MOST_PACKED = 1000
+"""How many bytes of pixels a byte of a TIFF file comes to at most, as Deflate packs them."""
 
 GRACE = 1.5
 """Seconds that threads get to end their file after an interruption, before they are left behind."""
@@ -202,7 +205,7 @@ class Task:
     turns = _Turns(1)
     open: contextlib.ExitStack
     is_mapped = False
-    new: NewNpy | None = None
+    new: NewFile | None = None
 
     def __init__(
         self,
@@ -251,35 +254,44 @@ class Task:
         return image
 
     def _mapped(self) -> Image | None:
-        """Map a large npy file whose result is one too, instead of reading it."""
-        if self.format != "npy" or not self.source.is_file or os.path.getsize(self.source.path) < LARGE:
+        """Map a large npy or TIFF file whose result is one too, instead of reading it."""
+        if self.format not in FLOATS or not self.source.is_file:
+            return None
+        if os.path.getsize(self.source.path) < LARGE // MOST_PACKED:
             return None
         from cnnfilter import large
 
-        found = large.map_npy(self.source.path, self.max_pixels)
-        if found is None:
-            return None
-        image, mapping = found
-        self.open.enter_context(mapping)
-        self.is_mapped = True
+        image = large.map_picture(self.source.path, self.max_pixels, self.open, self._folder)
+        self.is_mapped = image is not None
         return image
+
+    def _folder(self) -> str | None:
+        """Return where temporary files go: to the result, where there is room for it, as somebody must think."""
+        if self.target is None or not self.target.is_file:
+            return None
+        self.target.make_its_folder()
+        return os.path.dirname(self.target.path) or "."
 
     def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
         import numpy as np
 
-        if not self.is_mapped or image.has_alpha or self.target is None or not self.target.is_file:
+        if not self.is_mapped or image.has_alpha or self.target is None:
             return np.empty
 
         def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-            from cnnfilter.large import NewNpy
+            from cnnfilter import large
+            from cnnfilter.metadata import Metadata
 
             assert self.target is not None
+            dtype = np.dtype(dtype)
+            frame = large.frame_of(self.format, image, shape, dtype, Metadata() if self.strip else image.metadata)
+            path = self.target.path if self.target.is_file else None
             with self._writing(self.target.name):
-                self.target.make_its_folder()
-                place, force = self.target.path, self.target.force
-                new = NewNpy(place, shape, np.dtype(dtype), force=force, max_pixels=self.max_pixels)
-            self.new = self.open.enter_context(new)
+                self._folder()
+                new = large.new_array(path, frame, shape, dtype, force=self.target.force, max_pixels=self.max_pixels)
+            self.open.enter_context(new)
+            self.new = new if isinstance(new, large.NewFile) else None
             return new.array
 
         return empty

@@ -29,6 +29,7 @@ from cnnfilter.windows import Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
 _ENOUGH = 1 << 21  # samples of a region that make what its call costs small
+_STRIP_ROWS = 256  # rows of a part of what lies left or right of where nothing reaches beyond the picture
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -361,10 +362,11 @@ class _Work:
             regions = [
                 *_cut(Region(0, inner.top, 0, self.columns), *size),
                 *_cut(inner, max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line) & ~3), self.columns),
-                Region(inner.top, inner.bottom, 0, inner.left),
-                Region(inner.top, inner.bottom, inner.right, self.columns),
+                *_cut(Region(inner.top, inner.bottom, 0, inner.left), _STRIP_ROWS, self.columns),
+                *_cut(Region(inner.top, inner.bottom, inner.right, self.columns), _STRIP_ROWS, self.columns),
                 *_cut(Region(inner.bottom, self.rows, 0, self.columns), *size),
             ]
+            regions.sort()  # what is near in a file that is mapped comes at about the same time
 
         def quietly(region: Region) -> Any:
             with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting

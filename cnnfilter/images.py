@@ -14,10 +14,10 @@ from typing import IO, Any, cast
 import numpy as np
 
 from cnnfilter import begun
-from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.errors import ImageError
 from cnnfilter.formats import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
-from cnnfilter.metadata import XMP, Metadata, split_orientation, without_orientation
-from cnnfilter.picture import MAX_PIXELS, Image, ImageWarning, check_size, mode_of, warn
+from cnnfilter.metadata import Metadata, upright
+from cnnfilter.picture import MAX_PIXELS, AsImageError, Image, ImageWarning, check_size, mode_of, turned, warn
 
 __all__ = [
     "ANIMATED",
@@ -85,7 +85,7 @@ def read_image(
         If it is missing, unreadable, damaged, too large, or not a picture.
     """
     data, format = _read_bytes(source)
-    with _AsImageError("cannot be decoded as " + format):
+    with AsImageError("cannot be decoded as " + format):
         image = _decode(data, format, max_pixels)
     return _upright(image)
 
@@ -119,27 +119,6 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     return head + stream.read(), format
 
 
-class _AsImageError:
-    """Whatever a codec raises on a file that somebody gave us is that file's fault.
-
-    (A class, because the frame of a generator that raises and the error that it was given hold each other, and with
-    them the picture, until the garbage collector comes.)
-    """
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MemoryError):
-            raise ImageError(f"{self.what}: not enough memory") from error
-        if isinstance(error, Exception) and not isinstance(error, CnnfilterError):
-            detail = " ".join(str(error).split()) or type(error).__name__
-            raise ImageError(f"{self.what}: {detail}") from error
-
-
 def _decode(data: bytes, format: str, max_pixels: int) -> Image:
     module = _OWN.get(format)
     if module is not None:
@@ -150,29 +129,11 @@ def _decode(data: bytes, format: str, max_pixels: int) -> Image:
     return codecs.read(data, format, max_pixels)
 
 
-# What turns a picture upright, by the EXIF orientation: rows and columns exchanged first, then flips.
-_TURNS: dict[int, tuple[bool, Any]] = {
-    2: (False, np.s_[:, ::-1]),
-    3: (False, np.s_[::-1, ::-1]),
-    4: (False, np.s_[::-1]),
-    5: (True, np.s_[:]),
-    6: (True, np.s_[:, ::-1]),
-    7: (True, np.s_[::-1, ::-1]),
-    8: (True, np.s_[::-1]),
-}
-
-
 def _upright(image: Image) -> Image:
     """Apply the EXIF orientation, and remove what asks for it."""
-    orientation, exif = split_orientation(image.metadata.exif)
-    text, dpi = dict(image.metadata.text), image.metadata.dpi
-    if XMP in text:
-        text[XMP] = without_orientation(text[XMP])
-    if orientation in _TURNS:
-        exchanged, flips = _TURNS[orientation]
-        dpi = dpi[::-1] if dpi and exchanged else dpi
-        image = image.map(lambda pixels: (pixels.swapaxes(0, 1) if exchanged else pixels)[flips])
-    metadata = Metadata(image.metadata.icc, exif, dpi, text, image.metadata.colour)
+    orientation, metadata = upright(image.metadata)
+    if orientation != 1:
+        image = image.map(lambda pixels: turned(pixels, orientation))
     return image.replace(metadata=metadata)
 
 
@@ -266,7 +227,7 @@ def _encode(image: Image | np.ndarray, format: str, strip: bool, compression: st
     longest = _LONGEST_SIDE.get(format)
     if longest is not None and max(width, height) > longest:
         raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
-    with _AsImageError("cannot be encoded as " + format):
+    with AsImageError("cannot be encoded as " + format):
         return _encode_fitting(image, format, **({"fast": True} if compression == "fast" and format == "png" else {}))
 
 

@@ -1,4 +1,8 @@
-"""Arrays that need not fit in memory: npy files that are mapped, read and filled piece by piece.
+"""Pictures that need not fit in memory: files that are mapped, read and filled piece by piece.
+
+An npy or TIFF file that holds its pixels as a picture has them is mapped itself; what has to be unpacked, converted or
+turned goes into a temporary file without a name, which is gone whatever happens. A result is filled in its place in
+the file that is to be written, or in such a temporary one.
 
 What was read or filled already is let go again and again, so that a run takes the memory of the pieces it works
 on, whatever the array's size. The disk's cache keeps as much of it as the system has room for.
@@ -10,22 +14,32 @@ import io
 import math
 import mmap
 import os
+import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from cnnfilter import npy
+from cnnfilter import npy, tiff, tiff_directory
 from cnnfilter.files import flush, replace_file
-from cnnfilter.picture import Image, check_size
+from cnnfilter.metadata import Metadata, upright
+from cnnfilter.picture import CHANNELS, AsImageError, Image, as_pixels, check_size, turned_back
+from cnnfilter.tiff_segments import InParts, open_in_parts
 
 LEAST = 64 << 20
-"""Bytes from which on it is worth it."""
+"""Bytes of pixels from which on it is worth it to map a file."""
 
-PAUSE = 0.05
+LEAST_TO_UNPACK = 256 << 20
+"""Bytes of pixels from which on they are unpacked into a temporary file rather than into memory."""
+
+PAUSE = 0.02
 """Seconds between two times that what was used is let go."""
+
+_AT_ONCE = 8 << 20
+"""Bytes that are converted at a time."""
 
 
 class Mapping:
@@ -59,8 +73,30 @@ class Mapping:
             self._thread.join()
 
 
-def map_npy(path: str, max_pixels: int) -> tuple[Image, Mapping] | None:
-    """Map an npy file as a picture; None if it is none, or small, or holds numbers that have to be converted.
+def temporary(folder: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Mapping:
+    """Make an array in a file without a name, in `folder` or where temporary files go."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        _reserve(file.fileno(), math.prod(shape) * dtype.itemsize)
+        return Mapping(file.fileno(), shape, dtype, 0, writable=True)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take the room on the disk now: a mapped file on a full one would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.truncate(file, size)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+def map_picture(path: str, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]) -> Image | None:
+    """Map a file as a picture, until `stack` ends; None if it is small, or not of a kind that can be mapped.
+
+    Parameters
+    ----------
+    folder : says where a temporary file goes, if one is needed
 
     Raises
     ------
@@ -68,32 +104,99 @@ def map_npy(path: str, max_pixels: int) -> tuple[Image, Mapping] | None:
         It is no picture, cut off, or has more than `max_pixels`.
     """
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < LEAST or file.read(6) != b"\x93NUMPY":
+        head = file.read(6)
+        file.seek(0)
+        if head == b"\x93NUMPY":
+            return _map_npy(file, max_pixels, stack, folder)
+        if head[:4] in tiff_directory.MARKS:
+            return _map_tiff(file, path, max_pixels, stack, folder)
+    return None
+
+
+def _map_npy(file: BinaryIO, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]) -> Image | None:
+    size = os.fstat(file.fileno()).st_size
+    if size < LEAST:
+        return None
+    with AsImageError("cannot be decoded as npy"):
+        found = npy.read_header(io.BytesIO(file.read(1 << 16)), size, max_pixels)
+    kept = found.dtype in (np.uint8, np.uint16, np.float32) and found.dtype.isnative and not found.fortran_order
+    if not kept and size < LEAST_TO_UNPACK:
+        return None
+    shape = found.shape[::-1] if found.fortran_order else found.shape
+    mapping = stack.enter_context(Mapping(file.fileno(), shape, found.dtype, found.start, writable=False))
+    array = mapping.array.T if found.fortran_order else mapping.array
+    if not kept:
+        array = _converted(array, stack, folder())
+    return Image(array, npy.mode_for(array.dtype, array.shape[2]), "npy")
+
+
+def _converted(array: np.ndarray, stack: ExitStack, folder: str | None) -> np.ndarray:
+    """Return an array of any numbers as pixels, in a temporary file."""
+    dtype = as_pixels(array[:1, :1]).dtype
+    new = stack.enter_context(temporary(folder, array.shape, dtype)).array
+    rows = max(1, _AT_ONCE // (array[0].size * array.itemsize))
+    for first in range(0, len(array), rows):
+        new[first : first + rows] = as_pixels(array[first : first + rows])
+    return new
+
+
+def _map_tiff(
+    file: BinaryIO, path: str, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]
+) -> Image | None:
+    if tiff_directory.bytes_of_pixels(file) < LEAST:
+        return None
+    with open_in_parts(path, max_pixels) as page:
+        if page is None or (page.mode not in CHANNELS and page.start is None):
             return None
         file.seek(0)
-        found = npy.read_header(io.BytesIO(file.read(1 << 16)), size, max_pixels)
-        kept = found.dtype in (np.uint8, np.uint16, np.float32) and found.dtype.isnative
-        if not kept or found.fortran_order:
+        orientation, metadata = upright(tiff.metadata_of(file))
+        if page.start is not None and orientation == 1:
+            array = stack.enter_context(
+                Mapping(file.fileno(), page.shape, page.dtype, page.start, writable=False)
+            ).array
+        elif math.prod(page.shape) * page.dtype.itemsize < LEAST_TO_UNPACK:
             return None
-        mapping = Mapping(file.fileno(), found.shape, found.dtype, found.start, writable=False)
-    return Image(mapping.array, npy.mode_for(found.dtype, found.shape[2]), "npy"), mapping
+        else:
+            array = _unpacked(page, orientation, stack, folder())
+    return Image(array, page.mode, "tiff", metadata)
 
 
-class NewNpy:
-    """An npy file that is filled in place, hidden until it is whole. Leaving it without `keep` leaves nothing."""
+def _unpacked(page: InParts, orientation: int, stack: ExitStack, folder: str | None) -> np.ndarray:
+    """Return a page's pixels, upright, in a temporary file."""
+    height, width, channels = page.shape
+    shape = (width, height, channels) if orientation > 4 else page.shape
+    new = stack.enter_context(temporary(folder, shape, page.dtype)).array
+    as_filed = turned_back(new, orientation)
+    for part in page.parts():
+        part.fill(as_filed)
+    return new
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+class NewFile:
+    """A file that is filled in place, hidden until it is whole. Leaving it without `keep` leaves nothing.
+
+    Attributes
+    ----------
+    array : (H, W, C) array
+        The pixels, between `head` and `tail`.
+    """
 
     def __init__(
-        self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, force: bool, max_pixels: int
+        self, path: str, head: bytes, tail: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], *, force: bool
     ) -> None:
-        check_size(shape[1], shape[0], max_pixels)
-        header = npy.header(shape, dtype)
+        end = len(head) + math.prod(shape) * dtype.itemsize
         with ExitStack() as stack:
             self._file = stack.enter_context(replace_file(path, force=force))
-            self._file.write(header)
+            self._file.write(head)
             self._file.flush()
-            _reserve(self._file.fileno(), len(header) + math.prod(shape) * dtype.itemsize)
-            mapping = Mapping(self._file.fileno(), shape, dtype, len(header), writable=True)
+            _reserve(self._file.fileno(), end + len(tail))
+            self._file.seek(end)
+            self._file.write(tail)
+            self._file.flush()
+            mapping = Mapping(self._file.fileno(), shape, dtype, len(head), writable=True)
             self.array = stack.enter_context(mapping).array
             self._stack = stack.pop_all()
 
@@ -120,9 +223,37 @@ class _NotKeptError(Exception):
     """Tells `replace_file` that the file is not to take its place."""
 
 
-def _reserve(file: int, size: int) -> None:
-    """Take the room on the disk now: a mapped file on a full one would end the process."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    else:
-        os.truncate(file, size)
+def frame_of(
+    format: str | None, like: Image, shape: tuple[int, ...], dtype: np.dtype[Any], metadata: Metadata
+) -> tuple[bytes, bytes] | None:
+    """Return what stands before and behind the pixels in a file of that format.
+
+    None if there is no such file: its pixels stand in another order, or are more than one page.
+    """
+    if format == "npy":
+        return npy.header(shape, dtype), b""
+    if format == "tiff" and like.mode in CHANNELS and shape[2] == CHANNELS[like.mode]:
+        return tiff.around(metadata, like.mode, shape, dtype)
+    return None
+
+
+def new_array(
+    path: str | None,
+    frame: tuple[bytes, bytes] | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    force: bool,
+    max_pixels: int,
+) -> NewFile | Mapping:
+    """Make the array of a result: in the file that is to be written, if there is a frame for it, or a temporary one.
+
+    Raises
+    ------
+    ImageError
+        It would have more than `max_pixels`.
+    """
+    check_size(shape[1], shape[0], max_pixels)
+    if path is None or frame is None:
+        return temporary(os.path.dirname(path) or "." if path else None, shape, dtype)
+    return NewFile(path, *frame, shape, dtype, force=force)

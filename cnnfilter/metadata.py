@@ -130,3 +130,13 @@ def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:
 def without_orientation(xmp: str) -> str:
     """Return an XMP packet that no longer asks for a rotation."""
     return _XMP_ORIENTATION.sub("", xmp)
+
+
+def upright(metadata: Metadata) -> tuple[int, Metadata]:
+    """Return the orientation (1…8) that a picture asks for, and its metadata when it has been turned so."""
+    orientation, exif = split_orientation(metadata.exif)
+    text, dpi = dict(metadata.text), metadata.dpi
+    if XMP in text:
+        text[XMP] = without_orientation(text[XMP])
+    dpi = dpi[::-1] if dpi and orientation > 4 else dpi
+    return orientation, Metadata(metadata.icc, exif, dpi, text, metadata.colour)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter import limits
-from cnnfilter.errors import ImageError
+from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.metadata import Metadata
 
 MAX_PIXELS = limits.PIXELS
@@ -84,6 +84,27 @@ def whole_numbers(values: np.ndarray) -> np.ndarray:
     if int(values.max(initial=0)) > 2**24 or int(values.min(initial=0)) < -(2**24):
         warn("whole numbers above 16,777,216 are rounded to float32")
     return floats
+
+
+class AsImageError:
+    """Whatever a codec raises on a file that somebody gave us is that file's fault.
+
+    (A class, because the frame of a generator that raises and the error that it was given hold each other, and with
+    them the picture, until the garbage collector comes.)
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MemoryError):
+            raise ImageError(f"{self.what}: not enough memory") from error
+        if isinstance(error, Exception) and not isinstance(error, CnnfilterError):
+            detail = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"{self.what}: {detail}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,3 +196,29 @@ class Image:
 def _as_pixels(result: np.ndarray) -> np.ndarray:
     result = np.ascontiguousarray(result)
     return result[:, :, None] if result.ndim == 2 else result
+
+
+# What turns a picture upright, by the EXIF orientation: rows and columns exchanged first, then flips.
+_TURNS: dict[int, tuple[bool, Any]] = {
+    2: (False, np.s_[:, ::-1]),
+    3: (False, np.s_[::-1, ::-1]),
+    4: (False, np.s_[::-1]),
+    5: (True, np.s_[:]),
+    6: (True, np.s_[:, ::-1]),
+    7: (True, np.s_[::-1, ::-1]),
+    8: (True, np.s_[::-1]),
+}
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels (H, W, C) as the EXIF orientation wants them seen: a view."""
+    exchanged, flips = _TURNS.get(orientation, (False, np.s_[:]))
+    seen: np.ndarray = (pixels.swapaxes(0, 1) if exchanged else pixels)[flips]
+    return seen
+
+
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return upright pixels as the file has them: a view, the inverse of `turned`."""
+    exchanged, flips = _TURNS.get(orientation, (False, np.s_[:]))
+    filed: np.ndarray = pixels[flips].swapaxes(0, 1) if exchanged else pixels[flips]
+    return filed

@@ -26,7 +26,8 @@ FLOORS = [
     loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers loops.pooling
     loops.room loops.scanlines loops.training loops.weighted_sums loops.winograd""",
     # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
-    """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng tiff images
+    """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng
+    tiff_directory tiff_segments tiff images
     kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
     windows depth scratch engines convolution large activation pooling alpha""",
     # 2 layers: text ⇄ layers, shapes and counts

@@ -1,20 +1,25 @@
-"""npy files that need not fit in memory: mapped, filtered piece by piece, with the same result."""
+"""npy and TIFF files that need not fit in memory: mapped, filtered piece by piece, with the same result."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
+from PIL import Image as Pillow
 
 import cnnfilter
 from cnnfilter import batch, large
 from cnnfilter.cli import main
 from cnnfilter.errors import ImageError
+from cnnfilter.metadata import Metadata
+from cnnfilter.picture import Image
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +30,28 @@ def in_a_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def all_are_large(monkeypatch):
+    call_all_large(monkeypatch)
+
+
+def call_all_large(monkeypatch):
     monkeypatch.setattr(batch, "LARGE", 0)
     monkeypatch.setattr(large, "LEAST", 0)
+    monkeypatch.setattr(large, "LEAST_TO_UNPACK", 0)
+
+
+@pytest.fixture
+def mapped(monkeypatch):
+    """The pictures that were mapped."""
+    kept = []
+
+    def noted(*args, map_picture=large.map_picture):
+        image = map_picture(*args)
+        if image is not None:
+            kept.append(image)
+        return image
+
+    monkeypatch.setattr(large, "map_picture", noted)
+    return kept
 
 
 def invoke(*args, code=0):
@@ -53,8 +78,7 @@ def invoke(*args, code=0):
 def test_a_mapped_file_gives_the_same_bytes(command, channels, dtype, rng, monkeypatch):
     np.save("in.npy", (rng.random((37, 41, *channels)) * 250).astype(dtype))
     invoke(*command, "in.npy", "-o", "expected.npy")
-    monkeypatch.setattr(batch, "LARGE", 0)
-    monkeypatch.setattr(large, "LEAST", 0)
+    call_all_large(monkeypatch)
     invoke(*command, "in.npy", "-o", "out.npy")
     assert Path("out.npy").read_bytes() == Path("expected.npy").read_bytes()
     assert sorted(os.listdir()) == ["expected.npy", "in.npy", "out.npy"]
@@ -62,7 +86,7 @@ def test_a_mapped_file_gives_the_same_bytes(command, channels, dtype, rng, monke
 
 def test_the_result_stands_in_the_file_and_nowhere_else(all_are_large, monkeypatch):
     kept = []
-    monkeypatch.setattr(large.NewNpy, "keep", lambda new, keep=large.NewNpy.keep: (kept.append(new), keep(new)))
+    monkeypatch.setattr(large.NewFile, "keep", lambda new, keep=large.NewFile.keep: (kept.append(new), keep(new)))
     np.save("in.npy", np.zeros((20, 20), np.uint8))
     invoke("convolve", "-k", "blur", "in.npy", "-o", "new/{stem}.npy")
     invoke("pool", "in.npy", "-o", "pooled.npy")
@@ -112,32 +136,215 @@ def test_a_disk_without_room_is_told_before_any_work():
 
 def test_small_files_are_not_mapped():
     np.save("in.npy", np.zeros((20, 20), np.uint8))
-    assert large.map_npy("in.npy", 1000) is None
+    tifffile.imwrite("in.tif", np.zeros((20, 20), np.uint8))
+    with ExitStack() as stack:
+        assert large.map_picture("in.npy", 1000, stack, lambda: None) is None
+        assert large.map_picture("in.tif", 1000, stack, lambda: None) is None
 
 
 def test_a_mapped_picture_is_checked(all_are_large):
     np.save("in.npy", np.zeros((20, 20, 3), np.float32))
-    image, mapping = large.map_npy("in.npy", 1000)
-    with mapping:
-        assert (image.pixels.shape, image.mode, image.format) == ((20, 20, 3), "RGB", "npy")
-        assert not image.pixels.flags.writeable
-    with pytest.raises(ImageError, match="the limit is 399"):
-        large.map_npy("in.npy", 399)
+    tifffile.imwrite("in.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")
+    for name, format in (("in.npy", "npy"), ("in.tif", "tiff")):
+        with ExitStack() as stack:
+            image = large.map_picture(name, 1000, stack, lambda: None)
+            assert (image.pixels.shape, image.mode, image.format) == ((20, 20, 3), "RGB", format)
+            assert not image.pixels.flags.writeable
+            with pytest.raises(ImageError, match="the limit is 399"):
+                large.map_picture(name, 399, stack, lambda: None)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+# --- TIFF
+
+LAYOUTS = [{}, {"rowsperstrip": 5}, {"tile": (16, 32)}, {"planarconfig": "separate", "rowsperstrip": 7}]
+KINDS = ["u1", "u2", ">u2", "f4", ">f4", "f8", "i2"]
+SOBEL = ["convolve", "-k", "sobel", "--stride", "2", "--border", "reflect"]
+
+
+def write_tiff(path, pixels, **options):
+    order = ">" if pixels.dtype.byteorder == ">" else "<"
+    photometric = "rgb" if pixels.ndim == 3 and pixels.shape[2] == 3 else "minisblack"
+    if options.get("planarconfig") == "separate":
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+    tifffile.imwrite(path, pixels, **{"photometric": photometric, "byteorder": order, "metadata": None} | options)
+
+
+@pytest.mark.parametrize("packing", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_mapped_tiff_gives_the_same_bytes(dtype, layout, packing, rng, monkeypatch, mapped):
+    if "f" in dtype and "predictor" in packing:
+        packing = {"compression": "zlib"}  # tifffile has no other predictor by itself
+    write_tiff("in.tif", (rng.random((37, 41, 3)) * 250).astype(dtype), resolution=(30, 20), **layout, **packing)
+    for suffix in ("tif", "npy"):
+        invoke(*SOBEL, "in.tif", "-o", f"expected.{suffix}")
+    assert not mapped
+    call_all_large(monkeypatch)
+    for suffix in ("tif", "npy"):
+        invoke(*SOBEL, "in.tif", "-o", f"out.{suffix}")
+        assert Path(f"out.{suffix}").read_bytes() == Path(f"expected.{suffix}").read_bytes()
+    assert len(mapped) == 2
+    assert not [name for name in os.listdir() if name.startswith(".")]
+
+
 @pytest.mark.parametrize(
-    "command", [["convolve", "-k", "gaussian:2"], ["pool"], ["convolve", "-k", "sobel"]], ids=" ".join
+    "options",
+    [
+        {"photometric": "miniswhite"},
+        {"bigtiff": True, "software": "of a scanner"},
+        {"extratags": [(274, "H", 1, 6, True)], "resolution": (30, 20)},
+        {"extratags": [(274, "H", 1, 3, True)], "compression": "zlib"},
+        {"extratags": [(274, "H", 1, 7, True)], "tile": (16, 16)},
+        {"extratags": [(700, "B", 5, b"<xmp>", True)], "description": "scanned"},
+    ],
+    ids=str,
 )
-def test_the_memory_does_not_grow_with_the_array(command):
-    """600 MB in and out, in less than 200 MB over what an idle process takes."""
-    with open("in.npy", "wb") as file:
-        shape = (10_000, 20_000, 3)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + 3 * 200_000_000)  # a hole, which reads as zeros
-    code = """
+@pytest.mark.parametrize("command", [["convolve", "-k", "sharpen"], ["pool", "--op", "avg"]], ids=" ".join)
+def test_what_a_tiff_says_beside_its_pixels(command, options, rng, monkeypatch, mapped):
+    write_tiff("in.tif", rng.integers(0, 60000, (24, 33), np.uint16), **options)
+    for more in ([], ["--strip"]):
+        invoke(*command, "in.tif", "-o", "expected.tif", *more, "--force")
+        with monkeypatch.context() as patches:
+            call_all_large(patches)
+            invoke(*command, "in.tif", "-o", "out.tif", *more, "--force")
+        assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
+    assert len(mapped) == 2
+
+
+@pytest.mark.parametrize("code", [5, 8, 32773], ids=["LZW", "Deflate", "PackBits"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_compressions_of_other_writers(code, dtype, predictor, rng, monkeypatch, mapped):
+    cv2 = pytest.importorskip("cv2")
+    options = [
+        cv2.IMWRITE_TIFF_COMPRESSION,
+        code,
+        cv2.IMWRITE_TIFF_PREDICTOR,
+        predictor,
+        cv2.IMWRITE_TIFF_ROWSPERSTRIP,
+        8,
+    ]
+    assert cv2.imwrite("in.tif", (rng.random((61, 35, 3)) * 250).astype(dtype), options)
+    invoke(*SOBEL, "in.tif", "-o", "expected.tif")
+    call_all_large(monkeypatch)
+    monkeypatch.setattr("cnnfilter.tiff_segments._AT_ONCE", 3000)
+    invoke(*SOBEL, "in.tif", "-o", "out.tif")
+    assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
+    assert len(mapped) == 1
+
+
+def test_pages_and_palettes_are_read_as_a_whole(rng, all_are_large, mapped):
+    tifffile.imwrite("pages.tif", rng.integers(0, 255, (3, 20, 30), np.uint8), photometric="minisblack")
+    Pillow.fromarray(rng.integers(0, 255, (20, 30), np.uint8)).convert("P").save("palette.tif")
+    Pillow.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save("jpeg.tif", compression="jpeg")
+    for name in ("pages", "palette", "jpeg"):
+        invoke("convolve", "-k", "blur", f"{name}.tif", "-o", f"{name}-out.tif")
+    assert not mapped
+
+
+def test_smaller_copies_of_the_page_are_left_out(rng, all_are_large, mapped):
+    pixels = rng.integers(0, 255, (40, 60), np.uint8)
+    with tifffile.TiffWriter("in.tif") as writer:
+        writer.write(pixels, photometric="minisblack", tile=(16, 16))
+        writer.write(pixels[::2, ::2], photometric="minisblack", subfiletype=1)
+    invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif")
+    np.testing.assert_array_equal(tifffile.imread("out.tif"), pixels)
+    assert len(mapped) == 1
+
+
+def test_a_segment_that_is_damaged(rng, all_are_large):
+    write_tiff("in.tif", rng.integers(0, 255, (40, 60), np.uint8), compression="zlib", rowsperstrip=10)
+    with tifffile.TiffFile("in.tif") as file:
+        start = file.pages[0].dataoffsets[2]
+    data = bytearray(Path("in.tif").read_bytes())
+    data[start : start + 20] = b"x" * 20
+    Path("in.tif").write_bytes(data)
+    done = invoke("convolve", "-k", "blur", "in.tif", "-o", "out.tif", code=1)
+    assert done.stderr.startswith("Error: in.tif: cannot be decoded as tiff")
+    assert os.listdir() == ["in.tif"]
+
+
+def test_a_tiff_whose_pixels_are_not_all_there(all_are_large):
+    write_tiff("in.tif", np.zeros((40, 60), np.uint16))
+    os.truncate("in.tif", os.path.getsize("in.tif") - 100)
+    done = invoke("convolve", "-k", "blur", "in.tif", "-o", "out.tif", code=1)
+    assert done.stderr.startswith("Error: in.tif: ")
+    assert os.listdir() == ["in.tif"]
+
+
+@pytest.mark.parametrize("command", [["convolve", "-k", "blur"], ["pool"]], ids=" ".join)
+@pytest.mark.parametrize("format", ["npy", "tiff"])
+def test_a_mapped_picture_goes_to_stdout_too(command, format, rng, monkeypatch, mapped):
+    write_tiff("in.tif", rng.integers(0, 255, (40, 60, 3), np.uint8))
+    expected = invoke(*command, "in.tif", "-f", format, "-o", "-").stdout_bytes
+    call_all_large(monkeypatch)
+    assert invoke(*command, "in.tif", "-f", format, "-o", "-").stdout_bytes == expected
+    assert len(mapped) == 1
+
+
+def test_a_file_of_4_gib_has_large_offsets(rng, monkeypatch, mapped):
+    pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
+    write_tiff("in.tif", pixels, description="of a scanner", resolution=(30, 20))
+    monkeypatch.setattr("cnnfilter.tiff_directory.MOST", 6000)
+    monkeypatch.setattr("cnnfilter.tiff._STRIP", 1000)
+    invoke("convolve", "-k", "identity", "in.tif", "-o", "expected.tif")
+    assert not mapped
+    call_all_large(monkeypatch)
+    invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif")
+    assert len(mapped) == 1
+    assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
+    assert Path("out.tif").read_bytes()[:4] == b"II+\0"
+    with tifffile.TiffFile("out.tif") as file:
+        (page,) = file.pages
+        np.testing.assert_array_equal(page.asarray(), pixels)
+        assert page.is_contiguous
+        assert (page.rowsperstrip, len(page.dataoffsets)) == (5, 8)
+        assert page.description == "of a scanner"
+    with Pillow.open("out.tif") as picture:
+        np.testing.assert_array_equal(np.array(picture), pixels)
+        assert picture.info["dpi"] == (30, 20)
+    again = cnnfilter.read_image("out.tif")
+    assert again.metadata.exif == cnnfilter.read_image("in.tif").metadata.exif
+
+
+def test_a_file_of_4_gib_has_no_room_for_what_the_camera_said(monkeypatch):
+    exif = Pillow.Exif()
+    exif[271] = "Maker"
+    exif.get_ifd(0x8769)[33434] = 0.5
+    image = Image(
+        np.zeros((40, 60, 1), np.uint8), "L", metadata=Metadata(exif=exif.tobytes().removeprefix(b"Exif\0\0"))
+    )
+    cnnfilter.write_image("in.tif", image)
+    monkeypatch.setattr("cnnfilter.tiff_directory.MOST", 6000)
+    done = invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif")
+    assert done.stderr.count("without what its camera said") == 1
+    with Pillow.open("out.tif") as picture:
+        assert picture.getexif()[271] == "Maker"
+
+
+def test_a_disk_without_room_for_the_unpacked_pixels():
+    write_tiff("in.tif", np.zeros((9000, 11000, 3), np.uint8), compression="zlib", rowsperstrip=100)
+    line = [
+        sys.executable,
+        "-m",
+        "cnnfilter",
+        "convolve",
+        "-k",
+        "blur",
+        "in.tif",
+        "-o",
+        "out.tif",
+        "--max-pixels",
+        "1000000000",
+    ]
+    done = subprocess.run(["prlimit", "--fsize=100000000", *line], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "file too large" in done.stderr
+    assert os.listdir() == ["in.tif"]
+
+
+PEAK = """
 import re
 from cnnfilter.cli import main
 try:
@@ -145,8 +352,50 @@ try:
 finally:
     print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) >> 10)
 """
-    line = [*command, "in.npy", "-o", "out.npy", "--max-pixels", "400000000", "--signed", "clip"]
-    line = line[:-2] if command[0] == "pool" else line
-    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True)
+
+
+LARGE_SHAPE = (5000, 20_000, 3)
+
+
+def write_large_npy():
+    with open("in.npy", "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": LARGE_SHAPE}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 3 * 100_000_000)  # a hole, which reads as zeros
+
+
+def write_large_tiff():
+    tifffile.imwrite("in.tif", shape=LARGE_SHAPE, dtype=np.uint8, photometric="rgb")
+
+
+def write_packed_tiff():
+    tiles = (np.full((80, 20_000, 3), number, np.uint8) for number in range(63))
+    options = {"tile": (80, 20_000), "compression": "zlib", "photometric": "rgb"}
+    tifffile.imwrite("in.tif", tiles, shape=LARGE_SHAPE, dtype=np.uint8, **options)
+
+
+BLUR = ["convolve", "-k", "gaussian:2", "--signed", "clip"]
+SOBEL_CLIPPED = ["convolve", "-k", "sobel", "--signed", "clip"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+@pytest.mark.parametrize(
+    ("write", "command"),
+    [
+        (write_large_npy, BLUR),
+        (write_large_npy, SOBEL_CLIPPED),
+        (write_large_npy, ["pool"]),
+        (write_large_tiff, BLUR),
+        (write_packed_tiff, ["pool"]),
+    ],
+)
+def test_the_memory_does_not_grow_with_the_picture(write, command):
+    """300 MB in and out, in less than 200 MB over what an idle process takes."""
+    write()
+    name = os.listdir()[0]
+    line = [*command, name, "-o", "out" + name[2:], "--max-pixels", "400000000"]
+    done = subprocess.run([sys.executable, "-c", PEAK, *line], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout.split()[-1]) < 250
+    assert int(done.stdout.split()[-1]) < 230
+    assert len(os.listdir()) == 2

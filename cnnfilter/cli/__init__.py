@@ -214,7 +214,8 @@ Limits, and what raises them (each command has these options):
   rows or columns of a kernel       1,023        --max-kernel N
   a model's file                    1G           --max-model SIZE
   memory                            none         --max-memory SIZE
-Large .npy files are mapped, filtered and pooled in little memory into .npy files; all other pictures have to fit.
+Large .npy and .tif files (one page; LZW, Deflate, PackBits or none) are filtered and pooled in little memory into
+.npy and .tif files; all other pictures have to fit.
 
 \b
 Exit codes: 0 done; 1 an input failed; 2 the command line is wrong; 4 a check said no; 130 interrupted.

@@ -1,0 +1,300 @@
+"""The strips and tiles of a TIFF page: unpacked one after the other, and what their numbers mean.
+
+tifffile unpacks what Python can. What needs a further library (LZW) is unpacked by Pillow's libtiff as if it were
+bytes, and put together here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnnfilter import codecs
+from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.picture import AsImageError, as_pixels, check_size
+from cnnfilter.tiff_directory import (
+    ALPHA,
+    BITS,
+    BLACK_IS_ZERO,
+    CMYK,
+    COMPRESSION,
+    LENGTH,
+    PHOTOMETRIC,
+    PREMULTIPLIED,
+    RGB,
+    ROWS_PER_STRIP,
+    SAMPLES,
+    STRIP_BYTES,
+    STRIPS,
+    TILE_BYTES,
+    TILE_LENGTH,
+    TILE_WIDTH,
+    TILES,
+    WHITE_IS_ZERO,
+    WIDTH,
+    Layout,
+)
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+_AT_ONCE = 8 << 20
+"""Bytes that are read, or unpacked, at a time where the segments are smaller."""
+
+LARGEST_SEGMENT = 64 << 20
+"""Bytes of an unpacked strip or tile, above which a page does not come in pieces."""
+
+_NONE, _LZW = 1, 5
+
+ReadAt = Callable[[int, int], bytes]
+"""Gives the bytes of a file from an offset on, and how many."""
+
+
+class Part(NamedTuple):
+    """A piece of a page: where it is, and its numbers (h, w, c)."""
+
+    top: int
+    left: int
+    channel: int
+    values: np.ndarray
+
+    def fill(self, pixels: np.ndarray) -> None:
+        """Put the numbers in their place in the whole page (H, W, C)."""
+        height, width, channels = self.values.shape
+        rows, columns = slice(self.top, self.top + height), slice(self.left, self.left + width)
+        pixels[rows, columns, self.channel : self.channel + channels] = self.values
+
+
+def parts_by_tifffile(page: TiffPage) -> Iterator[Part]:
+    """Yield a page's strips or tiles one by one."""
+    for found in page.segments(maxworkers=1, buffersize=_AT_ONCE):
+        data, (channel, _, top, left, _), shape = found
+        values = np.full(shape, page.nodata, page.dtype) if data is None else data
+        yield Part(top, left, channel, values[0, : page.imagelength - top, : page.imagewidth - left])
+
+
+def parts_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Part]:
+    """Yield a page's strips in groups, or its tiles by rows, unpacked as 8-bit greys by Pillow's libtiff.
+
+    Raises
+    ------
+    ImageError
+        Its numbers are of a kind that this does not suit.
+    """
+    assert page.dtype is not None
+    if page.bitspersample not in (8, 16, 32, 64) or page.fillorder != 1:
+        raise ImageError(f"{page.bitspersample} bits with {_name(page.compression)} compression cannot be read")
+    separate = page.planarconfig == 2 and page.samplesperpixel > 1
+    samples, planes = (1, page.samplesperpixel) if separate else (page.samplesperpixel, 1)
+    width, length = page.imagewidth, page.imagelength
+    down, across = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, length), width)
+    columns, rows = -(-width // across), -(-length // down)
+    together = 1 if page.is_tiled else max(1, _AT_ONCE // (down * across * samples * page.dtype.itemsize))
+    for plane in range(planes):
+        for row in range(0, rows, together):
+            first = (plane * rows + row) * columns
+            end = (plane * rows + min(row + together, rows)) * columns
+            places = zip(page.dataoffsets[first:end], page.databytecounts[first:end], strict=True)
+            segments = [read(*place) for place in places]
+            height = down if page.is_tiled else min(together * down, length - row * down)
+            unpacked = _unpack(segments, page, samples, across, (height, columns * across, down))
+            yield Part(row * down, 0, plane, unpacked[: length - row * down, :width])
+
+
+def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, size: tuple[int, int, int]) -> np.ndarray:
+    """Unpack strips or tiles that are `across` wide into numbers (height, width, samples).
+
+    `size` is that of them together, and the rows of one.
+    """
+    assert page.dtype is not None
+    height, width, down = size
+    step = samples * page.dtype.itemsize
+    layout = Layout(page.parent.byteorder)
+    ends = np.cumsum([layout.head_size, *map(len, segments)]).tolist()
+    counts = list(map(len, segments))
+    entries: dict[int, Any] = {BITS: 8, COMPRESSION: int(page.compression), PHOTOMETRIC: BLACK_IS_ZERO, SAMPLES: 1}
+    entries |= {WIDTH: width * step, LENGTH: height}
+    if page.is_tiled:
+        entries |= {TILE_WIDTH: across * step, TILE_LENGTH: down, TILES: ends[:-1], TILE_BYTES: counts}
+    else:
+        entries |= {ROWS_PER_STRIP: down, STRIPS: ends[:-1], STRIP_BYTES: counts}
+    start = ends[-1] + ends[-1] % 2
+    directory = layout.directory([layout.entry(tag, value) for tag, value in entries.items()], start)
+    file = b"".join([layout.head(start), *segments, bytes(start - ends[-1]), directory])
+    with codecs.pillow_limit.at_least(width * step * height), codecs.open_file(file, "tiff") as picture:
+        unpacked = np.array(picture)
+    blocks = unpacked.reshape(height, width // across, across * step)
+    return _undo_predictor(blocks, page, samples).reshape(height, width, samples)
+
+
+def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndarray:
+    """Rows of bytes (length, blocks across, bytes) to numbers, by TIFF's predictors 1 to 3."""
+    assert page.dtype is not None
+    dtype = page.dtype.newbyteorder(page.parent.byteorder)
+    if page.predictor == 3:  # bytes by significance, differences of bytes along the row (TIFF Technical Note 3)
+        rows = blocks.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=np.uint8)
+        planes = rows.reshape(*blocks.shape[:2], dtype.itemsize, -1)
+        floats: np.ndarray = np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{dtype.itemsize}")
+        return floats.astype(page.dtype)
+    if page.predictor == 2:  # differences of the bits as whole numbers, whatever they stand for
+        whole = np.ascontiguousarray(blocks).view(dtype.str.replace(dtype.kind, "u"))
+        native = whole.dtype.newbyteorder("=")
+        sums = whole.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=native)
+        numbers: np.ndarray = sums.view(page.dtype.newbyteorder("="))
+        return numbers
+    if page.predictor != 1:
+        raise ImageError(f"predictor {page.predictor} cannot be read")
+    plain: np.ndarray = np.ascontiguousarray(blocks).view(dtype)
+    return plain.astype(page.dtype)
+
+
+def why_not(page: TiffPage) -> str:
+    """Return why tifffile cannot unpack a page; that a codec is missing is the one that can be helped."""
+    try:
+        next(page.segments())
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
+
+
+# --- what the numbers mean ----------------------------------------------------------------------------
+
+
+def meaning(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
+    """Return pixels and mode by the photometric interpretation and what the extra samples are."""
+    kind, channels = int(page.photometric), pixels.shape[2]
+    if kind == WHITE_IS_ZERO and pixels.dtype.kind == "u":
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    elif kind not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK):
+        raise ImageError(f"colours of the kind {_name(page.photometric)} with more than 8 bits cannot be read")
+    colours = {RGB: 3, CMYK: 4}.get(kind, 1)
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
+    extra = int(page.extrasamples[0]) if page.extrasamples else 0
+    if channels == colours:
+        return pixels, mode
+    if channels == colours + 1 and mode != "CMYK" and extra in (PREMULTIPLIED, ALPHA):
+        return (_divided_by_alpha(pixels) if extra == PREMULTIPLIED else pixels), mode + "A"
+    return pixels, "maps"
+
+
+def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
+    """Undo the weighting of colour by alpha."""
+    full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    colour, alpha = pixels[:, :, :-1].astype(np.float64), pixels[:, :, -1:].astype(np.float64)
+    divided = np.divide(colour * full, alpha, out=np.zeros_like(colour), where=alpha > 0)
+    if pixels.dtype.kind == "u":
+        divided = np.floor(divided.clip(0, full) + 0.5)
+    return np.concatenate([divided.astype(pixels.dtype), pixels[:, :, -1:]], axis=2)
+
+
+# --- a page that need not fit in memory ---------------------------------------------------------------
+
+
+class InParts:
+    """A file's only page, whose parts come one after the other as pixels.
+
+    Attributes
+    ----------
+    shape : (H, W, C), as the file has it
+    dtype, mode : as of `Image`
+    start : the offset of the pixels where they stand in the file as they are; None where they have to be unpacked
+    """
+
+    def __init__(self, page: TiffPage, read: ReadAt) -> None:
+        assert page.dtype is not None
+        self._page, self._read = page, read
+        self.shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
+        sample, self.mode = meaning(as_pixels(np.zeros((1, 1, page.samplesperpixel), page.dtype)), page)
+        self.dtype = sample.dtype
+        self.start = page.dataoffsets[0] if self._is_plain() else None
+
+    def _is_plain(self) -> bool:
+        page = self._page
+        native = self.dtype.itemsize == 1 or np.dtype(page.parent.byteorder + "u2").isnative
+        as_it_is = self.dtype == page.dtype and native and int(page.photometric) != WHITE_IS_ZERO
+        in_one_piece = page.is_contiguous and page.predictor == page.fillorder == 1
+        end = page.dataoffsets[0] + page.nbytes if page.dataoffsets else 0
+        return (
+            as_it_is
+            and in_one_piece
+            and not _weighted(page)
+            and (page.planarconfig == 1 or page.samplesperpixel == 1)
+            and page.dataoffsets[0] % self.dtype.itemsize == 0
+            and end <= page.parent.filehandle.size
+        )
+
+    def parts(self) -> Iterator[Part]:
+        """Yield all parts.
+
+        Raises
+        ------
+        ImageError
+            One is damaged.
+        """
+        page = self._page
+        separate = page.planarconfig == 2 and page.samplesperpixel > 1
+        with AsImageError("cannot be decoded as tiff"):
+            found = parts_by_libtiff(page, self._read) if page.compression == _LZW else parts_by_tifffile(page)
+            for part in found:
+                pixels = as_pixels(part.values)
+                yield part._replace(values=pixels if separate else meaning(pixels, page)[0])
+
+
+@contextlib.contextmanager
+def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
+    """Open a TIFF file whose page comes in parts; None if it has several, or of another kind.
+
+    Raises
+    ------
+    ImageError
+        It has more pixels than that.
+    """
+    import tifffile
+
+    codecs.keep_quiet("tifffile")
+    with contextlib.ExitStack() as stack:
+        found = None
+        try:
+            file = stack.enter_context(tifffile.TiffFile(path))
+            page = file.pages[0]
+            assert isinstance(page, tifffile.TiffPage)
+            check_size(page.imagewidth, page.imagelength, max_pixels)
+            if _comes_in_parts(page) and all(other.is_reduced for other in list(file.pages)[1:]):
+                stream = stack.enter_context(open(path, "rb"))
+                found = InParts(page, lambda offset, count: os.pread(stream.fileno(), count, offset))
+        except CnnfilterError:
+            raise
+        except Exception:  # what is wrong with it is said when it is read as a whole
+            found = None
+        yield found
+
+
+def _comes_in_parts(page: TiffPage) -> bool:
+    if page.dtype is None or page.axes not in ("YX", "YXS", "SYX") or page.bitspersample not in (8, 16, 32, 64):
+        return False
+    if int(page.photometric) not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK) or page.dtype.kind not in "uif":
+        return False
+    separate = page.planarconfig == 2 and page.samplesperpixel > 1
+    if separate and (int(page.photometric) == WHITE_IS_ZERO or _weighted(page)):
+        return False
+    down, across = (
+        (page.tilelength, page.tilewidth)
+        if page.is_tiled
+        else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    )
+    size = down * across * (1 if separate else page.samplesperpixel) * page.dtype.itemsize
+    if size > LARGEST_SEGMENT:
+        return bool(page.is_contiguous)
+    return page.compression in (_NONE, _LZW) or not why_not(page)
+
+
+def _weighted(page: TiffPage) -> bool:
+    return PREMULTIPLIED in map(int, page.extrasamples or ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,7 @@ def test_nothing_is_begun_of_what_is_not_there_or_has_no_beginning(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_nothing_is_begun_where_memory_is_counted(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    resource = pytest.importorskip("resource")
     limited = getattr(resource, kind)
     monkeypatch.setattr(
         resource, "getrlimit", lambda asked: (1 << 30 if asked == limited else resource.RLIM_INFINITY,) * 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -67,6 +69,83 @@ def test_killed_at_any_moment_of_writing():
     assert seen == ["./", "./picture.png"]
     assert [path for path in visible("cache") if path.endswith(".tmp")] == []
     subprocess.run([*CNNFILTER, "convolve", "-k", "identity", "picture.png", "-o", "out.png"], check=True)
+
+
+KILLING_MODELS = """
+import itertools, os, random, signal, sys, time
+import numpy as np
+from cnnfilter.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cnnfilter.model_file import Backbone, read_model
+from cnnfilter.training import Trained
+from tests.test_model_file import small_model
+
+rng = np.random.default_rng(1)
+network = "conv 64x5x5 | relu | conv 64x3x3 | globalpool avg | dense 3"
+networks = [Trained(small_model(rng, network), None) for _ in range(2)]
+backbone = Backbone("efficientnet-lite0", "0" * 64, 21)
+heads = [Trained(small_model(rng, "dense 3", (4000,), backbone=backbone), None) for _ in range(2)]
+points = [Checkpoint({"seed": "1"}, {"weights": np.full(100_000, n, np.float32)}, [], n, n, 0.0) for n in range(2)]
+moments = random.Random(7)
+seen = {"network": set(), "head": set(), "checkpoint": set()}
+
+
+def stored(model):
+    return model.weights[-1]["kernel"].astype("f2").tobytes()  # as a model file holds them
+
+
+for kill in range(int(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        for number in itertools.count(kill):
+            networks[number % 2].save("network.safetensors", force=True)
+            heads[number % 2].save("head.safetensors", force=True)
+            write_checkpoint("network.safetensors.checkpoint", points[number % 2])
+    time.sleep(moments.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for name, written in (("network", networks), ("head", heads)):
+        if os.path.exists(name + ".safetensors"):
+            found = stored(read_model(name + ".safetensors"))
+            seen[name].add([stored(one.model) for one in written].index(found))
+    if os.path.exists("network.safetensors.checkpoint"):
+        point = read_checkpoint("network.safetensors.checkpoint", {"seed": "1"}, {"weights": 100_000})
+        assert set(point.vectors["weights"]) == {point.best}
+        seen["checkpoint"].add(point.best)
+assert all(numbers == {0, 1} for numbers in seen.values()), seen
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed processes are forks")
+def test_killed_at_any_moment_of_writing_a_model():
+    """Networks, heads and checkpoints: the old one or the new one, and no litter that a glob would pick up."""
+    subprocess.run([sys.executable, "-c", KILLING_MODELS, str(KILLS)], check=True)
+    names = ["head.safetensors", "network.safetensors", "network.safetensors.checkpoint"]
+    assert visible() == ["./", *(f"./{name}" for name in names)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 there")
+def test_a_training_that_is_killed_again_and_again(rng):
+    """With ``--resume`` it comes to the same model, byte by byte."""
+    np.savez("in.npz", images=rng.integers(0, 255, (400, 12, 12), np.uint8), labels=np.arange(400) % 2)
+    line = [*CNNFILTER, "train", "in.npz", "--layers", "conv 8x3x3 | relu | flatten | dense 2", "--epochs", "90", "-q"]
+    subprocess.run([*line, "-o", "whole.safetensors"], check=True)
+    line += ["-o", "killed.safetensors", "--resume"]
+    moments = random.Random(8)
+    kills = 0
+    while not os.path.exists("killed.safetensors"):
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert process.wait(moments.uniform(0.8, 1.8) if kills < 4 else 60) == 0
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        assert set(visible()) <= {"./", *(f"./{name}" for name in ("in.npz", "whole.safetensors"))} | {
+            "./killed.safetensors",
+            "./killed.safetensors.checkpoint",
+        }
+    assert kills
+    assert Path("killed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
 
 
 # --- a batch

@@ -233,7 +233,7 @@ class Course:
             self.optimiser.step(self.stack.slopes, rate)
             loss, counted = loss + verdict.loss, counted + float(importance.sum(dtype=np.float64))
             right, seen = right + verdict.right, seen + len(own)
-            self.watcher.advance()
+            self.watcher.advance(loss / counted)
         judged = self._validate()
         if judged is not None and not math.isfinite(judged[0]):
             raise NotFiniteError(number + 1)

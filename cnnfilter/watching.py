@@ -28,8 +28,8 @@ class Watcher:
     def begin(self, what: str, total: int) -> None:
         """Say that a part of the work begins, of so many steps (0: unknown)."""
 
-    def advance(self) -> None:
-        """Count one step."""
+    def advance(self, loss: float | None = None) -> None:
+        """Count one step; `loss` is the mean of the epoch so far."""
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """Say what an epoch came to, and how many there will be."""

@@ -17,8 +17,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cnnfilter.cli import main
+from cnnfilter.cli import main, report
+from cnnfilter.cli.training_report import Bar
 from cnnfilter.model_file import read_model
+from cnnfilter.watching import Epoch
 
 LAYERS = "conv 4x3x3 | batchnorm | relu | maxpool 2 | flatten | dense 2"
 
@@ -376,6 +378,23 @@ def test_a_full_disk_leaves_no_model(data):
     assert done.stderr.splitlines()[-1] == "Error: m.safetensors: file too large"
     assert "Traceback" not in done.stderr
     assert sorted(os.listdir()) == ["bars", "bars.npz"]
+
+
+def test_a_bar_shows_the_loss_and_the_last_validation_accuracy(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(report, "LONG", 0.0)
+    monkeypatch.setattr(report, "REDRAWN", 0.0)
+    with Bar() as bar:
+        bar.begin("epoch 1", 469)
+        bar.advance(2.30259)
+        bar.epoch(Epoch(1, 21.0, 0.003, 0.51, 0.82, 0.4, 0.871), 20)
+        bar.begin("epoch 12", 469)
+        for _ in range(468):
+            bar.advance(0.31416)
+    drawn = [line.removesuffix("\x1b[K") for line in capsys.readouterr().err.split("\r") if line.startswith("[")]
+    assert drawn[0].endswith("left  epoch 1  loss 2.303")
+    assert drawn[-1].endswith("left  epoch 12  loss 0.314  valid 87.1%")
+    assert max(map(len, drawn)) < 80
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

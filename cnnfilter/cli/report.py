@@ -168,11 +168,17 @@ class Progress:
         How many steps there are.
     wanted : bool
         Whether to draw at all: stderr is a terminal.
+
+    Attributes
+    ----------
+    note : str
+        Stands behind the bar, which is the shorter for it.
     """
 
     def __init__(self, total: int, *, wanted: bool) -> None:
         self.total = total
         self.wanted = wanted
+        self.note = ""
         self.done = 0
         self.began = time.monotonic()
         self.last_drawn: float | None = None
@@ -188,10 +194,11 @@ class Progress:
 
     def _draw(self, now: float) -> None:
         rate = self.done / (now - self.began)
-        filled = 30 * self.done // self.total
-        bar = "#" * filled + "-" * (30 - filled)
+        width = max(10, 30 - len(self.note))
+        filled = width * self.done // self.total
+        bar = "#" * filled + "-" * (width - filled)
         left = _clock((self.total - self.done) / rate)
-        sys.stderr.write(f"\r[{bar}] {self.done}/{self.total}  {rate:.3g}/s  {left} left\x1b[K")
+        sys.stderr.write(f"\r[{bar}] {self.done}/{self.total}  {rate:.3g}/s  {left} left{self.note}\x1b[K")
         sys.stderr.flush()
         self.last_drawn = now
         self.visible = True

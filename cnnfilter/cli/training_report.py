@@ -56,6 +56,7 @@ class Bar(Watcher):
     def __init__(self, *, quiet: bool = False, log: str | None = None) -> None:
         self.quiet = quiet
         self.log = log
+        self._what = ""
         self._epochs: list[Epoch] = []
         self.on_terminal = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._progress: Progress | None = None
@@ -78,13 +79,21 @@ class Bar(Watcher):
     def begin(self, what: str, total: int) -> None:
         with self._lock:
             self._clear()
+            self._what = what
             if total:
                 self._progress = Progress(total, wanted=self.on_terminal)
 
-    def advance(self) -> None:
+    def advance(self, loss: float | None = None) -> None:
         with self._lock:
             if self._progress is not None:
+                self._progress.note = "" if loss is None else self._so_far(loss)
                 self._progress.advance()
+
+    def _so_far(self, loss: float) -> str:
+        """Say how far the network is: the loss of this epoch, and what the last one came to."""
+        text = f"  {self._what}  loss {loss:.3f}"
+        last = self._epochs[-1].validation_accuracy if self._epochs else None
+        return text if last is None else f"{text}  valid {last:.1%}"
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         with self._lock:

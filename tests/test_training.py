@@ -47,7 +47,7 @@ class Stop(Watcher):
     def epoch(self, epoch, epochs):
         self.seen.append(epoch.number)
 
-    def advance(self):
+    def advance(self, loss=None):
         if len(self.seen) == self.after:
             raise KeyboardInterrupt
 

@@ -75,10 +75,10 @@ def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[Part]:
     """
     parts = []
     for split, pair in files.items():
-        for what in ("images", "labels"):
+        for what, axes in (("images", 3), ("labels", 1)):
             if what not in pair:
                 other = next(iter(pair.values()))
-                raise DataError(f"{other} has no {what} beside it (such as {split}-{what}-idx3-ubyte)")
+                raise DataError(f"{other} has no {what} beside it (such as {split}-{what}-idx{axes}-ubyte)")
         known = split if split in ("train", "validation", "test") else ""
         pixels, labels = read_idx(pair["images"]), read_idx(pair["labels"])
         parts.append(_checked(Part(known, os.path.basename(pair["images"]), pixels, labels)))

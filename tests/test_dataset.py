@@ -264,7 +264,7 @@ def test_idx(tmp_path, rng, packed):
 def test_idx_refusals(tmp_path):
     path = tmp_path / "train-images-idx3-ubyte"
     write_idx(path, np.zeros((4, 3, 3)))
-    with pytest.raises(DataError, match=r"has no labels beside it"):
+    with pytest.raises(DataError, match=r"has no labels beside it .such as train-labels-idx1-ubyte."):
         load_folder(tmp_path)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(3))
     with pytest.raises(DataError, match=r"4 pictures and 3 labels do not belong together"):

@@ -29,7 +29,6 @@ from cnnfilter.windows import Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
 _ENOUGH = 1 << 21  # samples of a region that make what its call costs small
-_STRIP_ROWS = 256  # rows of a part of what lies left or right of where nothing reaches beyond the picture
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -292,7 +291,7 @@ class _Work:
         def part(region: Region) -> tuple[int, int]:
             count = (region.right - region.left) * self.channels
             here = rows[region.top : region.bottom]
-            clipped = engine.run(self._seen(engine, region), here, region.left * self.channels, count, finish)
+            clipped = self._run(engine, region, here, region.left * self.channels, finish)
             return clipped, -(-len(here) // every) * count
 
         counts = self._in_regions(part)
@@ -313,7 +312,7 @@ class _Work:
         )
         finish = Finish(shift=0.0 if out is None else self.biases[0])
         for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
-            engine.run(self._seen(engine, region), own, first, count, finish)
+            self._run(engine, region, own, first, finish)
             is_float = self.source.dtype == np.float32
             if is_float and not engine.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY:
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
@@ -327,6 +326,14 @@ class _Work:
         own = self.source.dtype
         is_held = border is None or own.kind == "f" or border in range(np.iinfo(own).max + 1)
         return own if engine.rounds and is_held else np.dtype(np.float32)
+
+    def _run(self, engine: Engine, region: Region, out: Samples, first: int, finish: Finish) -> int:
+        """Make an engine store its sums of a region in the columns from `first` on of `out`, as its `run` does."""
+        sides = engine.sides
+        if sides and self._reads(engine) == self.source.dtype and sides.suit(region):
+            return sides.run(self.source, region, out, first, finish)
+        count = (region.right - region.left) * self.channels
+        return engine.run(self._seen(engine, region), out, first, count, finish)
 
     def _seen(self, engine: Engine, region: Region) -> Rows:
         """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
@@ -359,14 +366,17 @@ class _Work:
         else:
             line = self.columns * self.channels
             pieces = min(max(self.rows * line // _ENOUGH, 1), 16)
+            high = max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line) & ~3)
             regions = [
                 *_cut(Region(0, inner.top, 0, self.columns), *size),
-                *_cut(inner, max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line) & ~3), self.columns),
-                *_cut(Region(inner.top, inner.bottom, 0, inner.left), _STRIP_ROWS, self.columns),
-                *_cut(Region(inner.top, inner.bottom, inner.right, self.columns), _STRIP_ROWS, self.columns),
+                *_cut(inner, high, self.columns),
+                *_cut(Region(inner.top, inner.bottom, 0, inner.left), high, self.columns),
+                *_cut(Region(inner.top, inner.bottom, inner.right, self.columns), high, self.columns),
                 *_cut(Region(inner.bottom, self.rows, 0, self.columns), *size),
             ]
-            regions.sort()  # what is near in a file that is mapped comes at about the same time
+            # What is near in a file that is mapped comes at about the same time, the widest first: the system clears
+            # new memory as it is written, which is better done as it is filled.
+            regions.sort(key=lambda region: (region.top, region.left - region.right))
 
         def quietly(region: Region) -> Any:
             with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
 from cnnfilter.loops.boxes import box_means, byte_box, small_means
+from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
-from cnnfilter.scratch import Geometry, Memory, Rows, band_rows
-from cnnfilter.windows import Axis
+from cnnfilter.scratch import Geometry, Memory, Region, Rows, band_rows
+from cnnfilter.windows import Axis, border_constant
 
 Samples = NDArray[Any]
 
@@ -30,6 +31,7 @@ ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _INT16, _UINT16 = 32767, 65535
 _ROUNDING = 1e-12
+_FEW_AT_SIDES = 50  # sums of one row at a side of the picture, times taps, that are quicker one by one
 _FEW = 25  # bytes of a box that are quicker summed again for each four rows
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
@@ -65,6 +67,7 @@ class Engine(Protocol):
     inner_band : the rows where they are made from the picture itself.
         None where whole rows of output are wanted.
     least : the samples of a row that are worth a call: what lies beside those of the picture itself is so wide.
+    sides : what does the little that lies there, where that is cheaper.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
     rounds : whether it reads any type of samples and stores that type too; else it makes float32 of float32.
     """
@@ -74,6 +77,7 @@ class Engine(Protocol):
     columns: int | None
     inner_band: int | None
     least: int
+    sides: Sides | None
     exact: bool
     rounds: bool
 
@@ -84,6 +88,33 @@ class Engine(Protocol):
         """
 
 
+class Sides:
+    """Few taps at the left and right side of a picture, read where they are, by the rule of its border."""
+
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        self.geometry = geometry
+        rows, columns = np.nonzero(weights)
+        self.tap_rows = geometry.row_numbers()[rows]
+        self.tap_columns = columns * geometry.horizontal.dilation
+        self.weights = weights[rows, columns].astype(np.float32)
+
+    def suit(self, region: Region) -> bool:
+        """Return whether that is cheaper for a region than to copy it with its border."""
+        few = (region.right - region.left) * len(self.weights) <= _FEW_AT_SIDES
+        return few and self.geometry.horizontal.stride == 1
+
+    def run(self, source: Samples, region: Region, out: Samples, first: int, finish: Finish) -> int:
+        """Store the sums of a region of `source` (H, W·C), as an engine does."""
+        rows, columns = self.geometry.places(source, region)
+        weights = self.weights * np.float32(finish.gain)
+        taps = self.tap_rows, self.tap_columns, weights
+        constant = border_constant(self.geometry.border) or 0.0
+        window = region.right - region.left, self.geometry.channels, self.geometry.step
+        loop = side_sums(out.dtype.kind == "u")
+        outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *finish.passed)
+        return outside
+
+
 class DirectTaps:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
@@ -91,6 +122,7 @@ class DirectTaps:
     columns: int | None = None
     inner_band: int | None = _ANY
     least = 1
+    sides: Sides | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -143,8 +175,7 @@ class DirectTile(DirectTaps):
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         super().__init__(weights, geometry)
         self.exact = bool(weights.all())
-        # Few taps are quicker one by one than on a strip as wide as this loop wants.
-        self.least = WIDE if weights.size > 40 else 1
+        self.least = WIDE
         self.matrix = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
@@ -164,6 +195,7 @@ class Separable:
     columns: int | None = None
     inner_band: int | None = _ANY
     least = 1
+    sides: Sides | None = None
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
@@ -260,6 +292,7 @@ class Fourier:
     exact = rounds = False
     inner_band: int | None = None
     least = 1
+    sides: Sides | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
         self.geometry = replace(geometry, phased=False)
@@ -339,8 +372,8 @@ class _Candidate(NamedTuple):
         return self.cost
 
 
-def _taps_cost(taps: int) -> float:
-    return 0.15 + 0.03 * taps
+def _taps_cost(taps: int, bytes_only: bool) -> float:
+    return (0.15 if bytes_only else 0.3) + 0.03 * taps
 
 
 def _wholes_cost(taps: int) -> float:
@@ -348,7 +381,7 @@ def _wholes_cost(taps: int) -> float:
 
 
 def _tile_cost(weights: int, bytes_only: bool) -> float:
-    return 0.13 + 0.023 * weights if bytes_only else 0.25 + 0.0195 * weights
+    return 0.13 + 0.023 * weights if bytes_only else 0.28 + 0.0195 * weights
 
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
@@ -388,7 +421,11 @@ def _chosen(
     cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
     reason = ", ".join(f"{way} {cheapest[way]:.2f}" for way in sorted(cheapest, key=lambda way: cheapest[way]))
     why = "asked for" if asked else f"ns a sample: {reason}"
-    return best.build(), "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
+    engine = best.build()
+    side = max(geometry.horizontal.before, geometry.horizontal.after)
+    if engine.inner_band is not None and side * np.count_nonzero(weights) <= _FEW_AT_SIDES:
+        engine.sides, engine.least = Sides(weights, geometry), 1
+    return engine, "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
 
 
 def _is_box(weights: Samples, geometry: Geometry) -> bool:
@@ -403,7 +440,7 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal
-    found = [_Candidate(_taps_cost(taps), "direct", lambda: DirectTaps(weights, geometry))]
+    found = [_Candidate(_taps_cost(taps, bytes_only), "direct", lambda: DirectTaps(weights, geometry))]
     if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
         found.append(_Candidate(_tile_cost(weights.size, bytes_only), "direct", lambda: DirectTile(weights, geometry)))
     unit = _common_unit(weights[weights != 0]) if bytes_only and taps else 0.0

@@ -104,6 +104,16 @@ class Geometry:
         rows, *_ = self._sources
         return rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
 
+    def places(self, source: Samples, region: Region) -> tuple[Rows, NDArray[np.int64]]:
+        """Return the rows of `source` (H, W·C) that the outputs of `region` see, and its columns; −1 for the constant.
+
+        That is for windows that move from column to column.
+        """
+        _, columns, _, _ = self._sources
+        rows = np.maximum(self._needed(region) * source.shape[1], -1)
+        seen = columns[region.left : region.right - 1 + self.horizontal.reach]
+        return Rows(source.reshape(-1), rows), seen
+
     def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> Rows:
         """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
 

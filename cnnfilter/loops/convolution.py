@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnfilter.loops.native import loop
+from cnnfilter.loops.native import Loop, family, loop
 
 
 @loop(
@@ -81,3 +81,64 @@ def largest_bits(values, first, count):
         for x in range(count):
             largest = max(largest, np.int32(row[x] & np.int32(0x7FFFFFFF)))
     return largest
+
+
+@family((False,), (True,))
+def side_sums(rounds: bool) -> Loop:
+    """Return the loop that sums few taps at a side of a picture, by the rule of its border.
+
+    ``side_sums(samples (S,), starts (R,), places (P,), rows (K,), across (K,), weights (K,), out (H, N), first, count,
+    channels, step, constant, shift, fold, top, every)`` stores `shift` and the weighted samples of `count` columns in
+    ``out[y, first : first + count·channels]``: tap `t` of column `x` is in row ``y·step + rows[t]`` of those that begin
+    at `starts`, column ``places[x + across[t]]``; where either is −1, it is the constant. The loop that `rounds`
+    stores whole numbers as `finish` does, and counts those outside in the rows whose number `every` divides.
+    """
+    forms = (("u1", "u1"), ("u2", "u2")) if rounds else (("u1", "f4"), ("u2", "f4"), ("f4", "f4"))
+    arrays = "i8[::1], i8[::1], i8[::1], i8[::1], f4[::1]"
+    numbers = "i8, i8, i8, i8, f4, f4, i8, f4, i8"
+
+    @loop(
+        *(f"i8({source}[::1], {arrays}, {target}[:, ::1], {numbers})" for source, target in forms),
+        constants=(int(rounds),),
+    )
+    def side_rows(
+        samples,
+        starts,
+        places,
+        rows,
+        across,
+        weights,
+        out,
+        first,
+        count,
+        channels,
+        step,
+        constant,
+        shift,
+        fold,
+        top,
+        every,
+    ):
+        clipped = 0
+        for y in range(out.shape[0]):
+            row = out[y]
+            for x in range(count):
+                for channel in range(channels):
+                    total = shift
+                    for t in range(weights.shape[0]):
+                        start, place = starts[y * step + rows[t]], places[x + across[t]]
+                        is_held = start >= 0 and place >= 0
+                        sample = np.float32(samples[start + place * channels + channel]) if is_held else constant
+                        total += weights[t] * sample
+                    if rounds:
+                        if fold:
+                            total = abs(total)
+                        if y % every == 0:
+                            clipped += int((total < np.float32(-0.5)) | (total >= top + np.float32(0.5)))
+                        total = total if total > np.float32(0) else np.float32(0)
+                        row[first + x * channels + channel] = np.int32(min(total, top) + np.float32(0.5))
+                    else:
+                        row[first + x * channels + channel] = total
+        return clipped
+
+    return side_rows

@@ -31,7 +31,7 @@ ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _INT16, _UINT16 = 32767, 65535
 _ROUNDING = 1e-12
-_FEW_AT_SIDES = 50  # sums of one row at a side of the picture, times taps, that are quicker one by one
+_FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
 _FEW = 25  # bytes of a box that are quicker summed again for each four rows
 _ANY = 64  # rows that are enough for what a call costs
 _TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}

@@ -23,6 +23,8 @@ from cnnfilter.loops.vectors import (
     larger_bytes,
     larger_floats,
     load_bytes,
+    load_even,
+    load_odd,
     load_words,
     minus,
     plus,
@@ -211,18 +213,29 @@ def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("tap", [0, 1, 2])
 def test_every_second_pixel(kind: str, source: str, target: str, channels: int, tap: int) -> None:
-    load = every_second(kind, channels, tap)
-    keep, lanes = {"vector": (store, LANES), OF_BYTES: (store_bytes, BYTES), OF_WORDS: (store_means, WORDS)}[kind]
-    stored = "keep(out, 0, load(samples, 1)" + (", 2)" if kind == OF_WORDS else ")")
+    take = every_second(kind, channels, tap)
+    low, high, keep, lanes = {
+        "vector": (floats, floats, store, LANES),
+        OF_BYTES: (load_bytes, load_bytes, store_bytes, BYTES),
+        OF_WORDS: (load_even, load_odd, store_means, WORDS),
+    }[kind]
+    next_to, count = (1, ", 2") if kind == OF_WORDS else (1 + lanes, "")
+    line = f"keep(out, 0, take(low(samples, 1), high(samples, {next_to})){count})"
     function = define(
-        f"def strided(samples, out):\n    {stored}\n    return 0", "strided", __name__, keep=keep, load=load
+        f"def taken(samples, out):\n    {line}\n    return 0",
+        "taken",
+        __name__,
+        keep=keep,
+        low=low,
+        high=high,
+        take=take,
     )
-    strided = loop(f"i8({source}[::1], {target}[::1])", constants=(channels, tap))(function)
+    taken = loop(f"i8({source}[::1], {target}[::1])", constants=(channels, tap))(function)
     samples = np.random.default_rng(4).integers(0, 256, 2 * lanes + 1).astype(source)
     out = np.zeros(lanes, target)
-    strided(samples, out)
-    given = load.function(samples, 1)
-    assert list(out) == list((given + 1) // 2 if kind == OF_WORDS else given)
+    taken(samples, out)
+    given = take.function(low.function(samples, 1), high.function(samples, next_to))
+    assert list(out) == list((given + np.uint16(1)) // 2 if kind == OF_WORDS else given)
     pixels = (2 * lanes // channels - tap + 1) // 2
     wanted = samples[1:][: 2 * lanes // channels * channels].reshape(-1, channels)[tap::2].ravel()[:lanes]
     assert pixels * channels >= len(wanted) > lanes - 2 * channels

@@ -30,20 +30,31 @@ ROWS = 4
 
 
 class Way(NamedTuple):
-    """How windows are joined: the kind of vectors, their lanes, and the instructions."""
+    """How windows are joined: the kind of vectors, their lanes, and the instructions.
+
+    With a stride of 2 `halves` load the samples that two vectors hold, and down comes first, unless it matters which of
+    equal samples was met first.
+    """
 
     kind: str
     lanes: int
     load: str
     join: str
     store: str
+    halves: tuple[str, str] = ("load(ROW, at)", "load(ROW, at + LANES)")
+    down_first: bool = True
 
 
+_OF_PAIRS = "load_even(ROW, at)", "load_odd(ROW, at)"
 WAYS = {
     ("max", "u1", "u1"): Way(OF_BYTES, BYTES, "load_bytes", "larger_bytes", "store_bytes(PLACE, JOINED)"),
-    ("max", "f4", "f4"): Way("vector", LANES, "floats", "larger_floats", "store(PLACE, JOINED)"),
-    ("avg", "u1", "u1"): Way(OF_WORDS, WORDS, "load_words", "add_words", "store_means(PLACE, JOINED, COUNT)"),
-    ("avg", "u1", "f4"): Way(OF_WORDS, WORDS, "load_words", "add_words", "store_quotients(PLACE, JOINED, COUNT)"),
+    ("max", "f4", "f4"): Way("vector", LANES, "floats", "larger_floats", "store(PLACE, JOINED)", down_first=False),
+    ("avg", "u1", "u1"): Way(
+        OF_WORDS, WORDS, "load_words", "add_words", "store_means(PLACE, JOINED, COUNT)", _OF_PAIRS
+    ),
+    ("avg", "u1", "f4"): Way(
+        OF_WORDS, WORDS, "load_words", "add_words", "store_quotients(PLACE, JOINED, COUNT)", _OF_PAIRS
+    ),
     ("avg", "f4", "f4"): Way("vector", LANES, "floats", "plus", "store(PLACE, divide(JOINED, COUNT))"),
 }
 """The operations, samples and outputs of these loops."""
@@ -82,7 +93,7 @@ def small_windows(source, blank, parts, spares, target, channels, top, left, y0,
         for block in range(begin, end):
             x = min(STEP * block, last)
             at = STRIDE * x - before
-            across{i} = ACROSS(row{i})
+            JOIN(row{i})
             STORE(out{r}, x)
         for edge in range(begin + blocks - end):
             x = min(STEP * (edge if edge < begin else edge - begin + end), last)
@@ -92,7 +103,7 @@ def small_windows(source, blank, parts, spares, target, channels, top, left, y0,
                 part{i} = parts[{i}]
                 cut(row{i}, at, blank[0], part{i})
                 at = 0
-            across{i} = ACROSS(part{i})
+            JOIN(part{i})
             STORE(spare{r}, 0)
             for j in range(min(STEP, length - x)):
                 out{r}[x + j] = spare{r}[j]
@@ -110,7 +121,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
     way = WAYS[op, source, target]
     named = {instruction.function.__name__: instruction for instruction in vectors.INSTRUCTIONS}
     named |= {"load": named[way.load], "join": named[way.join]}
-    named |= {f"load{tap}": vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
+    named |= {f"take{tap}": vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
     function = define(
         unroll(_text_of_small(way, taps, stride), i=_rows_in(taps, stride), r=ROWS),
         "small_windows",
@@ -129,16 +140,36 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
 
 
 def _text_of_small(way: Way, taps: int, stride: int) -> str:
-    """Put how samples are loaded, joined and stored in the places of ACROSS and STORE."""
+    """Put how samples are joined and stored in the places of JOIN and STORE."""
     text = _SMALL
-    for row in ("row{i}", "part{i}"):
-        loads = [f"load({row}, at + {t} * channels)" if stride == 1 else f"load{t}({row}, at)" for t in range(taps)]
-        text = text.replace(f"ACROSS({row})", _joined(loads))
-    downs = [_joined([f"across{stride * r + t}" for t in range(taps)]) for r in range(ROWS)]
-    for place in ("out{r}, x", "spare{r}, 0"):
-        stores = [way.store.replace("PLACE", place.format(r=r)).replace("JOINED", down) for r, down in enumerate(downs)]
-        text = put(text, f"STORE({place})", "\n".join(stores))
+    for row, place in (("row{i}", "out{r}, x"), ("part{i}", "spare{r}, 0")):
+        text = put(text, f"JOIN({row})", _text_of_joins(way, row, taps, stride))
+        text = text.replace(f"STORE({place})", way.store.replace("PLACE", place).replace("JOINED", "joined{r}"))
     return text
+
+
+def _text_of_joins(way: Way, row: str, taps: int, stride: int) -> str:
+    """Return the lines that join the windows of `ROWS` rows of the result."""
+
+    def down(name: str, r: int) -> str:
+        return _joined([f"{name}{stride * r + tap}" for tap in range(taps)])
+
+    def taken(low: str, high: str) -> str:
+        return _joined([f"take{tap}({low}, {high})" for tap in range(taps)])
+
+    across_first = stride == 1 or not way.down_first
+    if stride == 1:
+        lines = [f"across{{i}} = {_joined([f'load({row}, at + {tap} * channels)' for tap in range(taps)])}"]
+    else:
+        low, high = (half.replace("ROW", row) for half in way.halves)
+        lines = [f"low{{i}} = {low}", f"high{{i}} = {high}"]
+        lines += [f"across{{i}} = {taken('low{i}', 'high{i}')}"] if across_first else []
+    for r in range(ROWS):
+        if across_first:
+            lines += [f"joined{r} = {down('across', r)}"]
+        else:
+            lines += [f"low = {down('low', r)}", f"high = {down('high', r)}", f"joined{r} = {taken('low', 'high')}"]
+    return "\n".join(lines)
 
 
 def scratch_of_small(asked: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:

@@ -386,6 +386,40 @@ def _load_words(builder, samples, at):
     return builder.zext(builder.load(_place(builder, samples, at, WORDS)[0], align=1), _llvm_type(OF_WORDS))
 
 
+@instruction(OF_WORDS, "array", "i8")
+def load_even(samples, at):
+    """Return every second of the samples (u1) from `at` on as uint16."""
+    return samples[at : at + BYTES : 2].astype(np.uint16)
+
+
+@load_even.as_llvm
+def _load_even(builder, samples, at):
+    return builder.and_(_load_pairs(builder, samples, at), _word(255))
+
+
+@instruction(OF_WORDS, "array", "i8")
+def load_odd(samples, at):
+    """Return the others of these samples."""
+    return samples[at + 1 : at + BYTES : 2].astype(np.uint16)
+
+
+@load_odd.as_llvm
+def _load_odd(builder, samples, at):
+    return builder.lshr(_load_pairs(builder, samples, at), _word(8))
+
+
+def _load_pairs(builder: Any, samples: Any, at: Any) -> Any:
+    """Return words of two neighbouring bytes, the first of them the low one, as processors with Numba have it."""
+    place = _place(builder, samples, at, BYTES)[0]
+    return builder.load(builder.bitcast(place, _llvm_type(OF_WORDS).as_pointer()), align=1)
+
+
+def _word(value: int) -> Any:
+    from llvmlite import ir
+
+    return ir.Constant(_llvm_type(OF_WORDS), [value] * WORDS)
+
+
 @instruction("void", "array", "i8", OF_BYTES)
 def store_bytes(out, at, values):
     """Store a vector in `out` (u1) from `at` on."""
@@ -499,40 +533,25 @@ def _store_quotients(builder, out, at, sums, count):
 
 
 def every_second(kind: str, channels: int, tap: int) -> Instruction:
-    """Return the instruction that loads every second pixel: from a place on, as from two neighbouring vectors.
+    """Return the instruction that takes every second pixel of two vectors, from pixel `tap` on.
 
-    With `tap` it begins so many pixels later, but sees the same samples. The last lanes, where pixels do not fit,
-    are the last one again.
+    The vectors are neighbours, but those of words hold the even and the odd samples. The last lanes of the result,
+    where pixels do not fit, are the last one again.
     """
     lanes = LANES if kind == "vector" else int(kind[3:])
-    sample = np.dtype(np.float32 if kind == "vector" else kind[:2])
+    places = (lane // channels * 2 * channels + lane % channels + tap * channels for lane in range(lanes))
+    index = [min(place, 2 * lanes - 1) for place in places]
+    if kind == OF_WORDS:
+        index = [place % 2 * lanes + place // 2 for place in index]
 
-    def index(tap: int) -> list[int]:
-        pixels = (lane // channels * 2 * channels + lane % channels + tap * channels for lane in range(lanes))
-        return [min(place, 2 * lanes - 1) for place in pixels]
+    @instruction(kind, kind, kind)
+    def take(low, high):
+        return np.concatenate((low, high))[index]
 
-    @instruction(kind, "array", "i8")
-    def strided(samples, at):
-        return samples[at : at + 2 * lanes][index(tap)].astype(sample)
-
-    @strided.as_llvm
-    def _strided(builder, samples, at):
+    @take.as_llvm
+    def _take(builder, low, high):
         from llvmlite import ir
 
-        whole, number = _llvm_type(kind), ir.IntType(32)
-        place, size = _place(builder, samples, at, 2 * lanes)
-        both = builder.load(place, align=size)
+        return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(ir.IntType(32), lanes), index))
 
-        def taken(order: list[int]) -> Any:
-            return builder.shuffle_vector(both, both, ir.Constant(ir.VectorType(number, len(order)), order))
-
-        if kind != OF_WORDS:
-            return taken(index(tap))
-        if tap > 1:
-            return builder.zext(taken(index(tap)), whole)
-        # The first two taps side by side are the halves of words.
-        pairs = builder.bitcast(taken([byte for both in zip(index(0), index(1), strict=True) for byte in both]), whole)
-        shift, mask = (ir.Constant(whole, [value] * lanes) for value in (8, 255))
-        return builder.lshr(pairs, shift) if tap else builder.and_(pairs, mask)
-
-    return strided
+    return take

@@ -5,7 +5,7 @@ turns the scratch into float32 sums, and the sums are combined, rounded and stor
 never copied as a whole, and each row's result is the same for any number of threads.
 
 Which engine: small sparse kernels go tap by tap, dense ones column by column on two rows at once, kernels
-of low rank as sums of separable ones, large dense ones through the FFT (`cnnfilter.engines`).
+of low rank as sums of separable ones, large dense ones through the FFT (`cnnfilter.engine_choice`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
-from cnnfilter.engines import DirectTaps, Engine, Finish, choose_engine
+from cnnfilter.engine_choice import choose_engine
+from cnnfilter.engines import DirectTaps, Engine, Finish
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits

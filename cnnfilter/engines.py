@@ -1,41 +1,33 @@
-"""The ways to convolve a band of rows, what each of them costs, and the choice among them.
+"""The ways to convolve a band of rows.
 
-An engine turns rows with their border (`cnnfilter.scratch`) into float32 sums. Costs are nanoseconds for
-one output sample on one thread, fitted to measurements (``python -m tests.benchmarks --fit``); only their
-ratios matter.
+An engine turns rows with their border (`cnnfilter.scratch`) into sums, float32 or rounded. Which of them is the
+quickest, `cnnfilter.engine_choice` knows.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import factor
 from cnnfilter.loops.boxes import box_means, byte_box, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.scratch import Geometry, Memory, Region, Rows, band_rows
-from cnnfilter.windows import Axis, border_constant
+from cnnfilter.windows import border_constant
 
 Samples = NDArray[Any]
 
-ALGORITHMS = ("auto", "direct", "separable", "fft")
-
 _INT16, _UINT16 = 32767, 65535
 _ROUNDING = 1e-12
-_FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
+FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
 _FEW = 25  # bytes of a box that are quicker summed again for each four rows
 _ANY = 64  # rows that are enough for what a call costs
-_TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
-"""Sides of the tiles of the FFT, and what two of them cost."""
 
 
 class Finish(NamedTuple):
@@ -100,7 +92,7 @@ class Sides:
 
     def suit(self, region: Region) -> bool:
         """Return whether that is cheaper for a region than to copy it with its border."""
-        few = (region.right - region.left) * len(self.weights) <= _FEW_AT_SIDES
+        few = (region.right - region.left) * len(self.weights) <= FEW_AT_SIDES
         return few and self.geometry.horizontal.stride == 1
 
     def run(self, source: Samples, region: Region, out: Samples, first: int, finish: Finish) -> int:
@@ -160,11 +152,13 @@ class DirectWholes(DirectTaps):
         return outside
 
 
-def _common_unit(weights: Samples) -> float:
-    """Return 1 or the smallest weight, if all weights are whole multiples of it, else 0."""
-    for unit in (1.0, float(np.abs(weights).min())):
-        wholes = weights / unit
-        if np.abs(wholes - np.rint(wholes)).max() <= 1e-12 * np.abs(wholes).max():
+def whole_unit(weights: Samples) -> float:
+    """Return the number that all weights are whole multiples of, if the sums of bytes fit into 16 bits, else 0."""
+    taps = weights[weights != 0]
+    for unit in (1.0, float(np.abs(taps).min(initial=1.0))):
+        wholes = taps / unit
+        is_whole = (np.abs(wholes - np.rint(wholes)) <= 1e-12 * np.abs(wholes).max(initial=0)).all()
+        if is_whole and 255 * np.abs(np.rint(wholes)).sum() <= _INT16:
             return unit
     return 0.0
 
@@ -339,124 +333,3 @@ class Fourier:
         if finish.shift:
             out[:, first : first + count] += np.float32(finish.shift)
         return 0
-
-
-def tile_size(vertical: Axis, horizontal: Axis) -> int | None:
-    """Return the side of the square tile that costs least for all outputs, None if the window spans too much."""
-    reach = max(vertical.reach, horizontal.reach)
-    sizes = [size for size in _TILE_COSTS if size >= reach]
-    return min(sizes, key=lambda size: _tiles_cost(size, vertical, horizontal), default=None)
-
-
-def _tiles_cost(size: int, *axes: Axis) -> float:
-    """Return the nanoseconds that all tiles of one channel take, two at once."""
-    tiles = math.prod(-(-axis.outputs // ((size - axis.reach) // axis.stride + 1)) for axis in axes)
-    return _TILE_COSTS[size] * tiles / 2
-
-
-# --- the choice ---------------------------------------------------------------------------------------
-
-_LARGEST_FACTORED = 256
-"""Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
-
-
-class _Candidate(NamedTuple):
-    """A way to convolve, what it costs, and the engine for it."""
-
-    cost: float
-    way: str
-    build: Callable[[], Engine]
-
-    def price(self) -> float:
-        """Return the cost, to compare by."""
-        return self.cost
-
-
-def _taps_cost(taps: int, bytes_only: bool) -> float:
-    return (0.15 if bytes_only else 0.3) + 0.03 * taps
-
-
-def _wholes_cost(taps: int) -> float:
-    return 0.1 + 0.015 * taps
-
-
-def _tile_cost(weights: int, bytes_only: bool) -> float:
-    return 0.13 + 0.023 * weights if bytes_only else 0.28 + 0.0195 * weights
-
-
-def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
-    widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
-    taps = sum(np.count_nonzero(down) * widening + np.count_nonzero(across) for down, across in terms)
-    return float(0.15 + (0.031 if len(terms) == 1 else 0.04) * taps + 0.05 * (len(terms) - 1))
-
-
-def choose_engine(
-    weights: Samples, geometry: Geometry, algorithm: str = "auto", *, bytes_only: bool = False
-) -> tuple[Engine, str]:
-    """Return the engine for a kernel, and one line that says which it is and why.
-
-    Parameters
-    ----------
-    bytes_only : whether bytes are made of bytes, which some engines do without floats between
-
-    Raises
-    ------
-    ShapeError
-        There is no such algorithm.
-    """
-    if algorithm not in ALGORITHMS:
-        raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-    return _chosen(np.asarray(weights, np.float64).tobytes(), weights.shape, geometry, algorithm, bytes_only)
-
-
-@functools.lru_cache(8)
-def _chosen(
-    numbers: bytes, shape: tuple[int, int], geometry: Geometry, algorithm: str, bytes_only: bool
-) -> tuple[Engine, str]:
-    """Return what `choose_engine` does, which takes as long as some filters: the last ones are remembered."""
-    weights = np.frombuffer(numbers).reshape(shape)
-    candidates = _candidates(weights, geometry, algorithm, bytes_only)
-    asked = [candidate for candidate in candidates if candidate.way == algorithm]
-    best = min(asked or candidates, key=_Candidate.price)
-    cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
-    reason = ", ".join(f"{way} {cheapest[way]:.2f}" for way in sorted(cheapest, key=lambda way: cheapest[way]))
-    why = "asked for" if asked else f"ns a sample: {reason}"
-    engine = best.build()
-    side = max(geometry.horizontal.before, geometry.horizontal.after)
-    if engine.inner_band is not None and side * np.count_nonzero(weights) <= _FEW_AT_SIDES:
-        engine.sides, engine.least = Sides(weights, geometry), 1
-    return engine, "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
-
-
-def _is_box(weights: Samples, geometry: Geometry) -> bool:
-    """Return whether all weights are one positive number, and the window moves from sample to sample."""
-    steps = {geometry.vertical.stride, geometry.vertical.dilation, geometry.horizontal.stride}
-    together = steps == {1} and geometry.horizontal.dilation == 1
-    return bool(together and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
-
-
-def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool) -> list[_Candidate]:
-    """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
-    height, width = weights.shape
-    taps = int(np.count_nonzero(weights))
-    vertical, horizontal = geometry.vertical, geometry.horizontal
-    found = [_Candidate(_taps_cost(taps, bytes_only), "direct", lambda: DirectTaps(weights, geometry))]
-    if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
-        found.append(_Candidate(_tile_cost(weights.size, bytes_only), "direct", lambda: DirectTile(weights, geometry)))
-    unit = _common_unit(weights[weights != 0]) if bytes_only and taps else 0.0
-    if unit and 255 * np.abs(np.rint(weights / unit)).sum() <= _INT16:
-        found.append(_Candidate(_wholes_cost(taps), "direct", lambda: DirectWholes(weights, geometry, unit)))
-    if taps > 50 or algorithm == "fft":
-        size = tile_size(vertical, horizontal)
-        if size is not None:
-            cost = 0.5 + _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
-            found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
-    if bytes_only and _is_box(weights, geometry):
-        found.append(_Candidate(0.2, "separable", lambda: Box(weights, geometry)))
-    one_term = [(np.ones(height), np.ones(width))]
-    if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
-        terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
-        if terms:
-            cost = _separable_cost(terms, geometry)
-            found.append(_Candidate(cost, "separable", lambda: Separable(terms, geometry)))
-    return found

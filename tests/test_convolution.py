@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.convolution import convolve, filter_picture
-from cnnfilter.engines import ALGORITHMS
+from cnnfilter.engine_choice import ALGORITHMS
 from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.kernels import find_kernel, find_kernels, kernel_names
 from cnnfilter.windows import same_padding

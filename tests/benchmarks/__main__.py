@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each row at the most (default: 9)")
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of the table")
-    parser.add_argument("--fit", action="store_true", help="fit the cost model of cnnfilter/engines.py instead")
+    parser.add_argument("--fit", action="store_true", help="fit the cost model of cnnfilter/engine_choice.py instead")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks --fit``: coefficients for the cost model of `cnnfilter.engines`, measured.
+"""``python -m tests.benchmarks --fit``: coefficients for the cost model of `cnnfilter.engine_choice`, measured.
 
 Each engine is made to do whole convolutions of kernels of many sizes, on one thread. What a model says of a
 kernel is linear in its coefficients, so least squares find them; each row is divided by what was measured,
@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import convolution, engines
+from cnnfilter import convolution, engine_choice, engines
 from cnnfilter.kernels import factor
 from cnnfilter.windows import window_axes
 from tests.benchmarks import pictures
@@ -27,7 +27,7 @@ from tests.benchmarks import pictures
 Weights = NDArray[Any]
 Terms = Sequence[tuple[Weights, Weights]]
 
-_TILES = tuple(size for size in engines._TILE_COSTS if size <= 1024)
+_TILES = tuple(size for size in engine_choice._TILE_COSTS if size <= 1024)
 _TYPES = {"u8": np.uint8, "f32": np.float32}
 
 
@@ -93,7 +93,7 @@ def _separable_features(weights: Weights, geometry: engines.Geometry) -> list[fl
 
 
 def _tile_size(geometry: engines.Geometry) -> int:
-    size = engines.tile_size(geometry.vertical, geometry.horizontal)
+    size = engine_choice.tile_size(geometry.vertical, geometry.horizontal)
     assert size is not None  # of the kernels here, all fit
     return size
 
@@ -150,7 +150,7 @@ def _tiles(case: Case) -> contextlib.AbstractContextManager[Any]:
     """Return what makes the FFT take the tiles of a case."""
     if case.tile is None:
         return contextlib.nullcontext()
-    return mock.patch.object(engines, "tile_size", return_value=case.tile)
+    return mock.patch.object(engine_choice, "tile_size", return_value=case.tile)
 
 
 class _Bench:
@@ -268,7 +268,7 @@ def _is_able(name: str, case: Case) -> bool:
 
 def _chosen_now(weights: Weights, geometry: engines.Geometry, bytes_only: bool) -> str:
     """Return the name of the engine that `choose_engine` takes today."""
-    engine, _ = engines.choose_engine(weights, geometry, bytes_only=bytes_only)
+    engine, _ = engine_choice.choose_engine(weights, geometry, bytes_only=bytes_only)
     return _NAMES[type(engine).__name__]
 
 

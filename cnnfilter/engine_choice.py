@@ -1,0 +1,157 @@
+"""What each way to convolve costs, and the choice among them.
+
+Costs are nanoseconds for one output sample on one thread, fitted to measurements
+(``python -m tests.benchmarks --fit``); only their ratios matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.engines import (
+    FEW_AT_SIDES,
+    Box,
+    DirectTaps,
+    DirectTile,
+    DirectWholes,
+    Engine,
+    Fourier,
+    Separable,
+    Sides,
+    whole_unit,
+)
+from cnnfilter.errors import ShapeError
+from cnnfilter.kernels import factor
+from cnnfilter.loops.weighted_sums import ROWS
+from cnnfilter.scratch import Geometry
+from cnnfilter.windows import Axis
+
+Samples = NDArray[Any]
+
+ALGORITHMS = ("auto", "direct", "separable", "fft")
+
+_TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
+"""Sides of the tiles of the FFT, and what two of them cost."""
+_LARGEST_FACTORED = 256
+"""Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
+
+
+def tile_size(vertical: Axis, horizontal: Axis) -> int | None:
+    """Return the side of the square tile that costs least for all outputs, None if the window spans too much."""
+    reach = max(vertical.reach, horizontal.reach)
+    sizes = [size for size in _TILE_COSTS if size >= reach]
+    return min(sizes, key=lambda size: _tiles_cost(size, vertical, horizontal), default=None)
+
+
+def _tiles_cost(size: int, *axes: Axis) -> float:
+    """Return the nanoseconds that all tiles of one channel take, two at once."""
+    tiles = math.prod(-(-axis.outputs // ((size - axis.reach) // axis.stride + 1)) for axis in axes)
+    return _TILE_COSTS[size] * tiles / 2
+
+
+class _Candidate(NamedTuple):
+    """A way to convolve, what it costs, and the engine for it."""
+
+    cost: float
+    way: str
+    build: Callable[[], Engine]
+
+    def price(self) -> float:
+        """Return the cost, to compare by."""
+        return self.cost
+
+
+def _taps_cost(taps: int, bytes_only: bool) -> float:
+    return (0.15 if bytes_only else 0.3) + 0.03 * taps
+
+
+def _wholes_cost(taps: int) -> float:
+    return 0.1 + 0.015 * taps
+
+
+def _tile_cost(weights: int, bytes_only: bool) -> float:
+    return 0.13 + 0.023 * weights if bytes_only else 0.28 + 0.0195 * weights
+
+
+def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
+    widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
+    taps = sum(np.count_nonzero(down) * widening + np.count_nonzero(across) for down, across in terms)
+    return float(0.15 + (0.031 if len(terms) == 1 else 0.04) * taps + 0.05 * (len(terms) - 1))
+
+
+def choose_engine(
+    weights: Samples, geometry: Geometry, algorithm: str = "auto", *, bytes_only: bool = False
+) -> tuple[Engine, str]:
+    """Return the engine for a kernel, and one line that says which it is and why.
+
+    Parameters
+    ----------
+    bytes_only : whether bytes are made of bytes, which some engines do without floats between
+
+    Raises
+    ------
+    ShapeError
+        There is no such algorithm.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    return _chosen(np.asarray(weights, np.float64).tobytes(), weights.shape, geometry, algorithm, bytes_only)
+
+
+@functools.lru_cache(8)
+def _chosen(
+    numbers: bytes, shape: tuple[int, int], geometry: Geometry, algorithm: str, bytes_only: bool
+) -> tuple[Engine, str]:
+    """Return what `choose_engine` does, which takes as long as some filters: the last ones are remembered."""
+    weights = np.frombuffer(numbers).reshape(shape)
+    candidates = _candidates(weights, geometry, algorithm, bytes_only)
+    asked = [candidate for candidate in candidates if candidate.way == algorithm]
+    best = min(asked or candidates, key=_Candidate.price)
+    cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
+    reason = ", ".join(f"{way} {cheapest[way]:.2f}" for way in sorted(cheapest, key=lambda way: cheapest[way]))
+    why = "asked for" if asked else f"ns a sample: {reason}"
+    engine = best.build()
+    side = max(geometry.horizontal.before, geometry.horizontal.after)
+    if engine.inner_band is not None and side * np.count_nonzero(weights) <= FEW_AT_SIDES:
+        engine.sides, engine.least = Sides(weights, geometry), 1
+    return engine, "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
+
+
+def _is_box(weights: Samples, geometry: Geometry) -> bool:
+    """Return whether all weights are one positive number, and the window moves from sample to sample."""
+    steps = {geometry.vertical.stride, geometry.vertical.dilation, geometry.horizontal.stride}
+    together = steps == {1} and geometry.horizontal.dilation == 1
+    return bool(together and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
+
+
+def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool) -> list[_Candidate]:
+    """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
+    height, width = weights.shape
+    taps = int(np.count_nonzero(weights))
+    vertical, horizontal = geometry.vertical, geometry.horizontal
+    found = [_Candidate(_taps_cost(taps, bytes_only), "direct", lambda: DirectTaps(weights, geometry))]
+    if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
+        found.append(_Candidate(_tile_cost(weights.size, bytes_only), "direct", lambda: DirectTile(weights, geometry)))
+    unit = whole_unit(weights) if bytes_only else 0.0
+    if unit:
+        found.append(_Candidate(_wholes_cost(taps), "direct", lambda: DirectWholes(weights, geometry, unit)))
+    if taps > 50 or algorithm == "fft":
+        size = tile_size(vertical, horizontal)
+        if size is not None:
+            cost = 0.5 + _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
+            found.append(_Candidate(cost, "fft", lambda: Fourier(weights, geometry, size)))
+    if bytes_only and _is_box(weights, geometry):
+        found.append(_Candidate(0.2, "separable", lambda: Box(weights, geometry)))
+    one_term = [(np.ones(height), np.ones(width))]
+    if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
+        terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
+        if terms:
+            cost = _separable_cost(terms, geometry)
+            found.append(_Candidate(cost, "separable", lambda: Separable(terms, geometry)))
+    return found

@@ -14,9 +14,12 @@ Sande, "Fast Fourier transforms: for fun and profit", 1966 (decimation in freque
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from cnnfilter.loops.native import inline, loop
+from cnnfilter.loops.vectors import LANES, _place, instruction
 
 PADDING = 16
 """Samples between two rows of a tile, so that rows a power of two long do not share a cache set."""
@@ -96,18 +99,56 @@ def _backward(re, im, cosines, sines):
         span *= 4
 
 
+@instruction("void", "array", "i8", "i8", "i8")
+def exchange_blocks(plane, y, x, line):
+    """Exchange the LANES rows and columns of a plane (N, line) from (y, x) on with those from (x, y) on, transposed."""
+    upper = plane[y : y + LANES, x : x + LANES].copy()
+    plane[y : y + LANES, x : x + LANES] = plane[x : x + LANES, y : y + LANES].T
+    plane[x : x + LANES, y : y + LANES] = upper.T
+
+
+@exchange_blocks.as_llvm
+def _exchange_blocks(builder, plane, y, x, line):
+    upper, lower = (builder.add(builder.mul(row, line), column) for row, column in ((y, x), (x, y)))
+    blocks = [
+        [builder.load(_place(builder, plane, _below(builder, at, row, line))[0], align=4) for row in range(LANES)]
+        for at in (upper, lower)
+    ]
+    for at, block in zip((lower, upper), blocks, strict=True):
+        for row, values in enumerate(_transposed(builder, block)):
+            builder.store(values, _place(builder, plane, _below(builder, at, row, line))[0], align=4)
+
+
+def _below(builder: Any, at: Any, rows: int, line: Any) -> Any:
+    return builder.add(at, builder.mul(line, line.type(rows)))
+
+
+def _transposed(builder: Any, block: list[Any]) -> list[Any]:
+    """Transpose a block of LANES vectors: halves of pairs of them are exchanged, then quarters, and so on."""
+    from llvmlite import ir
+
+    number, lanes = ir.IntType(32), range(LANES)
+    span = LANES // 2
+    while span:
+        # Lanes of the second vector count on from those of the first.
+        first = [lane if not lane & span else LANES + lane - span for lane in lanes]
+        second = [lane + span if not lane & span else LANES + lane for lane in lanes]
+        masks = [ir.Constant(ir.VectorType(number, LANES), mask) for mask in (first, second)]
+        for row in lanes:
+            if not row & span:
+                pair = block[row], block[row + span]
+                block[row], block[row + span] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        span //= 2
+    return block
+
+
 @inline
 def _transpose(plane):
     """Exchange rows and columns of the square part of a plane (N, N + PADDING), block by block."""
-    size = plane.shape[0]
-    for top in range(0, size, 16):
-        for y in range(top, top + 16):
-            for x in range(top, y):
-                plane[y, x], plane[x, y] = plane[x, y], plane[y, x]
-        for left in range(top + 16, size, 16):
-            for y in range(top, top + 16):
-                for x in range(left, left + 16):
-                    plane[y, x], plane[x, y] = plane[x, y], plane[y, x]
+    size, line = plane.shape
+    for y in range(0, size, LANES):
+        for x in range(0, y + 1, LANES):
+            exchange_blocks(plane, y, x, line)
 
 
 @inline

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 from typing import NoReturn
@@ -13,6 +14,9 @@ from typing import NoReturn
 
 def run() -> NoReturn:
     """Run the command line from the settings of the process to its end."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the command line minds it, Ctrl-C ends the program as it ends others, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # OpenBLAS starts its threads when numpy is imported, and they spin on the cores that are wanted for the picture.
     # Products of matrices are shared among threads of ours (`cnnfilter.blas`).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -15,6 +15,9 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+GRACE = 0.5
+"""Seconds that a thread gets to end its band after an interruption, before it is left behind."""
+
 
 def default_threads() -> int:
     """Return the number of cores that this process may use."""
@@ -41,7 +44,8 @@ def run_in_bands(
     """Call ``task(first, end)`` for bands of at least `least` rows and return the results in order.
 
     With one band the task runs in the calling thread. The first exception of a band, in the order of
-    the bands, is raised here when all have ended. After an interruption no further one is begun.
+    the bands, is raised here when all have ended. After an interruption no further one is begun, and none waited for
+    longer than `GRACE`.
     """
     threads = default_threads() if threads is None else threads
     bands = split_rows(rows, min(threads, max(1, rows // least)))
@@ -77,8 +81,8 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
             break
         others.append(thread)
     work()
-    for thread in others:
-        thread.join()
+    for thread in others:  # one that compiles would go on for seconds
+        thread.join(GRACE if interrupted else None)
     if failures:
         raise failures[min(failures)]
     return results  # type: ignore[return-value]  # every place is filled

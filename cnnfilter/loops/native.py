@@ -21,7 +21,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Lock
+from threading import Lock, Thread, current_thread, main_thread
 from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.errors import CnnfilterError
@@ -214,17 +214,45 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             return _call_through_ctypes(signature, code.entry, code)
         except (OSError, KeyError, ValueError):
             pass  # not on this system: compile
-    _import_compiler()
+    refuse_little_room()
     announce(f"compiling {loop.name} once")
-    return _compile(loop, signature, key)
+    return _off_the_main_thread(functools.partial(_compile, loop, signature, key))
 
 
 def _import_compiler() -> None:
-    refuse_little_room()
     try:
         import numba  # noqa: F401
     except Exception as error:  # half imported, it fails in any way
         raise CnnfilterError(f"Numba, which compiles the loops, cannot be imported: {error}") from error
+
+
+def _off_the_main_thread(work: Callable[[], Made]) -> Made:
+    """Return what `work` returns, and let the main thread only wait for it.
+
+    Python hands signals to the main thread. There a Ctrl-C would wait until LLVM returns, and be lost where the
+    compiler, or what is imported for it, goes through C that drops exceptions.
+    """
+    if current_thread() is not main_thread():
+        return work()
+    outcome: list[Made] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = Thread(target=run, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system gives no more threads
+        return work()
+    while thread.is_alive():
+        thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
+    if failures:
+        raise failures[0]
+    return outcome[0]
 
 
 def _with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -237,6 +265,7 @@ def _with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Call
 
 def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     """Compile one form of `loop`, keep its code where that is possible, and return what calls it."""
+    _import_compiler()
     from numba import carray, cfunc
     from numba import types as numba_types
 

@@ -262,3 +262,50 @@ def test_one_large_picture_can_be_interrupted():
     assert time.monotonic() - began < 2
     assert (process.returncode, err) == (130, "")
     assert sorted(path.name for path in Path().iterdir()) == ["large.npy", "small.npy"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="whether the compiler is there is read from /proc")
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_first_compilation_can_be_interrupted(number, code, count, monkeypatch):
+    """At any moment: while the compiler is imported, while it compiles, while LLVM calls back."""
+    monkeypatch.setenv("CNNFILTER_CACHE_DIR", os.path.abspath("cache"))
+    os.mkdir("in")
+    for index in range(count):
+        write_image(f"in/{index}.npy", np.zeros((40, 40, 3), np.uint8))
+    for pause in (0, 0.7):
+        process = subprocess.Popen(
+            [*CNNFILTER, "convolve", "-r", "in", "-k", "unsharp:2,0.8", "-o", "out/"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while "libllvmlite" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.02)
+        time.sleep(pause)
+        began = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - began < 2
+        assert process.returncode == code
+        assert err == ""
+        kept = os.listdir("cache/loops") if os.path.isdir("cache/loops") else []
+        assert [name for name in kept if name.startswith(".")] == []
+        shutil.rmtree("cache", ignore_errors=True)
+
+
+def test_an_interruption_before_the_command_line_minds_it():
+    code = """
+import builtins, os, signal
+imported = builtins.__import__
+def interrupted(name, *rest):
+    if name == "click":
+        os.kill(os.getpid(), signal.SIGINT)
+    return imported(name, *rest)
+builtins.__import__ = interrupted
+from cnnfilter.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "kernels"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -88,3 +89,24 @@ def test_model_files_whose_bytes_are_changed_or_cut(in_a_folder, rng):
             read_model(path)
     path.write_bytes(whole)
     assert read_model(path).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":[' + b",".join([b"[]"] * 349_000) + b"]}",
+        b"{" + b",".join(b'"%x":0' % number for number in range(95_000)) + b"}",
+        b'{"__metadata__":{' + b",".join(b'"%x":""' % number for number in range(100_000)) + b"}}",
+        b'{"a":' + b"[" * 500_000 + b"]" * 500_000 + b"}",
+    ],
+    ids=["lists", "tensors", "texts", "depth"],
+)
+def test_the_longest_header_takes_little_memory(in_a_folder, text):
+    path = in_a_folder / "m.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    tracemalloc.start()
+    with pytest.raises(ModelError):
+        read_model(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20

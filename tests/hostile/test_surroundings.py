@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 import cnnfilter
 from cnnfilter.images import read_image, write_image
@@ -319,3 +320,37 @@ def test_a_compiler_that_cannot_be_imported(program, monkeypatch):
         assert done.returncode == 1
         assert done.stderr.startswith("Error: in.npy: Numba, which compiles the loops, cannot be imported")
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by Linux's ways")
+@pytest.mark.parametrize("kind", ["canvas", "animation", "float64"])
+def test_pictures_just_below_the_limit_of_pixels(kind):
+    """A few kilobytes that come to a lot: with a limit of memory they are refused, in one line."""
+    if kind == "float64":
+        import tifffile
+
+        tiles = (np.zeros((160, 7008, 3)) for _ in range(38))
+        options = {"tile": (160, 7008), "compression": "zlib", "compressionargs": {"level": 1}, "photometric": "rgb"}
+        tifffile.imwrite("in.pic", tiles, shape=(6000, 7000, 3), dtype=np.float64, **options)
+    else:
+        size, count = ((9400, 9400), 1) if kind == "canvas" else ((3000, 2900), 10)
+        frames = [Pillow.new("P", size, index % 2) for index in range(count)]
+        more = {"save_all": True, "append_images": frames[1:]} if count > 1 else {}
+        frames[0].save("in.pic", "gif", **more)
+    assert os.path.getsize("in.pic") < 5_000_000
+    line = [*CNNFILTER, "convolve", "-k", "identity", "in.pic", "-o", "out.png"]
+    done = run(*line, "--max-memory", "400M")
+    assert (done.returncode, done.stderr) == (1, "Error: in.pic: there is not enough memory for it\n")
+    assert os.listdir() == ["in.pic"]
+
+
+def test_a_float64_tiff_takes_no_more_than_its_pixels(monkeypatch):
+    """Nowhere in memory it stands as a whole in 64 bits."""
+    import tifffile
+
+    made = []
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page, **more: made.append(page))
+    tifffile.imwrite("in.tif", np.arange(6.0).reshape(2, 3))
+    assert read_image("in.tif").pixels[:, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert not made

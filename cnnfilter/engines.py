@@ -18,6 +18,7 @@ from cnnfilter.loops.boxes import box_means, byte_box, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
+from cnnfilter.loops.words import division
 from cnnfilter.scratch import Geometry, Memory, Region, Rows, band_rows
 from cnnfilter.windows import border_constant
 
@@ -265,19 +266,6 @@ class Box(Separable):
         place = out, first, count, self.height, window[2]
         outside: int = loop(*rows, sums, *place, gain, finish.shift, finish.every)
         return outside
-
-
-def division(count: int) -> tuple[int, int, int] | None:
-    """Return (more, factor, shift) that divide any sum of `count` bytes in words, rounded half up, if there are such.
-
-    The quotient is ``(sum + more)·factor >> 16 + shift``.
-    """
-    shift = max((count - 1).bit_length() - 1, 0)
-    factor = -(-(1 << 16 + shift) // count)
-    largest = 255 * count + count // 2
-    too_much = largest * (factor * count - (1 << 16 + shift))  # over 2^(16 + shift)·count: it must not reach the next
-    fits = largest <= _UINT16 and factor <= _UINT16 and too_much < 1 << 16 + shift
-    return (count // 2, factor, shift) if fits else None
 
 
 class Fourier:

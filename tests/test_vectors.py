@@ -5,36 +5,47 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnfilter.loops.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
 from cnnfilter.loops.native import loop
 from cnnfilter.loops.unroll import define
 from cnnfilter.loops.vectors import (
-    BYTES,
-    LANES,
-    OF_BYTES,
-    OF_WORDS,
-    WORDS,
     absolute,
     add_product,
-    add_words,
     count_outside,
     divide,
     every_second,
+    first_lanes,
     floats,
-    larger_bytes,
     larger_floats,
-    load_bytes,
-    load_even,
-    load_odd,
-    load_words,
     minus,
     plus,
     splat,
     store,
-    store_bytes,
-    store_means,
-    store_quotients,
     store_rounded,
+    store_some,
+    store_some_rounded,
     within,
+)
+from cnnfilter.loops.words import (
+    absolute_words,
+    add_words,
+    count_clipped,
+    division,
+    floats_of_words,
+    keep_words,
+    kept_words,
+    larger_bytes,
+    load_bytes,
+    load_even,
+    load_odd,
+    load_words,
+    multiply_words,
+    splat_words,
+    store_bytes,
+    store_clipped,
+    store_divided,
+    store_quotients,
+    subtract_words,
 )
 
 SPECIAL = [
@@ -154,12 +165,63 @@ def quotients(samples, out, count):
     return 0
 
 
-@loop("i8(u1[::1], u1[::1], u1[::1], f4[::1], i8)")
-def means(samples, others, out, exact, count):
+@loop("i8(u1[::1], u1[::1], u1[::1], f4[::1], i8, i8, i8, i8)")
+def means(samples, others, out, exact, count, more, factor, shift):
     sums = add_words(load_words(samples, 0), load_words(others, 0))
-    store_means(out, 2, sums, count)
+    store_divided(out, 2, sums, more, factor, shift)
     store_quotients(exact, 2, sums, np.float32(count))
     return 0
+
+
+def quotient_of(count: int) -> tuple[int, int, int]:
+    found = division(count)
+    assert found is not None
+    return found
+
+
+@loop("i8(u1[::1], u2[::1], u1[::1], f4[::1], i8)")
+def signed_words(samples, kept, out, floats_out, weight):
+    """Weigh bytes by a signed weight, 16 bits each: keep, clip and widen them."""
+    values = multiply_words(splat_words(weight), load_words(samples, 1))
+    keep_words(kept, 1, subtract_words(values, splat_words(3)))
+    values = kept_words(kept, 1)
+    store_clipped(out, 1, values)
+    store(floats_out, 0, floats_of_words(values, 0))
+    store(floats_out, LANES, floats_of_words(absolute_words(values), 1))
+    return count_clipped(values, 5)
+
+
+@pytest.mark.parametrize("weight", [1, -1, 100, -127])
+def test_signed_words(weight: int) -> None:
+    samples = np.random.default_rng(5).integers(0, 256, WORDS + 1).astype(np.uint8)
+    exact = samples[1:].astype(int) * weight - 3
+    for call in (signed_words, signed_words.function):
+        kept, out = np.zeros(WORDS + 2, np.uint16), np.zeros(WORDS + 2, np.uint8)
+        widened = np.zeros(WORDS, np.float32)
+        assert call(samples, kept, out, widened, weight) == ((exact < 0) | (exact > 255))[5:].sum()
+        assert list(kept.view(np.int16)) == [0, *exact, 0]
+        assert list(out) == [0, *exact.clip(0, 255), 0]
+        assert list(widened) == [*exact[:LANES], *np.abs(exact[LANES:])]
+
+
+@loop("i8(f4[::1], f4[::1], u1[::1], i8)")
+def some(samples, out, rounded_out, many):
+    values = floats(samples, 0)
+    store_some(out, 1, values, many)
+    store_some_rounded(rounded_out, 1, values, 255, many)
+    store(out, 2 + LANES, first_lanes(values, many))
+    return 0
+
+
+@pytest.mark.parametrize("many", [0, 1, LANES - 1, LANES])
+def test_some_lanes(many: int) -> None:
+    samples = np.random.default_rng(6).uniform(0, 255, LANES).astype(np.float32)
+    for call in (some, some.function):
+        out, rounded_out = np.zeros(2 * LANES + 2, np.float32), np.zeros(LANES + 2, np.uint8)
+        call(samples, out, rounded_out, many)
+        first = [*samples[:many], *([0] * (LANES - many))]
+        assert list(out) == [0, *first, 0, *first]
+        assert list(rounded_out) == [0, *np.floor(np.array(first) + 0.5).astype(np.uint8), 0]
 
 
 def test_the_larger_bytes() -> None:
@@ -194,7 +256,7 @@ def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
         sums = np.minimum(np.arange(first, first + WORDS), 510)
         one = np.minimum(sums, 255).astype(np.uint8)
         out, exact = np.zeros(WORDS + 4, np.uint8), np.zeros(WORDS + 4, np.float32)
-        means(one, (sums - one).astype(np.uint8), out, exact, count)
+        means(one, (sums - one).astype(np.uint8), out, exact, count, *quotient_of(count))
         assert list(out) == [0, 0, *((2 * sums + count) // (2 * count)), 0, 0]
         assert list(exact[2:-2]) == list(sums.astype(np.float32) / np.float32(count))
         quotient = np.zeros(WORDS, np.float32)
@@ -203,7 +265,7 @@ def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
     for first in range(0, 255 * count + 1, WORDS):
         sums = np.minimum(np.arange(first, first + WORDS), 255 * count)
         out = np.zeros(WORDS, np.uint8)
-        store_means.function(out, 0, sums.astype(np.uint16), count)
+        store_divided.function(out, 0, sums.astype(np.uint16), *quotient_of(count))
         assert list(out) == list((2 * sums + count) // (2 * count))
 
 
@@ -217,9 +279,9 @@ def test_every_second_pixel(kind: str, source: str, target: str, channels: int, 
     low, high, keep, lanes = {
         "vector": (floats, floats, store, LANES),
         OF_BYTES: (load_bytes, load_bytes, store_bytes, BYTES),
-        OF_WORDS: (load_even, load_odd, store_means, WORDS),
+        OF_WORDS: (load_even, load_odd, store_divided, WORDS),
     }[kind]
-    next_to, count = (1, ", 2") if kind == OF_WORDS else (1 + lanes, "")
+    next_to, count = (1, ", 1, 32768, 0") if kind == OF_WORDS else (1 + lanes, "")
     line = f"keep(out, 0, take(low(samples, 1), high(samples, {next_to})){count})"
     function = define(
         f"def taken(samples, out):\n    {line}\n    return 0",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cnnfilter.convolution import convolve, filter_picture
-from cnnfilter.engines import division
 from cnnfilter.kernels import find_kernel
 from cnnfilter.loops.weighted_sums import LONG, WIDE
+from cnnfilter.loops.words import division
 
 WIDTHS = sorted({1, 2, 15, 16, 17, WIDE - 1, WIDE, WIDE + 1, LONG - 1, LONG, LONG + 1, 2 * LONG + 3, 150})
 DENSE = np.random.default_rng(3).normal(0, 1, (5, 5))

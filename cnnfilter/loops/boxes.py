@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from cnnfilter.loops import words
+from cnnfilter.loops.instructions import WORDS, instructions_of
 from cnnfilter.loops.native import Loop, family, loop
 from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import WORDS, add_words, load_words
 from cnnfilter.loops.weighted_sums import LONG, ROWS, VECTORS, passes
-from cnnfilter.loops.words import keep_words, kept_words, splat_words, store_divided, subtract_words
 
-_INSTRUCTIONS = {
-    each.function.__name__: each
-    for each in (add_words, load_words, keep_words, kept_words, splat_words, store_divided, subtract_words)
-}
 _BLOCK = 2048  # columns that are finished down a whole band, so that their sums stay in the first-level cache
 
 
@@ -111,7 +107,7 @@ def small_means() -> Loop:
 def _defined(text: str, name: str) -> Callable[..., Any]:
     for size, value in (("BLOCK", _BLOCK), ("LONG", LONG), ("WORDS", WORDS)):
         text = text.replace(size, str(value))
-    made: Callable[..., Any] = define(text, name, __name__, **_INSTRUCTIONS)
+    made: Callable[..., Any] = define(text, name, __name__, **instructions_of(words))
     return made
 
 

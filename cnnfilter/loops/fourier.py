@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnfilter.loops.instructions import LANES, instruction, place_of
 from cnnfilter.loops.native import inline, loop
-from cnnfilter.loops.vectors import LANES, _place, instruction
 
 PADDING = 16
 """Samples between two rows of a tile, so that rows a power of two long do not share a cache set."""
@@ -111,12 +111,12 @@ def exchange_blocks(plane, y, x, line):
 def _exchange_blocks(builder, plane, y, x, line):
     upper, lower = (builder.add(builder.mul(row, line), column) for row, column in ((y, x), (x, y)))
     blocks = [
-        [builder.load(_place(builder, plane, _below(builder, at, row, line))[0], align=4) for row in range(LANES)]
+        [builder.load(place_of(builder, plane, _below(builder, at, row, line))[0], align=4) for row in range(LANES)]
         for at in (upper, lower)
     ]
     for at, block in zip((lower, upper), blocks, strict=True):
         for row, values in enumerate(_transposed(builder, block)):
-            builder.store(values, _place(builder, plane, _below(builder, at, row, line))[0], align=4)
+            builder.store(values, place_of(builder, plane, _below(builder, at, row, line))[0], align=4)
 
 
 def _below(builder: Any, at: Any, rows: int, line: Any) -> Any:

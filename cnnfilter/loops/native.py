@@ -26,9 +26,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.loops import code_cache
+from cnnfilter.loops.instructions import Instruction, processor
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
 from cnnfilter.loops.room import refuse_little_room
-from cnnfilter.loops.vectors import Instruction, processor
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
@@ -397,7 +397,7 @@ def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
         if isinstance(value, Inline):
             yield from _fingerprint(value.function)
         elif isinstance(value, Instruction):
-            yield from _code_parts(value.emit.__code__)
+            yield from _emitted_by(value.emit, set())
         elif isinstance(value, (int, float, tuple)):  # a constant of the module
             yield f"{name}={value!r}"
     for cell in function.__closure__ or ():
@@ -406,6 +406,20 @@ def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
             yield from _fingerprint(value.function)
         else:
             yield repr(value)
+
+
+def _emitted_by(emit: Callable[..., Any], seen: set[str]) -> Iterator[str]:
+    """Yield the code of a function that emits instructions, of those that it calls, and what they close over."""
+    code = emit.__code__
+    yield from _code_parts(code)
+    yield from (repr(cell.cell_contents) for cell in emit.__closure__ or ())
+    for name in code.co_names:
+        value = emit.__globals__.get(name)
+        if isinstance(value, types.FunctionType) and name not in seen:
+            seen.add(name)
+            yield from _emitted_by(value, seen)
+        elif isinstance(value, (int, float, str, tuple)):
+            yield f"{name}={value!r}"
 
 
 def _code_parts(code: types.CodeType) -> Iterator[str]:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnfilter.loops import vectors
+from cnnfilter.loops import vectors, words
+from cnnfilter.loops.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS, instructions_of
 from cnnfilter.loops.native import Inline, Loop, family, inline, loop
 from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
 
 Pair = tuple[int, int]
 
@@ -50,7 +50,7 @@ WAYS = {
     ("max", "u1", "u1"): Way(OF_BYTES, BYTES, "load_bytes", "larger_bytes", "store_bytes(PLACE, JOINED)"),
     ("max", "f4", "f4"): Way("vector", LANES, "floats", "larger_floats", "store(PLACE, JOINED)", down_first=False),
     ("avg", "u1", "u1"): Way(
-        OF_WORDS, WORDS, "load_words", "add_words", "store_means(PLACE, JOINED, COUNT)", _OF_PAIRS
+        OF_WORDS, WORDS, "load_words", "add_words", "store_divided(PLACE, JOINED, MORE, FACTOR, SHIFT)", _OF_PAIRS
     ),
     ("avg", "u1", "f4"): Way(
         OF_WORDS, WORDS, "load_words", "add_words", "store_quotients(PLACE, JOINED, COUNT)", _OF_PAIRS
@@ -119,7 +119,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
     shapes of `scratch_of_small`.
     """
     way = WAYS[op, source, target]
-    named = {instruction.function.__name__: instruction for instruction in vectors.INSTRUCTIONS}
+    named = instructions_of(vectors, words)
     named |= {"load": named[way.load], "join": named[way.join]}
     named |= {f"take{tap}": vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
     function = define(
@@ -133,6 +133,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
         STRIDE=stride,
         ROWS=ROWS,
         COUNT=taps * taps,
+        **dict(zip(("MORE", "FACTOR", "SHIFT"), words.division(taps * taps) or (), strict=True)),
     )
     arrays = f"{source}[:, ::1], {source}[::1], {source}[:, ::1], {target}[:, ::1], {target}[:, ::1]"
     constants = (tuple(WAYS).index((op, source, target)), taps, stride, channels)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.loops import vectors, words
+from cnnfilter.loops.instructions import LANES, WORDS, has_wide_registers, instructions_of
 from cnnfilter.loops.native import Loop, family, loop
 from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import LANES, WORDS
 
 ROWS = 4
 """Rows of output that a dense kernel gives at once: each sample is loaded once for all of them."""
-VECTORS = 2 if vectors.has_wide_registers() else 1
+VECTORS = 2 if has_wide_registers() else 1
 """Neighbouring vectors of each of these rows: so half of the registers, or less, hold sums."""
 WIDE = VECTORS * LANES
 """Samples of a row that a dense kernel takes at the least."""
@@ -70,9 +70,7 @@ def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
 def _defined(text: str, name: str) -> Callable[..., Any]:
     for size, value in (("LANES", LANES), ("WORDS", WORDS), ("WIDE", WIDE), ("LONG", LONG), ("SLACK", SLACK)):
         text = text.replace(size, str(value))
-    assert words  # its instructions are among them
-    values = {instruction.function.__name__: instruction for instruction in vectors.INSTRUCTIONS}
-    made: Callable[..., Any] = define(text, name, __name__, np=np, **values)
+    made: Callable[..., Any] = define(text, name, __name__, np=np, **instructions_of(vectors, words))
     return made
 
 

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from cnnfilter.loops.instructions import LANES
 from cnnfilter.loops.native import Loop, loop
 from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import LANES, floats, minus, plus, splat, store, within
+from cnnfilter.loops.vectors import floats, minus, plus, splat, store, within
 
 _EACH_TILE = """
     height, width, channels, down, across = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]

@@ -1,6 +1,6 @@
-"""Vectors of 16 bits, for sums of bytes that are whole numbers.
+"""Instructions on vectors of whole numbers: bytes, and words of 16 bits for sums of them.
 
-The words themselves have no sign; whoever sums signed numbers in them reads what comes out as int16.
+Words have no sign; whoever sums signed numbers in them reads what comes out as int16.
 """
 
 from __future__ import annotations
@@ -9,15 +9,119 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops.vectors import (
+from cnnfilter.loops.instructions import (
+    BYTES,
     LANES,
+    OF_BYTES,
     OF_WORDS,
     WORDS,
-    _llvm_type,
-    _place,
-    _splat_whole,
     instruction,
+    llvm_type,
+    place_of,
+    spread,
+    whole_constant,
 )
+
+
+@instruction(OF_BYTES, "array", "i8")
+def load_bytes(samples, at):
+    """Return the samples (u1) from `at` on."""
+    return samples[at : at + BYTES]
+
+
+@load_bytes.as_llvm
+def _load_bytes(builder, samples, at):
+    return builder.load(place_of(builder, samples, at, BYTES)[0], align=1)
+
+
+@instruction(OF_WORDS, "array", "i8")
+def load_words(samples, at):
+    """Return the samples (u1) from `at` on as uint16."""
+    return samples[at : at + WORDS].astype(np.uint16)
+
+
+@load_words.as_llvm
+def _load_words(builder, samples, at):
+    return builder.zext(builder.load(place_of(builder, samples, at, WORDS)[0], align=1), llvm_type(OF_WORDS))
+
+
+@instruction(OF_WORDS, "array", "i8")
+def load_even(samples, at):
+    """Return every second of the samples (u1) from `at` on as uint16."""
+    return samples[at : at + BYTES : 2].astype(np.uint16)
+
+
+@load_even.as_llvm
+def _load_even(builder, samples, at):
+    return builder.and_(_load_pairs(builder, samples, at), whole_constant(llvm_type(OF_WORDS), 255))
+
+
+@instruction(OF_WORDS, "array", "i8")
+def load_odd(samples, at):
+    """Return the others of these samples."""
+    return samples[at + 1 : at + BYTES : 2].astype(np.uint16)
+
+
+@load_odd.as_llvm
+def _load_odd(builder, samples, at):
+    return builder.lshr(_load_pairs(builder, samples, at), whole_constant(llvm_type(OF_WORDS), 8))
+
+
+def _load_pairs(builder: Any, samples: Any, at: Any) -> Any:
+    """Return words of two neighbouring bytes, the first of them the low one, as processors with Numba have it."""
+    place = place_of(builder, samples, at, BYTES)[0]
+    return builder.load(builder.bitcast(place, llvm_type(OF_WORDS).as_pointer()), align=1)
+
+
+@instruction("void", "array", "i8", OF_BYTES)
+def store_bytes(out, at, values):
+    """Store a vector in `out` (u1) from `at` on."""
+    out[at : at + BYTES] = values
+
+
+@store_bytes.as_llvm
+def _store_bytes(builder, out, at, values):
+    builder.store(values, place_of(builder, out, at, BYTES)[0], align=1)
+
+
+@instruction(OF_BYTES, OF_BYTES, OF_BYTES)
+def larger_bytes(best, value):
+    """Return the larger ones."""
+    return np.maximum(best, value)
+
+
+@larger_bytes.as_llvm
+def _larger_bytes(builder, best, value):
+    return builder.select(builder.icmp_unsigned(">", value, best), value, best)
+
+
+@instruction(OF_WORDS, OF_WORDS, OF_WORDS)
+def add_words(total, value):
+    """Return the sums, which must fit."""
+    return total + value
+
+
+@add_words.as_llvm
+def _add_words(builder, total, value):
+    return builder.add(total, value)
+
+
+@instruction("void", "array", "i8", OF_WORDS, "f4")
+def store_quotients(out, at, sums, count):
+    """Store ``sums / count`` in `out` (f4)."""
+    out[at : at + WORDS] = sums.astype(np.float32) / np.float32(count)
+
+
+@store_quotients.as_llvm
+def _store_quotients(builder, out, at, sums, count):
+    from llvmlite import ir
+
+    floats_type = ir.VectorType(ir.FloatType(), LANES)
+    for first in (0, LANES):  # in halves, for which there is a splat
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(first, first + LANES)))
+        half = builder.uitofp(builder.shuffle_vector(sums, sums, lanes), floats_type)
+        place, size = place_of(builder, out, builder.add(at, at.type(first)))
+        builder.store(builder.fdiv(half, spread(builder, count, floats_type)), place, align=size)
 
 
 @instruction(OF_WORDS, "i8")
@@ -28,7 +132,7 @@ def splat_words(value):
 
 @splat_words.as_llvm
 def _splat_words(builder, value):
-    return _splat_whole(builder, value, _llvm_type(OF_WORDS))
+    return spread(builder, value, llvm_type(OF_WORDS))
 
 
 @instruction(OF_WORDS, "array", "i8")
@@ -39,7 +143,7 @@ def kept_words(sums, at):
 
 @kept_words.as_llvm
 def _kept_words(builder, sums, at):
-    return builder.load(_place(builder, sums, at, WORDS)[0], align=2)
+    return builder.load(place_of(builder, sums, at, WORDS)[0], align=2)
 
 
 @instruction("void", "array", "i8", OF_WORDS)
@@ -50,7 +154,7 @@ def keep_words(sums, at, values):
 
 @keep_words.as_llvm
 def _keep_words(builder, sums, at, values):
-    builder.store(values, _place(builder, sums, at, WORDS)[0], align=2)
+    builder.store(values, place_of(builder, sums, at, WORDS)[0], align=2)
 
 
 @instruction(OF_WORDS, OF_WORDS, OF_WORDS)
@@ -76,11 +180,11 @@ def _store_divided(builder, out, at, values, more, factor, shift):
     from llvmlite import ir
 
     word, wide = values.type, ir.VectorType(ir.IntType(32), WORDS)
-    dividend = builder.add(values, _splat_whole(builder, more, word))
-    product = builder.mul(builder.zext(dividend, wide), builder.zext(_splat_whole(builder, factor, word), wide))
-    high = builder.trunc(builder.lshr(product, _whole_constant(wide, 16)), word)
-    place = _place(builder, out, at, WORDS)[0]
-    quotient = builder.lshr(high, _splat_whole(builder, shift, word))
+    dividend = builder.add(values, spread(builder, more, word))
+    product = builder.mul(builder.zext(dividend, wide), builder.zext(spread(builder, factor, word), wide))
+    high = builder.trunc(builder.lshr(product, whole_constant(wide, 16)), word)
+    place = place_of(builder, out, at, WORDS)[0]
+    quotient = builder.lshr(high, spread(builder, shift, word))
     builder.store(builder.trunc(quotient, place.type.pointee), place, align=1)
 
 
@@ -103,7 +207,7 @@ def absolute_words(values):
 
 @absolute_words.as_llvm
 def _absolute_words(builder, values):
-    zero = _whole_constant(values.type, 0)
+    zero = whole_constant(values.type, 0)
     return builder.select(builder.icmp_signed("<", values, zero), builder.sub(zero, values), values)
 
 
@@ -115,10 +219,10 @@ def store_clipped(out, at, values):
 
 @store_clipped.as_llvm
 def _store_clipped(builder, out, at, values):
-    zero, most = _whole_constant(values.type, 0), _whole_constant(values.type, 255)
+    zero, most = whole_constant(values.type, 0), whole_constant(values.type, 255)
     kept = builder.select(builder.icmp_signed(">", values, zero), values, zero)
     kept = builder.select(builder.icmp_signed("<", kept, most), kept, most)
-    place = _place(builder, out, at, WORDS)[0]
+    place = place_of(builder, out, at, WORDS)[0]
     builder.store(builder.trunc(kept, place.type.pointee), place, align=1)
 
 
@@ -132,7 +236,7 @@ def count_clipped(values, seen):
 def _count_clipped(builder, values, seen):
     from llvmlite import ir
 
-    outside = builder.icmp_unsigned(">", values, _whole_constant(values.type, 255))  # those below 0 too
+    outside = builder.icmp_unsigned(">", values, whole_constant(values.type, 255))  # those below 0 too
     bits = builder.zext(builder.bitcast(outside, ir.IntType(WORDS)), seen.type)
     return builder.ctpop(builder.lshr(bits, seen))
 
@@ -153,10 +257,20 @@ def _floats_of_words(builder, values, half):
         for start in (0, LANES)
     )
     chosen = builder.select(builder.icmp_signed("==", half, half.type(0)), first, last)
-    return builder.sitofp(builder.sext(chosen, number), _llvm_type("vector"))
+    return builder.sitofp(builder.sext(chosen, number), llvm_type("vector"))
 
 
-def _whole_constant(kind: Any, value: int) -> Any:
-    from llvmlite import ir
+_LARGEST = 65535
 
-    return ir.Constant(kind, [value] * kind.count)
+
+def division(count: int) -> tuple[int, int, int] | None:
+    """Return what makes `store_divided` give any mean of `count` bytes, rounded half up, if words can.
+
+    That is (more, factor, shift): the quotient is ``(sum + more)·factor >> 16 + shift``.
+    """
+    shift = max((count - 1).bit_length() - 1, 0)
+    factor = -(-(1 << 16 + shift) // count)
+    largest = 255 * count + count // 2
+    too_much = largest * (factor * count - (1 << 16 + shift))  # over 2^(16 + shift)·count: it must not reach the next
+    fits = largest <= _LARGEST and factor <= _LARGEST and too_much < 1 << 16 + shift
+    return (count // 2, factor, shift) if fits else None

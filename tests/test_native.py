@@ -7,12 +7,14 @@ import os
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cnnfilter.loops import code_cache, native
+from cnnfilter.loops.instructions import instruction
 from cnnfilter.loops.machine_code import CodeImage, UnsupportedObjectError, lay_out
 from cnnfilter.loops.native import inline, loop, parse_signature
 
@@ -178,6 +180,22 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
     add(work)
     assert len(keys) == 6
     native._surroundings.cache_clear()
+
+
+def test_what_emits_an_instruction_belongs_to_the_key():
+    def parts(helper, number):
+        made = instruction("vector", "vector")(lambda values: values)
+        text = "def emit(builder, values):\n    return helper(builder, values, NUMBER)\n"
+        known = {"helper": helper, "NUMBER": number}
+        exec(text, known)
+        made.as_llvm(known["emit"])
+        program = types.FunctionType(compile("made(1)", "", "eval"), {"made": made})
+        return tuple(native._fingerprint(program))
+
+    one = types.FunctionType((lambda builder, values, number: builder.neg(values)).__code__, {})
+    other = types.FunctionType((lambda builder, values, number: builder.not_(values)).__code__, {})
+    assert parts(one, 1) == parts(one, 1)
+    assert len({parts(one, 1), parts(one, 2), parts(other, 1)}) == 3
 
 
 def test_an_inline_function_belongs_to_the_key():

@@ -23,7 +23,7 @@ ZLIB_HEADER = b"\x78\x01"
 _RAW = -15  # DEFLATE without zlib's header and trailer, with the largest window
 _LEVEL = 1
 _SLICE = 1 << 16
-_PIECE = 1 << 19
+_PIECE = 1 << 21  # of what is made ahead: between pieces, the thread has to wait for the interpreter
 _ADLER_BASE = 65521
 
 
@@ -56,9 +56,9 @@ MOST_FOR_A_BYTE = 1032
 class Inflater:
     """Read a zlib stream piece by piece: never more memory than what is asked for."""
 
-    def __init__(self, parts: Iterable[Any]):
+    def __init__(self, parts: Iterable[Any], slice_size: int = _SLICE):
         self._decompressor = _library.decompressobj()
-        self._slices = _slices(parts)
+        self._slices = _slices(parts, slice_size)
         self._pending: Any = b""
 
     def fill(self, target: memoryview) -> None:
@@ -116,7 +116,7 @@ class InflaterAhead:
         MemoryError, RuntimeError
             There is no room for the bytes, or no thread.
         """
-        self._inflater = Inflater(parts)
+        self._inflater = Inflater(_gathered(parts), _PIECE)
         self.memory = zeros(size)
         self.size = size
         self._filled = 0
@@ -165,10 +165,22 @@ class InflaterAhead:
 AnyInflater = Inflater | InflaterAhead
 
 
-def _slices(parts: Iterable[Any]) -> Iterator[Any]:
+def _slices(parts: Iterable[Any], size: int) -> Iterator[Any]:
     for part in parts:
-        for start in range(0, len(part), _SLICE):
-            yield part[start : start + _SLICE]
+        for start in range(0, len(part), size):
+            yield part[start : start + size]
+
+
+def _gathered(parts: Iterable[Any]) -> Iterator[bytes]:
+    """Join parts to some of at least half a piece each."""
+    group, size = [], 0
+    for part in parts:
+        group.append(part)
+        size += len(part)
+        if size >= _PIECE // 2:
+            yield b"".join(group)
+            group, size = [], 0
+    yield b"".join(group)
 
 
 def inflate(data: Any, limit: int) -> bytes | None:

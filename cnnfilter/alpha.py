@@ -13,7 +13,7 @@ filtered as if it had no alpha.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,17 @@ from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.picture import Image, check_size
-from cnnfilter.pooling import pool
-from cnnfilter.windows import border_constant, source_positions, window_axes
+from cnnfilter.pooling import pool, pool_axes
+from cnnfilter.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 
 Samples = NDArray[Any]
 
+Sides = tuple[int, int, int, int]
+
 ALPHA = ("keep", "filter", "drop")
+
+_NUMBERS = 1 << 21
+"""Samples of a band, at least where a row is not longer."""
 
 
 def filter_image(
@@ -98,6 +103,19 @@ def _filter_frame(
     if not image.has_alpha:
         result = filter_picture(frame, kernels, **options)
         return result.pixels, result.clipped, result.ways
+    options = dict(options)
+    empty = options.pop("empty", np.empty)
+    axes = _axes_in_bands(frame, kernels, options) if empty is not np.empty else None
+    if axes is not None:
+        found: list[tuple[str, ...]] = []
+
+        def filtered(seen: Samples, padding: Sides) -> tuple[Samples, float]:
+            pixels, clipped, how = _filter_frame(image, seen, kernels, alpha, {**options, "padding": padding})
+            found.append(how)
+            return pixels, clipped
+
+        pixels, clipped = _in_bands(frame, axes, filtered, empty)
+        return pixels, clipped, found[0]
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
     if (opacity == top).all():
@@ -118,6 +136,52 @@ def _filter_frame(
         scale = top_of(pixels.dtype) / top
         new_opacity = to_picture(new_opacity.astype(np.float32) * np.float32(scale), pixels.dtype)[0]
     return np.concatenate([pixels, new_opacity], axis=2), clipped, ways
+
+
+def _axes_in_bands(frame: Samples, kernels: Sequence[Any], options: dict[str, Any]) -> tuple[Axis, Axis] | None:
+    """Return where the windows fall if each sees only rows near to it; None if some do not."""
+    shapes = {kernel.weights.shape for spec in kernels for kernel in find_kernels(spec)}
+    is_near = options.get("border", "replicate").partition(":")[0] in NEAR_BORDERS
+    if len(shapes) > 1 or not is_near or options.get("signed") == "stretch":
+        return None
+    window = {name: options[name] for name in ("stride", "dilation", "padding") if name in options}
+    down, across = window_axes(frame.shape[:2], shapes.pop(), **window)
+    return None if max(down.before, down.after) >= down.reach else (down, across)
+
+
+def _in_bands(
+    frame: Samples,
+    axes: tuple[Axis, Axis],
+    part: Callable[[Samples, Sides], tuple[Samples, float]],
+    empty: Callable[..., Samples],
+) -> tuple[Samples, float]:
+    """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
+    down, across = axes
+    rows = max(1, _NUMBERS // (down.stride * frame[0].size))
+
+    def parts() -> Iterator[tuple[Samples, float]]:
+        for first in range(0, down.outputs, rows):
+            band = RowBand.of(down, first, min(first + rows, down.outputs))
+            sides = band.before, across.after, band.after, across.before
+            yield part(np.ascontiguousarray(frame[band.start : band.stop]), sides)
+
+    return join_bands(parts(), down.outputs, empty)
+
+
+def join_bands(
+    parts: Iterable[tuple[Samples, float]], height: int, empty: Callable[..., Samples]
+) -> tuple[Samples, float]:
+    """Return bands of rows as one array that `empty` makes, and the mean of the shares that come with them."""
+    out: Samples | None = None
+    end, mean = 0, 0.0
+    for pixels, share in parts:
+        if out is None:
+            out = empty((height, *pixels.shape[1:]), pixels.dtype)
+        out[end : end + len(pixels)] = pixels
+        end += len(pixels)
+        mean += share * len(pixels) / height
+    assert out is not None
+    return out, mean
 
 
 def _filter_weighted(
@@ -177,6 +241,16 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
     if not image.has_alpha:
         pooled: Samples = pool(frame, op, **options)
         return pooled
+    empty = options.pop("empty", np.empty)
+    if empty is not np.empty:
+        window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
+        axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
+        if axes[0].outputs > 1:
+
+            def part(seen: Samples, padding: Sides) -> tuple[Samples, float]:
+                return _pool_frame(image, seen, op, alpha, {**options, "padding": padding}), 0.0
+
+            return _in_bands(frame, axes, part, empty)[0]
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
     if (opacity == top).all():

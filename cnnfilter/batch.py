@@ -276,8 +276,14 @@ class Task:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
         import numpy as np
 
-        if not self.is_mapped or image.has_alpha or self.target is None:
-            return np.empty
+        return self.bands_for(image) or np.empty
+
+    def bands_for(self, image: Image) -> Callable[..., np.ndarray] | None:
+        """Return the same for what is made band by band, which is worth it for a mapped picture only; else None."""
+        return self._new_array_for(image) if self.is_mapped and self.target is not None else None
+
+    def _new_array_for(self, image: Image) -> Callable[..., np.ndarray]:
+        import numpy as np
 
         def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
             from cnnfilter import large

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter.alpha import filter_image, pool_image
+from cnnfilter.alpha import filter_image, join_bands, pool_image
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.images import to_rgb
+from cnnfilter.layer_bands import bands, come_in_bands
 from cnnfilter.layers import (
     Activation,
     FixedConvolution,
@@ -45,6 +46,7 @@ def apply_layers(
     signed: str = "auto",
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
+    empty: Callable[..., NDArray[Any]] | None = None,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through layers; between them everything stays float32.
 
@@ -56,6 +58,7 @@ def apply_layers(
         values come from kernels that sum to 0 and no layer after them made them positive, else clip
     dtype : of the result; None gives the maps (H', W', C') as they are, float32
     max_pixels : of the maps after any layer that are accepted; checked before memory is taken
+    empty : makes the array of the result; if it is given, the layers go over the picture band by band, where they can
 
     Returns
     -------
@@ -80,17 +83,27 @@ def apply_layers(
         image = to_rgb(image)  # luma is that of the light, not of the inks
     shares = [0.0]
 
-    def applied(frame: NDArray[Any]) -> NDArray[Any]:
+    def finished(frame: NDArray[Any], layers: Layers) -> tuple[NDArray[Any], float]:
         maps, opacity = _maps_of(image, frame, layers, alpha)
         if dtype is None:
-            return maps
+            return maps, 0.0
         if maps.shape[2] not in AS_PICTURE:
-            return contact_sheet(_labelled(maps, layers))
+            return contact_sheet(_labelled(maps, layers)), 0.0
         pixels, clipped = to_picture(maps, dtype, signed)
-        shares.append(clipped)
         if opacity is None or maps.shape[2] == 4:
-            return pixels
-        return np.concatenate([pixels, to_picture(opacity * np.float32(top_of(dtype)), dtype)[0]], axis=2)
+            return pixels, clipped
+        return np.concatenate([pixels, to_picture(opacity * np.float32(top_of(dtype)), dtype)[0]], axis=2), clipped
+
+    def applied(frame: NDArray[Any]) -> NDArray[Any]:
+        in_bands = empty is not None and come_in_bands(layers, image.colour.shape) and signed != "stretch"
+        if in_bands and (dtype is None or layers.output_shape(image.colour.shape)[2] in AS_PICTURE):
+            assert empty is not None
+            parts = (finished(frame[band.start : band.stop], band.layers) for band in bands(layers, image.colour.shape))
+            pixels, clipped = join_bands(parts, layers.output_shape(image.colour.shape)[0], empty)
+        else:
+            pixels, clipped = finished(frame, layers)
+        shares.append(clipped)
+        return pixels
 
     result = image.map(applied)
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnfilter.errors import ShapeError
 
@@ -20,6 +20,9 @@ Pair = int | tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[int, int, int, int]
 
 BORDERS = ("replicate", "reflect", "symmetric", "wrap", "zero", "constant:V")
+
+NEAR_BORDERS = ("replicate", "zero", "constant")
+"""Those that are made of nothing, or of the samples at the edge alone."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,29 @@ class Axis:
     def outputs(self) -> int:
         """Return floor((size + before + after − dilation·(taps − 1) − 1) / stride) + 1."""
         return (self.size + self.before + self.after - self.reach) // self.stride + 1
+
+
+class RowBand(NamedTuple):
+    """Outputs `first` to `end` of an axis, the samples `start` to `stop` that they see, the padding around those."""
+
+    first: int
+    end: int
+    start: int
+    stop: int
+    before: int
+    after: int
+
+    @classmethod
+    def of(cls, axis: Axis, first: int, end: int) -> RowBand:
+        """Return what the outputs `first` to `end` see. The padding after the axis is cut where it ends.
+
+        >>> RowBand.of(Axis(10, taps=3, before=1, after=1), 4, 6)
+        RowBand(first=4, end=6, start=3, stop=7, before=0, after=0)
+        """
+        begin = first * axis.stride - axis.before
+        over = (end - 1) * axis.stride + axis.reach - axis.before
+        before, after = max(-begin, 0), min(max(over - axis.size, 0), axis.after)
+        return cls(first, end, max(begin, 0), min(over, axis.size), before, after)
 
 
 def same_padding(size: int, taps: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:

@@ -31,7 +31,7 @@ FLOORS = [
     kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
     windows depth scratch engines engine_choice convolution large activation pooling alpha""",
     # 2 layers: text ⇄ layers, shapes and counts
-    "grammar layer_names shapes layers learned summary",
+    "grammar layer_names shapes layers layer_bands learned summary",
     # 3 network: layers with weights
     """tensor_file model_file preparation map_filters steps network models.rebuild""",
     # 4 uses: data, training, evaluation, sheets, many inputs

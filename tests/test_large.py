@@ -154,6 +154,77 @@ def test_a_mapped_picture_is_checked(all_are_large):
                 large.map_picture(name, 399, stack, lambda: None)
 
 
+# --- stacks of layers
+
+STACKS = [
+    "conv sobel-h | relu | maxpool 2",
+    "gray | conv gaussian:1.5 stride=2 border=replicate | abs | avgpool 3 stride=2 pad=1 ceil",
+    "conv '1 2 1; 2 4 2; 1 2 1' '0 1 0; 1 -4 1; 0 1 0' pad=0 dilation=2 bias=3 | leaky:0.1 | minpool 2,3 stride=1",
+    "conv sobel pad=3,1,0,2 border=constant:7 | maxpool 3 stride=2 pad=1 dilation=2 | sigmoid",
+    "gray | conv box:2 box:2 box:2 | tanh | conv sharpen | maxpool 5 stride=3 ceil",
+    "gray | conv laplacian border=reflect | relu",
+    "gray | conv blur | globalpool avg",
+]
+
+
+@pytest.mark.parametrize("layers", STACKS)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("alpha", ["keep", "filter", "drop"])
+def test_a_stack_goes_over_a_mapped_picture_in_bands(layers, dtype, channels, alpha, rng, monkeypatch, mapped):
+    if channels == 3 and alpha != "keep":
+        return
+    pixels = (rng.random((67, 41, channels)) * 250).astype(dtype)
+    tifffile.imwrite("in.tif", pixels, photometric="rgb", extrasamples=["unassalpha"] * (channels - 3), metadata=None)
+    for suffix in ("npy", "tif"):
+        invoke("apply", layers, "in.tif", "-o", f"expected.{suffix}", "--alpha", alpha)
+    call_all_large(monkeypatch)
+    monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", 2000)
+    for suffix in ("npy", "tif"):
+        invoke("apply", layers, "in.tif", "-o", f"out.{suffix}", "--alpha", alpha)
+        result, expected = (cnnfilter.read_image(f"{name}.{suffix}") for name in ("out", "expected"))
+        assert (result.mode, result.pixels.dtype) == (expected.mode, expected.pixels.dtype)
+        whole = result.pixels.dtype.kind == "u"
+        difference = np.abs(result.pixels.astype(float) - expected.pixels)
+        assert difference.max() <= (1 if whole else 1e-5 * max(1, np.abs(expected.pixels).max()))
+    assert len(mapped) == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convolve", "-k", "gaussian:1.5"],
+        ["convolve", "-k", "sobel", "--stride", "2", "--border", "constant:9", "--dilation", "2"],
+        ["convolve", "-k", "sobel-h", "-k", "laplacian", "--padding", "2,1,0,1", "--border", "zero"],
+        ["convolve", "-k", "unsharp:1,1", "--border", "reflect"],
+        ["convolve", "-k", "emboss", "--signed", "stretch"],
+        ["pool", "--size", "3", "--stride", "2", "--padding", "1", "--ceil-mode"],
+        ["pool", "--op", "avg", "--size", "4,5", "--padding", "2", "--ceil-mode", "--no-count-include-pad"],
+        ["pool", "--op", "min", "--global"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("alpha", ["keep", "filter", "drop", "opaque"])
+def test_alpha_is_filtered_in_bands(command, dtype, alpha, rng, monkeypatch, mapped):
+    pixels = rng.random((67, 41, 4))
+    pixels[:30, :, 3] = 1  # opaque
+    pixels = (pixels * (1 if dtype == "f4" else np.iinfo(dtype).max)).astype(dtype)
+    if alpha == "opaque":
+        pixels[:, :, 3] = pixels[0, 0, 3]
+    tifffile.imwrite("in.tif", pixels, photometric="rgb", extrasamples=["unassalpha"], metadata=None)
+    how = [*command, "in.tif", "--alpha", "keep" if alpha == "opaque" else alpha]
+    invoke(*how, "-o", "expected.tif")
+    call_all_large(monkeypatch)
+    monkeypatch.setattr("cnnfilter.alpha._NUMBERS", 2000)
+    invoke(*how, "-o", "out.tif")
+    result, expected = (cnnfilter.read_image(name) for name in ("out.tif", "expected.tif"))
+    assert (result.mode, result.pixels.dtype) == (expected.mode, expected.pixels.dtype)
+    difference = np.abs(result.pixels.astype(float) - expected.pixels)
+    assert difference.max() <= (1e-5 if dtype == "f4" else 1)
+    assert len(mapped) == 1
+
+
 # --- TIFF
 
 LAYOUTS = [{}, {"rowsperstrip": 5}, {"tile": (16, 32)}, {"planarconfig": "separate", "rowsperstrip": 7}]
@@ -388,6 +459,7 @@ SOBEL_CLIPPED = ["convolve", "-k", "sobel", "--signed", "clip"]
         (write_large_npy, ["pool"]),
         (write_large_tiff, BLUR),
         (write_packed_tiff, ["pool"]),
+        (write_large_tiff, ["apply", "conv sobel-h | relu | maxpool 2"]),
     ],
 )
 def test_the_memory_does_not_grow_with_the_picture(write, command):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,7 +57,9 @@ def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
     def apply(task: Task) -> None:
         image = task.read()
         dtype = None if task.format == "npy" else task.dtype_for(image)
-        image, clipped = apply_to(image, signed=signed, dtype=dtype, max_pixels=task.max_pixels)
+        image, clipped = apply_to(
+            image, signed=signed, dtype=dtype, max_pixels=task.max_pixels, empty=task.bands_for(image)
+        )
         task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
         task.write(image)
 
@@ -96,4 +98,8 @@ def _network(text: str) -> Applied | None:
     if layers is None:
         return None
     refuse_learned(then or Layers())
-    return partial(apply_network, first=layers, then=then)
+
+    def apply(image: Image, *, empty: object, **how: Any) -> tuple[Image, float]:
+        return apply_network(image, layers, then, **how)
+
+    return apply

@@ -1,7 +1,7 @@
-"""JPEG (ITU-T T.81): decoded and encoded by Pillow, without its copies and on several threads.
+"""JPEG (ITU-T T.81): decoded by Pillow without its copies, and encoded by it on several threads.
 
-Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.jpeg_pixels`), in which threads move
-the three that count together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
+Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.jpeg_pixels`), in which the three that
+count are moved together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
 they are pictures to Pillow, and what they hold after their headers is joined into one.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter import begun, codecs, jpeg_pixels
-from cnnfilter.bands import default_threads, run_in_bands, run_tasks
+from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
 from cnnfilter.loops.channels import add_fourth, drop_fourth
@@ -31,7 +31,6 @@ _BLOCK = 8  # rows and columns, also of what a restart interval counts: chroma i
 _MOST_BLOCKS = 0xFFFF  # of a restart interval
 _BAND_BYTES = 3 << 19
 _FIRST = 1024  # pixels that make room for the next ones
-_LEAST = 1 << 18  # pixels for which a thread is worth while
 _HEADERS = 2048  # bytes that are more than those of a band without metadata
 
 
@@ -61,24 +60,23 @@ def read(data: bytes, max_pixels: int) -> Image:
 
 
 def _three_of_four(memory: mmap.mmap, count: int) -> np.ndarray:
-    """Move pixels of four bytes together to three, in place, and give the rest of the memory back."""
+    """Move pixels of four bytes together to three, in place, and give the rest of the memory back.
+
+    Memory is what takes the time, so that a second thread does not help, nor would memory of their own.
+    """
     whole = np.frombuffer(memory, np.uint8)
     four, three = whole.reshape(count, 4), whole[: 3 * count].reshape(count, 3)
     done = min(count, _FIRST)
     three[:done] = four[:done, :3].copy()
     while done < count:
         end = min(count, done * 4 // 3)  # so that what is written ends where what is read begins
-        run_in_bands(partial(_drop_fourth, four[done:end], three[done:end]), end - done, least=_LEAST)
+        drop_fourth(four[done:end], three[done:end])
         done = end
     unused = -(-3 * count // mmap.PAGESIZE) * mmap.PAGESIZE
     if unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
             memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
     return three
-
-
-def _drop_fourth(four: np.ndarray, three: np.ndarray, first: int, end: int) -> None:
-    drop_fourth(four[first:end], three[first:end])
 
 
 def encode(image: Image, *, threads: int | None = None) -> list[bytes]:

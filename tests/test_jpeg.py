@@ -124,7 +124,6 @@ def saved(mode: str, **options: Any) -> bytes:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1}], ids=str)
 @pytest.mark.parametrize("mode", MODES)
 def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, options: dict[str, Any]) -> None:
-    monkeypatch.setattr(jpeg, "_LEAST", 1000)  # for threads
     file = saved(mode, **options)
     expected = decoded(file).reshape(299, 397, -1)
     for without in (False, True):  # also where Pillow has to decode into memory of its own

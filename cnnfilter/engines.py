@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.kernels import factor
-from cnnfilter.loops.boxes import box_means, byte_box, small_means
+from cnnfilter.loops.boxes import MOST_CHANNELS, box_means, box_sums, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
+from cnnfilter.loops.instructions import LANES
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.loops.words import division
 from cnnfilter.scratch import Geometry, Memory, Region, Rows, band_rows
@@ -24,9 +25,10 @@ from cnnfilter.windows import border_constant
 
 Samples = NDArray[Any]
 
-_INT16, _UINT16 = 32767, 65535
+_INT16 = 32767
 _ROUNDING = 1e-12
 FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
+_NARROW = 31  # columns of a box
 _FEW = 25  # bytes of a box that are quicker summed again for each four rows
 _ANY = 64  # rows that are enough for what a call costs
 
@@ -235,18 +237,16 @@ class Box(Separable):
         super().__init__(factor(weights, most=1), geometry)
         self.weight = float(weights[0, 0])
         self.height, self.width = weights.shape
-        # The first row of a band costs as much as the window is high.
+        # The first row of a band costs as much as the window is high; what lies beside the picture's own rows costs
+        # more than to copy them, if the window is wide.
         self.band = 4 * max(self.band, self.height)
+        self.inner_band = None if self.width > _NARROW else _ANY
         self.least = LONG
-        self.wide = self.height * 255 > _UINT16
-        most = max(_UINT16 // (255 * self.height), 1) if not self.wide else self.width
-        # A sample of a group costs half of what a group costs, which is widened first.
-        self.group = min(
-            range(1, min(most, self.width) + 1), key=lambda size: size / 2 + self.width // size + self.width % size
-        )
+        # Neighbours are summed once in groups, of which a sample costs about half of what a group costs.
+        self.group = min(range(1, self.width + 1), key=lambda size: size / 2 + self.width // size + self.width % size)
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        if out.dtype != np.uint8:
+        if out.dtype != np.uint8 or self.geometry.channels > MOST_CHANNELS:
             return super().run(rows, out, first, count, finish)
         # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
         window = self.height, self.width, self.geometry.channels
@@ -261,10 +261,9 @@ class Box(Separable):
             lines = self.memory.array("lines of words", (3, count + self.reach), np.uint16)
             box_means()(*rows, lines, out, first, count, *window, self.group, *quotient)
             return 0
-        sums = self.memory.array("sums", (2, count + self.reach), np.int32 if self.wide else np.uint16)
-        loop = byte_box(self.width, self.group)
-        place = out, first, count, self.height, window[2]
-        outside: int = loop(*rows, sums, *place, gain, finish.shift, finish.every)
+        sums = self.memory.array("sums", (2, count + self.reach + 2 * LANES), np.int32)
+        loop = box_sums(self.geometry.channels)
+        outside: int = loop(*rows, sums, out, first, count, *window[:2], gain, finish.shift, finish.every)
         return outside
 
 

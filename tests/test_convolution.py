@@ -320,7 +320,7 @@ def test_kernels_of_different_results_are_refused():
 
 
 @pytest.mark.parametrize("taps", [(3, 3), (4, 7), (15, 15), (31, 5), (300, 2), (2, 40)])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4, 17])
 def test_boxes_of_bytes(rng, taps, channels):
     pixels = picture(rng, (40, 37, channels), np.uint8)
     weights = np.full(taps, 1 / (taps[0] * taps[1]))

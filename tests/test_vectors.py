@@ -38,13 +38,16 @@ from cnnfilter.loops.words import (
     load_bytes,
     load_even,
     load_odd,
+    load_whole,
     load_words,
     multiply_words,
+    running_sums,
     splat_words,
     store_bytes,
     store_clipped,
     store_divided,
     store_quotients,
+    store_whole,
     subtract_words,
 )
 
@@ -202,6 +205,27 @@ def test_signed_words(weight: int) -> None:
         assert list(kept.view(np.int16)) == [0, *exact, 0]
         assert list(out) == [0, *exact.clip(0, 255), 0]
         assert list(widened) == [*exact[:LANES], *np.abs(exact[LANES:])]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, LANES])
+def test_running_sums(channels: int) -> None:
+    sum_up = running_sums(channels)
+    pixels = LANES // channels
+
+    @loop("void(i4[::1], i4[::1])", constants=(channels,))
+    def sum_twice(numbers, out):
+        first = sum_up(load_whole(numbers, 0), load_whole(numbers, LANES))
+        store_whole(out, 0, first)
+        store_whole(out, LANES, sum_up(first, load_whole(numbers, 2 * LANES)))
+
+    numbers = np.random.default_rng(7).integers(-(2**31), 2**31, 3 * LANES).astype(np.int32)
+    before, *parts = (part[: pixels * channels].reshape(pixels, channels) for part in numbers.reshape(3, LANES))
+    sums = before[-1] + np.cumsum(np.concatenate(parts), axis=0, dtype=np.int32)
+    for call in (sum_twice, sum_twice.function):
+        out = np.zeros(2 * LANES, np.int32)
+        call(numbers, out)
+        found = [part[: pixels * channels].reshape(pixels, channels) for part in out.reshape(2, LANES)]
+        np.testing.assert_array_equal(np.concatenate(found), sums)
 
 
 @loop("i8(f4[::1], f4[::1], u1[::1], i8)")

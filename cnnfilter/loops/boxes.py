@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.loops import words
-from cnnfilter.loops.instructions import WORDS, instructions_of
+from cnnfilter.loops.instructions import LANES, WORDS, instructions_of
 from cnnfilter.loops.native import Loop, family, loop
 from cnnfilter.loops.unroll import define, put, unroll
 from cnnfilter.loops.weighted_sums import LONG, ROWS, VECTORS, passes
@@ -111,70 +111,66 @@ def _defined(text: str, name: str) -> Callable[..., Any]:
     return made
 
 
-_BYTE_BOX = """
-def byte_box(samples, starts, sums, out, first, count, height, channels, gain, shift, every):
-    column = sums[0]
-    group = sums[1]
-    clipped = 0
-    for x in range(column.shape[0]):
-        column[x] = 0
-    for y in range(height - 1):
-        row = samples[starts[y] :]
-        for x in range(column.shape[0]):
-            column[x] = int(column[x]) + int(row[x])
-    for y in range(out.shape[0]):
-        entering = samples[starts[y + height - 1] :]
-        leaving = samples[starts[max(y - 1, 0)] :]
-        if y > 0:
-            for x in range(column.shape[0]):
-                column[x] = int(column[x]) + int(entering[x]) - int(leaving[x])
-        else:
-            for x in range(column.shape[0]):
-                column[x] = int(column[x]) + int(entering[x])
-        c{i} = column[{i} * channels :]
-        for x in range(column.shape[0] - (GROUP - 1) * channels):
-            some = 0
-            some += int(c{i}[x])
-            group[x] = some
-        g{j} = group[{j} * GROUP * channels :]
-        r{k} = column[({k} + GROUP * GROUPS) * channels :]
-        target = out[y][first : first + count]
-        if y % every == 0:
-            outside = np.int32(0)
-            for x in range(count):
-                total = np.int32(0)
-                total = np.int32(total + np.int32(g{j}[x]))
-                total = np.int32(total + np.int32(r{k}[x]))
-                value = np.float32(total) * gain + shift
-                outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
-                value = value if value > np.float32(0) else np.float32(0)
-                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-            clipped += int(outside)
-        else:
-            for x in range(count):
-                total = np.int32(0)
-                total = np.int32(total + np.int32(g{j}[x]))
-                total = np.int32(total + np.int32(r{k}[x]))
-                value = np.float32(total) * gain + shift
-                value = value if value > np.float32(0) else np.float32(0)
-                target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-    return clipped
-"""
+MOST_CHANNELS = LANES
+"""Channels of a pixel that `box_sums` takes."""
 
 
-@family((3, 3), (5, 5), (7, 7), (9, 3), (15, 5))
-def byte_box(width: int, group: int) -> Loop:
-    """Return the loop that sums bytes under a window `width` wide, in groups of `group` columns.
+@family(*((channels,) for channels in range(1, 5)))
+def box_sums(channels: int) -> Loop:
+    """Return the loop of sums of bytes under a window of any size, for pixels of so many channels.
 
-    ``byte_box(samples (S,), starts (R,), sums, out (H, N), first, count, height, channels, gain, shift, every)`` stores
-    ``sum·gain + shift`` of the window of `height` rows in ``out[:, first : first + count]``, and returns how many were
-    clipped in the rows whose number `every` divides; row `r` of what the window slides on begins at ``starts[r]``.
-    Each column's sum moves down with the window, groups of neighbours are summed once, and groups make up the width:
-    nothing grows faster than its root. `sums` (2, count + (width − 1)·channels) must hold a group.
+    ``box_sums(samples (S,), starts (R,), sums (2, …), out (H, N), first, count, height, width, gain, shift, every)``
+    stores ``sum·gain + shift`` in ``out[:, first : first + count]`` and returns how many were clipped in the rows whose
+    number `every` divides; row `r` of what the window slides on begins at ``starts[r]``. Each column's sum moves down
+    with the window, and sums from the left on give those across as differences: the work does not depend on the
+    window. They wrap around beyond 32 bits, their differences don't. `sums` takes as many samples as the window of
+    `count` outputs reaches, and twice LANES.
     """
-    text = unroll(_BYTE_BOX, i=group, j=width // group, k=width % group)
-    text = text.replace("GROUPS", str(width // group)).replace("GROUP", str(group))
-    function = define(text, "byte_box", __name__, np=np)
-    arguments = "u1[:, ::1], i8, i8, i8, i8, f4, f4, i8"
-    forms = (f"i8(u1[::1], i8[::1], {sums}[:, ::1], {arguments})" for sums in ("u2", "i4"))
-    return loop(*forms, constants=(width, group))(function)
+    sum_up = words.running_sums(channels)
+    load, store = words.load_whole, words.store_whole
+    step = LANES // channels * channels
+
+    @loop("i8(u1[::1], i8[::1], i4[:, ::1], u1[:, ::1], i8, i8, i8, i8, f4, f4, i8)", constants=(channels,))
+    def box_rows(samples, starts, sums, out, first, count, height, width, gain, shift, every):
+        columns, running = sums[0], sums[1]
+        reached = count + (width - 1) * channels
+        clipped = 0
+        for x in range(columns.shape[0]):
+            columns[x] = 0
+        for y in range(height - 1):
+            row = samples[starts[y] :]
+            for x in range(reached):
+                columns[x] += np.int32(row[x])
+        for y in range(out.shape[0]):
+            entering = samples[starts[y + height - 1] :]
+            if y > 0:
+                leaving = samples[starts[y - 1] :]
+                for x in range(reached):
+                    columns[x] += np.int32(np.int32(entering[x]) - np.int32(leaving[x]))
+            else:
+                for x in range(reached):
+                    columns[x] += np.int32(entering[x])
+            for x in range(LANES):
+                running[x] = 0
+            total = load(running, 0)
+            for x in range(0, reached, step):
+                total = sum_up(total, load(columns, x))
+                store(running, x + channels, total)
+            ahead = running[width * channels :]
+            target = out[y][first : first + count]
+            if y % every == 0:
+                outside = np.int32(0)
+                for x in range(count):
+                    value = np.float32(np.int32(ahead[x] - running[x])) * gain + shift
+                    outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
+                    value = value if value > np.float32(0) else np.float32(0)
+                    target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+                clipped += int(outside)
+            else:
+                for x in range(count):
+                    value = np.float32(np.int32(ahead[x] - running[x])) * gain + shift
+                    value = value if value > np.float32(0) else np.float32(0)
+                    target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
+        return clipped
+
+    return box_rows

@@ -17,10 +17,12 @@ import weakref
 import numpy as np
 import pytest
 
-from cnnfilter import batch
-from cnnfilter.batch import Source, Target, Task, in_order, run
+from cnnfilter import crew, task
+from cnnfilter.batch import run
+from cnnfilter.crew import in_order
 from cnnfilter.errors import ImageError
 from cnnfilter.images import read_image, write_image
+from cnnfilter.task import Source, Target, Task
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
 
 
 def test_the_threads_do_not_run_far_ahead(monkeypatch):
-    monkeypatch.setattr(batch, "AHEAD", 2)
+    monkeypatch.setattr(crew, "AHEAD", 2)
     begun = []
     results = in_order(begun.append, range(100), jobs=2)
     next(results)
@@ -222,7 +224,8 @@ def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, thread
 def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
     code = f"""
 import sys, threading
-from cnnfilter.batch import *
+from cnnfilter.batch import run
+from cnnfilter.task import *
 def work(task):
     task.write(task.read())
     assert threading.active_count() == 1
@@ -299,8 +302,8 @@ def test_floats_that_would_come_out_black_are_worth_a_word(tmp_path, monkeypatch
 def test_an_image_is_described_by_its_size():
     from cnnfilter.images import Image
 
-    assert batch.describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
-    assert batch.describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
+    assert task.describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
+    assert task.describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
 
 
 # --- turns

@@ -8,10 +8,10 @@ import click
 import numpy as np
 import pytest
 
-from cnnfilter.batch import Source
 from cnnfilter.cli.options import FORMATS
 from cnnfilter.cli.targets import Naming, find_sources, plan
 from cnnfilter.images import SUFFIXES, write_image
+from cnnfilter.task import Source
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "cnnfilter"
 
 FLOORS = [
     # 0 ground: what knows nothing of pictures or layers
-    """errors files pages bands ahead begun blas limits watching catalogue formats metadata models
+    """errors crew files pages bands ahead begun blas limits watching catalogue formats metadata models
     loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions loops.native
     loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers loops.pooling
     loops.room loops.scanlines loops.training loops.vectors loops.weighted_sums loops.winograd loops.words""",
@@ -37,7 +37,7 @@ FLOORS = [
     # 4 uses: data, training, evaluation, sheets, many inputs
     """samples labelled_arrays labelled_files duplicates dataset pixels augmentation optimisers head checkpoint
     trainable trainable_convolutions trainable_layers stack_training first_kernels network_training head_training
-    training evaluation plots sheets stacks learned_kernels classification heatmap export batch""",
+    training evaluation plots sheets stacks learned_kernels classification heatmap export task batch""",
     # 5 command line
     "cli",
 ]

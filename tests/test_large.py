@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image as Pillow
 
 import cnnfilter
-from cnnfilter import batch, large
+from cnnfilter import large, task
 from cnnfilter.cli import main
 from cnnfilter.errors import ImageError
 from cnnfilter.metadata import Metadata
@@ -34,7 +34,7 @@ def all_are_large(monkeypatch):
 
 
 def call_all_large(monkeypatch):
-    monkeypatch.setattr(batch, "LARGE", 0)
+    monkeypatch.setattr(task, "LARGE", 0)
     monkeypatch.setattr(large, "LEAST", 0)
     monkeypatch.setattr(large, "LEAST_TO_UNPACK", 0)
 

@@ -12,8 +12,8 @@ from cnnfilter.cli import options
 from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Task
     from cnnfilter.picture import Image
+    from cnnfilter.task import Task
 
 HELP = """\
 Send pictures through a stack of layers: one reading, one writing, float32 in between.

@@ -17,9 +17,9 @@ from cnnfilter.cli.inputs import Inputs, inputs, model
 from cnnfilter.cli.messages import print_line
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Source, Target, Task
     from cnnfilter.classification import Label
     from cnnfilter.network import Network
+    from cnnfilter.task import Source, Target, Task
 
 EXIT_NO = 4
 

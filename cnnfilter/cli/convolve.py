@@ -11,9 +11,9 @@ from cnnfilter.cli import options
 from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Task
     from cnnfilter.kernels import KernelSet
     from cnnfilter.picture import Image
+    from cnnfilter.task import Task
 
 HELP = """\
 Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own.

@@ -17,7 +17,7 @@ from cnnfilter.cli.running import Running
 from cnnfilter.cli.selection import Selection
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Task
+    from cnnfilter.task import Task
 
 Command = Callable[..., Any]
 

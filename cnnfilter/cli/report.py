@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli.messages import print_line, reason, say
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Task
+    from cnnfilter.task import Task
 
 LONG = 1.0
 """Seconds after which a run is long enough for a progress line."""

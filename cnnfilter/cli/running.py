@@ -13,7 +13,7 @@ from cnnfilter import limits
 from cnnfilter.cli.options import Count, Size
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Source, Target, Task
+    from cnnfilter.task import Source, Target, Task
 
 
 def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -136,7 +136,7 @@ class Running:
         self, sources: Sequence[Source], targets: Iterable[Target] | None = None, *, strip: bool = False
     ) -> list[Task]:
         """Pair what is read with what is written."""
-        from cnnfilter.batch import Task
+        from cnnfilter.task import Task
 
         places = [None] * len(sources) if targets is None else targets
         return [

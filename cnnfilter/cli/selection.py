@@ -14,7 +14,7 @@ import click
 from cnnfilter.cli.patterns import Patterns
 
 if TYPE_CHECKING:
-    from cnnfilter.batch import Source
+    from cnnfilter.task import Source
 
 
 class Selection:

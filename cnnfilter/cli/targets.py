@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from cnnfilter.batch import STDIN, STDOUT, Source, Target
 from cnnfilter.cli.patterns import Patterns
 from cnnfilter.errors import ImageError
 from cnnfilter.formats import LOSSLESS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.task import STDIN, STDOUT, Source, Target
 
 EVERYTHING = Patterns()
 

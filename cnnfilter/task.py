@@ -1,0 +1,357 @@
+"""One picture on its way through a command: where it comes from, where it goes, and what there is to say of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from cnnfilter import limits
+from cnnfilter.crew import Turns
+from cnnfilter.errors import ImageError
+from cnnfilter.formats import FLOATS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cnnfilter.images import Image
+    from cnnfilter.large import NewFile
+
+STDIN = STDOUT = "-"
+
+CLIPPED_ENOUGH_TO_SAY = 0.01
+"""Share of the samples above which clipping is worth a word."""
+
+SMALL = 8 << 20
+"""Bytes of a picture that does not matter while its file waits for the disk."""
+
+LARGE = 64 << 20
+"""Bytes of pixels of a picture that is perhaps mapped rather than read."""
+
+MOST_PACKED = 1000
+"""How many bytes of pixels a byte of a TIFF file comes to at most, as Deflate packs them."""
+
+
+class Source:
+    """Where one picture comes from: a file, or ``-`` for standard input.
+
+    An `error` that was met while looking for it is raised when it is read.
+    """
+
+    def __init__(self, path: str, error: Exception | None = None) -> None:
+        self.path = path
+        self.error = error
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "stdin" if self.path == STDIN else self.path
+
+    @cached_property
+    def _streamed(self) -> bytes | None:
+        """All bytes of what can be read only once; None for an ordinary file."""
+        if self.error is not None:
+            raise self.error
+        if self.path == STDIN:
+            return _read_stdin()
+        mode = os.stat(self.path).st_mode
+        if stat.S_ISREG(mode):
+            return None
+        if stat.S_ISDIR(mode):
+            raise ImageError("is a folder; -r reads the pictures in it")
+        if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+            raise ImageError("is a device, not a picture")
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it can be read more than once."""
+        return self.error is None and self.path != STDIN and os.path.isfile(self.path)
+
+    def head(self, size: int = 64) -> bytes:
+        """Return the first bytes, by which a format is recognised."""
+        if self._streamed is not None:
+            return self._streamed[:size]
+        with open(self.path, "rb") as file:
+            return file.read(size)
+
+    def take(self) -> str | bytes:
+        """Return what `read_image` wants: the path, or the bytes, which are then let go."""
+        data = self._streamed
+        if data is None:
+            return self.path
+        self.__dict__["_streamed"] = b""
+        return data
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "closed")
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise ImageError("empty: no picture came in")
+    return data
+
+
+class Target:
+    """Where one picture goes: a file, or ``-`` for standard output; and in which format."""
+
+    def __init__(self, path: str, format: str | None, *, make_folder: bool = False) -> None:
+        self.path = path
+        self.format = format
+        self.make_folder = make_folder
+        self.force = False
+        self.needless: str | None = None
+        """Why it is not written, where that is known before any work."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "stdout" if self.path == STDOUT else self.path
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is replaced as a whole: no stream, device or pipe."""
+        return self.path != STDOUT and (os.path.isfile(self.path) or not os.path.exists(self.path))
+
+    def make_its_folder(self) -> None:
+        """Make the folder that it is to be in, if that was asked for."""
+        if self.make_folder:
+            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+
+
+class Task:
+    """One input on its way: read it, work on it, write it; and say what there is to say of it.
+
+    There may be a million of them, so that what only some need, or only while they are worked on, is not made
+    before.
+    """
+
+    stopping = threading.Event()
+    turns = Turns(1)
+    open: contextlib.ExitStack
+    is_mapped = False
+    new: NewFile | None = None
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target | None = None,
+        *,
+        strip: bool = False,
+        max_pixels: int | None = None,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.strip = strip
+        self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+        self.threads: int | None = None
+        self.began = time.perf_counter()
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.seconds = 0.0
+        self.failed_at: str | None = None
+        self.error: BaseException | None = None
+        self.result: Any = None
+
+    @property
+    def needless(self) -> str | None:
+        """Why there is nothing to do; None if there is."""
+        return self.target.needless if self.target else None
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels that the picture and its result may have."""
+        return self.limit.get("max_pixels", limits.PIXELS)
+
+    @property
+    def format(self) -> str | None:
+        """The format that the result is written in."""
+        return self.target.format if self.target else None
+
+    def read(self) -> Image:
+        """Read the picture."""
+        from cnnfilter.images import read_image
+
+        began = time.perf_counter()
+        image = self._mapped() or read_image(self.source.take(), **self.limit)
+        self.note(f"read {describe(image)} in {_milliseconds(began)}")
+        self.began = time.perf_counter()
+        return image
+
+    def _mapped(self) -> Image | None:
+        """Map a large npy or TIFF file whose result is one too, instead of reading it."""
+        if self.format not in FLOATS or not self.source.is_file:
+            return None
+        if os.path.getsize(self.source.path) < LARGE // MOST_PACKED:
+            return None
+        from cnnfilter import large
+
+        image = large.map_picture(self.source.path, self.max_pixels, self.open, self._folder)
+        self.is_mapped = image is not None
+        return image
+
+    def _folder(self) -> str | None:
+        """Return where temporary files go: to the result, where there is room for it, as somebody must think."""
+        if self.target is None or not self.target.is_file:
+            return None
+        self.target.make_its_folder()
+        return os.path.dirname(self.target.path) or "."
+
+    def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
+        """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
+        import numpy as np
+
+        return self.bands_for(image) or np.empty
+
+    def bands_for(self, image: Image) -> Callable[..., np.ndarray] | None:
+        """Return the same for what is made band by band, which is worth it for a mapped picture only; else None."""
+        return self._new_array_for(image) if self.is_mapped and self.target is not None else None
+
+    def _new_array_for(self, image: Image) -> Callable[..., np.ndarray]:
+        import numpy as np
+
+        def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+            from cnnfilter import large
+            from cnnfilter.metadata import Metadata
+
+            assert self.target is not None
+            dtype = np.dtype(dtype)
+            frame = large.frame_of(self.format, image, shape, dtype, Metadata() if self.strip else image.metadata)
+            path = self.target.path if self.target.is_file else None
+            with self._writing(self.target.name):
+                self._folder()
+                new = large.new_array(path, frame, shape, dtype, force=self.target.force, max_pixels=self.max_pixels)
+            self.open.enter_context(new)
+            self.new = new if isinstance(new, large.NewFile) else None
+            return new.array
+
+        return empty
+
+    def _write_file(self, image: Image, options: dict[str, Any]) -> None:
+        from cnnfilter.files import flush, replace_file
+        from cnnfilter.images import write_image
+
+        assert self.target is not None
+        if self.new is not None and self.new.holds(image.pixels):
+            self.new.keep()
+            return
+        self.target.make_its_folder()
+        with replace_file(self.target.path, force=self.target.force) as file:
+            write_image(file, image, **options)
+            small = image.pixels.nbytes * max(1, len(image.frames)) <= SMALL
+            with self.turns.aside() if small else contextlib.nullcontext():
+                flush(file)
+                file.close()
+
+    def write(self, image: Image) -> None:
+        """Write the picture, in the target's format."""
+        from cnnfilter.images import write_image
+
+        assert self.target is not None
+        if self.stopping.is_set():  # the process may end before the file would be whole
+            raise InterruptedError(errno.EINTR, "interrupted")
+        self.note(f"computed in {_milliseconds(self.began)}")
+        began = time.perf_counter()
+        image = self._fitted(image)
+        with self._writing(self.target.name):
+            options: dict[str, Any] = {"format": self.format, "strip": self.strip, **self.limit}
+            if self.target.path == STDOUT:
+                write_image(_stdout(), image, **options)
+                sys.stdout.flush()
+            else:
+                self._write_file(image, options)
+        self.note(f"wrote {describe(image)} as {self.target.format} in {_milliseconds(began)}")
+
+    def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
+        """Return the type of the samples that a result of `image` is to have.
+
+        It is the picture's own; float32 where `signed` values are to be kept and the target is npy; and uint8
+        where a float picture goes to a format that holds no floats.
+        """
+        import numpy as np
+
+        if self.format == "npy" and signed:
+            return np.dtype(np.float32)
+        if image.pixels.dtype == np.float32 and self.format not in FLOATS:
+            largest = float(np.nanmax(np.abs(image.colour)))
+            if 0 < largest <= 1:
+                self.warn(
+                    f"its values reach {largest:.3g} and those of {self.format} 255, so that it comes out "
+                    "black; --signed stretch of convolve or apply spreads them"
+                )
+            return np.dtype(np.uint8)
+        return image.pixels.dtype
+
+    def _fitted(self, image: Image) -> Image:
+        """Return `image` with its floats as bytes, in the units of 0…255, if the target holds no floats."""
+        dtype = self.dtype_for(image)
+        if dtype == image.pixels.dtype:
+            return image
+        import numpy as np
+
+        from cnnfilter.depth import to_picture
+
+        shares = []
+
+        def convert(pixels: np.ndarray) -> np.ndarray:
+            if image.has_alpha:  # of a float picture, 1 is opaque
+                pixels = pixels.copy()
+                pixels[:, :, -1] *= np.iinfo(dtype).max
+            picture, clipped = to_picture(pixels, dtype)
+            shares.append(clipped)
+            return picture
+
+        image = image.map(convert)
+        self.warn_clipped(max(shares), "-f npy would avoid it")
+        return image
+
+    def warn_clipped(self, share: float, advice: str) -> None:
+        """Say which share of the samples lay outside the range of the picture, where it is worth a word."""
+        if share > CLIPPED_ENOUGH_TO_SAY:
+            self.warn(f"{share:.0%} of the samples are clipped to the range of the picture; {advice}")
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.failed_at = name
+            raise
+
+    def forget(self) -> None:
+        """Be as before any work, for another attempt."""
+        self.notes, self.error, self.failed_at = [], None, None
+
+    def note(self, text: str) -> None:
+        """Keep a line that is shown if somebody asked for details."""
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a line that is shown unless somebody asked for silence."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def _stdout() -> BinaryIO:
+    return sys.stdout.buffer
+
+
+def _milliseconds(began: float) -> str:
+    return f"{(time.perf_counter() - began) * 1000:.0f} ms"
+
+
+def describe(image: Image) -> str:
+    """Return the size, mode and type of a picture, such as ``512x384 RGB uint8``."""
+    height, width, channels = image.pixels.shape
+    mode = f"{channels} maps" if image.mode == "maps" else image.mode
+    frames = f"{len(image.frames)} frames of " if len(image.frames) > 1 else ""
+    return f"{frames}{width}x{height} {mode} {image.pixels.dtype}"

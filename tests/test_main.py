@@ -58,10 +58,13 @@ def test_a_profiler_comes_to_tell_what_it_saw() -> None:
     assert "function calls" in run("-m", "cProfile", "-m", "cnnfilter", "--version").stdout
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
-def test_the_blas_starts_no_threads_unless_it_is_told_to() -> None:
-    count = "import atexit, os; atexit.register(lambda: print(len(os.listdir('/proc/self/task'))))\n"
-    command = ["-c", START + count + "run()", "convolve", PHOTO, "-k", "sharpen", "-o", os.devnull, "--force", "-q"]
-    assert run(*command, "-f", "ppm").stdout.endswith("1\n")
+def test_the_blas_has_one_thread_unless_it_is_told_another_number() -> None:
+    tell = (
+        "import atexit\ndef tell():\n    from threadpoolctl import threadpool_info\n"
+        "    print([library['num_threads'] for library in threadpool_info() if library['internal_api'] == 'openblas'])\n"
+        "atexit.register(tell)\n"
+    )
+    command = ["-c", START + tell + "run()", "convolve", PHOTO, "-k", "sharpen", "-o", os.devnull, "--force", "-q"]
+    assert run(*command, "-f", "ppm").stdout in ("[1]\n", "[]\n")
     if (os.cpu_count() or 1) > 1:
-        assert run(*command, "-f", "ppm", OPENBLAS_NUM_THREADS="2").stdout.endswith("2\n")
+        assert run(*command, "-f", "ppm", OPENBLAS_NUM_THREADS="2").stdout in ("[2]\n", "[]\n")

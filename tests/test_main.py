@@ -61,7 +61,7 @@ def test_a_profiler_comes_to_tell_what_it_saw() -> None:
 def test_the_blas_has_one_thread_unless_it_is_told_another_number() -> None:
     tell = (
         "import atexit\ndef tell():\n    from threadpoolctl import threadpool_info\n"
-        "    print([library['num_threads'] for library in threadpool_info() if library['internal_api'] == 'openblas'])\n"
+        "    print([one['num_threads'] for one in threadpool_info() if one['internal_api'] == 'openblas'])\n"
         "atexit.register(tell)\n"
     )
     command = ["-c", START + tell + "run()", "convolve", PHOTO, "-k", "sharpen", "-o", os.devnull, "--force", "-q"]

@@ -7,7 +7,6 @@ which neither of the two libraries would.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import io
@@ -25,7 +24,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata, resolution, upright
 from cnnfilter.picture import Image, as_pixels, check_size, warn
 from cnnfilter.tiff_directory import Entry, Layout, entries_of_exif
-from cnnfilter.tiff_segments import meaning, parts_by_libtiff, parts_by_tifffile, why_not
+from cnnfilter.tiff_segments import meaning, parts_of
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -162,41 +161,12 @@ def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, s
 def _page(data: bytes, page: TiffPage) -> tuple[np.ndarray, str]:
     if page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
         raise ImageError(f"pages of the kind {page.axes or 'without pixels'} are not pictures")
-    if as_pixels(np.empty(0, page.dtype)).dtype == page.dtype:
-        with contextlib.suppress(_CodecMissingError):
-            return meaning(as_pixels(_at_once(page)), page)
-    return meaning(_in_parts(data, page), page)
-
-
-class _CodecMissingError(Exception):
-    """tifffile needs a further library for this page."""
-
-
-def _at_once(page: TiffPage) -> np.ndarray:
-    try:
-        values = page.asarray()
-    except ValueError as error:
-        if "imagecodecs" in why_not(page):
-            raise _CodecMissingError from error
-        raise
-    values = np.moveaxis(values, 0, 2) if page.axes == "SYX" else values
-    shaped: np.ndarray = values.reshape(page.imagelength, page.imagewidth, -1)
-    return shaped
-
-
-def _in_parts(data: bytes, page: TiffPage) -> np.ndarray:
-    """Return the numbers of a page, converted to pixels part by part: as they are, they may take twice the room."""
-    assert page.dtype is not None
     pixels = np.empty(
         (page.imagelength, page.imagewidth, page.samplesperpixel), as_pixels(np.empty(0, page.dtype)).dtype
     )
-    if "imagecodecs" in why_not(page):
-        parts = parts_by_libtiff(page, lambda offset, count: data[offset : offset + count])
-    else:
-        parts = parts_by_tifffile(page)
-    for part in parts:
+    for part in parts_of(page, lambda offset, count: data[offset : offset + count]):
         part._replace(values=as_pixels(part.values)).fill(pixels)
-    return pixels
+    return meaning(pixels, page)
 
 
 # --- writing ------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """The strips and tiles of a TIFF page: unpacked one after the other, and what their numbers mean.
 
-tifffile unpacks what Python can. What needs a further library (LZW) is unpacked by Pillow's libtiff as if it were
-bytes, and put together here.
+What is packed is unpacked by Pillow's libtiff as if it were bytes, and put together here: it gives a strip the room
+that it has to take and no more. (tifffile unpacks Deflate to whatever size it comes to, and LZW not without a further
+library.) What is not packed, or has an odd number of bits, is left to tifffile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,7 +50,14 @@ _AT_ONCE = 8 << 20
 LARGEST_SEGMENT = 64 << 20
 """Bytes of an unpacked strip or tile, above which a page does not come in pieces."""
 
-_NONE, _LZW = 1, 5
+_NONE = 1
+_BY_LIBTIFF = (5, 8, 32946, 32773, 34925, 50000)
+"""Compressions that give back the bytes: LZW, Deflate under its two numbers, PackBits, LZMA, Zstandard."""
+
+_UNBOUNDED = {8: "zlib.decompressobj", 32946: "zlib.decompressobj", 34925: "lzma.LZMADecompressor"}
+"""What tifffile unpacks to whatever size it comes to."""
+
+_WHOLE_BYTES = (8, 16, 32, 64)
 
 ReadAt = Callable[[int, int], bytes]
 """Gives the bytes of a file from an offset on, and how many."""
@@ -69,29 +78,46 @@ class Part(NamedTuple):
         pixels[rows, columns, self.channel : self.channel + channels] = self.values
 
 
-def parts_by_tifffile(page: TiffPage) -> Iterator[Part]:
-    """Yield a page's strips or tiles one by one."""
+def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
+    """Yield the strips or tiles of a page, or several together; what fails is whatever the two libraries raise."""
+    if page.compression in _BY_LIBTIFF and page.bitspersample in _WHOLE_BYTES and page.fillorder == 1:
+        return _parts_by_libtiff(page, read)
+    return _parts_by_tifffile(page, read)
+
+
+def _refuse_bombs(page: TiffPage, read: ReadAt) -> None:
+    module, _, name = _UNBOUNDED.get(int(page.compression), "").partition(".")
+    if not module:
+        return
+    unpacker = getattr(importlib.import_module(module), name)
+    down, across = _segment_size(page)
+    most = down * (across * page.samplesperpixel * page.bitspersample + 7) // 8 + down
+    for place in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if len(unpacker().decompress(read(*place), most + 1)) > most:
+            raise ImageError("a strip or tile of it unpacks to more than there is room for")
+
+
+def _segment_size(page: TiffPage) -> tuple[int, int]:
+    """Rows and columns of a strip or tile."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    return min(page.rowsperstrip, page.imagelength), page.imagewidth
+
+
+def _parts_by_tifffile(page: TiffPage, read: ReadAt) -> Iterator[Part]:
+    _refuse_bombs(page, read)
     for found in page.segments(maxworkers=1, buffersize=_AT_ONCE):
         data, (channel, _, top, left, _), shape = found
         values = np.full(shape, page.nodata, page.dtype) if data is None else data
         yield Part(top, left, channel, values[0, : page.imagelength - top, : page.imagewidth - left])
 
 
-def parts_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Part]:
-    """Yield a page's strips in groups, or its tiles by rows, unpacked as 8-bit greys by Pillow's libtiff.
-
-    Raises
-    ------
-    ImageError
-        Its numbers are of a kind that this does not suit.
-    """
+def _parts_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Part]:
     assert page.dtype is not None
-    if page.bitspersample not in (8, 16, 32, 64) or page.fillorder != 1:
-        raise ImageError(f"{page.bitspersample} bits with {_name(page.compression)} compression cannot be read")
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     samples, planes = (1, page.samplesperpixel) if separate else (page.samplesperpixel, 1)
     width, length = page.imagewidth, page.imagelength
-    down, across = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, length), width)
+    down, across = _segment_size(page)
     columns, rows = -(-width // across), -(-length // down)
     together = 1 if page.is_tiled else max(1, _AT_ONCE // (down * across * samples * page.dtype.itemsize))
     for plane in range(planes):
@@ -150,15 +176,6 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
         raise ImageError(f"predictor {page.predictor} cannot be read")
     plain: np.ndarray = np.ascontiguousarray(blocks).view(dtype)
     return plain.astype(page.dtype)
-
-
-def why_not(page: TiffPage) -> str:
-    """Return why tifffile cannot unpack a page; that a codec is missing is the one that can be helped."""
-    try:
-        next(page.segments())
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _name(value: Any) -> str:
@@ -242,8 +259,7 @@ class InParts:
         page = self._page
         separate = page.planarconfig == 2 and page.samplesperpixel > 1
         with AsImageError("cannot be decoded as tiff"):
-            found = parts_by_libtiff(page, self._read) if page.compression == _LZW else parts_by_tifffile(page)
-            for part in found:
+            for part in parts_of(page, self._read):
                 pixels = as_pixels(part.values)
                 yield part._replace(values=pixels if separate else meaning(pixels, page)[0])
 
@@ -278,22 +294,18 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
 
 
 def _comes_in_parts(page: TiffPage) -> bool:
-    if page.dtype is None or page.axes not in ("YX", "YXS", "SYX") or page.bitspersample not in (8, 16, 32, 64):
+    if page.dtype is None or page.axes not in ("YX", "YXS", "SYX") or page.bitspersample not in _WHOLE_BYTES:
         return False
     if int(page.photometric) not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK) or page.dtype.kind not in "uif":
         return False
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     if separate and (int(page.photometric) == WHITE_IS_ZERO or _weighted(page)):
         return False
-    down, across = (
-        (page.tilelength, page.tilewidth)
-        if page.is_tiled
-        else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
-    )
+    down, across = _segment_size(page)
     size = down * across * (1 if separate else page.samplesperpixel) * page.dtype.itemsize
-    if size > LARGEST_SEGMENT:
-        return bool(page.is_contiguous)
-    return page.compression in (_NONE, _LZW) or not why_not(page)
+    if page.compression == _NONE and page.is_contiguous:
+        return True
+    return page.compression in (_NONE, *_BY_LIBTIFF) and page.fillorder == 1 and size <= LARGEST_SEGMENT
 
 
 def _weighted(page: TiffPage) -> bool:

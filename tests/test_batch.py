@@ -17,12 +17,12 @@ import weakref
 import numpy as np
 import pytest
 
-from cnnfilter import crew, task
+from cnnfilter import crew
 from cnnfilter.batch import run
 from cnnfilter.crew import in_order
 from cnnfilter.errors import ImageError
 from cnnfilter.images import read_image, write_image
-from cnnfilter.task import Source, Target, Task
+from cnnfilter.task import Source, Target, Task, describe
 
 
 @pytest.fixture
@@ -302,8 +302,8 @@ def test_floats_that_would_come_out_black_are_worth_a_word(tmp_path, monkeypatch
 def test_an_image_is_described_by_its_size():
     from cnnfilter.images import Image
 
-    assert task.describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
-    assert task.describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
+    assert describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
+    assert describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
 
 
 # --- turns

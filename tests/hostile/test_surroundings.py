@@ -343,14 +343,3 @@ def test_pictures_just_below_the_limit_of_pixels(kind):
     done = run(*line, "--max-memory", "400M")
     assert (done.returncode, done.stderr) == (1, "Error: in.pic: there is not enough memory for it\n")
     assert os.listdir() == ["in.pic"]
-
-
-def test_a_float64_tiff_takes_no_more_than_its_pixels(monkeypatch):
-    """Nowhere in memory it stands as a whole in 64 bits."""
-    import tifffile
-
-    made = []
-    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page, **more: made.append(page))
-    tifffile.imwrite("in.tif", np.arange(6.0).reshape(2, 3))
-    assert read_image("in.tif").pixels[:, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert not made

@@ -8,10 +8,10 @@ library.) What is not packed, or has an odd number of bits, is left to tifffile.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
-import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -285,12 +285,17 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
             check_size(page.imagewidth, page.imagelength, max_pixels)
             if _comes_in_parts(page) and all(other.is_reduced for other in list(file.pages)[1:]):
                 stream = stack.enter_context(open(path, "rb"))
-                found = InParts(page, lambda offset, count: os.pread(stream.fileno(), count, offset))
+                found = InParts(page, functools.partial(_read_at, stream))
         except CnnfilterError:
             raise
         except Exception:  # what is wrong with it is said when it is read as a whole
             found = None
         yield found
+
+
+def _read_at(stream: BinaryIO, offset: int, count: int) -> bytes:
+    stream.seek(offset)
+    return stream.read(count)
 
 
 def _comes_in_parts(page: TiffPage) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import tempfile
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from cnnfilter import large
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.images import encode_image, read_image
 from cnnfilter.kernels import find_kernel, find_kernels
@@ -51,6 +55,29 @@ def npy(data: bytes) -> None:
 def pnm(data: bytes) -> None:
     """A PNM file."""
     _picture(b"P" + data)
+
+
+def tiff(data: bytes) -> None:
+    """A TIFF file; read as a whole and mapped, it is the same picture."""
+    file = b"II*\0" + data
+    _picture(file)
+    with (
+        warnings.catch_warnings(),
+        mock.patch.multiple(large, LEAST=0, LEAST_TO_UNPACK=0),
+        tempfile.NamedTemporaryFile() as written,
+        contextlib.ExitStack() as stack,
+    ):
+        warnings.simplefilter("ignore")
+        written.write(file)
+        written.flush()
+        try:
+            image = large.map_picture(written.name, PIXELS, stack, lambda: None)
+            whole = image and read_image(file, max_pixels=PIXELS)
+        except CnnfilterError:
+            return
+        if image and whole:
+            assert (image.mode, image.pixels.dtype) == (whole.mode, whole.pixels.dtype)
+            assert np.array_equal(image.pixels, whole.pixels, equal_nan=image.pixels.dtype.kind == "f")
 
 
 def kernel(data: bytes) -> None:
@@ -97,7 +124,7 @@ def model(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (png, npy, pnm, kernel, layers, model)
+    target.__name__: target for target in (png, npy, pnm, tiff, kernel, layers, model)
 }
 
 
@@ -116,6 +143,15 @@ def seeds() -> dict[str, list[bytes]]:
         "png": [_without_checksums(file) for file in pictures],
         "npy": [encode_image(np.zeros((2, 3, 3), dtype), "npy")[6:] for dtype in (np.uint8, np.float32)],
         "pnm": [files["ppm"][1:], b"2 2 2\n9\n1 2 3 9\n", b"7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 255\nENDHDR\n0"],
+        "tiff": [
+            file[4:]
+            for file in (
+                encode_image(np.zeros((3, 3, 3), np.uint16), "tiff"),
+                _tiff(np.arange(512, dtype=np.uint16).reshape(16, 32), compression="zlib", predictor=True),
+                _tiff(np.ones((20, 20, 3), np.float32), compression="zlib", tile=(16, 16), planarconfig="contig"),
+                _tiff(np.ones((5, 6), np.uint8), rowsperstrip=2, extratags=[(274, "H", 1, 6, True)]),
+            )
+        ],
         "kernel": [
             *(name.encode() for name in ENTRIES),
             *(entry.example.encode() for entry in ENTRIES.values() if entry.example),
@@ -132,6 +168,15 @@ def seeds() -> dict[str, list[bytes]]:
         ],
         "model": [model_bytes.getvalue()],
     }
+
+
+def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
+    import tifffile
+
+    file = io.BytesIO()
+    photometric = "minisblack" if pixels.ndim == 2 else "rgb"
+    tifffile.imwrite(file, pixels, metadata=None, byteorder="<", photometric=photometric, **options)
+    return file.getvalue()
 
 
 def _without_checksums(file: bytes) -> bytes:

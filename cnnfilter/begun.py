@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ _FORMATS = {b"\xff\xd8\xff": "cnnfilter.jpeg_pixels", b"\x89PN": "cnnfilter.png_
 
 class _Begun(NamedTuple):
     path: str
+    state: tuple[int, ...]
     data: bytes
     made: Any
 
@@ -27,6 +29,7 @@ _begun: _Begun | None = None
 def begin(path: str, max_pixels: int) -> None:
     """Begin to decode a file, if its format can, unless memory is scarce. What is wrong with it, reading will find."""
     global _begun
+    _begun = None
     if _is_limited():
         return
     with contextlib.suppress(Exception), open(path, "rb", buffering=0) as file:
@@ -35,12 +38,22 @@ def begin(path: str, max_pixels: int) -> None:
             module = importlib.import_module(_FORMATS[head])
             file.seek(0)
             data = file.readall()
-            _begun = _Begun(path, data, module.begin(data, max_pixels))
+            _begun = _Begun(path, _state(os.fstat(file.fileno())), data, module.begin(data, max_pixels))
 
 
 def bytes_of(source: Any) -> bytes | None:
-    """Return the bytes of a file that was begun; None if `source` is anything else."""
-    return _begun.data if _begun is not None and source == _begun.path else None
+    """Return the bytes of a file that was begun; None if `source` is anything else, or another file by now."""
+    if _begun is None or source != _begun.path:
+        return None
+    with contextlib.suppress(OSError):
+        if _state(os.stat(source)) == _begun.state:
+            return _begun.data
+    return None
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells one file, as it is, from any other."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def take(data: bytes) -> Any:

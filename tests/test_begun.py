@@ -40,6 +40,22 @@ def test_what_was_begun_is_taken_once_by_who_reads_the_file(path: Path) -> None:
     assert begun.bytes_of(str(path)) is None
 
 
+def test_another_file_of_the_same_name_is_read_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, path in (("one", PNG), ("two", JPEG)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "photo").write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path / "one")
+    begun.begin("photo", 1 << 24)
+    monkeypatch.chdir(tmp_path / "two")
+    assert begun.bytes_of("photo") is None
+    monkeypatch.chdir(tmp_path / "one")
+    assert begun.bytes_of("photo") == PNG.read_bytes()
+    Path("photo").unlink()
+    assert begun.bytes_of("photo") is None
+    begun.begin("photo", 1 << 24)
+    assert begun._begun is None
+
+
 def test_nothing_is_begun_of_what_is_not_there_or_has_no_beginning(tmp_path: Path) -> None:
     (tmp_path / "short.png").write_bytes(PNG.read_bytes()[:20])
     (tmp_path / "text.png").write_bytes(b"text")

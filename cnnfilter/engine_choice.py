@@ -36,7 +36,7 @@ Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
-_TILE_COSTS = {64: 34e3, 128: 115e3, 256: 445e3, 512: 2.15e6, 1024: 14e6, 2048: 70e6}
+_TILE_COSTS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 54e6}
 """Sides of the tiles of the FFT, and what two of them cost."""
 _LARGEST_FACTORED = 256
 """Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""

@@ -24,7 +24,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata, resolution, upright
 from cnnfilter.picture import Image, as_pixels, check_size, warn
 from cnnfilter.tiff_directory import Entry, Layout, entries_of_exif
-from cnnfilter.tiff_segments import meaning, parts_of
+from cnnfilter.tiff_segments import check_page, meaning, parts_of
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -150,8 +150,8 @@ def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, s
             assert isinstance(page, tifffile.TiffPage)
             if index and page.is_reduced:
                 continue
+            check_page(page, max_pixels)
             pixels += page.imagewidth * page.imagelength
-            check_size(page.imagewidth, page.imagelength, max_pixels)
             if pixels > max_pixels or len(pages) >= limits.frames:
                 check_size(page.imagewidth, page.imagelength, max_pixels, len(pages) + 1)
             pages.append(_page(data, page))

@@ -138,6 +138,7 @@ def bytes_of_pixels(file: BinaryIO) -> int:
         tags = read_tags(file)
         bits = tags.get(BITS, 1)
         bits = sum(bits) if isinstance(bits, tuple) else bits * tags.get(SAMPLES, 1)
-        return int(tags[WIDTH] * tags[LENGTH] * bits // 8)
+        width, length = tags[WIDTH], tags[LENGTH]
+        return width * length * bits // 8 if isinstance(width, int) and isinstance(length, int) else 0
     except Exception:  # what is wrong with it is said by whoever reads it
         return 0

@@ -80,9 +80,29 @@ class Part(NamedTuple):
 
 def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
     """Yield the strips or tiles of a page, or several together; what fails is whatever the two libraries raise."""
+    down, across = _segment_size(page)
+    place = page.samplesperpixel * -(-page.bitspersample // 8)
+    if down * across * place > max(LARGEST_SEGMENT, 2 * page.imagelength * page.imagewidth * place):
+        raise ImageError(
+            f"tiles of {across}x{down} are out of proportion to {page.imagewidth}x{page.imagelength} pixels"
+        )
     if page.compression in _BY_LIBTIFF and page.bitspersample in _WHOLE_BYTES and page.fillorder == 1:
         return _parts_by_libtiff(page, read)
     return _parts_by_tifffile(page, read)
+
+
+def check_page(page: TiffPage, max_pixels: int) -> None:
+    """Refuse a page without pixels, or with more than that, or with sizes that are no numbers: a tag may be of any type.
+
+    Raises
+    ------
+    ImageError
+        It is one of them.
+    """
+    sizes = (page.samplesperpixel, page.bitspersample, page.rowsperstrip, page.tilewidth, page.tilelength)
+    if not all(isinstance(size, int) for size in (page.imagewidth, page.imagelength, *sizes)):
+        raise ImageError("its sizes are not whole numbers")
+    check_size(page.imagewidth, page.imagelength, max_pixels)
 
 
 def _refuse_bombs(page: TiffPage, read: ReadAt) -> None:
@@ -282,7 +302,7 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
             file = stack.enter_context(tifffile.TiffFile(path))
             page = file.pages[0]
             assert isinstance(page, tifffile.TiffPage)
-            check_size(page.imagewidth, page.imagelength, max_pixels)
+            check_page(page, max_pixels)
             if _comes_in_parts(page) and all(other.is_reduced for other in list(file.pages)[1:]):
                 stream = stack.enter_context(open(path, "rb"))
                 found = InParts(page, functools.partial(_read_at, stream))

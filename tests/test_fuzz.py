@@ -126,4 +126,4 @@ def test_the_fuzzer_runs():
 def test_the_fuzzer_names_its_targets():
     done = subprocess.run([sys.executable, run.__file__, "nonsense"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "there are png, npy, pnm, kernel, layers, model" in done.stderr
+    assert "there are png, npy, pnm, tiff, kernel, layers, model" in done.stderr

@@ -92,7 +92,7 @@ def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
 
 
 def check_page(page: TiffPage, max_pixels: int) -> None:
-    """Refuse a page without pixels, or with more than that, or with sizes that are no numbers: a tag may be of any type.
+    """Refuse a page without pixels or with more than that, or with sizes that are no numbers: tags are of any type.
 
     Raises
     ------
@@ -102,6 +102,8 @@ def check_page(page: TiffPage, max_pixels: int) -> None:
     sizes = (page.samplesperpixel, page.bitspersample, page.rowsperstrip, page.tilewidth, page.tilelength)
     if not all(isinstance(size, int) for size in (page.imagewidth, page.imagelength, *sizes)):
         raise ImageError("its sizes are not whole numbers")
+    if page.samplesperpixel < 1:
+        raise ImageError("its pixels have no samples")
     check_size(page.imagewidth, page.imagelength, max_pixels)
 
 

@@ -325,6 +325,8 @@ def _comes_in_parts(page: TiffPage) -> bool:
         return False
     if int(page.photometric) not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK) or page.dtype.kind not in "uif":
         return False
+    if not all(isinstance(place, int) and place >= 0 for place in (*page.dataoffsets, *page.databytecounts)):
+        return False
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     if separate and (int(page.photometric) == WHITE_IS_ZERO or _weighted(page)):
         return False

@@ -5,6 +5,7 @@ References: TIFF 6.0, part 1 to 3; BigTIFF as libtiff describes it.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,9 +137,9 @@ def bytes_of_pixels(file: BinaryIO) -> int:
     """Return how many bytes the pixels of a file's first page take, unpacked; 0 if it does not say so."""
     try:
         tags = read_tags(file)
-        bits = tags.get(BITS, 1)
-        bits = sum(bits) if isinstance(bits, tuple) else bits * tags.get(SAMPLES, 1)
-        width, length = tags[WIDTH], tags[LENGTH]
-        return width * length * bits // 8 if isinstance(width, int) and isinstance(length, int) else 0
+        bits, samples = tags.get(BITS, 1), tags.get(SAMPLES, 1)
+        each = bits if isinstance(bits, tuple) else (bits,) * min(samples, 1 << 16)
+        sizes = (tags[WIDTH], tags[LENGTH], sum(each))
+        return math.prod(sizes) // 8 if all(isinstance(size, int) for size in sizes) else 0
     except Exception:  # what is wrong with it is said by whoever reads it
         return 0

@@ -118,7 +118,7 @@ def _chosen(
     why = "asked for" if asked else f"ns a sample: {reason}"
     engine = best.build()
     side = max(geometry.horizontal.before, geometry.horizontal.after)
-    if engine.inner_band is not None and side * np.count_nonzero(weights) <= FEW_AT_SIDES:
+    if engine.inner_band is not None and 0 < side * np.count_nonzero(weights) <= FEW_AT_SIDES:
         engine.sides, engine.least = Sides(weights, geometry), 1
     return engine, "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
 

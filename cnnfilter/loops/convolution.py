@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnfilter.loops.native import Loop, family, loop
+from cnnfilter.loops.vectors import fetch
 
 
 @loop(
@@ -83,6 +84,9 @@ def largest_bits(values, first, count):
     return largest
 
 
+_AHEAD = 16  # rows that are fetched before they are wanted
+
+
 @family((False,), (True,))
 def side_sums(rounds: bool) -> Loop:
     """Return the loop that sums few taps at a side of a picture, by the rule of its border.
@@ -120,8 +124,13 @@ def side_sums(rounds: bool) -> Loop:
         every,
     ):
         clipped = 0
+        left = max(places[0], 0) * channels
         for y in range(out.shape[0]):
             row = out[y]
+            # Each row is far from the next one, and nothing else foresees where it is.
+            later = min(y + _AHEAD, out.shape[0] - 1)
+            fetch(out[later], first)
+            fetch(samples, max(starts[later * step + rows[-1]], 0) + left)
             for x in range(count):
                 for channel in range(channels):
                     total = shift

@@ -261,3 +261,19 @@ def every_second(kind: str, channels: int, tap: int) -> Instruction:
         return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(ir.IntType(32), lanes), index))
 
     return take
+
+
+@instruction("void", "array", "i8")
+def fetch(samples, at):
+    """Have the processor fetch what lies at `at`, which will be wanted soon."""
+
+
+@fetch.as_llvm
+def _fetch(builder, samples, at):
+    from llvmlite import ir
+
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    to_read, everywhere, data = (number(value) for value in (0, 3, 1))
+    builder.call(prefetch, [builder.bitcast(builder.gep(samples, [at]), byte), to_read, everywhere, data])

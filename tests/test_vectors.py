@@ -14,6 +14,7 @@ from cnnfilter.loops.vectors import (
     count_outside,
     divide,
     every_second,
+    fetch,
     first_lanes,
     floats,
     larger_floats,
@@ -230,6 +231,7 @@ def test_running_sums(channels: int) -> None:
 
 @loop("i8(f4[::1], f4[::1], u1[::1], i8)")
 def some(samples, out, rounded_out, many):
+    fetch(samples, LANES)  # what comes after: it is not read
     values = floats(samples, 0)
     store_some(out, 1, values, many)
     store_some_rounded(rounded_out, 1, values, 255, many)

@@ -137,10 +137,10 @@ def head_row(photos: int) -> None:
         command = [sys.executable, "-m", "cnnfilter", "train", folder, "-o", f"{folder}/m.safetensors", "-q"]
         began = time.perf_counter()
         subprocess.run(command, cwd=SAMPLES.parent, check=True, stdout=subprocess.DEVNULL)
-        print(f"a head on {photos} photos of 0.3 MP, 10 classes, whole process {time.perf_counter() - began:8.1f} s")
+        print(f"a head on {photos} photos of 0.3 MP, 10 classes, whole process {time.perf_counter() - began:8.2f} s")
         began = time.perf_counter()
         read_each(load_folder(folder, validation=0).train, lambda number, photo: None)
-        print(f"decoding those alone, as many threads {time.perf_counter() - began:28.1f} s")
+        print(f"decoding those alone, as many threads {time.perf_counter() - began:28.2f} s")
 
 
 def main(arguments: list[str] | None = None) -> None:

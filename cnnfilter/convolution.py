@@ -1,11 +1,12 @@
 """Convolve a picture with one kernel, or with several at once.
 
-The way of the samples: a band of rows is copied into a scratch with its border around it, an engine
-turns the scratch into float32 sums, and the sums are combined, rounded and stored. The picture itself is
-never copied as a whole, and each row's result is the same for any number of threads.
+The way of the samples: an engine reads a band of rows where it stands, or, where the border is in sight, in a
+scratch that it is copied into with its border around it, and stores the sums: rounded at once, or as float32 that
+are combined and rounded then. The picture itself is never copied as a whole, and each row's result is the same for
+any number of threads.
 
-Which engine: small sparse kernels go tap by tap, dense ones column by column on two rows at once, kernels
-of low rank as sums of separable ones, large dense ones through the FFT (`cnnfilter.engine_choice`).
+Which engine: sparse kernels go tap by tap, dense ones on four rows at once, kernels of low rank as sums of separable
+ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.engine_choice`).
 """
 
 from __future__ import annotations
@@ -346,8 +347,8 @@ class _Work:
     def _in_regions(self, part: Callable[[Region], Any]) -> list[Any]:
         """Call `part` for regions that make up the result and depend on the picture alone.
 
-        Where the picture has the type that the loops take, what reaches beyond it is cut off: the rows above
-        and below, the columns left and right. All else is filtered where it stands.
+        Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
+        and the rows above and below if a constant stands there. All else is filtered where it stands.
         """
         size = (
             min(engine.band for engine in self.engines),

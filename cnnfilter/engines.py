@@ -158,9 +158,12 @@ class DirectWholes(DirectTaps):
 def whole_unit(weights: Samples) -> float:
     """Return the number that all weights are whole multiples of, if the sums of bytes fit into 16 bits, else 0."""
     taps = weights[weights != 0]
+    largest = np.abs(taps).max(initial=0)
     for unit in (1.0, float(np.abs(taps).min(initial=1.0))):
+        if largest > unit * _INT16:
+            continue
         wholes = taps / unit
-        is_whole = (np.abs(wholes - np.rint(wholes)) <= 1e-12 * np.abs(wholes).max(initial=0)).all()
+        is_whole = (np.abs(wholes - np.rint(wholes)) <= 1e-12 * largest / unit).all()
         if is_whole and 255 * np.abs(np.rint(wholes)).sum() <= _INT16:
             return unit
     return 0.0
@@ -231,7 +234,7 @@ def _ends(taps: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 class Box(Separable):
-    """A kernel whose weights are all the same: of bytes, sums that cost the same for any height of the window."""
+    """A kernel whose weights are all the same: of bytes, sums that cost the same for any size of the window."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         super().__init__(factor(weights, most=1), geometry)

@@ -82,11 +82,14 @@ class Geometry:
         if border_constant(self.border) is None:
             edges[:2] = 0, self.vertical.outputs
         inner = Region(*edges)
-        return inner if (inner.right - inner.left) * self.channels >= LONG else Region(0, 0, 0, 0)
+        return inner if self._is_long(inner) else Region(0, 0, 0, 0)
 
     def is_inner(self, region: Region) -> bool:
-        """Return whether `region` lies in the inner one."""
-        return region.overlap(self.inner) == region
+        """Return whether `region` lies in the inner one, and is long enough itself."""
+        return self._is_long(region) and region.overlap(self.inner) == region
+
+    def _is_long(self, region: Region) -> bool:
+        return (region.right - region.left) * self.channels >= LONG
 
     @property
     def line(self) -> int:

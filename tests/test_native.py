@@ -182,6 +182,24 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
     native._surroundings.cache_clear()
 
 
+def test_every_loop_has_the_same_key_in_another_process():
+    program = """
+import importlib, pkgutil
+from cnnfilter import loops
+for module in pkgutil.iter_modules(loops.__path__):
+    importlib.import_module(f"{loops.__name__}.{module.name}")
+from cnnfilter.loops import code_cache, native
+for made, dtypes in native.every_loop():
+    print(made.name, dtypes, code_cache.cache_key(native._what_it_depends_on(made, made.signatures[dtypes])))
+"""
+    one, other = (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert one == other
+    assert len(set(one.splitlines())) == len(one.splitlines()) > 50
+
+
 def test_what_emits_an_instruction_belongs_to_the_key():
     def parts(helper, number):
         made = instruction("vector", "vector")(lambda values: values)

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from cnnfilter.convolution import convolve, filter_picture
+from cnnfilter.engines import whole_unit
 from cnnfilter.kernels import find_kernel
 from cnnfilter.loops.weighted_sums import LONG, WIDE
 from cnnfilter.loops.words import division
+from cnnfilter.scratch import Geometry
+from cnnfilter.windows import window_axes
 
 WIDTHS = sorted({1, 2, 15, 16, 17, WIDE - 1, WIDE, WIDE + 1, LONG - 1, LONG, LONG + 1, 2 * LONG + 3, 150})
 DENSE = np.random.default_rng(3).normal(0, 1, (5, 5))
@@ -72,6 +75,25 @@ def test_an_output_is_the_same_from_any_vector(name: str, dtype: type, algorithm
         crop = np.ascontiguousarray(pixels[3:, left:right])
         part = convolve(crop, KERNELS[name], dtype=dtype, algorithm=algorithm)
         np.testing.assert_array_equal(part[5:-5, 5:-5], whole[8:-5, left + 5 : right - 5])
+
+
+def test_nothing_is_read_beyond_the_picture() -> None:
+    """What lies behind a picture in memory may not be there: a short part of it is read from a copy."""
+    for columns, padding in ((90, (2, 40, 2, 2)), (70, (2, 40, 2, 2)), (100, (2, 30, 2, 30)), (64, (0, 1, 0, 1))):
+        geometry = Geometry(
+            *window_axes((6, columns), (5, 5), padding=(padding[0], padding[3], padding[2], padding[1])), 1, "replicate"
+        )
+        inner = geometry.inner.beside(WIDE, geometry.outputs[1])
+        for region in (inner, inner._replace(left=max(inner.right - LONG + 1, 0))):
+            if region.right - region.left < LONG:
+                assert not geometry.is_inner(region)
+
+
+def test_weights_far_apart_are_no_whole_numbers() -> None:
+    assert whole_unit(np.array([1e-300, 1e300])) == 0
+    assert whole_unit(np.array([0.25, -0.5])) == 0.25
+    assert whole_unit(np.array([3.0, -2.0])) == 1
+    assert whole_unit(np.array([100.0, 29.0])) == 0
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 9, 12, 15, 16])

@@ -392,20 +392,15 @@ def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
     """Yield the code of a function and of all inline functions that it names, and what it closes over."""
     code = function.__code__
     yield from _code_parts(code)
-    for name in code.co_names:
-        value = function.__globals__.get(name)
+    known = [(name, function.__globals__.get(name)) for name in code.co_names]
+    closed = zip(code.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True)
+    for name, value in (*known, *closed):
         if isinstance(value, Inline):
             yield from _fingerprint(value.function)
         elif isinstance(value, Instruction):
             yield from _emitted_by(value.emit, set())
-        elif isinstance(value, (int, float, tuple)):  # a constant of the module
+        elif isinstance(value, (int, float, str, tuple)):  # a constant
             yield f"{name}={value!r}"
-    for cell in function.__closure__ or ():
-        value = cell.cell_contents
-        if isinstance(value, Inline):
-            yield from _fingerprint(value.function)
-        else:
-            yield repr(value)
 
 
 def _emitted_by(emit: Callable[..., Any], seen: set[str]) -> Iterator[str]:

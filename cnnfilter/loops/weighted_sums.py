@@ -25,10 +25,10 @@ VECTORS = 2 if has_wide_registers() else 1
 """Neighbouring vectors of each of these rows: so half of the registers, or less, hold sums."""
 WIDE = VECTORS * LANES
 """Samples of a row that a dense kernel takes at the least."""
-SLACK = WORDS
 LONG = 4 * LANES
 """Samples of a row from which on taps are added in vectors: four sums at once hide how long an addition takes."""
-
+SLACK = WORDS
+"""Samples that may be read beyond a shorter row."""
 
 _FORMS = {
     False: (("u1", "f4"), ("u2", "f4"), ("f4", "f4")),

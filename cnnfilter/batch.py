@@ -20,9 +20,6 @@ from cnnfilter.crew import Turns, in_order
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.task import Task
 
-WAITING = 4
-"""Files that may wait for the disk while others are worked on: a disk takes several at a time better."""
-
 
 def run(
     tasks: Sequence[Task], work: Callable[[Task], Any], *, jobs: int | None = None, threads: int | None = None
@@ -48,12 +45,11 @@ def run(
     turns = Turns(jobs)
     for task in tasks:
         task.threads = threads or max(1, cores // jobs)
-        task.stopping, task.turns = stopping, turns
-    crew = 1 if jobs == 1 else min(jobs + WAITING, len(tasks))
-    if crew > 1:
+        task.stopping = stopping
+    if jobs > 1:
         _share_heaps(jobs)
     with _warnings_kept():
-        ended = in_order(lambda task: _work_on(task, work), tasks, jobs=crew, stopping=stopping)
+        ended = in_order(lambda task: _work_on(task, work, turns), tasks, jobs=jobs, finish=_finish, stopping=stopping)
         with contextlib.closing(ended):
             for task in ended:
                 yield task
@@ -75,18 +71,27 @@ def _share_heaps(count: int) -> None:
 _current = threading.local()
 
 
-def _work_on(task: Task, work: Callable[[Task], Any]) -> Task:
+def _work_on(task: Task, work: Callable[[Task], Any], turns: Turns) -> Task:
     if task.needless:
         return task
-    with task.turns.together():
+    with turns.together():
         began = time.perf_counter()
         _attempt(task, work)
-    if task.error is not None and task.turns.were_many and _wants_room(task.error) and task.source.is_file:
+    if task.error is not None and turns.were_many and _wants_room(task.error) and task.source.is_file:
         task.forget()
-        with task.turns.alone():
+        with turns.alone():
             _attempt(task, work)
     task.seconds = time.perf_counter() - began
     return task
+
+
+def _finish(tasks: list[Task]) -> None:
+    """Bring to the disk what was written. A disk takes several files at a time better."""
+    for task in tasks:
+        task.begin_to_finish()
+    for task in tasks:
+        with _errors_kept(task):
+            task.finish()
 
 
 def _wants_room(error: BaseException) -> bool:
@@ -100,7 +105,18 @@ def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
     _current.task = task
     task.open = contextlib.ExitStack()
     try:
-        task.result = work(task)
+        with _errors_kept(task):
+            task.result = work(task)
+    finally:
+        _current.task = None
+        task.open.close()
+        del task.open
+
+
+@contextlib.contextmanager
+def _errors_kept(task: Task) -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except (CnnfilterError, OSError, MemoryError) as error:
@@ -109,10 +125,6 @@ def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
         task.error = error.with_traceback(None)  # the frames would keep the picture alive
         task.error.__context__ = task.error.__cause__ = None
         task.failed_at = task.failed_at or task.source.name
-    finally:
-        _current.task = None
-        task.open.close()
-        del task.open
 
 
 @contextlib.contextmanager

@@ -14,24 +14,30 @@ Result = TypeVar("Result")
 AHEAD = 64
 """Results for each thread that may wait for an earlier one, so that a slow one does not fill the memory."""
 
+MOST_UNFINISHED = 8
+"""Items that may wait to be finished: each may hold a file open."""
+
 GRACE = 1.5
 """Seconds that threads get to end their item after an interruption, before they are left behind."""
 
 
 class Turns:
-    """Some work together; who waits for a disk lets another in; who finds no room may try again alone."""
+    """Some work together; who finds no room may try again alone."""
 
     def __init__(self, together: int) -> None:
         self.most = together
-        self.changed = threading.Condition()
+        lock = threading.Lock()
+        # Two, because who is woken in vain takes the interpreter from those who work.
+        self.may_join = threading.Condition(lock)
+        self.may_be_alone = threading.Condition(lock)
         self.working = 0
         self.waiting = 0
         self.were_many = False
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: not self.waiting and self.working < self.most)
+        with self.may_join:
+            self.may_join.wait_for(lambda: not self.waiting and self.working < self.most)
             self.working += 1
             self.were_many = self.were_many or self.working > 1
         try:
@@ -40,20 +46,10 @@ class Turns:
             self._leave()
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Let another work while this one waits."""
-        self._leave()
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.working += 1
-
-    @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        with self.changed:
+        with self.may_be_alone:
             self.waiting += 1
-            self.changed.wait_for(lambda: not self.working)
+            self.may_be_alone.wait_for(lambda: not self.working)
             self.working += 1
         try:
             yield
@@ -61,10 +57,15 @@ class Turns:
             self._leave(waited=1)
 
     def _leave(self, waited: int = 0) -> None:
-        with self.changed:
+        with self.may_join:
             self.working -= 1
             self.waiting -= waited
-            self.changed.notify_all()
+            if self.waiting:
+                self.may_be_alone.notify()
+            elif waited:
+                self.may_join.notify_all()
+            else:
+                self.may_join.notify()
 
 
 def in_order(
@@ -72,6 +73,7 @@ def in_order(
     items: Sequence[Item],
     *,
     jobs: int,
+    finish: Callable[[list[Item]], None] | None = None,
     stopping: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
     """Yield ``work(item)`` for every item, in order; up to `jobs` are being worked on at a time.
@@ -80,13 +82,20 @@ def in_order(
     closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun; `stopping` is
     set meanwhile, so that the work can see it.
 
+    What is left to wait for when the work on an item is done belongs into `finish`. It is given the items whose
+    work is done, several at a time if it is slower than the work, and called on a thread of its own.
+
     >>> list(in_order(lambda number: number * number, range(5), jobs=2))
     [0, 1, 4, 9, 16]
     """
     if jobs <= 1:
-        yield from map(work, items)
+        for item in items:
+            result = work(item)
+            if finish is not None:
+                finish([item])
+            yield result
         return
-    crew = _Crew(work, items, stopping or threading.Event())
+    crew = _Crew(work, finish or (lambda items: None), items, stopping or threading.Event())
     crew.start(jobs)
     try:
         for index in range(len(items)):
@@ -95,66 +104,124 @@ def in_order(
         crew.stop()
 
 
-class _Crew:
-    """Threads that take items one after another and put down the results."""
+Outcome = tuple[Any, BaseException | None]
 
-    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any], stopping: threading.Event) -> None:
+
+class _Crew:
+    """Threads that take items one after another, one that finishes them, and what has come of them."""
+
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        finish: Callable[[list[Any]], None],
+        items: Sequence[Any],
+        stopping: threading.Event,
+    ) -> None:
         self.work = work
+        self.finish = finish
         self.stopping = stopping
         self.items = items
         self.begun = 0
         self.used = 0
-        self.done: dict[int, tuple[Any, BaseException | None]] = {}
-        self.changed = threading.Condition()
+        self.unfinished: dict[int, Outcome] = {}
+        self.done: dict[int, Outcome] = {}
+        lock = threading.Lock()
+        # Three, because who is woken in vain takes the interpreter from those who work.
+        self.has_room = threading.Condition(lock)
+        self.has_unfinished = threading.Condition(lock)
+        self.has_ended = threading.Condition(lock)  # what is waited for
         self.threads: list[threading.Thread] = []
+        self.finisher: threading.Thread | None = None
+        self.have_left = False
 
     def start(self, jobs: int) -> None:
         self.ahead = AHEAD * jobs
         for _ in range(jobs):
-            thread = threading.Thread(target=self._serve, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the system gives no more threads
+            thread = _started(self._serve)
+            if thread is None:
                 break
             self.threads.append(thread)
+        self.finisher = _started(self._finish_all)
 
     def _serve(self) -> None:
         while (index := self._next()) is not None:
-            outcome: tuple[Any, BaseException | None]
-            try:
-                outcome = self.work(self.items[index]), None
-            except BaseException as error:
-                outcome = None, error
-            with self.changed:
-                self.done[index] = outcome
-                self.changed.notify_all()
+            outcome = self._outcome(index)
+            if self.finisher is None:
+                self._finish({index: outcome})
+                continue
+            with self.has_unfinished:
+                self.unfinished[index] = outcome
+                self.has_unfinished.notify()
 
     def _next(self) -> int | None:
-        with self.changed:
-            while self.begun - self.used >= self.ahead and not self.stopping.is_set():
-                self.changed.wait()
+        with self.has_room:
+            while not self.stopping.is_set() and (
+                self.begun - self.used >= self.ahead or len(self.unfinished) >= MOST_UNFINISHED
+            ):
+                self.has_room.wait()
             if self.stopping.is_set() or self.begun == len(self.items):
                 return None
             self.begun += 1
             return self.begun - 1
 
+    def _outcome(self, index: int) -> Outcome:
+        try:
+            return self.work(self.items[index]), None
+        except BaseException as error:
+            return None, error
+
+    def _finish_all(self) -> None:
+        while True:
+            with self.has_unfinished:
+                while not self.unfinished and not self.have_left:
+                    self.has_unfinished.wait()
+                some, self.unfinished = self.unfinished, {}
+                self.has_room.notify_all()
+            if not some:
+                return
+            self._finish(some)
+
+    def _finish(self, some: dict[int, Outcome]) -> None:
+        try:
+            self.finish([self.items[index] for index in some])
+        except BaseException as error:
+            some = dict.fromkeys(some, (None, error))
+        with self.has_ended:
+            self.done |= some
+            if self.used in some:
+                self.has_ended.notify()
+
     def wait_for(self, index: int) -> Any:
         if not self.threads:
-            return self.work(self.items[index])
-        with self.changed:
+            self._finish({index: self._outcome(index)})
+        with self.has_ended:
             while index not in self.done:
-                self.changed.wait()
+                self.has_ended.wait()
             result, error = self.done.pop(index)
             self.used = index + 1
-            self.changed.notify_all()
+            self.has_room.notify()
         if error is not None:
             raise error
         return result
 
     def stop(self) -> None:
         self.stopping.set()
-        with self.changed:
-            self.changed.notify_all()
+        with self.has_room:
+            self.has_room.notify_all()
         end = time.monotonic() + GRACE
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))
+        with self.has_unfinished:
+            self.have_left = True
+            self.has_unfinished.notify()
+        if self.finisher is not None:
+            self.finisher.join(max(0.0, end - time.monotonic()))
+
+
+def _started(target: Callable[[], None]) -> threading.Thread | None:
+    thread = threading.Thread(target=target, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system gives no more threads
+        return None
+    return thread

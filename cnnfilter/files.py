@@ -44,10 +44,10 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     OSError
         The folder does not exist or cannot be written, or the disk is full; it names the file.
     """
-    target = os.path.realpath(path)
-    if not force and os.path.lexists(target):
+    target, mode = _where(path)
+    if mode and not force:
         raise FileExistsError(f"{os.fspath(path)!r} exists")
-    if os.path.exists(target) and not os.path.isfile(target):  # a device or a named pipe: nothing to rename
+    if mode and not stat.S_ISREG(mode):  # a device or a named pipe: nothing to rename
         with _naming(path), open(target, "wb") as file:
             yield file
         return
@@ -59,10 +59,9 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         if _ended:
             raise InterruptedError(errno.EINTR, "the process ends")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with _naming(path), os.fdopen(descriptor, "w+b") as file:
+        with _naming(path), os.fdopen(descriptor, "wb") as file:
             yield file
-            if not file.closed:  # else the block has flushed it
-                flush(file)
+            flush(file)
         _move(temporary, target, force)
     except BaseException:
         with suppress(OSError):
@@ -70,6 +69,19 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         raise
     finally:
         _temporaries.discard(temporary)
+
+
+def _where(path: str | os.PathLike[str]) -> tuple[str, int]:
+    """Return what a path stands for, and which kind of file that is: 0 if there is none."""
+    target = os.fspath(path)
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return target, 0
+    if not stat.S_ISLNK(mode):
+        return target, mode
+    target = os.path.realpath(target)
+    return target, os.stat(target).st_mode if os.path.exists(target) else 0
 
 
 @contextmanager
@@ -101,6 +113,12 @@ def flush(file: BinaryIO) -> None:
     file.flush()
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         os.fsync(file.fileno())
+
+
+def begin_to_flush(file: BinaryIO) -> None:
+    """Let the disk begin to take what was written, without waiting, where the system can be told so."""
+    with suppress(AttributeError, OSError):  # not on macOS or Windows; not for a pipe
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _move(temporary: str, target: str, force: bool) -> None:

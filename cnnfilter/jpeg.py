@@ -30,7 +30,6 @@ _FRAME = 0xC0  # the segment with the size: baseline, which is what the settings
 _BLOCK = 8  # rows and columns, also of what a restart interval counts: chroma is whole
 _MOST_BLOCKS = 0xFFFF  # of a restart interval
 _BAND_BYTES = 3 << 19
-_FIRST = 1024  # pixels that make room for the next ones
 _HEADERS = 2048  # bytes that are more than those of a band without metadata
 
 
@@ -65,18 +64,12 @@ def _three_of_four(memory: mmap.mmap, count: int) -> np.ndarray:
     Memory is what takes the time, so that a second thread does not help, nor would memory of their own.
     """
     whole = np.frombuffer(memory, np.uint8)
-    four, three = whole.reshape(count, 4), whole[: 3 * count].reshape(count, 3)
-    done = min(count, _FIRST)
-    three[:done] = four[:done, :3].copy()
-    while done < count:
-        end = min(count, done * 4 // 3)  # so that what is written ends where what is read begins
-        drop_fourth(four[done:end], three[done:end])
-        done = end
+    drop_fourth(whole, count)
     unused = -(-3 * count // mmap.PAGESIZE) * mmap.PAGESIZE
     if unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
             memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
-    return three
+    return whole[: 3 * count]
 
 
 def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
@@ -147,9 +140,8 @@ class _Encoder:
         four = getattr(self.own, "four", None)
         if four is None or len(four) < len(pixels):
             four = self.own.four = np.empty((*pixels.shape[:2], 4), np.uint8)
-        four = four[: len(pixels)]
-        add_fourth(pixels.reshape(-1, 3), four.reshape(-1, 4))
-        return four
+        add_fourth(pixels.reshape(-1), four.reshape(-1), pixels.size // 3)
+        return four[: len(pixels)]
 
 
 def _memory_file() -> Any:

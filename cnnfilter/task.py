@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnfilter import limits
-from cnnfilter.crew import Turns
 from cnnfilter.errors import ImageError
 from cnnfilter.formats import FLOATS
 
@@ -28,9 +27,6 @@ STDIN = STDOUT = "-"
 
 CLIPPED_ENOUGH_TO_SAY = 0.01
 """Share of the samples above which clipping is worth a word."""
-
-SMALL = 8 << 20
-"""Bytes of a picture that does not matter while its file waits for the disk."""
 
 LARGE = 64 << 20
 """Bytes of pixels of a picture that is perhaps mapped rather than read."""
@@ -124,8 +120,9 @@ class Target:
 
     def make_its_folder(self) -> None:
         """Make the folder that it is to be in, if that was asked for."""
-        if self.make_folder:
-            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+        folder = os.path.dirname(self.path) or "."
+        if self.make_folder and not os.path.isdir(folder):
+            os.makedirs(folder, exist_ok=True)
 
 
 class Task:
@@ -136,10 +133,10 @@ class Task:
     """
 
     stopping = threading.Event()
-    turns = Turns(1)
     open: contextlib.ExitStack
     is_mapped = False
     new: NewFile | None = None
+    _written: tuple[BinaryIO, contextlib.ExitStack] | None = None
 
     def __init__(
         self,
@@ -148,10 +145,12 @@ class Task:
         *,
         strip: bool = False,
         max_pixels: int | None = None,
+        detailed: bool = False,
     ) -> None:
         self.source = source
         self.target = target
         self.strip = strip
+        self.detailed = detailed
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.began = time.perf_counter()
@@ -183,7 +182,7 @@ class Task:
 
         began = time.perf_counter()
         image = self._mapped() or read_image(self.source.take(), **self.limit)
-        self.note(f"read {describe(image)} in {_milliseconds(began)}")
+        self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
 
@@ -237,7 +236,7 @@ class Task:
         return empty
 
     def _write_file(self, image: Image, options: dict[str, Any]) -> None:
-        from cnnfilter.files import flush, replace_file
+        from cnnfilter.files import replace_file
         from cnnfilter.images import write_image
 
         assert self.target is not None
@@ -245,12 +244,27 @@ class Task:
             self.new.keep()
             return
         self.target.make_its_folder()
-        with replace_file(self.target.path, force=self.target.force) as file:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(replace_file(self.target.path, force=self.target.force))
             write_image(file, image, **options)
-            small = image.pixels.nbytes * max(1, len(image.frames)) <= SMALL
-            with self.turns.aside() if small else contextlib.nullcontext():
-                flush(file)
-                file.close()
+            file.flush()
+            self._written = file, stack.pop_all()
+
+    def begin_to_finish(self) -> None:
+        """Let the disk begin with what was written."""
+        if self._written is not None:
+            from cnnfilter.files import begin_to_flush
+
+            begin_to_flush(self._written[0])
+
+    def finish(self) -> None:
+        """Wait until what was written is on the disk, and let it take the target's place."""
+        if self._written is None:
+            return
+        assert self.target is not None
+        (_, stack), self._written = self._written, None
+        with self._writing(self.target.name):
+            stack.close()
 
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""
@@ -259,7 +273,7 @@ class Task:
         assert self.target is not None
         if self.stopping.is_set():  # the process may end before the file would be whole
             raise InterruptedError(errno.EINTR, "interrupted")
-        self.note(f"computed in {_milliseconds(self.began)}")
+        self.note(lambda: f"computed in {_milliseconds(self.began)}")
         began = time.perf_counter()
         image = self._fitted(image)
         with self._writing(self.target.name):
@@ -269,7 +283,7 @@ class Task:
                 sys.stdout.flush()
             else:
                 self._write_file(image, options)
-        self.note(f"wrote {describe(image)} as {self.target.format} in {_milliseconds(began)}")
+        self.note(lambda: f"wrote {describe(image)} as {self.format} in {_milliseconds(began)}")
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
         """Return the type of the samples that a result of `image` is to have.
@@ -331,9 +345,10 @@ class Task:
         """Be as before any work, for another attempt."""
         self.notes, self.error, self.failed_at = [], None, None
 
-    def note(self, text: str) -> None:
-        """Keep a line that is shown if somebody asked for details."""
-        self.notes.append(text)
+    def note(self, text: Callable[[], str]) -> None:
+        """Keep a line for somebody who asked for details; else it is not even made."""
+        if self.detailed:
+            self.notes.append(text())
 
     def warn(self, text: str) -> None:
         """Keep a line that is shown unless somebody asked for silence."""

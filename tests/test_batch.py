@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -19,7 +18,7 @@ import pytest
 
 from cnnfilter import crew
 from cnnfilter.batch import run
-from cnnfilter.crew import in_order
+from cnnfilter.crew import MOST_UNFINISHED, in_order
 from cnnfilter.errors import ImageError
 from cnnfilter.images import read_image, write_image
 from cnnfilter.task import Source, Target, Task, describe
@@ -141,12 +140,31 @@ def test_after_an_interruption_nothing_more_is_written(pictures, tmp_path):
     assert "1.png" not in {path.name for path in out.iterdir()}
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_everything_is_finished_once_before_it_comes_back(jobs):
+    finished = []
+    for index in in_order(int, range(100), jobs=jobs, finish=finished.extend):
+        assert index in finished
+    assert sorted(finished) == list(range(100))
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_bug_in_finishing_comes_out(jobs):
+    def fail(items):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(str, range(10), jobs=jobs, finish=fail))
+
+
 def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert list(in_order(str, range(3), jobs=2)) == ["0", "1", "2"]
+    finished = []
+    assert list(in_order(str, range(3), jobs=2, finish=finished.extend)) == ["0", "1", "2"]
+    assert finished == [0, 1, 2]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -309,26 +327,71 @@ def test_an_image_is_described_by_its_size():
 # --- turns
 
 
-def test_while_small_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, monkeypatch):
-    waiting = threading.Barrier(4, timeout=10)  # more than there are jobs
-    met = []
+def test_while_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, monkeypatch):
+    all_written = threading.Event()
+    written = []
     real = os.fsync
 
     def slow(descriptor):
-        with contextlib.suppress(threading.BrokenBarrierError):
-            met.append(waiting.wait())
-        waiting.abort()
+        assert all_written.wait(10)
         real(descriptor)
 
+    def work(task):
+        copy(task)
+        written.append(task)
+        if len(written) == len(pictures):
+            all_written.set()
+
     monkeypatch.setattr(os, "fsync", slow)
-    ended = list(run(tasks_for(pictures, tmp_path / "new"), copy_into_new_folder(tmp_path / "new"), jobs=2))
+    (tmp_path / "new").mkdir()
+    ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=2))
     assert [task.error for task in ended] == [None] * len(pictures)
-    assert met
 
 
-def copy_into_new_folder(folder):
-    folder.mkdir()
-    return copy
+def test_only_so_many_files_wait_for_the_disk(pictures, tmp_path, monkeypatch):
+    waiting = []
+    most = []
+    real = os.fsync
+
+    def slow(descriptor):
+        time.sleep(0.02)
+        most.append(len(waiting))
+        waiting.pop()
+        real(descriptor)
+
+    def work(task):
+        copy(task)
+        waiting.append(task)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    (tmp_path / "new").mkdir()
+    tasks = tasks_for(pictures * 5, tmp_path / "new")
+    for index, task in enumerate(tasks):
+        task.target.path = str(tmp_path / "new" / f"{index}.png")
+    list(run(tasks, work, jobs=2))
+    # those that are being finished, as many again, and those that are being worked on
+    assert 2 < max(most) <= 2 * MOST_UNFINISHED + 2 * 2
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_file_that_the_disk_does_not_take_is_an_error_of_its_own(pictures, tmp_path, monkeypatch, jobs):
+    out = tmp_path / "new"
+    out.mkdir()
+    real = os.fsync
+    flushed = []
+
+    def fail_once(descriptor):
+        flushed.append(descriptor)
+        if len(flushed) == 3:
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    ended = [(task.error, task.failed_at) for task in run(tasks_for(pictures, out), copy, jobs=jobs)]
+    failed = [(error.errno, name) for error, name in ended if error]
+    assert [number for number, _ in failed] == [errno.EIO]
+    lost = os.path.basename(failed[0][1])
+    assert {path.name for path in out.iterdir()} == {path.name for path in pictures} - {lost}
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "too many"), _caused_by_memory()])

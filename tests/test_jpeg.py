@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from cnnfilter import begun, jpeg, jpeg_pixels
 from cnnfilter.errors import ImageError
 from cnnfilter.images import Image, Metadata, encode_image, read_image
+from cnnfilter.loops.channels import add_fourth, drop_fourth
 
 PHOTO = Path(__file__).parents[1] / "samples" / "coffee.png"
 MODES = {"L": 1, "RGB": 3, "CMYK": 4}
@@ -175,3 +176,18 @@ def test_nothing_is_decoded_that_would_be_refused(tmp_path: Path) -> None:
     assert begin(tmp_path / "b.jpg", bytes(huge), max_pixels=1 << 40) is None
     with pytest.raises(ImageError, match="cut off"):
         read_image(bytes(huge), max_pixels=1 << 40)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 1000])
+@pytest.mark.parametrize("python", [False, True])
+def test_a_fourth_byte_comes_and_goes(count: int, python: bool) -> None:
+    drop, add = (getattr(one, "function" if python else "__call__") for one in (drop_fourth, add_fourth))
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 4), np.uint8)
+    memory = np.concatenate([pixels.ravel(), [7, 8, 9]]).astype(np.uint8)
+    drop(memory, count)
+    np.testing.assert_array_equal(memory[: 3 * count].reshape(count, 3), pixels[:, :3])
+    assert list(memory[-3:]) == [7, 8, 9]
+    four = np.full(4 * count + 2, 7, np.uint8)
+    add(memory, four, count)
+    pixels[:, 3] = 255
+    np.testing.assert_array_equal(four, [*pixels.ravel(), 7, 7])

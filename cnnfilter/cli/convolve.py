@@ -120,7 +120,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
         image, clipped, ways = filter_image(
             image, chosen, dtype=dtype, threads=task.threads, max_pixels=task.max_pixels, empty=empty, **how
         )
-        task.note("; ".join(ways))
+        task.note(lambda: "; ".join(ways))
         task.warn_clipped(clipped, _against_clipping(chosen))
         task.write(_spread(image, names, task) if stacked else image)
 

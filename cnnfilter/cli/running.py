@@ -140,7 +140,7 @@ class Running:
 
         places = [None] * len(sources) if targets is None else targets
         return [
-            Task(source, target, strip=strip, max_pixels=self.max_pixels)
+            Task(source, target, strip=strip, max_pixels=self.max_pixels, detailed=self.verbose)
             for source, target in zip(sources, places, strict=True)
         ]
 

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from cnnfilter.loops.instructions import instruction, place_of
 from cnnfilter.loops.native import loop
 
-
-@loop("void(u1[:, ::1], u1[:, ::1])")
-def drop_fourth(four, three):
-    """Pixels (n, 4) to their first three bytes (n, 3)."""
-    for x in range(len(three)):
-        three[x, 0] = four[x, 0]
-        three[x, 1] = four[x, 1]
-        three[x, 2] = four[x, 2]
+PIXELS = 16
+"""Pixels that are moved at a time: those of four bytes fill a vector."""
+_LANES = range(4 * PIXELS)
 
 
-@loop("void(u1[:, ::1], u1[:, ::1])")
-def add_fourth(three, four):
-    """Pixels (n, 3) to (n, 4), the fourth byte 255."""
-    for x in range(len(three)):
-        four[x, 0] = three[x, 0]
-        four[x, 1] = three[x, 1]
-        four[x, 2] = three[x, 2]
-        four[x, 3] = 255
+@instruction("void", "array", "i8", "array", "i8")
+def store_three(out, to, four, at):
+    """Store the first three bytes of each of PIXELS pixels, four (u1) from `at` on, in `out` from `to` on."""
+    out[to : to + 3 * PIXELS] = four[at : at + 4 * PIXELS].reshape(PIXELS, 4)[:, :3].ravel()
+
+
+@store_three.as_llvm
+def _store_three(builder, out, to, four, at):
+    pixels = builder.load(place_of(builder, four, at, 4 * PIXELS)[0], align=1)
+    three = _chosen(builder, pixels, pixels, [lane for lane in _LANES if lane % 4 != 3])
+    builder.store(three, place_of(builder, out, to, 3 * PIXELS)[0], align=1)
+
+
+@instruction("void", "array", "i8", "array", "i8")
+def store_four(out, to, three, at):
+    """Store PIXELS pixels, three (u1) from `at` on, with 255 behind each, in `out` from `to` on."""
+    pixels = three[at : at + 3 * PIXELS].reshape(PIXELS, 3)
+    out[to : to + 4 * PIXELS] = np.pad(pixels, ((0, 0), (0, 1)), constant_values=255).ravel()
+
+
+@store_four.as_llvm
+def _store_four(builder, out, to, three, at):
+    from llvmlite import ir
+
+    pixels = builder.load(place_of(builder, three, at, 3 * PIXELS)[0], align=1)
+    full = ir.Constant(pixels.type, [255] * pixels.type.count)
+    four = _chosen(
+        builder, pixels, full, [3 * PIXELS if lane % 4 == 3 else lane // 4 * 3 + lane % 4 for lane in _LANES]
+    )
+    builder.store(four, place_of(builder, out, to, 4 * PIXELS)[0], align=1)
+
+
+def _chosen(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+    """Return a vector of lanes of two others, those of the second counted on from those of the first."""
+    from llvmlite import ir
+
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+
+@loop("void(u1[::1], i8)")
+def drop_fourth(memory, count):
+    """Move `count` pixels of four bytes together to three, in place."""
+    together = count - count % PIXELS
+    for x in range(0, together, PIXELS):  # in this order, nothing is written that is still to be read
+        store_three(memory, 3 * x, memory, 4 * x)
+    for x in range(together, count):
+        memory[3 * x] = memory[4 * x]
+        memory[3 * x + 1] = memory[4 * x + 1]
+        memory[3 * x + 2] = memory[4 * x + 2]
+
+
+@loop("void(u1[::1], u1[::1], i8)")
+def add_fourth(three, four, count):
+    """Copy `count` pixels of three bytes to four, the fourth 255."""
+    together = count - count % PIXELS
+    for x in range(0, together, PIXELS):
+        store_four(four, 4 * x, three, 3 * x)
+    for x in range(together, count):
+        four[4 * x] = three[3 * x]
+        four[4 * x + 1] = three[3 * x + 1]
+        four[4 * x + 2] = three[3 * x + 2]
+        four[4 * x + 3] = 255

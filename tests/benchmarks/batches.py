@@ -88,6 +88,7 @@ def run(line: list[str]) -> float:
     if listed:
         os.makedirs("out")
     names = "".join(f"{name}\n" for name in sorted(os.listdir("in"))).encode()
+    os.sync()  # what another has left for the disk
     began = time.perf_counter()
     with subprocess.Popen(line, cwd="in" if listed else ".", stdin=subprocess.PIPE) as process:
         process.communicate(names if listed else b"")

@@ -58,7 +58,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     return Image(pixels, mode, "jpg", metadata)
 
 
-def _three_of_four(memory: mmap.mmap, count: int) -> np.ndarray:
+def _three_of_four(memory: mmap.mmap | bytearray, count: int) -> np.ndarray:
     """Move pixels of four bytes together to three, in place, and give the rest of the memory back.
 
     Memory is what takes the time, so that a second thread does not help, nor would memory of their own.
@@ -66,7 +66,7 @@ def _three_of_four(memory: mmap.mmap, count: int) -> np.ndarray:
     whole = np.frombuffer(memory, np.uint8)
     drop_fourth(whole, count)
     unused = -(-3 * count // mmap.PAGESIZE) * mmap.PAGESIZE
-    if unused < len(memory):
+    if isinstance(memory, mmap.mmap) and unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
             memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
     return whole[: 3 * count]
@@ -88,63 +88,69 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     blocks_high = max(1, min(_BAND_BYTES // (_BLOCK * width * channels), _MOST_BLOCKS // across))
     settings = codecs.save_options(image, "jpg")
     band = _BLOCK * blocks_high
-    encoder = _Encoder()
     if height <= band:
-        return [encoder.encode(pixels, settings)]
+        return [_encoded(pixels, settings)]
     interval = {"restart_marker_blocks": across * blocks_high}
     plain = {name: settings[name] for name in ("quality", "subsampling")} | interval
     tasks: list[Callable[[], bytes]] = [
-        partial(encoder.encode, pixels[:band], settings | interval),
-        *(partial(encoder.scan, pixels[first : first + band], plain) for first in range(band, height, band)),
+        partial(_encoded, pixels[:band], settings | interval),
+        *(partial(_scan, pixels[first : first + band], plain) for first in range(band, height, band)),
     ]
     head, *scans = run_tasks(tasks, default_threads() if threads is None else threads)
     return _join(head, scans, height)
 
 
-class _Encoder:
-    """Pillow's encoder, which lets other threads work only while it writes to a file of the system."""
+def _encoded(pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
+    """Return a picture as a file."""
+    with _memory_file() as file:
+        size = _write(file, pixels, settings)
+        file.seek(0)
+        return _read(file, size)
 
-    def __init__(self) -> None:
-        self.own = threading.local()
 
-    def encode(self, pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
-        """Return a picture as a file."""
-        with _memory_file() as file:
-            size = self._write(file, pixels, settings)
-            file.seek(0)
-            return _read(file, size)
+def _scan(pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
+    """Return what a picture's file has after its headers, without the end."""
+    with _memory_file() as file:
+        size = _write(file, pixels, settings)
+        file.seek(0)
+        start = _starts(_read(file, min(size, _HEADERS)))[SCAN][1]
+        file.seek(start)
+        return _read(file, size - start - 2)
 
-    def scan(self, pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
-        """Return what a picture's file has after its headers, without the end."""
-        with _memory_file() as file:
-            size = self._write(file, pixels, settings)
-            file.seek(0)
-            start = _starts(_read(file, min(size, _HEADERS)))[SCAN][1]
-            file.seek(start)
-            return _read(file, size - start - 2)
 
-    def _write(self, file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
-        from PIL import Image as PillowImage
-        from PIL import JpegImagePlugin
+def _write(file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
+    from PIL import Image as PillowImage
+    from PIL import JpegImagePlugin
 
-        height, width, channels = pixels.shape
-        mode = _MODE[channels]
-        given = self._with_fourth(pixels) if channels == 3 else pixels
-        picture: Any = PillowImage.frombuffer(mode, (width, height), given, "raw", mode, 0, 1)
-        picture.encoderinfo = settings  # what save() does, but for the import of plugins for other formats
-        PillowImage.SAVE[JpegImagePlugin.JpegImageFile.format](picture, file, "")
-        size: int = file.tell()
-        return size
+    height, width, channels = pixels.shape
+    mode = _MODE[channels]
+    given = _with_fourth(pixels) if channels == 3 else pixels
+    picture: Any = PillowImage.frombuffer(mode, (width, height), given, "raw", mode, 0, 1)
+    picture.encoderinfo = settings  # what save() does, but for the import of plugins for other formats
+    PillowImage.SAVE[JpegImagePlugin.JpegImageFile.format](picture, file, "")
+    size: int = file.tell()
+    return size
 
-    def _with_fourth(self, pixels: np.ndarray) -> np.ndarray:
-        four = getattr(self.own, "four", None)
-        if four is None or len(four) < len(pixels):
-            four = self.own.four = np.empty((*pixels.shape[:2], 4), np.uint8)
-        add_fourth(pixels.reshape(-1), four.reshape(-1), pixels.size // 3)
-        return four[: len(pixels)]
+
+class _Own(threading.local):
+    """What a thread encodes from, again and again: memory that is new costs more than to fill it."""
+
+    four: np.ndarray | None = None
+
+
+_own = _Own()
+
+
+def _with_fourth(pixels: np.ndarray) -> np.ndarray:
+    size = pixels.size // 3 * 4
+    if _own.four is None or len(_own.four) < size:
+        _own.four = np.empty(size, np.uint8)
+    add_fourth(pixels.reshape(-1), _own.four, pixels.size // 3)
+    return _own.four[:size]
 
 
 def _memory_file() -> Any:
+    """Return a file of the system, while Pillow writes to which it lets other threads work."""
     try:
         return open(os.memfd_create("jpeg"), "w+b", buffering=0)
     except (AttributeError, OSError):  # not on Linux, or not allowed: the same, one after the other

@@ -36,7 +36,7 @@ def is_whole(width: int, height: int, size: int) -> bool:
     return width * height <= _PIXELS_FOR_A_BYTE * size + 65536
 
 
-def decode(picture: Any, size: int) -> mmap.mmap | None:
+def decode(picture: Any, size: int) -> mmap.mmap | bytearray | None:
     """Decode a file of `size` bytes that Pillow has opened: rows of pixels of 1 byte (grey) or 4 (RGB and 255, CMYK).
 
     None where this Pillow does not decode into memory that is given to it.
@@ -72,7 +72,7 @@ class Decoding:
         self._data = data
         self._max_pixels = max_pixels
         self._plugin = JpegImagePlugin.JpegImageFile
-        self._memory: mmap.mmap | None = None
+        self._memory: mmap.mmap | bytearray | None = None
         self._thread = Thread(target=self._decode, daemon=True)
         self._thread.start()
 
@@ -83,7 +83,7 @@ class Decoding:
             if width * height <= self._max_pixels and is_whole(width, height, len(self._data)):
                 self._memory = decode(picture, len(self._data))
 
-    def result(self) -> mmap.mmap | None:
+    def result(self) -> mmap.mmap | bytearray | None:
         """Wait, and return what `decode` gave; None if the file is damaged or too large."""
         self._thread.join()
         return self._memory

@@ -6,14 +6,20 @@ import contextlib
 import mmap
 
 
-def zeros(size: int) -> mmap.mmap:
-    """Return `size` bytes of 0 in large pages, where there are such: of small ones, each would be a trap.
+LARGE = 4 << 20
+"""Bytes from which on large pages are worth it: memory that the system clears, where others keep what they had."""
+
+
+def zeros(size: int) -> mmap.mmap | bytearray:
+    """Return `size` bytes of 0: many in large pages, where there are such, as each small one would be a trap.
 
     Raises
     ------
     MemoryError
         There are not so many.
     """
+    if size < LARGE:
+        return bytearray(size)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
     try:
         memory = mmap.mmap(-1, size, **private)

@@ -254,11 +254,13 @@ class Box(Separable):
         # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
         window = self.height, self.width, self.geometry.channels
         gain = self.weight * finish.gain
-        quotient = division(self.height * self.width)
-        is_mean = abs(gain * self.height * self.width - 1) < _ROUNDING and finish.shift == 0
-        is_small = self.height * self.width <= _FEW and self.height >= ROWS - 1 and len(out) >= ROWS
+        many = self.height * self.width
+        quotient = division(many)
+        # Means of an odd number of bytes are never half way, so that 1/9 as a float32 gives what 1/9 gives.
+        is_mean = abs(gain * many - 1) * 255 < (0.5 / many if many % 2 else _ROUNDING) and finish.shift == 0
+        is_small = many <= _FEW and self.height >= ROWS - 1 and len(out) >= ROWS
         if quotient and is_mean and is_small and count >= LONG:
-            small_means()(*rows, out, first, count, *window, *quotient)
+            small_means(self.geometry.channels == 1)(*rows, out, first, count, *window, *quotient)
             return 0
         if quotient and is_mean and count >= LONG:
             lines = self.memory.array("lines of words", (3, count + self.reach), np.uint16)

@@ -47,6 +47,7 @@ from cnnfilter.loops.words import (
     store_bytes,
     store_clipped,
     store_divided,
+    store_pairs_divided,
     store_quotients,
     store_whole,
     subtract_words,
@@ -293,6 +294,22 @@ def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
         out = np.zeros(WORDS, np.uint8)
         store_divided.function(out, 0, sums.astype(np.uint16), *quotient_of(count))
         assert list(out) == list((2 * sums + count) // (2 * count))
+
+
+@loop("void(u1[::1], u1[::1], i8, i8, i8)")
+def paired_means(samples, out, more, factor, shift):
+    even = add_words(load_even(samples, 0), splat_words(more))
+    odd = add_words(load_odd(samples, 0), splat_words(more))
+    store_pairs_divided(out, 3, even, odd, factor, shift)
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_means_of_even_and_odd_bytes_stand_in_turn(python: bool) -> None:
+    samples = np.random.default_rng(4).integers(0, 256, BYTES, np.uint8)
+    out = np.zeros(BYTES + 5, np.uint8)
+    (paired_means.function if python else paired_means)(samples, out, *quotient_of(9))
+    expected = (2 * samples.astype(int) + 9) // 18
+    assert list(out) == [0, 0, 0, *expected, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnfilter import engines
 from cnnfilter.convolution import convolve, filter_picture
 from cnnfilter.engines import whole_unit
 from cnnfilter.kernels import find_kernel
+from cnnfilter.loops.boxes import small_means
 from cnnfilter.loops.weighted_sums import LONG, WIDE
 from cnnfilter.loops.words import division
 from cnnfilter.scratch import Geometry
@@ -104,6 +106,35 @@ def test_a_mean_of_bytes_is_rounded_half_up_to_the_bit(size: int, channels: int)
     sums = np.rint(exactly(pixels, np.ones((size, size)))).astype(int)
     means = convolve(pixels, f"box:{size}", dtype=np.uint8)
     np.testing.assert_array_equal(means, (2 * sums + count) // (2 * count))
+
+
+@pytest.mark.parametrize("taps", [(3, 1), (3, 2), (3, 3), (3, 4), (4, 6), (5, 5), (3, 7), (3, 8)])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("python", [False, True])
+def test_small_means_of_each_width(taps: tuple[int, int], channels: int, python: bool) -> None:
+    """All that is read lies in the picture, whose last sample a window sees."""
+    height, width = taps
+    pixels = np.random.default_rng(1).integers(0, 256, (height + 4, 80 * channels), np.uint8)
+    count = (80 - width + 1) * channels
+    out = np.zeros((5, count + 2), np.uint8)
+    quotient = division(height * width)
+    assert quotient is not None
+    means = small_means(channels == 1)
+    starts = np.arange(height + 4) * pixels.shape[1]
+    call = means.function if python else means
+    call(pixels.reshape(-1), starts, out, 1, count, height, width, channels, *quotient)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels.reshape(height + 4, 80, channels), taps, axis=(0, 1))
+    sums = windows.sum(axis=(3, 4)).reshape(5, count)
+    np.testing.assert_array_equal(out[:, 1:-1], (2 * sums + height * width) // (2 * height * width))
+    assert not out[:, [0, -1]].any()
+
+
+@pytest.mark.parametrize("size", [3, 9, 15])
+def test_weights_of_single_precision_are_those_of_a_mean(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = picture((40, 200, 3), np.uint8)
+    monkeypatch.setattr(engines, "box_sums", None)
+    means = convolve(pixels, np.full((size, size), np.float32(1 / size**2)), dtype=np.uint8)
+    np.testing.assert_array_equal(means, convolve(pixels, f"box:{size}", dtype=np.uint8))
 
 
 def test_words_divide_every_sum_of_bytes() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from cnnfilter.loops import words
-from cnnfilter.loops.instructions import LANES, WORDS, instructions_of
+from cnnfilter.loops.instructions import BYTES, LANES, WORDS, instructions_of
 from cnnfilter.loops.native import Loop, family, loop
 from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.weighted_sums import LONG, ROWS, VECTORS, passes
+from cnnfilter.loops.weighted_sums import LONG, ROWS, passes
 
 _BLOCK = 2048  # columns that are finished down a whole band, so that their sums stay in the first-level cache
 
@@ -77,35 +78,58 @@ _SMALL_MEANS = """
 def small_means(samples, starts, out, first, count, height, width, channels, more, factor, shift):
     for group in range((out.shape[0] + 3) // 4):
         y = min(4 * group, out.shape[0] - 4)
-        for block in range((count + WIDE - 1) // WIDE):
-            x = min(block * WIDE, count - WIDE)
-            t{r}_{v} = splat_words(0)
+        for block in range((count + BYTES - 1) // BYTES):
+            x = min(block * BYTES, count - BYTES)
+            t{r}_0 = splat_words(more)
+            t{r}_1 = splat_words(more)
             PASSES
-            store_divided(out[y + {r}], first + x + WORDS * {v}, t{r}_{v}, more, factor, shift)
+            store_pairs_divided(out[y + {r}], first + x, t{r}_0, t{r}_1, factor, shift)
 """
-_PASS = """
-place = starts[y + LINE] + x
-s{v} = load_words(samples, place + WORDS * {v})
-for j in range(1, width):
-    s{v} = add_words(s{v}, load_words(samples, place + j * channels + WORDS * {v}))
-t{r}_{v} = add_words(t{r}_{v}, s{v})
-"""
+_PASS = {
+    False: """
+        place = starts[y + LINE] + x
+        even, odd = load_even(samples, place), load_odd(samples, place)
+        for j in range(1, width):
+            even = add_words(even, load_even(samples, place + j * channels))
+            odd = add_words(odd, load_odd(samples, place + j * channels))
+        t{r}_0 = add_words(t{r}_0, even)
+        t{r}_1 = add_words(t{r}_1, odd)
+        """,
+    # Here the odd bytes are the even ones of a place further on: what both sums have in common is added once.
+    True: """
+        place = starts[y + LINE] + x
+        even, odd = load_even(samples, place), load_odd(samples, place)
+        both = splat_words(0)
+        for j in range(2, width, 2):
+            both = add_words(both, add_words(odd, load_even(samples, place + j)))
+            odd = load_odd(samples, place + j)
+        if width % 2 == 0:
+            both = add_words(both, odd)
+            odd = load_odd(samples, place + width - 1)
+        even = add_words(even, both)
+        odd = add_words(odd, both)
+        t{r}_0 = add_words(t{r}_0, even)
+        t{r}_1 = add_words(t{r}_1, odd)
+        """,
+}
 
 
-@family(())
-def small_means() -> Loop:
+@family((False,), (True,))
+def small_means(grey: bool) -> Loop:
     """Return the loop that is `box_means` for a window of few bytes, 3 rows or more: four rows of output at once.
 
     ``small_means(samples (S,), starts (R,), out (H, N), first, count, height, width, channels, more, factor, shift)``:
-    each sum across is added to all rows that see it. `out` has four rows or more, `count` is `LONG` or more.
+    each sum across is added to all rows that see it, even and odd bytes apart. If `grey`, `channels` is 1. `out` has
+    four rows or more, `count` is `LONG` or more.
     """
-    text = unroll(put(_SMALL_MEANS, "PASSES", passes(_PASS)), r=ROWS, v=VECTORS)
-    function = _defined(text.replace("WIDE", str(VECTORS * WORDS)), "small_means")
-    return loop("void(u1[::1], i8[::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8)")(function)
+    text = unroll(put(_SMALL_MEANS, "PASSES", passes(textwrap.dedent(_PASS[grey]))), r=ROWS)
+    function = _defined(text, "small_means")
+    signature = "void(u1[::1], i8[::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8)"
+    return loop(signature, constants=(int(grey),))(function)
 
 
 def _defined(text: str, name: str) -> Callable[..., Any]:
-    for size, value in (("BLOCK", _BLOCK), ("LONG", LONG), ("WORDS", WORDS)):
+    for size, value in (("BLOCK", _BLOCK), ("LONG", LONG), ("WORDS", WORDS), ("BYTES", BYTES)):
         text = text.replace(size, str(value))
     made: Callable[..., Any] = define(text, name, __name__, **instructions_of(words))
     return made

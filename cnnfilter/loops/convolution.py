@@ -5,9 +5,12 @@ All of them see an image as rows of numbers, channels interleaved.
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 
 from cnnfilter.loops.native import Loop, family, loop
+from cnnfilter.loops.unroll import define, put, unroll
 from cnnfilter.loops.vectors import fetch
 
 
@@ -86,68 +89,68 @@ def largest_bits(values, first, count):
 
 _AHEAD = 16  # rows that are fetched before they are wanted
 
+# Where all of it is in finding the samples, an index without a sign is half of the work: Numba lets others count from
+# the end.
+
+_SIDES = """
+def side_rows(
+    samples, starts, places, rows, across, weights, out, first, count, channels, step, constant, shift, fold, top, every
+):
+    clipped = 0
+    left = max(places[0], 0) * channels
+    below = rows[rows.shape[0] - 1]
+    last = out.shape[0] - 1
+    for group in range((out.shape[0] + 3) // 4):
+        # Each row is far from the next one, and nothing else foresees where it is.
+        y{r} = min(4 * group + {r}, last)
+        later{r} = min(y{r} + AHEAD, last)
+        fetch(out[later{r}], first)
+        fetch(samples, max(starts[later{r} * step + below], 0) + left)
+        for x in range(count):
+            for channel in range(channels):
+                sum{r} = shift
+                for t in range(weights.shape[0]):
+                    weight, row, place = weights[t], rows[t], places[x + across[t]]
+                    sample{r} = constant
+                    if place >= 0:
+                        offset = place * channels + channel
+                        start{r} = starts[np.uint64(y{r} * step + row)]
+                        held{r} = np.float32(samples[np.uint64(max(start{r}, 0) + offset)])
+                        sample{r} = held{r} if start{r} >= 0 else constant
+                    sum{r} += weight * sample{r}
+                at = first + x * channels + channel
+                STORE
+    return clipped
+"""
+_STORE_AT_SIDE = {
+    False: "out[y{r}, at] = sum{r}",
+    True: """
+        if fold:
+            sum{r} = abs(sum{r})
+        if 4 * group + {r} <= last and (y{r} & (every - 1)) == 0:
+            clipped += int((sum{r} < np.float32(-0.5)) | (sum{r} >= top + np.float32(0.5)))
+        sum{r} = sum{r} if sum{r} > np.float32(0) else np.float32(0)
+        out[y{r}, at] = np.int32(min(sum{r}, top) + np.float32(0.5))
+        """,
+}
+
 
 @family((False,), (True,))
 def side_sums(rounds: bool) -> Loop:
-    """Return the loop that sums few taps at a side of a picture, by the rule of its border.
+    """Return the loop that sums few taps at a side of a picture, by the rule of its border, four rows at once.
 
     ``side_sums(samples (S,), starts (R,), places (P,), rows (K,), across (K,), weights (K,), out (H, N), first, count,
     channels, step, constant, shift, fold, top, every)`` stores `shift` and the weighted samples of `count` columns in
     ``out[y, first : first + count·channels]``: tap `t` of column `x` is in row ``y·step + rows[t]`` of those that begin
     at `starts`, column ``places[x + across[t]]``; where either is −1, it is the constant. The loop that `rounds`
-    stores whole numbers as `finish` does, and counts those outside in the rows whose number `every` divides.
+    stores whole numbers as `finish` does, and counts those outside in the rows whose number `every` divides, a power of 2.
     """
     forms = (("u1", "u1"), ("u2", "u2")) if rounds else (("u1", "f4"), ("u2", "f4"), ("f4", "f4"))
     arrays = "i8[::1], i8[::1], i8[::1], i8[::1], f4[::1]"
     numbers = "i8, i8, i8, i8, f4, f4, i8, f4, i8"
-
-    @loop(
-        *(f"i8({source}[::1], {arrays}, {target}[:, ::1], {numbers})" for source, target in forms),
-        constants=(int(rounds),),
-    )
-    def side_rows(
-        samples,
-        starts,
-        places,
-        rows,
-        across,
-        weights,
-        out,
-        first,
-        count,
-        channels,
-        step,
-        constant,
-        shift,
-        fold,
-        top,
-        every,
-    ):
-        clipped = 0
-        left = max(places[0], 0) * channels
-        for y in range(out.shape[0]):
-            row = out[y]
-            # Each row is far from the next one, and nothing else foresees where it is.
-            later = min(y + _AHEAD, out.shape[0] - 1)
-            fetch(out[later], first)
-            fetch(samples, max(starts[later * step + rows[-1]], 0) + left)
-            for x in range(count):
-                for channel in range(channels):
-                    total = shift
-                    for t in range(weights.shape[0]):
-                        start, place = starts[y * step + rows[t]], places[x + across[t]]
-                        is_held = start >= 0 and place >= 0
-                        sample = np.float32(samples[start + place * channels + channel]) if is_held else constant
-                        total += weights[t] * sample
-                    if rounds:
-                        if fold:
-                            total = abs(total)
-                        if y % every == 0:
-                            clipped += int((total < np.float32(-0.5)) | (total >= top + np.float32(0.5)))
-                        total = total if total > np.float32(0) else np.float32(0)
-                        row[first + x * channels + channel] = np.int32(min(total, top) + np.float32(0.5))
-                    else:
-                        row[first + x * channels + channel] = total
-        return clipped
-
-    return side_rows
+    lines = textwrap.dedent(_STORE_AT_SIDE[rounds]).strip("\n")
+    store = "\n".join(lines.replace("{r}", str(r)) for r in range(4))
+    text = unroll(put(_SIDES, "STORE", store), r=4).replace("AHEAD", str(_AHEAD))
+    function = define(text, "side_rows", __name__, np=np, fetch=fetch)
+    signatures = (f"i8({source}[::1], {arrays}, {target}[:, ::1], {numbers})" for source, target in forms)
+    return loop(*signatures, constants=(int(rounds),))(function)

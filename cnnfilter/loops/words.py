@@ -179,15 +179,33 @@ def store_divided(out, at, values, more, factor, shift):
 
 @store_divided.as_llvm
 def _store_divided(builder, out, at, values, more, factor, shift):
+    dividends = builder.add(values, spread(builder, more, values.type))
+    place = place_of(builder, out, at, WORDS)[0]
+    builder.store(builder.trunc(_quotients(builder, dividends, factor, shift), place.type.pointee), place, align=1)
+
+
+@instruction("void", "array", "i8", OF_WORDS, OF_WORDS, "i8", "i8")
+def store_pairs_divided(out, at, even, odd, factor, shift):
+    """Store what `store_divided` makes of words to which `more` was added, those of even and odd bytes in turn."""
+    for first, values in enumerate((even, odd)):
+        out[at + first : at + BYTES : 2] = values.astype(np.uint32) * np.uint32(factor) >> np.uint32(16 + shift)
+
+
+@store_pairs_divided.as_llvm
+def _store_pairs_divided(builder, out, at, even, odd, factor, shift):
+    low, high = (_quotients(builder, values, factor, shift) for values in (even, odd))
+    pairs = builder.or_(low, builder.shl(high, whole_constant(low.type, 8)))
+    place = place_of(builder, out, at, BYTES)[0]
+    builder.store(builder.bitcast(pairs, place.type.pointee), place, align=1)
+
+
+def _quotients(builder: Any, dividends: Any, factor: Any, shift: Any) -> Any:
     from llvmlite import ir
 
-    word, wide = values.type, ir.VectorType(ir.IntType(32), WORDS)
-    dividend = builder.add(values, spread(builder, more, word))
-    product = builder.mul(builder.zext(dividend, wide), builder.zext(spread(builder, factor, word), wide))
+    word, wide = dividends.type, ir.VectorType(ir.IntType(32), WORDS)
+    product = builder.mul(builder.zext(dividends, wide), builder.zext(spread(builder, factor, word), wide))
     high = builder.trunc(builder.lshr(product, whole_constant(wide, 16)), word)
-    place = place_of(builder, out, at, WORDS)[0]
-    quotient = builder.lshr(high, spread(builder, shift, word))
-    builder.store(builder.trunc(quotient, place.type.pointee), place, align=1)
+    return builder.lshr(high, spread(builder, shift, word))
 
 
 @instruction(OF_WORDS, OF_WORDS, OF_WORDS)

@@ -46,6 +46,7 @@ _SAVE: dict[str, dict[str, Any]] = {
     "tga": {},
     "webp": {"quality": 90, "exact": True},
 }
+_AT_ONCE = 1 << 20  # pixels whose colours are looked up at a time
 _JPEG_SEGMENT = 65_502  # bytes of a marker segment behind its longest name, that of XMP
 
 
@@ -117,11 +118,13 @@ def _animation(picture: PillowImage.Image, format: str, metadata: Metadata, coun
     frames, durations = [], []
     for index in range(count):
         picture.seek(index)
-        frames.append(np.array(picture.convert("RGBA")))
+        frames.append(np.asarray(picture.convert("RGBA")))
         durations.append(round(picture.info.get("duration", 0)))
     mode = "RGBA"
     if all((frame[:, :, 3] == 255).all() for frame in frames):
-        frames, mode = [np.ascontiguousarray(frame[:, :, :3]) for frame in frames], "RGB"
+        mode = "RGB"
+        for index, frame in enumerate(frames):  # one by one, so that not all of them are there twice
+            frames[index] = np.ascontiguousarray(frame[:, :, :3])
     return Image(frames[0], mode, format, metadata, tuple(frames), tuple(durations), _loop(picture, format))
 
 
@@ -166,8 +169,15 @@ def _unsigned_if_it_fits(values: np.ndarray) -> np.ndarray:
 def _from_palette(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
     """Look the colours up; a palette of greys gives a grey picture."""
     transparent = "transparency" in picture.info or (picture.palette is not None and picture.palette.mode == "RGBA")
-    pixels = np.array(picture.convert("RGBA" if transparent else "RGB"))
-    grey = np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(pixels[:, :, 0], pixels[:, :, 2])
+    mode = "RGBA" if transparent else "RGB"
+    pixels = np.empty((picture.height, picture.width, len(mode)), np.uint8)
+    rows = max(1, _AT_ONCE // picture.width)
+    grey = True
+    for top in range(0, picture.height, rows):  # Pillow takes four bytes for each colour, and there are copies of it
+        band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        colours = pixels[top : top + rows]
+        colours[...] = np.asarray(band.convert(mode))
+        grey = grey and bool((colours[:, :, 1:3] == colours[:, :, :1]).all())
     if not grey:
         return pixels, "RGBA" if pixels.shape[2] == 4 else "RGB"
     return np.ascontiguousarray(pixels[:, :, ::3]), "LA" if pixels.shape[2] == 4 else "L"

@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 import cnnfilter
 from cnnfilter import large, task
 from cnnfilter.cli import main
+from cnnfilter.codecs import to_array
 from cnnfilter.errors import ImageError
 from cnnfilter.metadata import Metadata
 from cnnfilter.picture import Image
@@ -418,6 +419,7 @@ def test_a_disk_without_room_for_the_unpacked_pixels():
 PEAK = """
 import re
 from cnnfilter.cli import main
+from cnnfilter.codecs import to_array
 try:
     main(prog_name="cnnfilter")
 finally:
@@ -471,3 +473,40 @@ def test_the_memory_does_not_grow_with_the_picture(write, command):
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout.split()[-1]) < 230
     assert len(os.listdir()) == 2
+
+
+# --- what is read as a whole
+
+
+@pytest.mark.parametrize("colours", ["grey", "colour", "grey but for the last row"])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_palette_is_looked_up_piece_by_piece(colours, transparent, rng, monkeypatch):
+    palette = rng.integers(0, 255, (256, 3), np.uint8) if colours == "colour" else np.arange(256).repeat(3)
+    picture = Pillow.fromarray(rng.integers(0, 200, (13, 9), np.uint8)).convert("P")
+    if colours.startswith("grey but"):
+        palette[3 * 255 :] = 1, 2, 3
+        picture.putpixel((8, 12), 255)
+    picture.putpalette(palette.astype(np.uint8).tobytes())
+    picture.save("in.png", **({"transparency": bytes(range(100, 256))} if transparent else {}))
+    picture.save("in.bmp")
+    monkeypatch.setattr("cnnfilter.codecs._AT_ONCE", 20)
+    for name in ("in.png", "in.bmp"):
+        with Pillow.open(name) as saved:
+            expected = np.asarray(saved.convert("RGBA" if transparent and name == "in.png" else "RGB"))
+            pixels, mode = to_array(saved)
+        is_grey = colours == "grey"
+        np.testing.assert_array_equal(pixels, expected[:, :, ::3] if is_grey else expected)
+        assert mode == ("L" if is_grey else "RGB") + "A" * (expected.shape[2] == 4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_the_memory_of_a_gif_is_that_of_its_pixels(rng):
+    """Just under the limit of pixels: 256 MiB are read, and as much is made of them."""
+    picture = Pillow.new("P", (9459, 9459))
+    picture.putpalette(rng.integers(0, 255, 768, np.uint8).tobytes())
+    picture.save("in.gif")
+    line = ["convolve", "-k", "identity", "in.gif", "-o", "out.png"]
+    done = subprocess.run([sys.executable, "-c", PEAK, *line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.split()[-1]) < 512 + 50

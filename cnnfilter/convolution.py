@@ -368,7 +368,8 @@ class _Work:
         else:
             line = self.columns * self.channels
             pieces = min(max(self.rows * line // _ENOUGH, 1), 16)
-            high = max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line) & ~3)
+            high = max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line))
+            high = -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
             regions = [
                 *_cut(Region(0, inner.top, 0, self.columns), *size),
                 *_cut(inner, high, self.columns),

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.kernels import factor
-from cnnfilter.loops.boxes import MOST_CHANNELS, box_means, box_sums, small_means
+from cnnfilter.loops.boxes import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
-from cnnfilter.loops.instructions import LANES
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.loops.words import division
 from cnnfilter.scratch import Geometry, Memory, Region, Rows, band_rows
@@ -28,7 +27,7 @@ Samples = NDArray[Any]
 _INT16 = 32767
 _ROUNDING = 1e-12
 FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
-_NARROW = 31  # columns of a box
+_WIDE = 32  # of how many columns of a picture a box sees one, if it is wide
 _FEW = 25  # bytes of a box that are quicker summed again for each four rows
 _ANY = 64  # rows that are enough for what a call costs
 
@@ -241,34 +240,32 @@ class Box(Separable):
         self.weight = float(weights[0, 0])
         self.height, self.width = weights.shape
         # The first row of a band costs as much as the window is high; what lies beside the picture's own rows costs
-        # more than to copy them, if the window is wide.
+        # more than to copy them, if much of a row does.
         self.band = 4 * max(self.band, self.height)
-        self.inner_band = None if self.width > _NARROW else _ANY
+        self.inner_band = None if self.width > geometry.outputs[1] // _WIDE else max(_ANY, 8 * self.height)
         self.least = LONG
-        # Neighbours are summed once in groups, of which a sample costs about half of what a group costs.
-        self.group = min(range(1, self.width + 1), key=lambda size: size / 2 + self.width // size + self.width % size)
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        if out.dtype != np.uint8 or self.geometry.channels > MOST_CHANNELS:
+        if out.dtype != np.uint8 or self.geometry.channels > MOST_CHANNELS or count < LONG:
             return super().run(rows, out, first, count, finish)
         # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
-        window = self.height, self.width, self.geometry.channels
+        window = self.height, self.width
+        channels, many = self.geometry.channels, self.height * self.width
         gain = self.weight * finish.gain
-        many = self.height * self.width
         quotient = division(many)
         # Means of an odd number of bytes are never half way, so that 1/9 as a float32 gives what 1/9 gives.
         is_mean = abs(gain * many - 1) * 255 < (0.5 / many if many % 2 else _ROUNDING) and finish.shift == 0
-        is_small = many <= _FEW and self.height >= ROWS - 1 and len(out) >= ROWS
-        if quotient and is_mean and is_small and count >= LONG:
-            small_means(self.geometry.channels == 1)(*rows, out, first, count, *window, *quotient)
+        if quotient and is_mean and many <= _FEW and self.height >= ROWS - 1 and len(out) >= ROWS:
+            small_means(channels == 1)(*rows, out, first, count, *window, channels, *quotient)
             return 0
-        if quotient and is_mean and count >= LONG:
-            lines = self.memory.array("lines of words", (3, count + self.reach), np.uint16)
-            box_means()(*rows, lines, out, first, count, *window, self.group, *quotient)
+        high = self.height > HIGH
+        dtype: Any = np.int32 if high else np.uint16
+        lines = self.memory.array("columns", (2, columns_of(count, self.width, channels)), dtype)
+        if quotient and is_mean:
+            box_means(channels)(*rows, lines, out, first, count, *window, *quotient)
             return 0
-        sums = self.memory.array("sums", (2, count + self.reach + 2 * LANES), np.int32)
-        loop = box_sums(self.geometry.channels)
-        outside: int = loop(*rows, sums, out, first, count, *window[:2], gain, finish.shift, finish.every)
+        scale = gain, finish.shift, finish.top, finish.every
+        outside: int = box_sums(channels, high)(*rows, lines, out, first, count, *window, *scale)
         return outside
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 
-
 LARGE = 4 << 20
 """Bytes from which on large pages are worth it: memory that the system clears, where others keep what they had."""
 

@@ -24,7 +24,8 @@ FLOORS = [
     """errors crew files pages bands ahead begun blas limits watching catalogue formats metadata models
     loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions loops.native
     loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers loops.pooling
-    loops.room loops.scanlines loops.training loops.vectors loops.weighted_sums loops.winograd loops.words""",
+    loops.room loops.running loops.scanlines loops.training loops.vectors loops.weighted_sums loops.winograd
+    loops.words""",
     # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
     """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng
     tiff_directory tiff_segments tiff images

@@ -7,6 +7,17 @@ import pytest
 
 from cnnfilter.loops.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
 from cnnfilter.loops.native import loop
+from cnnfilter.loops.running import (
+    WHOLE,
+    add_whole,
+    floats_of_whole,
+    keep_whole,
+    kept_whole,
+    load_difference,
+    load_whole,
+    running_sums,
+    subtract_whole,
+)
 from cnnfilter.loops.unroll import define
 from cnnfilter.loops.vectors import (
     absolute,
@@ -39,17 +50,14 @@ from cnnfilter.loops.words import (
     load_bytes,
     load_even,
     load_odd,
-    load_whole,
     load_words,
     multiply_words,
-    running_sums,
     splat_words,
     store_bytes,
     store_clipped,
     store_divided,
     store_pairs_divided,
     store_quotients,
-    store_whole,
     subtract_words,
 )
 
@@ -210,24 +218,67 @@ def test_signed_words(weight: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, LANES])
-def test_running_sums(channels: int) -> None:
-    sum_up = running_sums(channels)
-    pixels = LANES // channels
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_running_sums(channels: int, dtype: type) -> None:
+    is_words = dtype == np.uint16
+    lanes, kind = (WORDS, OF_WORDS) if is_words else (LANES, WHOLE)
+    sum_up = running_sums(kind, channels)
+    take, keep = (kept_words, keep_words) if is_words else (kept_whole, keep_whole)
+    name = "u2" if is_words else "i4"
+    pixels = lanes // channels
 
-    @loop("void(i4[::1], i4[::1])", constants=(channels,))
-    def sum_twice(numbers, out):
-        first = sum_up(load_whole(numbers, 0), load_whole(numbers, LANES))
-        store_whole(out, 0, first)
-        store_whole(out, LANES, sum_up(first, load_whole(numbers, 2 * LANES)))
+    @loop(f"i8({name}[::1], {name}[::1])", constants=(channels,))
+    def run(numbers, out):
+        first = sum_up(take(numbers, 0), take(numbers, lanes))
+        keep(out, 0, first)
+        keep(out, lanes, sum_up(first, take(numbers, 2 * lanes)))
+        return 0
 
-    numbers = np.random.default_rng(7).integers(-(2**31), 2**31, 3 * LANES).astype(np.int32)
-    before, *parts = (part[: pixels * channels].reshape(pixels, channels) for part in numbers.reshape(3, LANES))
-    sums = before[-1] + np.cumsum(np.concatenate(parts), axis=0, dtype=np.int32)
-    for call in (sum_twice, sum_twice.function):
-        out = np.zeros(2 * LANES, np.int32)
+    top = np.iinfo(dtype).max  # beyond which they wrap around
+    numbers = np.random.default_rng(6).integers(top // 3, top, 3 * lanes).astype(dtype)
+    count = pixels * channels
+    before, *blocks = (block[:count].reshape(pixels, channels).astype(np.int64) for block in numbers.reshape(3, lanes))
+    exact = (before[-1] + np.cumsum(np.concatenate(blocks), axis=0)).astype(dtype).reshape(2, count)
+    for call in (run, run.function):
+        out = np.zeros(2 * lanes, dtype)
         call(numbers, out)
-        found = [part[: pixels * channels].reshape(pixels, channels) for part in out.reshape(2, LANES)]
-        np.testing.assert_array_equal(np.concatenate(found), sums)
+        np.testing.assert_array_equal(out.reshape(2, lanes)[:, :count], exact)
+
+
+@loop("void(u1[::1], i4[::1], f4[::1])")
+def sums_of_32_bits(samples, numbers, floats_out):
+    grown = add_whole(kept_whole(numbers, 0), load_whole(samples, 1))
+    keep_whole(numbers, LANES, subtract_whole(grown, kept_whole(numbers, 1)))
+    store(floats_out, 1, floats_of_whole(kept_whole(numbers, LANES)))
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_whole_numbers_of_32_bits(python: bool) -> None:
+    rng = np.random.default_rng(7)
+    samples = rng.integers(0, 256, LANES + 1, np.uint8)
+    numbers = rng.integers(-(1 << 30), 1 << 30, 2 * LANES, np.int32)
+    exact = numbers[:LANES] + samples[1:] - numbers[1 : LANES + 1]
+    widened = np.zeros(LANES + 2, np.float32)
+    (sums_of_32_bits.function if python else sums_of_32_bits)(samples, numbers, widened)
+    np.testing.assert_array_equal(numbers[LANES:], exact)
+    np.testing.assert_array_equal(widened, [0, *exact.astype(np.float32), 0])
+
+
+@loop("void(u2[::1], i4[::1], i8, i8)", "void(i4[::1], i4[::1], i8, i8)")
+def differences(sums, out, ahead, behind):
+    keep_whole(out, 0, load_difference(sums, ahead, behind))
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_differences_of_sums_have_a_sign(python: bool) -> None:
+    call = differences.function if python else differences
+    first = np.random.default_rng(8).integers(0, 1 << 16, 2 * LANES).astype(np.int64)
+    later = first[3 : 3 + LANES] + np.arange(-8, 8) * 4095
+    for dtype in (np.uint16, np.int32):
+        sums = np.concatenate([first, later]).astype(dtype)  # uint16 wraps around
+        out = np.zeros(LANES, np.int32)
+        call(sums, out, 2 * LANES, 3)
+        np.testing.assert_array_equal(out, np.arange(-8, 8) * 4095)
 
 
 @loop("i8(f4[::1], f4[::1], u1[::1], i8)")

@@ -6,72 +6,114 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from cnnfilter.loops import words
-from cnnfilter.loops.instructions import BYTES, LANES, WORDS, instructions_of
+from cnnfilter.loops import running, vectors, words
+from cnnfilter.loops.instructions import BYTES, LANES, OF_WORDS, WORDS, instructions_of
 from cnnfilter.loops.native import Loop, family, loop
+from cnnfilter.loops.running import WHOLE, running_sums
 from cnnfilter.loops.unroll import define, put, unroll
 from cnnfilter.loops.weighted_sums import LONG, ROWS, passes
 
-_BLOCK = 2048  # columns that are finished down a whole band, so that their sums stay in the first-level cache
+MOST_CHANNELS = LANES
+"""Channels of a pixel that running sums take."""
 
-
-_BOX_MEANS = """
-def box_means(samples, starts, lines, out, first, count, height, width, channels, group, more, factor, shift):
-    groups = lines[2]
-    whole = width - width % group
-    for start in range(0, count, BLOCK):
-        left = min(start, count - LONG)
-        many = min(count - left, BLOCK)
-        reached = many + (width - 1) * channels
-        grouped = reached - (group - 1) * channels
+_ROWS = """
+def NAME(samples, starts, lines, out, first, count, height, width, ARGUMENTS):
+    clipped = 0
+    reached = count + (width - 1) * CHANNELS
+    # The window comes in from the left, where nothing is.
+    before = ((width - 1) * CHANNELS + STEP - 1) // STEP * STEP
+    begin = before + CHANNELS
+    for x in range(begin):
+        lines[0, x] = 0
+        lines[1, x] = 0
+    for block in range((reached + LONG - 1) // LONG):
+        x = min(block * LONG, reached - LONG)
+        t{v} = load_KIND(samples, starts[0] + x + SOME * {v})
+        for i in range(height - 1):
+            t{v} = add_KIND(t{v}, load_KIND(samples, starts[i] + x + SOME * {v}))
+        keep_KIND(lines[0], begin + x + SOME * {v}, t{v})
+    for y in range(out.shape[0]):
+        row = out[y]
+        # From line to line, for the last vectors of a line overlap those before.
+        former, columns = lines[y % 2], lines[1 - y % 2]
+        entering, leaving = starts[y + height - 1], starts[max(y - 1, 0)]
         for block in range((reached + LONG - 1) // LONG):
             x = min(block * LONG, reached - LONG)
-            t{v} = load_words(samples, starts[0] + left + x + WORDS * {v})
-            for i in range(height - 1):
-                t{v} = add_words(t{v}, load_words(samples, starts[i] + left + x + WORDS * {v}))
-            keep_words(lines[0], x + WORDS * {v}, t{v})
-        for y in range(out.shape[0]):
-            row = out[y]
-            # From line to line, for the last vectors of a line overlap those before.
-            former, columns = lines[y % 2], lines[1 - y % 2]
-            entering, leaving = starts[y + height - 1] + left, starts[max(y - 1, 0)] + left
-            for block in range((reached + LONG - 1) // LONG):
-                x = min(block * LONG, reached - LONG)
-                t{v} = add_words(kept_words(former, x + WORDS * {v}), load_words(samples, entering + x + WORDS * {v}))
-                t{v} = subtract_words(t{v}, load_words(samples, leaving + x + WORDS * {v}))
-                keep_words(columns, x + WORDS * {v}, t{v})
-            for block in range((grouped + LONG - 1) // LONG if group > 1 else 0):
-                x = min(block * LONG, grouped - LONG)
-                t{v} = kept_words(columns, x + WORDS * {v})
-                for j in range(1, group):
-                    t{v} = add_words(t{v}, kept_words(columns, x + j * channels + WORDS * {v}))
-                keep_words(groups, x + WORDS * {v}, t{v})
-            summed = groups if group > 1 else columns
-            for block in range((many + LONG - 1) // LONG):
-                x = min(block * LONG, many - LONG)
-                t{v} = kept_words(summed, x + WORDS * {v})
-                for j in range(group, whole, group):
-                    t{v} = add_words(t{v}, kept_words(summed, x + j * channels + WORDS * {v}))
-                for j in range(whole, width):
-                    t{v} = add_words(t{v}, kept_words(columns, x + j * channels + WORDS * {v}))
-                store_divided(row, first + left + x + WORDS * {v}, t{v}, more, factor, shift)
+            t{v} = add_KIND(kept_KIND(former, begin + x + SOME * {v}), load_KIND(samples, entering + x + SOME * {v}))
+            t{v} = subtract_KIND(t{v}, load_KIND(samples, leaving + x + SOME * {v}))
+            keep_KIND(columns, begin + x + SOME * {v}, t{v})
+        NOTHING
+        for x in range(0, before, STEP):
+            MOVE
+        for at in range(0, count, STEP):
+            x = before + at
+            MOVE
+            STORE
+    return clipped
 """
+_MEANS = {
+    "NOTHING": "sums = splat_words(0)",
+    "MOVE": "sums = sum_up(sums, subtract_words(kept_words(columns, x + width * CHANNELS), kept_words(columns, x)))",
+    "STORE": """
+        if at + WORDS <= count:
+            store_divided(row, first + at, sums, more, factor, shift)
+        else:
+            store_some_divided(row, first + at, sums, more, factor, shift, min(STEP, count - at))
+        """,
+}
+_SUMS = {
+    "NOTHING": """
+        sums = load_difference(columns, 0, 0)
+        counts = y % every == 0
+        """,
+    "MOVE": "sums = sum_up(sums, load_difference(columns, x + width * CHANNELS, x))",
+    "STORE": """
+        value = add_product(splat(shift), splat(gain), floats_of_whole(sums))
+        if counts:
+            clipped += count_outside(first_lanes(value, min(STEP, count - at)), top, 0)
+        if at + LANES <= count:
+            store_rounded(row, first + at, value, top)
+        else:
+            store_some_rounded(row, first + at, value, top, min(STEP, count - at))
+        """,
+}
 
 
-@family(())
-def box_means() -> Loop:
-    """Return the loop of the mean of the bytes under a window of at most 256.
+@family(*((channels,) for channels in range(1, 5)))
+def box_means(channels: int) -> Loop:
+    """Return the loop of the mean of the bytes under a window of at most 256, for pixels of so many channels.
 
-    ``box_means(samples (S,), starts (R,), lines (3, P), out (H, N), first, count, height, width, channels, group, more,
-    factor, shift)`` stores ``(sum + more)·factor >> 16 + shift``, of words, in ``out[:, first : first + count]``; row
-    `r` of what the window slides on begins at ``starts[r]``. Each column's sum moves down with the window, `group`
-    neighbours are summed once, and those make up the width. `lines` takes as many samples as the window of `count`
-    outputs reaches; `count` is `LONG` or more.
+    ``box_means(samples (S,), starts (R,), lines (2, P), out (H, N), first, count, height, width, more, factor, shift)``
+    stores ``(sum + more)·factor >> 16 + shift``, of words, in ``out[:, first : first + count]``; row `r` of what the
+    window slides on begins at ``starts[r]``. Each column's sum moves down with the window, then the sum of those under
+    it moves across. `lines` takes what `columns_of` says; `count` is `LONG` or more.
     """
-    function = _defined(unroll(_BOX_MEANS, v=LONG // WORDS), "box_means")
-    return loop("void(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)")(function)
+    function = _moving("box_means", _MEANS, "more, factor, shift", "words", channels, WORDS)
+    signature = "i8(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8)"
+    return loop(signature, constants=(channels,))(function)
+
+
+HIGH = 128
+"""Rows of bytes of which two sums differ by no more than 16 bits tell."""
+
+
+@family(*((channels, False) for channels in range(1, 5)))
+def box_sums(channels: int, high: bool) -> Loop:
+    """Return the loop of sums of bytes under a window of any size, for pixels of so many channels.
+
+    ``box_sums(samples (S,), starts (R,), lines (2, P), out (H, N), first, count, height, width, gain, shift, top,
+    every)`` is `box_means` for ``sum·gain + shift``, and returns how many were clipped in the rows whose number `every`
+    divides. If the window is `high`, of more than `HIGH` rows, `lines` is int32, else uint16.
+    """
+    kind, lines = ("whole", "i4") if high else ("words", "u2")
+    function = _moving("box_sums", _SUMS, "gain, shift, top, every", kind, channels, LANES)
+    signature = f"i8(u1[::1], i8[::1], {lines}[:, ::1], u1[:, ::1], i8, i8, i8, i8, f4, f4, f4, i8)"
+    return loop(signature, constants=(channels, int(high)))(function)
+
+
+def columns_of(count: int, width: int, channels: int) -> int:
+    """Return how many sums of columns `box_means` and `box_sums` keep for `count` outputs of a window."""
+    return count + 2 * width * channels + 2 * WORDS
 
 
 _SMALL_MEANS = """
@@ -128,73 +170,20 @@ def small_means(grey: bool) -> Loop:
     return loop(signature, constants=(int(grey),))(function)
 
 
-def _defined(text: str, name: str) -> Callable[..., Any]:
-    for size, value in (("BLOCK", _BLOCK), ("LONG", LONG), ("WORDS", WORDS), ("BYTES", BYTES)):
+def _moving(name: str, across: dict[str, str], arguments: str, kind: str, channels: int, lanes: int) -> Any:
+    """Return the function of a loop: with `kind` of vectors for the sums of columns, of `lanes` for those across."""
+    some = WORDS if kind == "words" else LANES
+    text = unroll(_ROWS, v=LONG // some)
+    for mark, lines in across.items():
+        text = put(text, mark, textwrap.dedent(lines).strip("\n"))
+    sizes = {"SOME": some, "STEP": lanes // channels * channels, "CHANNELS": channels}
+    for mark, value in ({"NAME": name, "ARGUMENTS": arguments, "KIND": kind} | sizes).items():
+        text = text.replace(mark, str(value))
+    return _defined(text, name, sum_up=running_sums(OF_WORDS if across is _MEANS else WHOLE, channels))
+
+
+def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:
+    for size, value in (("LONG", LONG), ("LANES", LANES), ("WORDS", WORDS), ("BYTES", BYTES)):
         text = text.replace(size, str(value))
-    made: Callable[..., Any] = define(text, name, __name__, **instructions_of(words))
+    made: Callable[..., Any] = define(text, name, __name__, **instructions_of(vectors, words, running), **more)
     return made
-
-
-MOST_CHANNELS = LANES
-"""Channels of a pixel that `box_sums` takes."""
-
-
-@family(*((channels,) for channels in range(1, 5)))
-def box_sums(channels: int) -> Loop:
-    """Return the loop of sums of bytes under a window of any size, for pixels of so many channels.
-
-    ``box_sums(samples (S,), starts (R,), sums (2, …), out (H, N), first, count, height, width, gain, shift, every)``
-    stores ``sum·gain + shift`` in ``out[:, first : first + count]`` and returns how many were clipped in the rows whose
-    number `every` divides; row `r` of what the window slides on begins at ``starts[r]``. Each column's sum moves down
-    with the window, and sums from the left on give those across as differences: the work does not depend on the
-    window. They wrap around beyond 32 bits, their differences don't. `sums` takes as many samples as the window of
-    `count` outputs reaches, and twice LANES.
-    """
-    sum_up = words.running_sums(channels)
-    load, store = words.load_whole, words.store_whole
-    step = LANES // channels * channels
-
-    @loop("i8(u1[::1], i8[::1], i4[:, ::1], u1[:, ::1], i8, i8, i8, i8, f4, f4, i8)", constants=(channels,))
-    def box_rows(samples, starts, sums, out, first, count, height, width, gain, shift, every):
-        columns, running = sums[0], sums[1]
-        reached = count + (width - 1) * channels
-        clipped = 0
-        for x in range(columns.shape[0]):
-            columns[x] = 0
-        for y in range(height - 1):
-            row = samples[starts[y] :]
-            for x in range(reached):
-                columns[x] += np.int32(row[x])
-        for y in range(out.shape[0]):
-            entering = samples[starts[y + height - 1] :]
-            if y > 0:
-                leaving = samples[starts[y - 1] :]
-                for x in range(reached):
-                    columns[x] += np.int32(np.int32(entering[x]) - np.int32(leaving[x]))
-            else:
-                for x in range(reached):
-                    columns[x] += np.int32(entering[x])
-            for x in range(LANES):
-                running[x] = 0
-            total = load(running, 0)
-            for x in range(0, reached, step):
-                total = sum_up(total, load(columns, x))
-                store(running, x + channels, total)
-            ahead = running[width * channels :]
-            target = out[y][first : first + count]
-            if y % every == 0:
-                outside = np.int32(0)
-                for x in range(count):
-                    value = np.float32(np.int32(ahead[x] - running[x])) * gain + shift
-                    outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= np.float32(255.5))))
-                    value = value if value > np.float32(0) else np.float32(0)
-                    target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-                clipped += int(outside)
-            else:
-                for x in range(count):
-                    value = np.float32(np.int32(ahead[x] - running[x])) * gain + shift
-                    value = value if value > np.float32(0) else np.float32(0)
-                    target[x] = np.int32(min(value, np.float32(255)) + np.float32(0.5))
-        return clipped
-
-    return box_rows

@@ -143,7 +143,8 @@ def side_sums(rounds: bool) -> Loop:
     channels, step, constant, shift, fold, top, every)`` stores `shift` and the weighted samples of `count` columns in
     ``out[y, first : first + count·channels]``: tap `t` of column `x` is in row ``y·step + rows[t]`` of those that begin
     at `starts`, column ``places[x + across[t]]``; where either is −1, it is the constant. The loop that `rounds`
-    stores whole numbers as `finish` does, and counts those outside in the rows whose number `every` divides, a power of 2.
+    stores whole numbers as `finish` does, and counts those outside in the rows whose number `every`, a power of 2,
+    divides.
     """
     forms = (("u1", "u1"), ("u2", "u2")) if rounds else (("u1", "f4"), ("u2", "f4"), ("f4", "f4"))
     arrays = "i8[::1], i8[::1], i8[::1], i8[::1], f4[::1]"

@@ -172,3 +172,15 @@ def whole_constant(kind: Any, value: int) -> Any:
     from llvmlite import ir
 
     return ir.Constant(kind, [value] * kind.count)
+
+
+def copy_some(builder: Any, out: Any, at: Any, values: Any, many: Any) -> None:
+    """Store the first `many` lanes of a vector."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    kept = cgutils.alloca_once(builder, values.type)
+    builder.store(values, kept)
+    byte = ir.IntType(8).as_pointer()
+    size = builder.mul(many, many.type(bytes_of(out.type.pointee)))
+    cgutils.raw_memcpy(builder, builder.bitcast(builder.gep(out, [at]), byte), builder.bitcast(kept, byte), size, 1)

@@ -10,8 +10,8 @@ from cnnfilter.loops.instructions import (
     LANES,
     OF_WORDS,
     Instruction,
-    bytes_of,
     constant_vector,
+    copy_some,
     instruction,
     llvm_type,
     place_of,
@@ -100,7 +100,7 @@ def store_some(out, at, values, many):
 
 @store_some.as_llvm
 def _store_some(builder, out, at, values, many):
-    _copy_some(builder, out, at, values, many)
+    copy_some(builder, out, at, values, many)
 
 
 @instruction("void", "array", "i8", "vector", "f4", "i8")
@@ -115,18 +115,7 @@ def store_some_rounded(out, at, values, top, many):
 def _store_some_rounded(builder, out, at, values, top, many):
     from llvmlite import ir
 
-    _copy_some(builder, out, at, _rounded(builder, values, top, ir.VectorType(out.type.pointee, LANES)), many)
-
-
-def _copy_some(builder: Any, out: Any, at: Any, values: Any, many: Any) -> None:
-    from llvmlite import ir
-    from numba.core import cgutils
-
-    kept = cgutils.alloca_once(builder, values.type)
-    builder.store(values, kept)
-    byte = ir.IntType(8).as_pointer()
-    size = builder.mul(many, many.type(bytes_of(out.type.pointee)))
-    cgutils.raw_memcpy(builder, builder.bitcast(builder.gep(out, [at]), byte), builder.bitcast(kept, byte), size, 1)
+    copy_some(builder, out, at, _rounded(builder, values, top, ir.VectorType(out.type.pointee, LANES)), many)
 
 
 @instruction("vector", "vector")

@@ -5,7 +5,6 @@ Words have no sign; whoever sums signed numbers in them reads what comes out as 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from cnnfilter.loops.instructions import (
     OF_BYTES,
     OF_WORDS,
     WORDS,
-    Instruction,
+    copy_some,
     instruction,
     llvm_type,
     place_of,
@@ -208,6 +207,21 @@ def _quotients(builder: Any, dividends: Any, factor: Any, shift: Any) -> Any:
     return builder.lshr(high, spread(builder, shift, word))
 
 
+@instruction("void", "array", "i8", OF_WORDS, "i8", "i8", "i8", "i8")
+def store_some_divided(out, at, values, more, factor, shift, many):
+    """Store the first `many` lanes of words as `store_divided` does."""
+    whole = np.zeros(WORDS, np.uint8)
+    store_divided(whole, 0, values, more, factor, shift)
+    out[at : at + many] = whole[:many]
+
+
+@store_some_divided.as_llvm
+def _store_some_divided(builder, out, at, values, more, factor, shift, many):
+    dividends = builder.add(values, spread(builder, more, values.type))
+    quotients = builder.trunc(_quotients(builder, dividends, factor, shift), llvm_type(f"u1x{WORDS}"))
+    copy_some(builder, out, at, quotients, many)
+
+
 @instruction(OF_WORDS, OF_WORDS, OF_WORDS)
 def multiply_words(weight, values):
     """Return the products, of 16 bits."""
@@ -278,67 +292,6 @@ def _floats_of_words(builder, values, half):
     )
     chosen = builder.select(builder.icmp_signed("==", half, half.type(0)), first, last)
     return builder.sitofp(builder.sext(chosen, number), llvm_type("vector"))
-
-
-WHOLE = f"u4x{LANES}"
-"""The kind of vectors of 32-bit whole numbers; what is beyond wraps around."""
-
-
-@instruction(WHOLE, "array", "i8")
-def load_whole(numbers, at):
-    """Return the numbers (i4) from `at` on."""
-    return numbers[at : at + LANES].view(np.uint32)
-
-
-@load_whole.as_llvm
-def _load_whole(builder, numbers, at):
-    return builder.load(place_of(builder, numbers, at)[0], align=4)
-
-
-@instruction("void", "array", "i8", WHOLE)
-def store_whole(numbers, at, values):
-    """Store a vector in `numbers` (i4) from `at` on."""
-    numbers[at : at + LANES] = values.view(np.int32)
-
-
-@store_whole.as_llvm
-def _store_whole(builder, numbers, at, values):
-    builder.store(values, place_of(builder, numbers, at)[0], align=4)
-
-
-@functools.cache
-def running_sums(channels: int) -> Instruction:
-    """Return the instruction that sums pixels from the left on.
-
-    It takes the sums of the pixels before, of which it needs the last, and as many pixels as fit into LANES lanes;
-    the lanes that are over have no meaning.
-    """
-    pixels = LANES // channels
-    last = [(pixels - 1) * channels + lane % channels for lane in range(LANES)]
-
-    @instruction(WHOLE, WHOLE, WHOLE)
-    def sum_up(former, values):
-        whole = values[: pixels * channels].reshape(pixels, channels)
-        sums = np.zeros(LANES, np.uint32)
-        sums[: pixels * channels] = np.cumsum(whole, axis=0, dtype=np.uint32).ravel()
-        return sums + former[last]
-
-    @sum_up.as_llvm
-    def _sum_up(builder, former, values):
-        from llvmlite import ir
-
-        number, nothing = ir.IntType(32), whole_constant(values.type, 0)
-        span = 1
-        while span < pixels:
-            # Each pixel and the one `span` before it; lanes from LANES on are those of nothing.
-            index = [lane - span * channels if lane >= span * channels else LANES for lane in range(LANES)]
-            shifted = builder.shuffle_vector(values, nothing, ir.Constant(ir.VectorType(number, LANES), index))
-            values = builder.add(values, shifted)
-            span *= 2
-        carried = builder.shuffle_vector(former, former, ir.Constant(ir.VectorType(number, LANES), last))
-        return builder.add(values, carried)
-
-    return sum_up
 
 
 _LARGEST = 65535

@@ -1,0 +1,141 @@
+"""Instructions for sums that grow and shrink as a window moves: whole numbers of 32 bits, and sums from the left on.
+
+What is beyond 16 or 32 bits wraps around, which differences of sums do not see.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from cnnfilter.loops.instructions import (
+    LANES,
+    WORDS,
+    Instruction,
+    bytes_of,
+    instruction,
+    llvm_type,
+    place_of,
+    whole_constant,
+)
+
+WHOLE = f"u4x{LANES}"
+"""The kind of vectors of 32-bit whole numbers."""
+
+
+@instruction(WHOLE, "array", "i8")
+def load_whole(samples, at):
+    """Return the samples (u1) from `at` on."""
+    return samples[at : at + LANES].astype(np.uint32)
+
+
+@load_whole.as_llvm
+def _load_whole(builder, samples, at):
+    return builder.zext(builder.load(place_of(builder, samples, at)[0], align=1), llvm_type(WHOLE))
+
+
+@instruction(WHOLE, "array", "i8")
+def kept_whole(numbers, at):
+    """Return the numbers (i4) from `at` on."""
+    return numbers[at : at + LANES].view(np.uint32).copy()
+
+
+@kept_whole.as_llvm
+def _kept_whole(builder, numbers, at):
+    return builder.load(place_of(builder, numbers, at)[0], align=4)
+
+
+@instruction("void", "array", "i8", WHOLE)
+def keep_whole(numbers, at, values):
+    """Store a vector in `numbers` (i4) from `at` on."""
+    numbers[at : at + LANES] = values.view(np.int32)
+
+
+@keep_whole.as_llvm
+def _keep_whole(builder, numbers, at, values):
+    builder.store(values, place_of(builder, numbers, at)[0], align=4)
+
+
+@instruction(WHOLE, WHOLE, WHOLE)
+def add_whole(total, values):
+    """Return the sums."""
+    return total + values
+
+
+@add_whole.as_llvm
+def _add_whole(builder, total, values):
+    return builder.add(total, values)
+
+
+@instruction(WHOLE, WHOLE, WHOLE)
+def subtract_whole(total, values):
+    """Return the differences."""
+    return total - values
+
+
+@subtract_whole.as_llvm
+def _subtract_whole(builder, total, values):
+    return builder.sub(total, values)
+
+
+@instruction(WHOLE, "array", "i8", "i8")
+def load_difference(sums, ahead, behind):
+    """Return the sums (u2 or i4) from `ahead` on less those from `behind` on; of u2, these must fit into an int16."""
+    signed = f"i{sums.itemsize}"
+    return (sums[ahead : ahead + LANES] - sums[behind : behind + LANES]).view(signed).astype(np.int32).view(np.uint32)
+
+
+@load_difference.as_llvm
+def _load_difference(builder, sums, ahead, behind):
+    sample = sums.type.pointee
+    first, second = (builder.load(place_of(builder, sums, at)[0], align=bytes_of(sample)) for at in (ahead, behind))
+    difference = builder.sub(first, second)
+    return difference if bytes_of(sample) == 4 else builder.sext(difference, llvm_type(WHOLE))
+
+
+@instruction("vector", WHOLE)
+def floats_of_whole(values):
+    """Return signed whole numbers as floats."""
+    return values.view(np.int32).astype(np.float32)
+
+
+@floats_of_whole.as_llvm
+def _floats_of_whole(builder, values):
+    return builder.sitofp(values, llvm_type("vector"))
+
+
+@functools.cache
+def running_sums(kind: str, channels: int) -> Instruction:
+    """Return the instruction that sums pixels from the left on, in vectors of WHOLE or OF_WORDS.
+
+    It takes the sums of the pixels before, of which it needs the last, and as many pixels as fit into a vector;
+    the lanes that are over have no meaning.
+    """
+    lanes = LANES if kind == WHOLE else WORDS
+    pixels = lanes // channels
+    last = [(pixels - 1) * channels + lane % channels for lane in range(lanes)]
+
+    @instruction(kind, kind, kind)
+    def sum_up(former, values):
+        whole = values[: pixels * channels].reshape(pixels, channels)
+        sums = np.zeros(lanes, values.dtype)
+        sums[: pixels * channels] = np.cumsum(whole, axis=0, dtype=values.dtype).ravel()
+        return sums + former[last]
+
+    @sum_up.as_llvm
+    def _sum_up(builder, former, values):
+        from llvmlite import ir
+
+        number, nothing = ir.IntType(32), whole_constant(values.type, 0)
+        span = 1
+        while span < pixels:
+            # Each pixel and the one `span` before it; lanes from `lanes` on are those of nothing.
+            index = [lane - span * channels if lane >= span * channels else lanes for lane in range(lanes)]
+            shifted = builder.shuffle_vector(values, nothing, ir.Constant(ir.VectorType(number, lanes), index))
+            values = builder.add(values, shifted)
+            span *= 2
+        carried = builder.shuffle_vector(former, former, ir.Constant(ir.VectorType(number, lanes), last))
+        return builder.add(values, carried)
+
+    return sum_up

@@ -1,7 +1,8 @@
 """A stack of layers on a band of rows: which rows of the picture it needs, and the same layers for only those.
 
-What a layer pads above and below a picture, it pads at the band's edges only where these are the picture's. So the
-bands of a result, put together, are what the layers give for the whole picture, in the memory that a band takes.
+What stands above and below a picture, by the rule of a border, is taken from the rows of the picture that it is made
+of; padding without such a rule is there only where the band's edge is the picture's. So the bands of a result, put
+together, are what the layers give for the whole picture, in the memory that a band takes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from cnnfilter.layers import FixedConvolution, Flatten, GlobalPool, Layers, MaxPool
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.layers import Activation, AvgPool, Batch, FixedConvolution, GlobalPool, Layers, MaxPool
+from cnnfilter.pooling import PoolAxis
 from cnnfilter.shapes import Layer, Shape
-from cnnfilter.windows import NEAR_BORDERS, RowBand
+from cnnfilter.windows import Axis, RowBand, border_constant, source_positions
 
 _NUMBERS = 1 << 21
 """Numbers that the maps after a layer have in a band, at most where a row is not longer: 8 MiB."""
@@ -27,42 +32,118 @@ class Band(NamedTuple):
     layers: Layers
 
 
-def come_in_bands(layers: Layers, shape: Shape) -> bool:
-    """Whether each row of what the layers give depends only on some rows of the picture near to it."""
-    return all(_sees_near(layer, before) for layer, before in zip(layers, layers.shapes(shape), strict=False))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows(Layer):
+    """Take rows of the maps before, in this order."""
+
+    name: ClassVar[str] = "rows"
+    example: ClassVar[str] = "rows"
+
+    numbers: NDArray[np.int64]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return len(self.numbers), *shape[1:]
+
+    def forward(self, batch: Batch) -> Batch:
+        """Take rows of (N, H, W, C)."""
+        return batch[:, self.numbers]
+
+
+def count_near(layers: Layers, shape: Shape) -> int:
+    """Count the first layers that come in bands: each row of what they give is made of a few rows of the picture.
+
+    It also is the same number for number, however high the band.
+    """
+    shapes = zip(layers, layers.shapes(shape), strict=False)
+    return next((number for number, (layer, before) in enumerate(shapes) if not _sees_near(layer, before)), len(layers))
 
 
 def _sees_near(layer: Layer, shape: Shape) -> bool:
-    if isinstance(layer, (GlobalPool, Flatten)):
+    if isinstance(layer, GlobalPool):
         return False
-    if not isinstance(layer, (FixedConvolution, MaxPool)):
-        return True
-    down, _ = layer.axes(*shape[:2])
-    if max(down.before, down.after) >= down.reach:  # some windows see no row at all
-        return False
-    if isinstance(layer, MaxPool):
-        return True
-    sizes = {kernel.weights.shape for group in layer.found for kernel in group}
-    return layer.border.partition(":")[0] in NEAR_BORDERS and len(sizes) == 1
+    if isinstance(layer, Activation):
+        return len(shape) == 3 or layer.function != "softmax"
+    if isinstance(layer, FixedConvolution):
+        down, _ = layer.axes(*shape[:2])
+        padding = max(down.before, down.after)
+        # At most so much may be added that what is seen of the picture is near, and that something is.
+        most = 0 if layer.border == "wrap" else down.reach - 1 if _is_constant(layer) else padding
+        return padding <= most and _ways(layer, shape) is not None
+    if isinstance(layer, AvgPool):
+        down, _ = layer.axes(*shape[:2])
+        assert isinstance(down, PoolAxis)
+        return down.are_whole(include_pad=True)  # else it is the last row that says which way all of them go
+    return True
+
+
+def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
+    """Return the algorithm of each kernel, which the height of a band must not change.
+
+    None if they differ in size, or where there is one whose results depend on where a band begins.
+    """
+    from cnnfilter.engine_choice import choose_engine
+    from cnnfilter.engines import Fourier, Separable
+    from cnnfilter.scratch import Geometry
+
+    ways = []
+    if len({kernel.weights.shape for group in layer.found for kernel in group}) > 1:
+        return None
+    axes = layer.axes(*shape[:2])
+    for group in layer.found:
+        geometry = Geometry(*axes, channels=shape[2], border=layer.border)
+        engines = [choose_engine(kernel.weights, geometry)[0] for kernel in group]
+        kinds = {"separable" if isinstance(engine, Separable) else "direct" for engine in engines}
+        if len(kinds) > 1 or any(isinstance(engine, Fourier) for engine in engines):
+            return None
+        ways.append(kinds.pop())
+    return tuple(ways)
+
+
+def _is_constant(layer: FixedConvolution) -> bool:
+    return border_constant(layer.border) is not None
 
 
 def bands(layers: Layers, shape: Shape) -> Iterator[Band]:
-    """Yield the bands of the result for a picture of `shape`, from above to below."""
+    """Yield the bands of the result for a picture of `shape`, from above to below; all layers must come in bands."""
     shapes = list(layers.shapes(shape))
-    height = shapes[-1][0]
+    layers = Layers(_the_same_way(layer, before) for layer, before in zip(layers, shapes, strict=False))
+    height = rows_of(shapes)
     rows = max(1, _NUMBERS * height // max(map(math.prod, shapes)))
     for first in range(0, height, rows):
         yield _band(layers, shapes, first, min(first + rows, height))
 
 
+def rows_of(shapes: list[Shape]) -> int:
+    """Return the rows of the last maps, which flat numbers are made of."""
+    return next(shape[0] for shape in reversed(shapes) if len(shape) == 3)
+
+
+def _the_same_way(layer: Layer, shape: Shape) -> Layer:
+    if not isinstance(layer, FixedConvolution):
+        return layer
+    return dataclasses.replace(layer, algorithms=_ways(layer, shape) or ())
+
+
 def _band(layers: Layers, shapes: list[Shape], first: int, end: int) -> Band:
-    start, stop, changed = first, end, []
+    start, stop = first, end
+    changed: list[Layer] = []
     for layer, shape in zip(reversed(layers), reversed(shapes[:-1]), strict=True):
-        if isinstance(layer, (FixedConvolution, MaxPool)):
+        if isinstance(layer, FixedConvolution | MaxPool):
             down, across = layer.axes(*shape[:2])
-            seen = RowBand.of(down, start, stop)
-            start, stop = seen.start, seen.stop
-            pad: Any = (seen.before, across.after, seen.after, across.before)
-            layer = dataclasses.replace(layer, pad=pad)
-        changed.append(layer)
+            rows, before, after = _seen(layer, down, start, stop)
+            start, stop = int(rows.min()), int(rows.max()) + 1
+            pad: Any = (before, across.after, after, across.before)
+            changed.append(dataclasses.replace(layer, pad=pad))
+            if not np.array_equal(rows, np.arange(start, stop)):
+                changed.append(Rows(rows - start))
+        else:
+            changed.append(layer)
     return Band(start, stop, Layers(reversed(changed)))
+
+
+def _seen(layer: FixedConvolution | MaxPool, down: Axis, first: int, end: int) -> tuple[NDArray[np.int64], int, int]:
+    """Return the rows that the outputs `first` to `end` see, and the padding before and after those."""
+    if isinstance(layer, MaxPool) or _is_constant(layer):
+        band = RowBand.of(down, first, end)
+        return np.arange(band.start, band.stop), band.before, band.after
+    return source_positions(down, layer.border)[first * down.stride : (end - 1) * down.stride + down.reach], 0, 0

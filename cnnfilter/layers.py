@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Batch = NDArray[np.float32]
 
+Empty = Callable[..., NDArray[Any]]
+"""Makes an array with anything in it from its shape and dtype."""
+
 
 # --- the layers without weights ------------------------------------------------------------------------
 
@@ -42,6 +45,11 @@ def _read_border(text: str) -> str | None:
     except ShapeError:
         return None
     return text
+
+
+def _batch(pictures: list[Batch]) -> Batch:
+    """Return pictures as a batch; one of them is not copied for that."""
+    return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
 
 _KERNEL = grammar.Kind("a kernel (a name, or rows of numbers in quotes), or maps to learn as in 32x3x3", str)
@@ -66,6 +74,8 @@ class FixedConvolution(WindowLayer):
     dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
     border: str = option(_BORDER, "zero")
     bias: float = option(grammar.NUMBER, 0.0)
+    algorithms: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """That of each kernel, as `convolve` takes it; none means auto for all of them."""
     found: tuple[KernelSet, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -94,24 +104,34 @@ class FixedConvolution(WindowLayer):
 
     def forward(self, batch: Batch) -> Batch:
         """Convolve every picture (N, H, W, C) to (N, H', W', C * K)."""
-        return np.stack([self._maps_of(picture) for picture in batch])
+        return _batch([self.maps_of(picture) for picture in batch])
 
-    def _maps_of(self, picture: Batch) -> Batch:
-        from cnnfilter.convolution import convolve
+    def maps_of(self, picture: Batch, empty: Empty = np.empty) -> Batch:
+        """Convolve one picture (H, W, C) to (H', W', C * K), in arrays that `empty` makes."""
+        from cnnfilter.convolution import filter_picture
 
-        filtered = [
-            convolve(
+        out: Batch | None = None
+        algorithms = self.algorithms or ("auto",) * len(self.found)
+        for number, (kernels, algorithm) in enumerate(zip(self.found, algorithms, strict=True)):
+            maps = filter_picture(
                 picture,
-                kernels,
+                [kernels],
                 stride=self.stride,
                 padding=self.pad,
                 border=self.border,
                 dilation=self.dilation,
                 bias=self.bias,
-            )
-            for kernels in self.found
-        ]
-        return np.stack(filtered, axis=-1).reshape(*filtered[0].shape[:2], -1)
+                algorithm=algorithm,
+                dtype=np.float32,
+                empty=empty,
+            ).pixels
+            if len(self.found) == 1:
+                return maps
+            if out is None:
+                out = empty((*maps.shape[:2], self.maps(maps.shape[2])), maps.dtype)
+            out[:, :, number :: len(self.found)] = maps
+        assert out is not None  # one kernel at least
+        return out
 
 
 class _Pool(WindowLayer):
@@ -148,9 +168,13 @@ class _Pool(WindowLayer):
 
     def forward(self, batch: Batch) -> Batch:
         """Pool every picture (N, H, W, C) to (N, H', W', C)."""
+        return _batch([self.maps_of(picture) for picture in batch])
+
+    def maps_of(self, picture: Batch, empty: Empty = np.empty) -> Batch:
+        """Pool one picture (H, W, C) to (H', W', C), in an array that `empty` makes."""
         from cnnfilter.pooling import pool
 
-        return np.stack([pool(picture, self.op, size=self.size, **self._options()) for picture in batch])
+        return pool(picture, self.op, size=self.size, **self._options(), empty=empty)
 
 
 @dataclass(frozen=True)
@@ -209,7 +233,7 @@ class GlobalPool(Layer):
         """Pool every picture (N, H, W, C) to (N, 1, 1, C)."""
         from cnnfilter.pooling import global_pool
 
-        return np.stack([global_pool(picture, self.op) for picture in batch])
+        return _batch([global_pool(picture, self.op) for picture in batch])
 
 
 @dataclass(frozen=True)

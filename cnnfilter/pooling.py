@@ -260,7 +260,7 @@ def _small(
     """Return what to ask for the loop of a small window, or None where there is none for this work."""
     window = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
     alike = (columns.taps, columns.stride, rows.dilation, columns.dilation) == (rows.taps, rows.stride, 1, 1)
-    if not alike or window not in loops.SMALL or rows.outputs < loops.ROWS:
+    if not alike or window not in loops.SMALL:
         return None
     if op == "avg" and not (rows.are_whole(include_pad=include_pad) and columns.are_whole(include_pad=include_pad)):
         return None
@@ -271,9 +271,15 @@ def _small(
 def _join_small(
     asked: tuple[Any, ...], source: Pixels, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, threads: int | None
 ) -> None:
-    """Pool by a loop that is made for the window and the types."""
+    """Pool by a loop that is made for the window and the types.
+
+    Any number of rows goes this way, for its sums are not rounded as those of other ways are: a few are the first ones
+    of as many as the loop gives at once, the rest of which see nothing but padding below the picture.
+    """
     channels = source.shape[2]
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
+    if rows.outputs < loops.ROWS:
+        target = np.empty((loops.ROWS, target.shape[1]), target.dtype)
     loop = loops.small_windows(*asked)
     blank = np.full(flat.shape[1], _neutral(asked[0], source.dtype), source.dtype)
     parts, spares = loops.scratch_of_small(asked, channels)
@@ -282,7 +288,9 @@ def _join_small(
         part, spare = np.empty(parts, source.dtype), np.empty(spares, pooled.dtype)
         loop(flat, blank, part, spare, target, channels, rows.before, columns.before, y0, y1)
 
-    run_in_bands(band, rows.outputs, threads=threads)
+    run_in_bands(band, len(target), threads=threads)
+    if rows.outputs < loops.ROWS:
+        pooled.reshape(rows.outputs, -1)[...] = target[: rows.outputs]
 
 
 def _neutral(op: str, dtype: np.dtype[Any]) -> float:

@@ -66,8 +66,7 @@ def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | No
     >>> contact_sheet([("ramp", ramp), ("its square", ramp**2)]).dtype
     dtype('uint8')
     """
-    if not 1 <= len(maps) <= MOST_MAPS:
-        raise ImageError(f"{len(maps)} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number")
+    refuse_many(len(maps))
     if columns is not None and columns < 1:
         raise ShapeError(f"columns {columns}: must be at least 1")
     for name, values in maps:
@@ -81,6 +80,12 @@ def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | No
     scale = _scale(height, width, down, across)
     tiles = [_tile(name, np.asarray(values), scale) for name, values in maps]
     return _arranged(tiles, across)
+
+
+def refuse_many(maps: int) -> None:
+    """Raise ImageError for no map at all, or more than fit on a sheet."""
+    if not 1 <= maps <= MOST_MAPS:
+        raise ImageError(f"{maps} maps do not fit on a contact sheet of 1 to {MOST_MAPS}; npy holds any number")
 
 
 def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:

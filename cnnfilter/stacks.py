@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.alpha import filter_image, join_bands, pool_image
-from cnnfilter.depth import to_picture, top_of
+from cnnfilter.depth import Scale, store_band, to_picture, top_of
 from cnnfilter.images import to_rgb
-from cnnfilter.layer_bands import bands, come_in_bands
+from cnnfilter.layer_bands import Rows, bands, count_near, rows_of
 from cnnfilter.layers import (
     Activation,
+    Empty,
     FixedConvolution,
     Flatten,
     GlobalPool,
@@ -24,13 +26,19 @@ from cnnfilter.layers import (
     run_layers,
 )
 from cnnfilter.picture import Image, check_size, mode_of
-from cnnfilter.shapes import Layer
-from cnnfilter.sheets import contact_sheet
+from cnnfilter.shapes import Layer, Shape
+from cnnfilter.sheets import contact_sheet, refuse_many
 
 if TYPE_CHECKING:
     from cnnfilter.network import FirstLayers
 
 Maps = NDArray[np.float32]
+
+Part = tuple[Maps, Maps | None]
+"""Maps (H, W, C), and their opacity (H, W, 1), 0 to 1, if there is one."""
+
+Shared = tuple[NDArray[Any], float]
+"""Pixels, and the share of them that was clipped."""
 
 AS_PICTURE = (1, 3, 4)
 """Numbers of maps that are written as one picture; others become a contact sheet."""
@@ -46,7 +54,7 @@ def apply_layers(
     signed: str = "auto",
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
-    empty: Callable[..., NDArray[Any]] | None = None,
+    empty: Empty | None = None,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through layers; between them everything stays float32.
 
@@ -58,7 +66,8 @@ def apply_layers(
         values come from kernels that sum to 0 and no layer after them made them positive, else clip
     dtype : of the result; None gives the maps (H', W', C') as they are, float32
     max_pixels : of the maps after any layer that are accepted; checked before memory is taken
-    empty : makes the array of the result; if it is given, the layers go over the picture band by band, where they can
+    empty : makes the array of the result, the last one that it is asked for, and those of what lies between the layers;
+        if it is given, they go over the picture band by band
 
     Returns
     -------
@@ -72,7 +81,7 @@ def apply_layers(
     ModelError
         For a layer that has learned weights.
     ImageError
-        Where the maps after a layer would have more pixels.
+        Where the maps after a layer would have more pixels, or there are more of them than fit on a sheet.
     """
     refuse_learned(layers)
     if max_pixels is not None:
@@ -81,32 +90,100 @@ def apply_layers(
         signed = signed_rule(layers) if dtype is None or np.dtype(dtype).kind != "f" else "keep"
     if image.mode == "CMYK" and any(isinstance(layer, Gray) for layer in layers):
         image = to_rgb(image)  # luma is that of the light, not of the inks
+    count = layers.output_shape(image.colour.shape)[-1]
+    if dtype is not None:
+        refuse_many(count)  # before they get names
     shares = [0.0]
 
-    def finished(frame: NDArray[Any], layers: Layers) -> tuple[NDArray[Any], float]:
-        maps, opacity = _maps_of(image, frame, layers, alpha)
-        if dtype is None:
-            return maps, 0.0
-        if maps.shape[2] not in AS_PICTURE:
-            return contact_sheet(_labelled(maps, layers)), 0.0
-        pixels, clipped = to_picture(maps, dtype, signed)
+    def stored(maps: Maps, opacity: Maps | None, scale: Scale) -> tuple[NDArray[Any], float]:
+        own = np.dtype(dtype)
+        pixels, clipped = _stored(maps, own, scale)
         if opacity is None or maps.shape[2] == 4:
             return pixels, clipped
-        return np.concatenate([pixels, to_picture(opacity * np.float32(top_of(dtype)), dtype)[0]], axis=2), clipped
+        return np.concatenate([pixels, to_picture(opacity * np.float32(top_of(own)), own)[0]], axis=2), clipped
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
-        in_bands = empty is not None and come_in_bands(layers, image.colour.shape) and signed != "stretch"
-        if in_bands and (dtype is None or layers.output_shape(image.colour.shape)[2] in AS_PICTURE):
-            assert empty is not None
-            parts = (finished(frame[band.start : band.stop], band.layers) for band in bands(layers, image.colour.shape))
-            pixels, clipped = join_bands(parts, layers.output_shape(image.colour.shape)[0], empty)
-        else:
-            pixels, clipped = finished(frame, layers)
+        parts, join = _parts(image, frame, layers, alpha, empty)
+        if dtype is None:
+            return join((maps, 0.0) for maps, _ in parts())[0]
+        if count not in AS_PICTURE:
+            return contact_sheet(_labelled(join((maps, 0.0) for maps, _ in parts())[0], layers))
+        scale = Scale.of(signed, dtype)
+        if scale.stretch:
+            scale = scale.stretched(*_span(maps for maps, _ in parts()))
+        pixels, clipped = join(stored(maps, opacity, scale) for maps, opacity in parts())
         shares.append(clipped)
         return pixels
 
     result = image.map(applied)
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)
+
+
+def _parts(
+    image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty | None
+) -> tuple[Callable[[], Iterable[Part]], Callable[[Iterable[Shared]], Shared]]:
+    """Return what gives the maps of a frame, part by part from above to below, and what joins what is made of those.
+
+    They come in bands if there is an `empty`, else at once, and so they do where alpha meets a layer that sees more
+    than the rows near to it.
+    """
+    if empty is not None and not image.has_alpha:
+        frame, layers = _behind_far(frame, layers, empty)
+    shape = *frame.shape[:2], frame.shape[2] - image.has_alpha
+    if empty is None or count_near(layers, shape) < len(layers):
+        whole = [_maps_of(image, frame, layers, alpha)]
+        return lambda: whole, lambda parts: next(iter(parts))
+
+    def in_bands() -> Iterable[Part]:
+        return (_maps_of(image, frame[band.start : band.stop], band.layers, alpha) for band in bands(layers, shape))
+
+    return in_bands, partial(_joined, shapes=list(layers.shapes(shape)), empty=empty)
+
+
+def _behind_far(frame: NDArray[Any], layers: Layers, empty: Empty) -> tuple[NDArray[Any], Layers]:
+    """Send a frame through the layers up to the last one that sees more than the rows near to it.
+
+    Such a layer goes over all of what comes before, which goes into an array that `empty` makes. Returns what comes
+    out, and the layers behind.
+    """
+    while (near := count_near(layers, frame.shape)) < len(layers):
+        first, layer, layers = layers[:near], layers[near], layers[near + 1 :]
+        if first or frame.dtype != np.float32:
+            parts = (run_layers(frame[band.start : band.stop], band.layers) for band in bands(first, frame.shape))
+            frame, _ = _joined(((maps, 0.0) for maps in parts), list(first.shapes(frame.shape)), empty)
+        if isinstance(layer, (FixedConvolution, MaxPool)):
+            frame = layer.maps_of(frame, empty)
+        else:
+            frame = layer.forward(frame[None])[0]  # type: ignore[attr-defined]  # every layer without weights has it
+    return frame, layers
+
+
+def _joined(parts: Iterable[Shared], shapes: list[Shape], empty: Empty) -> Shared:
+    """Join bands of what layers with these shapes between them give: maps, or flat numbers (1, 1, F)."""
+    height = rows_of(shapes)
+    if len(shapes[-1]) == 3:
+        return join_bands(parts, height, empty)
+    flat = (1, 1, *shapes[-1])
+    rows = ((numbers.reshape(-1, shapes[-1][0] // height), share) for numbers, share in parts)
+    numbers, share = join_bands(rows, height, lambda shape, dtype: empty(flat, dtype).reshape(shape))
+    return numbers.reshape(flat), share
+
+
+def _span(parts: Iterable[Maps]) -> tuple[float, float]:
+    """Return the smallest and the largest finite number of all maps; 0 and 0 where there is none."""
+    low, high = np.inf, -np.inf
+    for maps in parts:
+        finite = maps[np.isfinite(maps)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _stored(maps: Maps, dtype: np.dtype[Any], scale: Scale) -> tuple[NDArray[Any], float]:
+    """Return maps as a picture of `dtype`, and the share of its samples that was clipped."""
+    out = np.empty(maps.shape, dtype)
+    clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale)
+    return out, clipped / max(out.size, 1)
 
 
 def _refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:
@@ -219,7 +296,7 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
     return image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))
 
 
-def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> tuple[Maps, Maps | None]:
+def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> Part:
     """Return the maps (H', W', C') of a frame, and its opacity (H', W', 1), 0 to 1, if it keeps one."""
     if not image.has_alpha:
         return run_layers(frame, layers), None
@@ -232,7 +309,7 @@ def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> t
     return maps, None if alpha == "drop" else kept
 
 
-def _weighted(maps: Maps, opacity: Maps, layers: Layers) -> tuple[Maps, Maps | None]:
+def _weighted(maps: Maps, opacity: Maps, layers: Layers) -> Part:
     """Return what `layers` make of `maps`, and where their windows see how much of it.
 
     Each layer with windows weights what it sees by the opacity there.
@@ -242,13 +319,15 @@ def _weighted(maps: Maps, opacity: Maps, layers: Layers) -> tuple[Maps, Maps | N
     for layer in layers:
         if kept is not None and isinstance(layer, (FixedConvolution, MaxPool, GlobalPool)):
             maps, kept = _through_windows(layer, maps, kept)
+        elif kept is not None and isinstance(layer, Rows):
+            maps, kept = maps[layer.numbers], kept[layer.numbers]
         else:
             maps = layer.forward(maps[None])[0]  # type: ignore[attr-defined]  # every layer without weights has it
         kept = kept if not isinstance(layer, Flatten) else None
     return maps.reshape(1, 1, -1) if maps.ndim == 1 else maps, kept
 
 
-def _through_windows(layer: Layer, maps: Maps, opacity: Maps) -> tuple[Maps, Maps | None]:
+def _through_windows(layer: Layer, maps: Maps, opacity: Maps) -> Part:
     results = []
     options: dict[str, Any]
     for channel in range(maps.shape[2]):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cnnfilter.alpha import filter_image, pool_image
-from cnnfilter.errors import ModelError, ShapeError
+from cnnfilter.errors import ImageError, ModelError, ShapeError
 from cnnfilter.images import Image, to_rgb
 from cnnfilter.layers import parse_layers, refuse_learned, run_layers
-from cnnfilter.stacks import apply_layers, signed_rule, spread_maps
+from cnnfilter.stacks import AS_PICTURE, apply_layers, signed_rule, spread_maps
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
@@ -181,6 +181,47 @@ def test_one_number_for_all_and_its_alpha(rng):
     assert (result.mode, result.pixels.shape) == ("LA", (1, 1, 2))
 
 
+# --- in bands
+
+IN_BANDS = [
+    "conv sobel-h gaussian:1.5",  # of different sizes
+    "conv disk:9 border=reflect | relu | avgpool 3 stride=2 pad=1",  # through the FFT
+    "conv '1 2; 3 4' stride=2 border=symmetric pad=40,3 | avgpool 2",  # more rows beyond the border than in the picture
+    "conv blur border=constant:7 pad=20 | conv motion:9,30 stride=3 dilation=2",  # windows that see no row at all
+    "avgpool 2 | conv gaussian:2 border=wrap | avgpool 3,2 stride=2 ceil",
+    "maxpool 5 stride=2 pad=2 ceil | conv kirsch border=reflect | minpool 2 stride=1",
+    "globalpool avg | leaky:0.1",
+    "conv blur border=wrap | globalpool max | flatten | tanh",
+    "flatten | sigmoid",
+    "conv sharpen | flatten | softmax",
+    "softmax | gray | avgpool 2,3 stride=1 | abs",
+]
+
+
+@pytest.mark.parametrize("text", IN_BANDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, None])
+@pytest.mark.parametrize("signed", ["auto", "stretch"])
+@pytest.mark.parametrize("numbers", [1, 2000])
+def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, text, dtype, signed, numbers):
+    if "flatten" in text and "globalpool" not in text and dtype is not None:
+        dtype = None  # more numbers than a sheet holds maps
+    image = picture(rng, "RGB", size=(67, 41))
+    expected, share = apply(image, text, dtype=dtype, signed=signed)
+    monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", numbers)
+    made = []
+
+    def empty(shape, dtype):
+        made.append(np.empty(shape, dtype))
+        return made[-1]
+
+    result, clipped = apply(image, text, dtype=dtype, signed=signed, empty=empty)
+    assert (result.mode, result.pixels.shape) == (expected.mode, expected.pixels.shape)
+    assert result.pixels.tobytes() == expected.pixels.tobytes()
+    assert clipped == pytest.approx(share, abs=1e-9)
+    is_sheet = dtype is not None and parse_layers(text).output_shape((67, 41, 3))[-1] not in AS_PICTURE
+    assert is_sheet or np.may_share_memory(result.pixels, made[-1])
+
+
 # --- refusals
 
 
@@ -193,6 +234,12 @@ def test_learned_layers_are_refused_before_anything_is_read():
 def test_a_window_that_does_not_fit(rng, mode):
     with pytest.raises(ShapeError, match="maxpool 30"):
         apply(picture(rng, mode), "maxpool 30")
+
+
+def test_more_maps_than_a_sheet_holds_are_refused_before_any_work(rng, monkeypatch):
+    monkeypatch.setattr("cnnfilter.stacks.run_layers", None)
+    with pytest.raises(ImageError, match="6480000 maps do not fit"):
+        apply(picture(rng, "RGB", size=(1200, 1800)), "flatten")
 
 
 # --- several kernels side by side

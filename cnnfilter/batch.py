@@ -86,8 +86,8 @@ def _work_on(task: Task, work: Callable[[Task], Any], turns: Turns) -> Task:
 
 
 def _finish(tasks: list[Task]) -> None:
-    """Bring to the disk what was written. A disk takes several files at a time better."""
-    for task in tasks:
+    """Bring to the disk what was written. It takes several files at a time better."""
+    for task in tasks if len(tasks) > 1 else ():
         task.begin_to_finish()
     for task in tasks:
         with _errors_kept(task):

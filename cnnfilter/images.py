@@ -146,6 +146,7 @@ def write_image(
     strip: bool = False,
     compression: str = "default",
     max_pixels: int = MAX_PIXELS,
+    threads: int | None = None,
 ) -> None:
     """Write a picture.
 
@@ -164,6 +165,8 @@ def write_image(
         ``default``, or ``fast`` for a pipe, where PNG's rows are stored as they are.
     max_pixels : int
         Width times height times frames that are accepted.
+    threads : int, optional
+        Of PNG and JPEG; None is all cores. The bytes are the same for any number.
 
     Raises
     ------
@@ -181,7 +184,7 @@ def write_image(
         format = None if hasattr(target, "write") else format_of_suffix(target)
     from cnnfilter.files import replace_file, write_all
 
-    parts = _encode(image, format or "png", strip, compression, max_pixels)
+    parts = _encode(image, format or "png", strip, compression, max_pixels, threads)
     if hasattr(target, "write"):
         stream = cast("IO[bytes]", target)
         for part in parts:
@@ -199,6 +202,7 @@ def encode_image(
     strip: bool = False,
     compression: str = "default",
     max_pixels: int = MAX_PIXELS,
+    threads: int | None = None,
 ) -> bytes:
     """Return a picture as the bytes of a file. The parameters are those of `write_image`.
 
@@ -207,11 +211,13 @@ def encode_image(
     >>> encode_image(np.zeros((2, 2), np.uint8), "ppm")
     b'P5\\n2 2\\n255\\n\\x00\\x00\\x00\\x00'
     """
-    parts = _encode(image, format, strip, compression, max_pixels)
+    parts = _encode(image, format, strip, compression, max_pixels, threads)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _encode(image: Image | np.ndarray, format: str, strip: bool, compression: str, max_pixels: int) -> list[bytes]:
+def _encode(
+    image: Image | np.ndarray, format: str, strip: bool, compression: str, max_pixels: int, threads: int | None
+) -> list[bytes]:
     if compression not in ("default", "fast"):
         raise ValueError(f"compression must be 'default' or 'fast', not {compression!r}")
     format = SUFFIXES.get(f".{format.lower()}", format)
@@ -228,17 +234,20 @@ def _encode(image: Image | np.ndarray, format: str, strip: bool, compression: st
     if longest is not None and max(width, height) > longest:
         raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
     with AsImageError("cannot be encoded as " + format):
-        return _encode_fitting(image, format, **({"fast": True} if compression == "fast" and format == "png" else {}))
+        return _encode_fitting(image, format, compression, threads)
 
 
-def _encode_fitting(image: Image, format: str, **options: Any) -> list[bytes]:
+def _encode_fitting(image: Image, format: str, compression: str, threads: int | None) -> list[bytes]:
     module = _OWN.get(format)
-    if module is not None:
-        parts: list[bytes] = importlib.import_module(module).encode(image, **options)
-        return parts
-    from cnnfilter import codecs
+    if module is None:
+        from cnnfilter import codecs
 
-    return [codecs.encode(image, format)]
+        return [codecs.encode(image, format)]
+    options: dict[str, Any] = {"threads": threads} if format in ("png", "jpg") else {}
+    if format == "png":
+        options["fast"] = compression == "fast"
+    parts: list[bytes] = importlib.import_module(module).encode(image, **options)
+    return parts
 
 
 def _fit(image: Image, format: str) -> Image:

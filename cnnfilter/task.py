@@ -277,7 +277,12 @@ class Task:
         began = time.perf_counter()
         image = self._fitted(image)
         with self._writing(self.target.name):
-            options: dict[str, Any] = {"format": self.format, "strip": self.strip, **self.limit}
+            options: dict[str, Any] = {
+                "format": self.format,
+                "strip": self.strip,
+                "threads": self.threads,
+                **self.limit,
+            }
             if self.target.path == STDOUT:
                 write_image(_stdout(), image, **options)
                 sys.stdout.flush()

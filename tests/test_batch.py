@@ -430,3 +430,21 @@ def test_a_million_tasks_do_not_fill_the_memory():
     finally:
         tracemalloc.stop()
     assert taken / len(tasks) < 1500
+
+
+@pytest.mark.parametrize("format", ["png", "jpg"])
+def test_a_picture_is_encoded_by_the_threads_that_its_task_may_use(pictures, tmp_path, monkeypatch, format):
+    from cnnfilter import jpeg, png
+
+    module = {"png": png, "jpg": jpeg}[format]
+    real, used = module.encode, []
+
+    def encode(image, **options):
+        used.append(options["threads"])
+        return real(image, **options)
+
+    monkeypatch.setattr(module, "encode", encode)
+    task = Task(Source(str(pictures[0])), Target(str(tmp_path / "out"), format))
+    list(run([task], copy, threads=3))
+    assert used == [3]
+    assert task.error is None

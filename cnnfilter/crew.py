@@ -136,12 +136,12 @@ class _Crew:
 
     def start(self, jobs: int) -> None:
         self.ahead = AHEAD * jobs
+        self.finisher = _started(self._finish_all)
         for _ in range(jobs):
             thread = _started(self._serve)
             if thread is None:
                 break
             self.threads.append(thread)
-        self.finisher = _started(self._finish_all)
 
     def _serve(self) -> None:
         while (index := self._next()) is not None:

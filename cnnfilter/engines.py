@@ -17,6 +17,7 @@ from cnnfilter.kernels import factor
 from cnnfilter.loops.boxes import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
+from cnnfilter.loops.instructions import has_wide_registers
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.loops.words import division
 from cnnfilter.scratch import Geometry, Memory, Region, Rows, band_rows
@@ -27,8 +28,9 @@ Samples = NDArray[Any]
 _INT16 = 32767
 _ROUNDING = 1e-12
 FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
-_WIDE = 32  # of how many columns of a picture a box sees one, if it is wide
+_NARROW = 32  # of how many columns a box sees one, if it is
 _FEW = 25  # bytes of a box that are quicker summed again for each four rows
+_APART = {1}, {3}  # how far taps of a row are from each other, where two are summed at once: grey and RGB
 _ANY = 64  # rows that are enough for what a call costs
 
 
@@ -210,16 +212,17 @@ class Separable:
         self.column_weights = np.concatenate(columns).astype(np.float32)
         self.row_weights = np.concatenate(rows).astype(np.float32)
         steps = {geometry.vertical.stride, geometry.vertical.dilation}
+        apart = set(np.diff(self.tap_columns).tolist())
+        self.apart = min(apart) if apart in _APART and has_wide_registers() else 0
         self.is_dense = len(terms) == 1 and steps == {1} and len(self.tap_rows) == geometry.vertical.taps >= ROWS - 1
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
         weights = self.row_weights * np.float32(finish.gain)
         if self.is_dense and len(out) >= ROWS and count >= LONG:
-            lines = self.memory.array("four lines", (4, count + self.reach), np.float32)
+            lines = self.memory.array("four lines", (4, count + self.reach + SLACK), np.float32)
             cross = self.column_weights, self.tap_columns, weights
-            counted: int = separable_tile(out.dtype.kind == "u")(
-                *rows, *cross, lines, out, first, count, *finish.passed
-            )
+            four_rows = separable_tile(out.dtype.kind == "u", self.apart)
+            counted: int = four_rows(*rows, *cross, lines, out, first, count, *finish.passed)
             return counted
         lines = self.memory.array("lines", (3, count + self.reach + SLACK), np.float32)
         taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
@@ -242,7 +245,7 @@ class Box(Separable):
         # The first row of a band costs as much as the window is high; what lies beside the picture's own rows costs
         # more than to copy them, if much of a row does.
         self.band = 4 * max(self.band, self.height)
-        self.inner_band = None if self.width > geometry.outputs[1] // _WIDE else max(_ANY, 8 * self.height)
+        self.inner_band = None if self.width > geometry.outputs[1] // _NARROW else max(_ANY, 8 * self.height)
         self.least = LONG
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:

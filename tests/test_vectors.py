@@ -29,6 +29,7 @@ from cnnfilter.loops.vectors import (
     first_lanes,
     floats,
     larger_floats,
+    later_lanes,
     minus,
     plus,
     splat,
@@ -345,6 +346,21 @@ def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
         out = np.zeros(WORDS, np.uint8)
         store_divided.function(out, 0, sums.astype(np.uint16), *quotient_of(count))
         assert list(out) == list((2 * sums + count) // (2 * count))
+
+
+@pytest.mark.parametrize("many", [1, 3, LANES - 1])
+def test_lanes_of_neighbours(many: int) -> None:
+    take = later_lanes(many)
+
+    @loop("void(f4[::1], f4[::1])", constants=(many,))
+    def run(samples, out):
+        store(out, 0, take(floats(samples, 0), floats(samples, LANES)))
+
+    samples = np.arange(2 * LANES, dtype=np.float32)
+    for call in (run, run.function):
+        out = np.zeros(LANES, np.float32)
+        call(samples, out)
+        np.testing.assert_array_equal(out, samples[many : many + LANES])
 
 
 @loop("void(u1[::1], u1[::1], i8, i8, i8)")

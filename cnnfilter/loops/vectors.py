@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -248,6 +249,24 @@ def every_second(kind: str, channels: int, tap: int) -> Instruction:
         from llvmlite import ir
 
         return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(ir.IntType(32), lanes), index))
+
+    return take
+
+
+@functools.cache
+def later_lanes(many: int) -> Instruction:
+    """Return the instruction that takes of two neighbouring vectors the lanes of one that begins `many` further on."""
+
+    @instruction("vector", "vector", "vector")
+    def take(low, high):
+        return np.concatenate((low, high))[many : many + LANES]
+
+    @take.as_llvm
+    def _take(builder, low, high):
+        from llvmlite import ir
+
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(many, many + LANES)))
+        return builder.shuffle_vector(low, high, lanes)
 
     return take
 

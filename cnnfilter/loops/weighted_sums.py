@@ -8,6 +8,7 @@ whichever vector it comes. Only for outputs of fewer than `LONG` samples, up to 
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -67,16 +68,16 @@ def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
     return put(text, "STORE", "\n".join(every))
 
 
-def _defined(text: str, name: str) -> Callable[..., Any]:
+def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:
     for size, value in (("LANES", LANES), ("WORDS", WORDS), ("WIDE", WIDE), ("LONG", LONG), ("SLACK", SLACK)):
         text = text.replace(size, str(value))
-    made: Callable[..., Any] = define(text, name, __name__, np=np, **instructions_of(vectors, words))
+    made: Callable[..., Any] = define(text, name, __name__, np=np, **instructions_of(vectors, words), **more)
     return made
 
 
-def _made(text: str, name: str, rounds: bool, arguments: str) -> Loop:
+def _made(text: str, name: str, rounds: bool, arguments: str, *constants: int, **more: Any) -> Loop:
     signatures = (f"i8({source}[::1], {arguments.replace('TARGET', target)})" for source, target in _FORMS[rounds])
-    return loop(*signatures, constants=(int(rounds), VECTORS))(_defined(text, name))
+    return loop(*signatures, constants=(int(rounds), VECTORS, *constants))(_defined(text, name, **more))
 
 
 _TAPS = """
@@ -318,7 +319,7 @@ def separable_tile(samples, starts, columns, across, rows, lines, out, first, co
     clipped = 0
     height = columns.shape[0]
     many = across.shape[0]
-    reached = lines.shape[1]
+    reached = lines.shape[1] - SLACK
     for group in range((out.shape[0] + 3) // 4):
         y = min(4 * group, out.shape[0] - 4)
         for block in range((reached + WIDE - 1) // WIDE):
@@ -334,7 +335,12 @@ def separable_tile(samples, starts, columns, across, rows, lines, out, first, co
                 before = block * LONG
                 x = min(before, count - LONG)
                 t0_{w} = splat(shift)
-                for t in range(many):
+                for t in range(0, PAIRED, 2):
+                    place = x + across[t]
+                    s{u} = floats(between, place + LANES * {u})
+                    weight, other = splat(rows[t]), splat(rows[t + 1])
+                    ADD_TWO
+                for t in range(PAIRED, many):
                     place = x + across[t]
                     weight = splat(rows[t])
                     t0_{w} = add_product(t0_{w}, weight, floats(between, place + LANES * {w}))
@@ -349,15 +355,27 @@ t{r}_{v} = add_product(t{r}_{v}, w{r}, s{v})
 """
 
 
-@family((False,), (True,))
-def separable_tile(rounds: bool) -> Loop:
+# Loads are what sums across wait for: of each two taps, the second one's samples are made of the first one's.
+_ADD_TWO = """
+t0_{w} = add_product(t0_{w}, weight, s{w})
+t0_{w} = add_product(t0_{w}, other, later_lanes(s{w}, s{w_1}))
+"""
+
+
+@family(*itertools.product((False, True), (0, 1, 3)))
+def separable_tile(rounds: bool, apart: int) -> Loop:
     """Return the loop for separable kernels of 3 rows or more, four rows of the output at once.
 
     ``separable_tile(samples (S,), starts (R,), columns (kH,), across (L,), rows (L,), lines (4, P), out, first, count,
     shift, fold, top, every)`` is `separable` for one term, whose row `i` is on row ``y + i``. `out` has four rows or
-    more, `count` is `LONG` or more; of four rows one is counted, unless `every` is 1.
+    more, `count` is `LONG` or more; of four rows one is counted, unless `every` is 1. If `apart` is not 0, each of
+    `across` is so far from the one before. `lines` is `SLACK` wider than the taps reach.
     """
+    many = LONG // LANES
+    lines = _ADD_TWO.strip("\n").splitlines()
+    both = "\n".join(line.replace("{w_1}", str(w + 1)).replace("{w}", str(w)) for line in lines for w in range(many))
     text = put(_stored(_SEPARABLE_TILE, rounds, 1, "counts"), "PASSES", passes(_PASS_DOWN))
-    text = unroll(text, r=ROWS, v=VECTORS, w=LONG // LANES)
+    text = put(text, "ADD_TWO", both if apart else "pass").replace("PAIRED", "(many & ~1)" if apart else "0")
+    text = unroll(text, r=ROWS, v=VECTORS, w=many, u=many + 1)
     arguments = "i8[::1], f4[::1], i8[::1], f4[::1], f4[:, ::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8"
-    return _made(text, "separable_tile", rounds, arguments)
+    return _made(text, "separable_tile", rounds, arguments, apart, later_lanes=vectors.later_lanes(apart))

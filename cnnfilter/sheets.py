@@ -6,7 +6,7 @@ A sheet is for looking; the numbers themselves go to npy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ _LINE = 14
 _FONT_SIZE = 12
 _BACKGROUND, _NAME, _RANGE = (24, 24, 24), (240, 240, 240), (160, 160, 160)
 _NOT_FINITE = (200, 0, 120)
+_AT_ONCE = 1 << 20  # numbers of a map that are looked at together
 
 
 class _Tile(NamedTuple):
@@ -134,40 +135,74 @@ def _scale(height: int, width: int, down: int, across: int) -> float:
 
 
 def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
-    finite = np.isfinite(values)
-    bad = values.size - int(np.count_nonzero(finite))
-    if bad == values.size:
+    count, low, high = 0, math.inf, -math.inf
+    for some in _pieces(values):
+        finite = some[np.isfinite(some)]
+        if finite.size:
+            count, low, high = count + finite.size, min(low, float(np.min(finite))), max(high, float(np.max(finite)))
+    bad = values.size - count
+    if count == 0:
         low = high = 0.0
         label = "no finite value"
     else:
-        low, high = (float(f(values[finite])) for f in (np.min, np.max))
         label = f"{low:.4g} … {high:.4g}" if low < high else f"constant {low:.4g}"
         label += f", {bad:,} NaN/inf" if bad else ""
-    return _Tile(_drawn(values, finite if bad else None, (low, high), scale), name, label)
+    return _Tile(_drawn(values, (low, high), scale, is_finite=bad == 0), name, label)
 
 
-def _drawn(
-    values: NDArray[Any], finite: NDArray[np.bool_] | None, span: tuple[float, float], scale: float
-) -> Image.Image:
-    """Resize, then stretch `span` to 0…255: shrinking is a mean, and for that the order is of no matter."""
+def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield rows that belong together: the map may be larger than memory."""
+    rows = max(1, _AT_ONCE // values[0].size)
+    return (values[top : top + rows] for top in range(0, len(values), rows))
+
+
+def _drawn(values: NDArray[Any], span: tuple[float, float], scale: float, *, is_finite: bool) -> Image.Image:
+    """Stretch `span` to 0…255 and resize: shrinking is a mean, and for that the order is of no matter."""
     size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
+    resized = _resized((_share(some, span) for some in _pieces(values)), len(values), size, scale)
+    colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    colour = np.repeat(colour, 3 // colour.shape[2], axis=2)
+    if not is_finite:
+        whole = (np.isfinite(some).reshape(*some.shape[:2], -1).all(axis=2) for some in _pieces(values))
+        shown = _resized((some.astype(np.float32) for some in whole), len(values), size, scale)
+        colour[shown[:, :, 0] < 1] = _NOT_FINITE
+    return Image.fromarray(colour)
+
+
+def _share(values: NDArray[Any], span: tuple[float, float]) -> NDArray[np.float32]:
+    """Return how far between the ends of `span` finite values are, in its middle if these are the same."""
     low, high = span
     share: NDArray[np.float32] = np.full(values.shape, 0.5, np.float32)
     if high > low:
         # Halves, because the difference of two large numbers may be more than a float holds.
-        where = True if finite is None else finite
+        where = np.isfinite(values)
         np.divide(values / 2.0 - low / 2, high / 2 - low / 2, out=share, where=where, casting="same_kind")
-    channels: list[NDArray[Any]] = list(np.moveaxis(share, 2, 0)) if values.ndim == 3 else [share] * 3
-    resized = np.stack([np.asarray(_resized(channel, size, scale)) for channel in channels], axis=2)
-    colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    if finite is not None:
-        whole: NDArray[np.bool_] = np.all(finite, axis=2) if finite.ndim == 3 else finite
-        colour[np.asarray(_resized(whole.astype(np.float32), size, scale)) < 1] = _NOT_FINITE
-    return Image.fromarray(colour)
+    return share
 
 
-def _resized(values: NDArray[np.float32], size: tuple[int, int], scale: float) -> Image.Image:
-    return Image.fromarray(values).resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+def _resized(
+    pieces: Iterable[NDArray[np.float32]], height: int, size: tuple[int, int], scale: float
+) -> NDArray[np.float32]:
+    """Return `height` rows (H, W) or (H, W, C) as (H', W', C): first as wide, then as high as they are to be.
+
+    That is the way in which Pillow does it at once.
+    """
+    resample = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+
+    def to(size: tuple[int, int], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        channels = np.moveaxis(values.reshape(*values.shape[:2], -1), 2, 0)
+        return np.stack([np.asarray(Image.fromarray(one).resize(size, resample)) for one in channels], axis=2)
+
+    top, narrow = 0, np.empty((height, size[0], 1), np.float32)
+    for some in pieces:
+        resized = to((size[0], len(some)), some)
+        if not top:
+            narrow = np.empty((height, *resized.shape[1:]), np.float32)
+        narrow[top : top + len(some)] = resized
+        top += len(some)
+    columns = max(1, _AT_ONCE // narrow[:, 0].size)
+    parts = (narrow[:, left : left + columns] for left in range(0, size[0], columns))
+    return np.concatenate([to((part.shape[1], size[1]), part) for part in parts], axis=1)
 
 
 def _arranged(tiles: Sequence[_Tile], across: int) -> NDArray[np.uint8]:

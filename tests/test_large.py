@@ -202,6 +202,7 @@ def test_a_stack_goes_over_a_mapped_picture_in_bands(layers, dtype, channels, al
         ("conv emboss border=reflect", "tif", "stretch"),
         ("globalpool max | leaky:2", "tif", "auto"),
         ("conv sobel-h blur", "tif", "auto"),
+        ("gray | conv sobel-h blur pad=0,2500 | sigmoid", "tif", "auto"),  # wide: the tiles of the sheet shrink
     ],
 )
 def test_what_comes_of_all_of_a_mapped_picture(layers, suffix, signed, rng, monkeypatch, mapped):
@@ -210,6 +211,7 @@ def test_what_comes_of_all_of_a_mapped_picture(layers, suffix, signed, rng, monk
     invoke(*line, f"expected.{suffix}")
     call_all_large(monkeypatch)
     monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.sheets._AT_ONCE", 500)
     invoke(*line, f"out.{suffix}")
     assert len(mapped) == 1
     assert Path(f"out.{suffix}").read_bytes() == Path(f"expected.{suffix}").read_bytes()
@@ -525,6 +527,18 @@ def test_a_palette_is_looked_up_piece_by_piece(colours, transparent, rng, monkey
         is_grey = colours == "grey"
         np.testing.assert_array_equal(pixels, expected[:, :, ::3] if is_grey else expected)
         assert mode == ("L" if is_grey else "RGB") + "A" * (expected.shape[2] == 4)
+
+
+@pytest.mark.parametrize("bad", [(), (np.nan,), (np.nan, np.inf)])
+@pytest.mark.parametrize("shape", [(700, 90), (60, 5000, 3)])
+def test_a_map_is_drawn_piece_by_piece(shape, bad, rng, monkeypatch):
+    values = rng.standard_normal(shape).astype(np.float32)
+    for number in bad:
+        values[rng.random(shape) < 1e-4] = number
+    maps = [("noise", values), ("flat", np.full(shape, 2, np.float32))]
+    expected = cnnfilter.contact_sheet(maps)
+    monkeypatch.setattr("cnnfilter.sheets._AT_ONCE", 1000)
+    np.testing.assert_array_equal(cnnfilter.contact_sheet(maps), expected)
 
 
 @pytest.mark.slow

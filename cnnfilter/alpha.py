@@ -105,20 +105,40 @@ def _filter_frame(
         return result.pixels, result.clipped, result.ways
     options = dict(options)
     empty = options.pop("empty", np.empty)
-    axes = _axes_in_bands(frame, kernels, options) if empty is not np.empty else None
-    if axes is not None:
-        found: list[tuple[str, ...]] = []
+    opaque = _is_opaque(frame)
+    axes = _axes_in_bands(frame, kernels, options) if _is_worth_bands(frame, empty) else None
+    if axes is None:
+        return _filter_with_alpha(frame, opaque, kernels, alpha, options)
+    found: list[tuple[str, ...]] = []
 
-        def filtered(seen: Samples, padding: Sides) -> tuple[Samples, float]:
-            pixels, clipped, how = _filter_frame(image, seen, kernels, alpha, {**options, "padding": padding})
-            found.append(how)
-            return pixels, clipped
+    def filtered(seen: Samples, padding: Sides) -> tuple[Samples, float]:
+        pixels, clipped, how = _filter_with_alpha(seen, opaque, kernels, alpha, {**options, "padding": padding})
+        found.append(how)
+        return pixels, clipped
 
-        pixels, clipped = _in_bands(frame, axes, filtered, empty)
-        return pixels, clipped, found[0]
+    pixels, clipped = _in_bands(frame, axes, filtered, empty)
+    return pixels, clipped, found[0]
+
+
+def _is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
+    """Whether a frame is mapped, or so large that floats of all of it would take much more than the frame."""
+    return empty is not np.empty or frame.size > 2 * _NUMBERS
+
+
+def _is_opaque(frame: Samples) -> bool:
+    """Whether all of a frame (H, W, C) is, its last channel alpha; found out row by row, as it may be mapped."""
+    top = top_of(frame.dtype)
+    rows = max(1, _NUMBERS // frame[0].size)
+    return all((frame[y : y + rows, :, -1] == top).all() for y in range(0, len(frame), rows))
+
+
+def _filter_with_alpha(
+    frame: Samples, opaque: bool, kernels: Sequence[Any], alpha: str, options: dict[str, Any]
+) -> tuple[Samples, float, tuple[str, ...]]:
+    """Filter a frame, or rows of one that is `opaque` as a whole or is not."""
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
-    if (opacity == top).all():
+    if opaque:
         result = filter_picture(colour, kernels, **options)
         pixels, clipped, ways = result.pixels, result.clipped, result.ways
     else:
@@ -158,6 +178,8 @@ def _in_bands(
     """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
     down, across = axes
     rows = max(1, _NUMBERS // (down.stride * frame[0].size))
+    if empty is np.empty:  # there is room for more, so that bands need not see much of others again
+        rows = max(rows, 3 * down.reach // down.stride)
 
     def parts() -> Iterator[tuple[Samples, float]]:
         for first in range(0, down.outputs, rows):
@@ -242,19 +264,25 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
         pooled: Samples = pool(frame, op, **options)
         return pooled
     empty = options.pop("empty", np.empty)
-    if empty is not np.empty:
+    opaque = _is_opaque(frame)
+    if _is_worth_bands(frame, empty):
         window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
         axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
         if axes[0].outputs > 1:
 
             def part(seen: Samples, padding: Sides) -> tuple[Samples, float]:
-                return _pool_frame(image, seen, op, alpha, {**options, "padding": padding}), 0.0
+                return _pool_with_alpha(seen, opaque, op, alpha, {**options, "padding": padding}), 0.0
 
             return _in_bands(frame, axes, part, empty)[0]
+    return _pool_with_alpha(frame, opaque, op, alpha, options)
+
+
+def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options: dict[str, Any]) -> Samples:
+    """Pool a frame, or rows of one that is `opaque` as a whole or is not."""
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
-    if (opacity == top).all():
-        pixels = pool(colour, op, **options)
+    if opaque:
+        pixels: Samples = pool(colour, op, **options)
     elif op == "avg":
         pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
     else:  # a colour that cannot be seen never wins

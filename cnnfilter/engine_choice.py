@@ -36,8 +36,12 @@ Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
-_TILE_COSTS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 54e6}
-"""Sides of the tiles of the FFT, and what two of them cost."""
+_TILE_COSTS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 130e6}
+"""Sides of the tiles of the FFT, and what two of them cost.
+
+The largest costs 54e6 where its memory was used before, which in a command it was not: it takes five times that of
+the next.
+"""
 _LARGEST_FACTORED = 256
 """Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
 

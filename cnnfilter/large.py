@@ -35,7 +35,7 @@ LEAST = 64 << 20
 LEAST_TO_UNPACK = 256 << 20
 """Bytes of pixels from which on they are unpacked into a temporary file rather than into memory."""
 
-PAUSE = 0.02
+PAUSE = 0.005
 """Seconds between two times that what was used is let go."""
 
 _AT_ONCE = 8 << 20

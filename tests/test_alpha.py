@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from cnnfilter.alpha import filter_image, pool_image
 from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ShapeError
+from cnnfilter.images import write_image
 from cnnfilter.kernels import find_kernel
 from cnnfilter.picture import Image
 from cnnfilter.pooling import pool
 from tests import naive
+from tests.test_large import PEAK
 
 
 def picture(rng, shape=(12, 14), dtype=np.uint8, channels=4) -> Image:
@@ -133,3 +138,32 @@ def test_every_frame_is_filtered(rng):
         np.testing.assert_array_equal(frame, filter_picture(before, ["sharpen"]).pixels)
     assert result.durations == (10, 20, 30)
     assert len(ways) == 1
+
+
+@pytest.mark.parametrize("kernels", [["sharpen"], ["gaussian:2"], ["sobel"], ["9 -30 40; 0 -20 1"]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("options", [{}, {"border": "reflect", "alpha": "filter"}, {"stride": 3, "alpha": "drop"}])
+def test_a_large_picture_is_filtered_in_bands(rng, monkeypatch, kernels, dtype, options):
+    """The rows below the middle are opaque: all of a picture decides how each band is filtered."""
+    image = picture(rng, (61, 70), dtype)
+    image.pixels[30:, :, -1] = np.iinfo(dtype).max
+    whole, clipped, _ = filter_image(image, kernels, **options)
+    pools = [pool_image(image, op, size=3, stride=2, padding=1) for op in ("max", "avg", "min")]
+    monkeypatch.setattr("cnnfilter.alpha._NUMBERS", 2000)
+    in_bands, share, _ = filter_image(image, kernels, **options)
+    assert in_bands.pixels.tobytes() == whole.pixels.tobytes()
+    assert share == pytest.approx(clipped)
+    for op, expected in zip(("max", "avg", "min"), pools, strict=True):
+        assert pool_image(image, op, size=3, stride=2, padding=1).pixels.tobytes() == expected.pixels.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_the_memory_of_a_large_picture_with_alpha(tmp_path):
+    side = 3500
+    pixels = np.full((side, side, 4), 200, np.uint8)
+    pixels[::7, ::5, 3] = 90
+    write_image(tmp_path / "in.png", pixels)
+    line = ["convolve", "-k", "sharpen", "in.png", "-o", "out.png", "-q"]
+    done = subprocess.run([sys.executable, "-c", PEAK, *line], cwd=tmp_path, capture_output=True, text=True)
+    assert int(done.stdout) < (2 * pixels.nbytes >> 20) + 40 + 100  # in and out, and what may be between

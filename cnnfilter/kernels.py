@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnnfilter import limits
 from cnnfilter.catalogue import ENTRIES, Entry
 from cnnfilter.errors import KernelError
 from cnnfilter.kernel_files import (
@@ -271,8 +272,13 @@ def _find_file(path: str) -> KernelSet:
     return _from_table(read_kernel_file(path), stem)
 
 
-@functools.lru_cache(64)
 def _find_name(text: str) -> KernelSet:
+    return _remembered(text, limits.kernel_side)
+
+
+@functools.lru_cache(64)
+def _remembered(text: str, largest: int) -> KernelSet:
+    """Find a kernel by its name, under a limit on its side, which may be another one the next time."""
     entry, values = entry_and_values(text)
     if entry.members and ":" not in text:
         kernels = [find_kernel(member) for member in entry.members]

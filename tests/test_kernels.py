@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnfilter import limits
 from cnnfilter.catalogue import COMPASS, ENTRIES
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels import (
@@ -497,3 +498,10 @@ def test_a_sum_that_is_only_rounding_is_zero():
     assert find_kernel("1 -0.9999999999").is_zero_sum
     assert not find_kernel("1 -0.99999").is_zero_sum
     assert not find_kernel("1e-8 -1e-8; 1e-8 1e-8").is_zero_sum
+
+
+def test_a_kernel_that_is_remembered_is_refused_by_a_lower_limit(monkeypatch):
+    find_kernel("gaussian:2.25")
+    monkeypatch.setattr(limits, "kernel_side", 8)
+    with pytest.raises(KernelError, match="8 a side is the most"):
+        find_kernel("gaussian:2.25")

@@ -20,7 +20,7 @@ from cnnfilter.images import read_image, write_image
 
 CNNFILTER = [sys.executable, "-m", "cnnfilter"]
 KILLS = 50
-MANY = 14
+MANY = 30
 
 
 def visible(folder="."):

@@ -49,7 +49,13 @@ def run(
     if jobs > 1:
         _share_heaps(jobs)
     with _warnings_kept():
-        ended = in_order(lambda task: _work_on(task, work, turns), tasks, jobs=jobs, finish=_finish, stopping=stopping)
+        ended = in_order(
+            lambda task: _work_on(task, work, turns),
+            tasks,
+            jobs=jobs,
+            finish=lambda tasks: _finish(tasks, turns),
+            stopping=stopping,
+        )
         with contextlib.closing(ended):
             for task in ended:
                 yield task
@@ -76,22 +82,26 @@ def _work_on(task: Task, work: Callable[[Task], Any], turns: Turns) -> Task:
         return task
     with turns.together():
         began = time.perf_counter()
-        _attempt(task, work)
+        _attempt(task, work, turns)
     if task.error is not None and turns.were_many and _wants_room(task.error) and task.source.is_file:
         task.forget()
         with turns.alone():
-            _attempt(task, work)
+            _attempt(task, work, turns)
     task.seconds = time.perf_counter() - began
     return task
 
 
-def _finish(tasks: list[Task]) -> None:
+def _finish(tasks: list[Task], turns: Turns) -> None:
     """Bring to the disk what was written. It takes several files at a time better."""
+    tasks = [task for task in tasks if task.is_unfinished]
     for task in tasks if len(tasks) > 1 else ():
         task.begin_to_finish()
-    for task in tasks:
-        with _errors_kept(task):
-            task.finish()
+    try:
+        for task in tasks:
+            with _errors_kept(task):
+                task.finish()
+    finally:  # also of those that are not finished because of a bug: somebody may wait for it
+        turns.give_back(len(tasks))
 
 
 def _wants_room(error: BaseException) -> bool:
@@ -101,12 +111,18 @@ def _wants_room(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
+def _attempt(task: Task, work: Callable[[Task], Any], turns: Turns) -> None:
     _current.task = task
     task.open = contextlib.ExitStack()
     try:
         with _errors_kept(task):
-            task.result = work(task)
+            try:
+                task.result = work(task)
+            except BaseException:
+                task.abandon()
+                raise
+        if task.is_unfinished:
+            turns.keep()
     finally:
         _current.task = None
         task.open.close()

@@ -22,7 +22,10 @@ GRACE = 1.5
 
 
 class Turns:
-    """Some work together; who finds no room may try again alone."""
+    """Some work together; who finds no room may try again alone.
+
+    What somebody keeps beyond their turn, such as an open file, takes room too until it is given back.
+    """
 
     def __init__(self, together: int) -> None:
         self.most = together
@@ -32,6 +35,7 @@ class Turns:
         self.may_be_alone = threading.Condition(lock)
         self.working = 0
         self.waiting = 0
+        self.kept = 0
         self.were_many = False
 
     @contextlib.contextmanager
@@ -39,7 +43,7 @@ class Turns:
         with self.may_join:
             self.may_join.wait_for(lambda: not self.waiting and self.working < self.most)
             self.working += 1
-            self.were_many = self.were_many or self.working > 1
+            self.were_many = self.were_many or self.working > 1 or self.kept > 0
         try:
             yield
         finally:
@@ -49,12 +53,24 @@ class Turns:
     def alone(self) -> Iterator[None]:
         with self.may_be_alone:
             self.waiting += 1
-            self.may_be_alone.wait_for(lambda: not self.working)
+            self.may_be_alone.wait_for(lambda: not self.working and not self.kept)
             self.working += 1
         try:
             yield
         finally:
             self._leave(waited=1)
+
+    def keep(self) -> None:
+        """Keep something beyond this turn."""
+        with self.may_join:
+            self.kept += 1
+
+    def give_back(self, count: int) -> None:
+        """Give back what so many have kept."""
+        with self.may_be_alone:
+            self.kept -= count
+            if self.waiting:
+                self.may_be_alone.notify()
 
     def _leave(self, waited: int = 0) -> None:
         with self.may_join:

@@ -250,6 +250,11 @@ class Task:
             file.flush()
             self._written = file, stack.pop_all()
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a file was written that has still to take the target's place: `finish` it, or `abandon` it."""
+        return self._written is not None
+
     def begin_to_finish(self) -> None:
         """Let the disk begin with what was written."""
         if self._written is not None:
@@ -265,6 +270,13 @@ class Task:
         (_, stack), self._written = self._written, None
         with self._writing(self.target.name):
             stack.close()
+
+    def abandon(self) -> None:
+        """Remove what was written, because something failed afterwards."""
+        if self._written is None:
+            return
+        (_, stack), self._written = self._written, None
+        stack.__exit__(InterruptedError, InterruptedError(), None)
 
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""

@@ -18,7 +18,7 @@ import pytest
 
 from cnnfilter import crew
 from cnnfilter.batch import run
-from cnnfilter.crew import MOST_UNFINISHED, in_order
+from cnnfilter.crew import MOST_UNFINISHED, Turns, in_order
 from cnnfilter.errors import ImageError
 from cnnfilter.images import read_image, write_image
 from cnnfilter.task import Source, Target, Task, describe
@@ -412,6 +412,49 @@ def test_what_found_no_room_is_tried_again_alone(pictures, error):
     ended = [(task.result, task.error) for task in run([Task(Source(str(path))) for path in pictures], work, jobs=3)]
     assert max(most) > 1
     assert ended == [("done", None)] * len(pictures)
+
+
+def test_who_tries_again_alone_waits_for_the_files_that_others_keep_open(pictures, tmp_path, monkeypatch):
+    """As long as they wait for the disk they take room, such as descriptors."""
+    kept = set()
+    real = Task.finish
+
+    def slow(task):
+        time.sleep(0.02)
+        kept.discard(task)
+        real(task)
+
+    def work(task):
+        copy(task)
+        if len(kept) >= 2:
+            raise OSError(errno.EMFILE, "too many open files")
+        kept.add(task)
+
+    monkeypatch.setattr(Task, "finish", slow)
+    (tmp_path / "new").mkdir()
+    ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=3))
+    assert [task.error for task in ended] == [None] * len(pictures)
+
+
+def test_who_works_while_something_is_kept_is_not_alone():
+    turns = Turns(2)
+    with turns.together():
+        turns.keep()
+    assert not turns.were_many
+    with turns.together():
+        assert turns.were_many
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_fails_after_it_was_written_leaves_no_file(pictures, tmp_path, jobs):
+    def work(task):
+        copy(task)
+        raise MemoryError
+
+    (tmp_path / "new").mkdir()
+    ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=jobs))
+    assert {type(task.error) for task in ended} == {MemoryError}
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_finds_no_room_alone_either_has_failed(pictures):

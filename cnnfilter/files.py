@@ -58,11 +58,12 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     try:
         if _ended:
             raise InterruptedError(errno.EINTR, "the process ends")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with _naming(path), os.fdopen(descriptor, "wb") as file:
-            yield file
-            flush(file)
-        _move(temporary, target, force)
+        with _naming(path, temporary):
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                flush(file)
+            _move(temporary, target, force)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -85,13 +86,13 @@ def _where(path: str | os.PathLike[str]) -> tuple[str, int]:
 
 
 @contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let the error of a full disk name the file: a write does not know where it goes."""
+def _naming(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[None]:
+    """Let an error name the file that was asked for: the write to a full disk names none, others the hidden one."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL and error.filename is None:
-            error.filename = os.fspath(path)
+        if error.errno in _FULL if error.filename is None else error.filename == temporary:
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 

@@ -56,8 +56,14 @@ def read_pixels(
 def _room(count: int, shape: Shape) -> NDArray[np.uint8]:
     if count * math.prod(shape) <= IN_MEMORY:
         return np.empty((count, *shape), np.uint8)
-    with tempfile.TemporaryFile() as file:  # what is mapped lives as long as the array
-        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
+    from cnnfilter import large
+
+    try:
+        # What is mapped lives as long as the array.
+        return large.temporary(None, (count, *shape), np.dtype(np.uint8)).array
+    except OSError as error:
+        error.filename = error.filename or tempfile.gettempdir()
+        raise
 
 
 def find_shape(samples: Samples) -> Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -14,6 +15,21 @@ def test_the_error_of_a_full_disk_names_the_file():
     with pytest.raises(OSError, match="/dev/full") as caught, replace_file("/dev/full", force=True) as file:
         file.write(b"data")
     assert caught.value.filename == "/dev/full"
+
+
+@pytest.mark.parametrize("failing", ["open", "replace"])
+def test_an_error_names_the_file_and_not_the_hidden_one(tmp_path, monkeypatch, failing):
+    real = getattr(os, failing)
+
+    def fail(path, *rest, **more):
+        if str(path).endswith(".tmp"):
+            raise OSError(errno.EROFS, "read-only file system", path)
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="read-only") as caught, replace_file(tmp_path / "new", force=True) as file:
+        file.write(b"data")
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "new"), None)
 
 
 def test_a_new_file_gets_what_the_umask_allows(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -236,6 +238,23 @@ def test_pictures_beyond_memory_go_to_a_file(data, tmp_path, monkeypatch):
     assert save(in_file, tmp_path / "a.safetensors") == save(in_memory, tmp_path / "b.safetensors")
     assert in_file.model.input_shape == (8, 8, 1)
     assert [os.path.basename(path) for path, _ in in_file.dataset.skipped] == ["cut.png"]
+
+
+def test_no_room_for_the_file_of_pictures_beyond_memory(tmp_path, monkeypatch):
+    """It is told before any work: to fill a mapped file on a full disk would end the process."""
+    for label in "ab":
+        (tmp_path / "folder" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), number).save(tmp_path / "folder" / label / f"{number}.png")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cnnfilter.pixels.IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train(tmp_path / "folder", layers="flatten | dense 2", epochs=1)
+    assert caught.value.filename == tempfile.gettempdir()
 
 
 # --- optimisers, schedules, augmentation -----------------------------------------------------------------

@@ -227,6 +227,47 @@ def test_further_signals_do_no_harm(many, number, code, pause):
     assert [name for name in os.listdir("out") if name.startswith(".")] == []
 
 
+SLOW_DISK = """
+import os, time
+real = os.fsync
+def slow(descriptor):
+    if flushed:
+        time.sleep(60)
+    flushed.append(descriptor)
+    real(descriptor)
+flushed = []
+os.fsync = slow
+from cnnfilter.__main__ import run
+run()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_batch_that_is_stopped_while_files_wait_for_the_disk(rng, number, code, jobs):
+    """What the disk has is there and whole; of what it has not, nothing is left."""
+    os.mkdir("in")
+    for index in range(MANY):
+        write_image(f"in/{index:02}.png", rng.integers(0, 256, (40, 60, 3), np.uint8))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_DISK, "convolve", "-r", "in", "-k", "blur", "-o", "out/", "-j", jobs],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_results()
+    deadline = time.monotonic() + 30
+    while not any(name.startswith(".") for name in os.listdir("out")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 2
+    assert (process.returncode, err) == (code, "")
+    (done,) = os.listdir("out")
+    assert read_image(f"out/{done}").pixels.shape == (40, 60, 3)
+
+
 def test_what_a_thread_is_still_writing_at_the_end_is_removed():
     code = """
 import threading, time

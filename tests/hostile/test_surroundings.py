@@ -266,6 +266,26 @@ def test_few_file_descriptors(photos, jobs):
     assert len(os.listdir("out")) == 12
 
 
+def test_few_file_descriptors_on_a_slow_disk(photos):
+    """Files that wait for the disk are open."""
+    slow = """
+import os, time
+real = os.fsync
+def slow(descriptor):
+    time.sleep(0.05)
+    real(descriptor)
+os.fsync = slow
+from cnnfilter.__main__ import run
+run()
+"""
+    for index in range(12, 30):
+        os.link("in/0.png", f"in/{index}.png")
+    line = [sys.executable, "-c", slow, "pool", "-r", photos, "-o", "out/", "-j", "4"]
+    done = run("prlimit", "--nofile=18", *line)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(os.listdir("out")) == 30
+
+
 @needs_setpriv
 def test_few_threads(photos):
     """Where the system gives no more threads, those that there are do the work."""

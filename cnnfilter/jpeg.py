@@ -151,10 +151,17 @@ def _with_fourth(pixels: np.ndarray) -> np.ndarray:
 
 def _memory_file() -> Any:
     """Return a file of the system, while Pillow writes to which it lets other threads work."""
-    try:
-        return open(os.memfd_create("jpeg"), "w+b", buffering=0)
-    except (AttributeError, OSError):  # not on Linux, or not allowed: the same, one after the other
-        return io.BytesIO()
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # not on Linux, or not allowed
+        if not _are_files_limited():
+            return open(os.memfd_create("jpeg"), "w+b", buffering=0)
+    return io.BytesIO()  # the same, one after the other
+
+
+def _are_files_limited() -> bool:
+    """Whether files may only be so large, which would hold for those in memory too."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _read(file: Any, size: int) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,13 @@ def test_a_fourth_byte_comes_and_goes(count: int, python: bool) -> None:
     add(memory, four, count)
     pixels[:, 3] = 255
     np.testing.assert_array_equal(four, [*pixels.ravel(), 7, 7])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="shells limit files as Linux has it")
+def test_a_limit_on_files_is_none_on_a_pipe(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(9).integers(0, 256, (200, 300, 3), np.uint8)
+    (tmp_path / "in.jpg").write_bytes(encode_image(pixels, "jpg"))
+    line = 'ulimit -f 8; exec "$0" -m cnnfilter convolve -k identity in.jpg -f jpg -o -'
+    done = subprocess.run(["bash", "-c", line, sys.executable], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert read_image(done.stdout).pixels.shape == (200, 300, 3)

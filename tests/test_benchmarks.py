@@ -77,6 +77,13 @@ def test_ratios_targets_and_what_is_left_out() -> None:
     ]
 
 
+def test_what_bounds_a_row_that_misses_is_said() -> None:
+    contenders = {OURS: lambda: Constant(0.002), "peer": lambda: Constant(0.003)}
+    row = Row("pooling", "avg 2x2/2 u8 grey", lambda: contenders, targets=(Target(("peer",), faster=2),))
+    line = summary([measure(row, rounds=1, budget=1.0)])[-1]
+    assert line.startswith("  missed: pooling/avg 2x2/2 u8 grey: ≥ 2x peer, reached 1.50; bound by: ")
+
+
 def test_another_result_is_marked() -> None:
     class Shows(Constant):
         def first(self) -> float:

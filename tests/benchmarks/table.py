@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from tests.benchmarks.bounds import bound_of
 from tests.benchmarks.measure import OURS, Result, Target
 from tests.benchmarks.roofline import Roofline
 
@@ -168,7 +169,10 @@ def summary(results: Sequence[Result]) -> list[str]:
         f"{result.row.full_name}: {result.left_out.get(OURS)}" for result in results if not result.samples.get(OURS)
     ]
     lines = ["", f"{sum(bool(met) for _, met in judged)} of {len(judged)} targets met."]
-    lines += [f"  missed: {text}" for text, met in judged if not met]
+    for text, met in judged:
+        if not met:
+            bound = bound_of(text)
+            lines.append(f"  missed: {text}" + (f"; bound by: {bound}" if bound else ""))
     return lines + [f"  failed: {text}" for text in failed]
 
 

@@ -290,7 +290,7 @@ begun.wait()
 def test_one_large_picture_can_be_interrupted():
     write_image("large.npy", np.zeros((4000, 4000, 3), np.float32))
     write_image("small.npy", np.zeros((50, 50, 3), np.float32))
-    how = ["-k", "gabor:10,30", "--algorithm", "direct"]
+    how = ["-k", "gabor:30,30", "--algorithm", "direct"]
     subprocess.run([*CNNFILTER, "convolve", "small.npy", *how, "-o", "small.npy", "--force"], check=True)
     process = subprocess.Popen(
         [*CNNFILTER, "convolve", "large.npy", *how, "-o", "out.npy"], stderr=subprocess.PIPE, text=True

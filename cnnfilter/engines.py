@@ -261,12 +261,13 @@ class Box(Separable):
         if quotient and is_mean and many <= _FEW and self.height >= ROWS - 1 and len(out) >= ROWS:
             small_means(channels == 1)(*rows, out, first, count, *window, channels, *quotient)
             return 0
-        high = self.height > HIGH
-        dtype: Any = np.int32 if high else np.uint16
-        lines = self.memory.array("columns", (2, columns_of(count, self.width, channels)), dtype)
+        size = 2, columns_of(count, self.width, channels)
         if quotient and is_mean:
+            lines = self.memory.array("columns", size, np.uint16)
             box_means(channels)(*rows, lines, out, first, count, *window, *quotient)
             return 0
+        high = self.height > HIGH
+        lines = self.memory.array("columns", size, np.dtype(np.int32 if high else np.uint16))
         scale = gain, finish.shift, finish.top, finish.every
         outside: int = box_sums(channels, high)(*rows, lines, out, first, count, *window, *scale)
         return outside

@@ -137,6 +137,19 @@ def test_weights_of_single_precision_are_those_of_a_mean(size: int, monkeypatch:
     np.testing.assert_array_equal(means, convolve(pixels, f"box:{size}", dtype=np.uint8))
 
 
+@pytest.mark.parametrize("taps", [(150, 1), (127, 2), (129, 3), (200, 40)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_high_boxes(taps: tuple[int, int], channels: int) -> None:
+    """Higher than what two sums of 16 bits tell apart; the first two are means that words divide."""
+    pixels = picture((230, 120, channels), np.uint8)
+    pixels[40:, 30:60] = 255
+    means = convolve(pixels, np.full(taps, 1 / (taps[0] * taps[1])), dtype=np.uint8, padding="valid")
+    windows = np.lib.stride_tricks.sliding_window_view(pixels.astype(np.int64), taps, axis=(0, 1))
+    exact = windows.mean(axis=(3, 4))
+    # A sum that is a half to the last bit may fall on either side.
+    assert np.abs(means - exact).max() <= 0.5 + 1e-3
+
+
 def test_words_divide_every_sum_of_bytes() -> None:
     divided = 0
     for count in range(2, 258):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from threading import Thread
 from typing import TypeVar
+
+from cnnfilter.threads import start_thread, take
 
 Piece = TypeVar("Piece")
 
@@ -31,16 +32,15 @@ def run_ahead(make: Callable[[int], Piece], count: int) -> Iterator[Piece]:
                 ready.put(failure)
                 return
 
-    try:
-        Thread(target=work, daemon=True).start()
-    except RuntimeError:  # the system gives no more
+    thread = start_thread(work)
+    if thread is None:
         yield from map(make, range(count))
         return
     allowed.put(True)
     allowed.put(True)
     try:
         for _ in range(count):
-            piece = ready.get()
+            piece = take(ready, [thread])
             if isinstance(piece, BaseException):
                 raise piece
             yield piece

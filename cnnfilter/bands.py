@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from threading import Thread
 from typing import TypeVar
+
+from cnnfilter.threads import start_thread
 
 Result = TypeVar("Result")
 
@@ -54,8 +55,11 @@ def run_in_bands(
 
 def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """Run `tasks` on up to `threads` threads, the calling one among them; return the results in order."""
+    # All memory that is needed to tell what became of a task is there before: a picture of which a band is missing
+    # would look like one that was filtered.
     results: list[Result | None] = [None] * len(tasks)
-    failures: dict[int, BaseException] = {}
+    failures: list[BaseException | None] = [None] * len(tasks)
+    done = bytearray(len(tasks))
     waiting = iter(range(len(tasks)))  # next() on it is atomic under the GIL
 
     interrupted = False
@@ -67,6 +71,7 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
                 return
             try:
                 results[index] = tasks[index]()
+                done[index] = True
             except BaseException as failure:
                 failures[index] = failure
                 interrupted = interrupted or not isinstance(failure, Exception)
@@ -74,15 +79,18 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
 
     others = []
     for _ in range(min(threads, len(tasks)) - 1):
-        thread = Thread(target=work, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the system gives no more: the others do it all
+        thread = start_thread(work)
+        if thread is None:  # the others do it all
             break
         others.append(thread)
-    work()
-    for thread in others:  # one that compiles would go on for seconds
-        thread.join(GRACE if interrupted else None)
-    if failures:
-        raise failures[min(failures)]
+    try:
+        work()
+    finally:
+        for thread in others:  # one that compiles would go on for seconds
+            thread.join(GRACE if interrupted else None)
+    for failure in failures:
+        if failure is not None:
+            raise failure
+    if not all(done):  # a thread had no memory to go on
+        raise MemoryError
     return results  # type: ignore[return-value]  # every place is filled

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
+from cnnfilter import limits
 from cnnfilter.crew import Turns, in_order
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.task import Task
@@ -33,7 +34,7 @@ def run(
     Parameters
     ----------
     jobs : int, optional
-        Pictures at a time; None is one per core.
+        Pictures at a time; None is one per core. No more than fit into the memory that the process may take.
     threads : int, optional
         Threads that a task may use within a picture (``task.threads``); None shares the cores among the jobs.
     """
@@ -41,7 +42,7 @@ def run(
 
     cores = default_threads()
     stopping = threading.Event()
-    jobs = max(1, min(jobs or cores, len(tasks)))
+    jobs = max(1, min(jobs or cores, len(tasks), limits.jobs_with_room(len(tasks))))
     turns = Turns(jobs)
     for task in tasks:
         task.threads = threads or max(1, cores // jobs)
@@ -135,7 +136,11 @@ def _errors_kept(task: Task) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except (CnnfilterError, OSError, MemoryError) as error:
+    except (CnnfilterError, OSError, MemoryError, ImportError) as error:
+        if isinstance(error, ImportError):
+            if not limits.is_for_want_of_memory(error):
+                raise
+            error = MemoryError()
         if isinstance(error.__cause__, MemoryError | OSError) and _wants_room(error.__cause__):
             error = error.__cause__
         task.error = error.with_traceback(None)  # the frames would keep the picture alive

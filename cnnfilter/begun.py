@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import sys
 from typing import Any, NamedTuple
+
+from cnnfilter import limits
 
 _FORMATS = {b"\xff\xd8\xff": "cnnfilter.jpeg_pixels", b"\x89PN": "cnnfilter.png_ahead"}
 """The modules that begin a file, by its first bytes."""
@@ -30,7 +31,7 @@ def begin(path: str, max_pixels: int) -> None:
     """Begin to decode a file, if its format can, unless memory is scarce. What is wrong with it, reading will find."""
     global _begun
     _begun = None
-    if _is_limited():
+    if limits.is_memory_limited():
         return
     with contextlib.suppress(Exception), open(path, "rb", buffering=0) as file:
         head = file.read(3)
@@ -63,14 +64,3 @@ def take(data: bytes) -> Any:
         return None
     made, _begun = _begun.made, None
     return made
-
-
-def _is_limited() -> bool:
-    """Whether somebody counts the memory of this process, which what is made ahead would take from the picture."""
-    if not sys.platform.startswith("linux"):
-        return False
-    import resource
-
-    return any(
-        resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-    )

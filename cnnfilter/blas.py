@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+from cnnfilter import limits
+
+_ROOM = 48 << 20
+"""Bytes that OpenBLAS takes for the products of a thread. It ends the process if it does not get them."""
+
 _lock = Lock()
 _inside = 0
 _limit: Any = None
@@ -19,9 +24,17 @@ _limit: Any = None
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit the BLAS to one thread while at least one such block runs, on whatever thread."""
+    """Limit the BLAS to one thread while at least one such block runs, on whatever thread.
+
+    Raises
+    ------
+    MemoryError
+        There is too little left for any product.
+    """
     global _inside, _limit
     with _lock:
+        if _limit is None and not has_room_for(1):
+            raise MemoryError
         _inside += 1
         if _inside == 1:
             _limit = _controller().limit(limits=1, user_api="blas")
@@ -32,6 +45,11 @@ def one_thread() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _limit.restore_original_limits()
+
+
+def has_room_for(threads: int) -> bool:
+    """Whether the limits of memory leave enough for products on so many threads at a time."""
+    return limits.has_room(threads * _ROOM, threads * _ROOM)
 
 
 @functools.cache

@@ -6,7 +6,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
+
+from cnnfilter.threads import PATIENCE, Started, start_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -146,18 +149,26 @@ class _Crew:
         self.has_room = threading.Condition(lock)
         self.has_unfinished = threading.Condition(lock)
         self.has_ended = threading.Condition(lock)  # what is waited for
-        self.threads: list[threading.Thread] = []
-        self.finisher: threading.Thread | None = None
+        self.threads: list[Started] = []
+        self.finisher: Started | None = None
         self.have_left = False
+        self.failure: BaseException | None = None
 
     def start(self, jobs: int) -> None:
         self.ahead = AHEAD * jobs
-        self.finisher = _started(self._finish_all)
+        self.finisher = start_thread(partial(self._tell_of, self._finish_all))
         for _ in range(jobs):
-            thread = _started(self._serve)
+            thread = start_thread(partial(self._tell_of, self._serve))
             if thread is None:
                 break
             self.threads.append(thread)
+
+    def _tell_of(self, target: Callable[[], None]) -> None:
+        """Run what a thread is for, and tell who waits if it ends too early: there may be no memory left to go on."""
+        try:
+            target()
+        except BaseException as failure:
+            self.failure = failure
 
     def _serve(self) -> None:
         while (index := self._next()) is not None:
@@ -212,7 +223,9 @@ class _Crew:
             self._finish({index: self._outcome(index)})
         with self.has_ended:
             while index not in self.done:
-                self.has_ended.wait()
+                if self.failure is not None:
+                    raise self.failure
+                self.has_ended.wait(PATIENCE)
             result, error = self.done.pop(index)
             self.used = index + 1
             self.has_room.notify()
@@ -232,12 +245,3 @@ class _Crew:
             self.has_unfinished.notify()
         if self.finisher is not None:
             self.finisher.join(max(0.0, end - time.monotonic()))
-
-
-def _started(target: Callable[[], None]) -> threading.Thread | None:
-    thread = threading.Thread(target=target, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # the system gives no more threads
-        return None
-    return thread

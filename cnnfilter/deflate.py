@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from threading import Condition, Thread
+from threading import Condition
 from typing import Any
 
 from cnnfilter.errors import ImageError
 from cnnfilter.pages import zeros
+from cnnfilter.threads import PATIENCE, start_thread
 
 _library: Any
 try:
@@ -123,7 +124,10 @@ class InflaterAhead:
         self._taken = 0
         self._failure: BaseException | None = None
         self._changed = Condition()
-        Thread(target=self._work, daemon=True).start()
+        thread = start_thread(self._work)
+        if thread is None:
+            raise RuntimeError("there is no thread for it")
+        self._thread = thread
 
     def _work(self) -> None:
         try:
@@ -157,7 +161,10 @@ class InflaterAhead:
 
     def _wait_for(self, end: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._filled >= end or self._failure is not None)
+            while self._filled < end and self._failure is None:
+                if not self._thread.is_alive:  # it had no memory to say what is wrong
+                    raise MemoryError
+                self._changed.wait(PATIENCE)
             if self._filled < end and self._failure is not None:
                 raise self._failure
 

@@ -6,10 +6,10 @@ import contextlib
 import io
 import mmap
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 from cnnfilter.pages import zeros
+from cnnfilter.threads import start_thread
 
 MARKER, START, END, SCAN, RESTART, COMMENT = b"\xff", 0xD8, 0xD9, 0xDA, 0xD0, 0xFE
 """The byte before a marker, and some of them (ITU-T T.81, table B.1)."""
@@ -73,8 +73,7 @@ class Decoding:
         self._max_pixels = max_pixels
         self._plugin = JpegImagePlugin.JpegImageFile
         self._memory: mmap.mmap | bytearray | None = None
-        self._thread = Thread(target=self._decode, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._decode)
 
     def _decode(self) -> None:
         # Whatever is wrong with it is found again, and told, when it is read. Without metadata, nothing warns.
@@ -84,8 +83,9 @@ class Decoding:
                 self._memory = decode(picture, len(self._data))
 
     def result(self) -> mmap.mmap | bytearray | None:
-        """Wait, and return what `decode` gave; None if the file is damaged or too large."""
-        self._thread.join()
+        """Wait, and return what `decode` gave; None if the file is damaged or too large, or there was no thread."""
+        if self._thread is not None:
+            self._thread.join()
         return self._memory
 
 

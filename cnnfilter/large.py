@@ -27,6 +27,7 @@ from cnnfilter import npy, tiff, tiff_directory
 from cnnfilter.files import flush, replace_file
 from cnnfilter.metadata import Metadata, upright
 from cnnfilter.picture import CHANNELS, AsImageError, Image, as_pixels, check_size, turned_back
+from cnnfilter.threads import Started, start_thread
 from cnnfilter.tiff_segments import InParts, open_in_parts
 
 LEAST = 64 << 20
@@ -55,7 +56,7 @@ class Mapping:
         self._map = mmap.mmap(file, start + math.prod(shape) * dtype.itemsize, access=access)
         self.array: np.ndarray = np.frombuffer(self._map, dtype, math.prod(shape), start).reshape(shape)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._let_go, daemon=True)
+        self._thread: Started | None = None
 
     def _let_go(self) -> None:
         advice = getattr(mmap, "MADV_DONTNEED", None)
@@ -63,13 +64,12 @@ class Mapping:
             self._map.madvise(advice)
 
     def __enter__(self) -> Self:
-        with suppress(RuntimeError):  # no more threads: the system lets go when it has to
-            self._thread.start()
+        self._thread = start_thread(self._let_go)  # if there is none, the system lets go when it has to
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
 
 

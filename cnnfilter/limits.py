@@ -17,8 +17,11 @@ variables of this module, which hold for the process.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
+
+from cnnfilter.errors import CnnfilterError
 
 PIXELS = 89_478_485
 """Width times height times frames: 256 MiB as 8-bit RGB."""
@@ -32,8 +35,14 @@ kernel_side = 1023
 model_bytes = 1 << 30
 """Bytes of a model's file."""
 
+memory: int | None = None
+"""Bytes that the process may take; None is as many as the system gives. It is `at_most` that sets it."""
+
 LEAST_MEMORY = 128 << 20
-"""Bytes that the program itself needs, before there is any picture."""
+"""Bytes that the program needs with a small picture."""
+
+_TO_RUN = (112 << 20, 56 << 20)
+"""Bytes of addresses, and of data, below which Python or numpy may end the process in any way."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -77,10 +86,75 @@ def at_most(size: int | None) -> Iterator[None]:
         raise NotImplementedError("only Linux holds a process to a limit of memory")
     import resource
 
+    global memory
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ceiling = size if hard == resource.RLIM_INFINITY else min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+    memory = size
     try:
         yield
     finally:
+        memory = None
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def is_memory_limited() -> bool:
+    """Whether somebody counts the memory of this process (``ulimit -v``, ``ulimit -d``, ``--max-memory``)."""
+    return any(allowed is not None for allowed in allowed_memory())
+
+
+def refuse_little_memory() -> None:
+    """Raise where those limits are too low for any work.
+
+    Raises
+    ------
+    CnnfilterError
+        It says what would do.
+    """
+    for allowed, needed, name in zip(allowed_memory(), _TO_RUN, ("-v", "-d"), strict=True):
+        if allowed is not None and allowed < needed:
+            raise CnnfilterError(
+                f"{allowed >> 20} MB of memory are allowed (ulimit {name}); "
+                f"{LEAST_MEMORY >> 20} would do for small pictures"
+            )
+
+
+def is_for_want_of_memory(error: BaseException | None) -> bool:
+    """Whether an import failed because there is no memory for it, or for another thread that had begun it."""
+    return isinstance(error, ImportError) and is_memory_limited()
+
+
+def jobs_with_room(most: int) -> int:
+    """Return how many pictures, up to `most`, those limits let be worked on at a time: one in each `LEAST_MEMORY`."""
+    return min([most, *(allowed // LEAST_MEMORY for allowed in allowed_memory() if allowed is not None)])
+
+
+def has_room(addresses: int, data: int) -> bool:
+    """Whether those limits leave so many bytes of addresses, and of data."""
+    allowed = allowed_memory()
+    if allowed == (None, None):
+        return True
+    return all(
+        most is None or taken + wanted <= most
+        for most, taken, wanted in zip(allowed, taken_memory(), (addresses, data), strict=True)
+    )
+
+
+def allowed_memory() -> tuple[int | None, int | None]:
+    """Return how many bytes of addresses, and of data, this process may have; None where nobody counts them."""
+    if not sys.platform.startswith("linux"):
+        return None, None
+    import resource
+
+    addresses, data = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    no = resource.RLIM_INFINITY
+    return None if addresses == no else addresses, None if data == no else data
+
+
+def taken_memory() -> tuple[int, int]:
+    """Return how many it has (0 where that cannot be told)."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
+        pages = file.read().split()
+        size = os.sysconf("SC_PAGE_SIZE")
+        return int(pages[0]) * size, int(pages[5]) * size
+    return 0, 0

@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter import blas
 from cnnfilter.bands import split_rows
 from cnnfilter.loops import layers as loops
+from cnnfilter.threads import Started, start_thread, take
 from cnnfilter.windows import Axis
 
 Maps = NDArray[np.float32]
@@ -91,18 +92,19 @@ class Workers:
 
     def __init__(self, threads: int = 1) -> None:
         self.scratch = Scratch()
-        self._others = 0
+        self._others: list[Started] = []
         self._calls: SimpleQueue[Piece | None] = SimpleQueue()
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        for _ in range(threads - 1):
-            try:
-                Thread(target=_serve, args=(self._calls, self._ended), daemon=True).start()
-            except RuntimeError:  # the system gives no more: there are fewer
+        for others in range(threads - 1):
+            if not blas.has_room_for(others + 2):
                 break
-            self._others += 1
+            thread = start_thread(partial(_serve, self._calls, self._ended))
+            if thread is None:
+                break
+            self._others.append(thread)
 
     def __del__(self) -> None:
-        for _ in range(self._others):
+        for _ in self._others:
             self._calls.put(None)
 
     def run(self, pieces: Sequence[Piece]) -> None:
@@ -117,14 +119,14 @@ class Workers:
             for piece in waiting:
                 piece(scratch)
 
-        others = min(self._others, len(pieces) - 1)
+        others = min(len(self._others), len(pieces) - 1)
         for _ in range(others):
             self._calls.put(work)
         failures: list[BaseException | None] = []
         try:
             work(self.scratch)
         finally:
-            failures += [self._ended.get() for _ in range(others)]
+            failures += [take(self._ended, self._others) for _ in range(others)]
         for failure in failures:
             if failure is not None:
                 raise failure

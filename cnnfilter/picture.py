@@ -100,6 +100,8 @@ class AsImageError:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if limits.is_for_want_of_memory(error):
+            error = MemoryError()
         if isinstance(error, MemoryError):
             raise ImageError(f"{self.what}: not enough memory") from error
         if isinstance(error, Exception) and not isinstance(error, CnnfilterError):

@@ -158,10 +158,10 @@ def test_a_bug_in_finishing_comes_out(jobs):
 
 
 def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypatch):
-    def refuse(self):
+    def refuse(*given):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
     finished = []
     assert list(in_order(str, range(3), jobs=2, finish=finished.extend)) == ["0", "1", "2"]
     assert finished == [0, 1, 2]
@@ -241,12 +241,12 @@ def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, thread
 
 def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
     code = f"""
-import sys, threading
+import sys, _thread
 from cnnfilter.batch import run
 from cnnfilter.task import *
 def work(task):
     task.write(task.read())
-    assert threading.active_count() == 1
+    assert _thread._count() == 0
 list(run([Task(Source({str(pictures[0])!r}), Target({str(tmp_path / "x.png")!r}, "png"))], work))
 assert "concurrent.futures" not in sys.modules
 """

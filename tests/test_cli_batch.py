@@ -305,7 +305,8 @@ def test_the_limit_of_memory_bites():
     write_image("large.npy", large)
     line = [sys.executable, "-m", "cnnfilter", "pool", "large.npy", "--op", "avg", "-o", "x.png"]
     done = subprocess.run([*line, "--max-memory", "300M"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "Error: large.npy: there is not enough memory for it\n")
+    said = "Error: large.npy: there is not enough memory for it; 300 MB are allowed (--max-memory)\n"
+    assert (done.returncode, done.stderr) == (1, said)
     assert files() == ["large.npy"]
 
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import click
 
-from cnnfilter import __version__
+from cnnfilter import __version__, limits
 from cnnfilter.cli.messages import one_line, reason, say
 from cnnfilter.errors import CnnfilterError
 
@@ -73,11 +73,16 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            limits.refuse_little_memory()
             return super().invoke(ctx)
         except CnnfilterError as error:
             raise click.ClickException(str(error)) from error
         except MemoryError as error:
             raise click.ClickException(reason(error)) from error
+        except ImportError as error:
+            if not limits.is_for_want_of_memory(error):
+                raise
+            raise click.ClickException(reason(MemoryError())) from error
         except BrokenPipeError as error:  # here, because click would make it an exit code of 1
             raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from error
         except KeyboardInterrupt as stop:

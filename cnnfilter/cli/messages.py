@@ -7,6 +7,9 @@ import sys
 
 import click
 
+from cnnfilter import limits
+from cnnfilter.errors import RoomError
+
 
 def one_line(text: str, keep: str = "") -> str:
     r"""Return `text` with every control character and undecodable byte written out, except those in `keep`.
@@ -29,13 +32,19 @@ def reason(error: BaseException) -> str:
     >>> reason(FileNotFoundError(2, "No such file or directory", "a.png"))
     'no such file or directory'
     """
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
+    if isinstance(error, MemoryError) and not isinstance(error, RoomError):
+        return f"there is not enough memory for it{_what_limits_it()}"
     if isinstance(error, FileExistsError):
         return "exists already; --force replaces it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return str(error) or type(error).__name__
+
+
+def _what_limits_it() -> str:
+    names = ("ulimit -v", "--max-memory" if limits.memory else "ulimit -d")
+    allowed = [(most, name) for most, name in zip(limits.allowed_memory(), names, strict=True) if most is not None]
+    return "".join(f"; {most >> 20} MB are allowed ({name})" for most, name in sorted(allowed)[:1])
 
 
 def say(*parts: str) -> None:

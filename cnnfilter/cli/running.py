@@ -70,7 +70,7 @@ LIMITS: tuple[Callable[..., Any], ...] = (
         expose_value=False,
         is_eager=True,
         callback=_limit_memory,
-        help="Take no more memory than SIZE, such as 2G; a picture that needs more fails.",
+        help="Take no more memory than SIZE, such as 2G; a picture that needs more fails. A job more for each 128M.",
     ),
 )
 """The limits of `cnnfilter.limits`, but for that of pixels, which is a parameter."""

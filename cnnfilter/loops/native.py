@@ -21,7 +21,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Lock, Thread, current_thread, main_thread
+from threading import Lock, get_ident, main_thread
 from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.errors import CnnfilterError
@@ -29,6 +29,7 @@ from cnnfilter.loops import code_cache
 from cnnfilter.loops.instructions import Instruction, processor
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
 from cnnfilter.loops.room import refuse_little_room
+from cnnfilter.threads import start_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
@@ -232,7 +233,7 @@ def _off_the_main_thread(work: Callable[[], Made]) -> Made:
     Python hands signals to the main thread. There a Ctrl-C would wait until LLVM returns, and be lost where the
     compiler, or what is imported for it, goes through C that drops exceptions.
     """
-    if current_thread() is not main_thread():
+    if get_ident() != main_thread().ident:
         return work()
     outcome: list[Made] = []
     failures: list[BaseException] = []
@@ -243,15 +244,15 @@ def _off_the_main_thread(work: Callable[[], Made]) -> Made:
         except BaseException as failure:
             failures.append(failure)
 
-    thread = Thread(target=run, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # the system gives no more threads
+    thread = start_thread(run)
+    if thread is None:
         return work()
-    while thread.is_alive():
+    while thread.is_alive:
         thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
     if failures:
         raise failures[0]
+    if not outcome:
+        raise MemoryError
     return outcome[0]
 
 

@@ -1,0 +1,97 @@
+"""Threads that can be had where memory is short: one that cannot run is none, and nobody waits for it.
+
+`threading.Thread.start` waits until the new thread says that it runs. One that dies before that, for want of
+memory, is waited for without end (https://github.com/python/cpython/issues/140746).
+"""
+
+from __future__ import annotations
+
+import _thread
+import weakref
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from cnnfilter import limits
+
+Thing = TypeVar("Thing")
+
+PATIENCE = 0.5
+"""Seconds between two looks whether a thread that is waited for still lives."""
+
+_PAUSE = 0.01
+"""Seconds between two looks at a thread that does not say that it runs."""
+
+_ROOM = (88 << 20, 12 << 20)
+"""Bytes of addresses, and of data, that a thread takes: its stack, and the heap that glibc gives it."""
+
+
+class Started:
+    """A thread that runs. The process does not wait for it when it ends."""
+
+    def __init__(self) -> None:
+        self._begun = _thread.allocate_lock()
+        self._ended = _thread.allocate_lock()
+        self._begun.acquire()
+        self._ended.acquire()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._ended.locked()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait until it has ended, at most so many seconds."""
+        if self._ended.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
+            self._ended.release()
+
+
+class _Life:
+    """What the system's thread holds on to until it is over, whether it came to run anything or not."""
+
+
+def start_thread(target: Callable[[], None]) -> Started | None:
+    """Call `target` on another thread; None if the system gives no more of them, or too little memory for one.
+
+    What `target` raises, nobody hears of: it has to tell it itself. Only want of memory is silent.
+    """
+    if not limits.has_room(*_ROOM):
+        return None
+    thread, life = Started(), _Life()
+    is_over = weakref.ref(life)
+    try:
+        _thread.start_new_thread(_run, (thread, target, life))
+    except (RuntimeError, MemoryError):
+        return None
+    del life
+    while not thread._begun.acquire(timeout=_PAUSE):
+        if is_over() is None and thread.is_alive:
+            return None
+    return thread
+
+
+def take(made: SimpleQueue[Thing], makers: Sequence[Started]) -> Thing:
+    """Wait for the next thing that some threads make, and return it.
+
+    Raises
+    ------
+    MemoryError
+        There is none, and one of the threads has ended: it had no memory even to say so.
+    """
+    while True:
+        all_live = all(maker.is_alive for maker in makers)
+        try:
+            return made.get(timeout=PATIENCE if all_live else 0)
+        except Empty:
+            if not all_live:
+                raise MemoryError from None
+
+
+def _run(thread: Started, target: Callable[[], None], life: _Life) -> None:
+    thread._begun.release()
+    try:
+        target()
+    except MemoryError:
+        pass
+    finally:
+        thread._ended.release()

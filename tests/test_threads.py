@@ -1,0 +1,133 @@
+"""Threads where there may be no more of them, or too little memory."""
+
+from __future__ import annotations
+
+import _thread
+import time
+from queue import SimpleQueue
+
+import pytest
+
+from cnnfilter import limits
+from cnnfilter.ahead import run_ahead
+from cnnfilter.bands import run_tasks
+from cnnfilter.crew import in_order
+from cnnfilter.threads import start_thread, take
+
+real_start = _thread.start_new_thread
+
+
+@pytest.fixture
+def stillborn(monkeypatch):
+    """Every thread dies before it runs anything, as for want of memory."""
+
+    def start(target, arguments):
+        return real_start(time.sleep, (0.01,))
+
+    monkeypatch.setattr("_thread.start_new_thread", start)
+
+
+def test_a_thread_runs_and_is_waited_for():
+    said = []
+    thread = start_thread(lambda: said.append(time.sleep(0.05)))
+    assert thread is not None
+    assert thread.is_alive
+    thread.join(0.001)
+    assert said == []
+    thread.join()
+    thread.join()
+    assert said == [None]
+    assert not thread.is_alive
+
+
+def test_one_that_ends_at_once_was_one_all_the_same():
+    for _ in range(200):
+        thread = start_thread(int)
+        assert thread is not None
+        thread.join(10)
+        assert not thread.is_alive
+
+
+def test_nobody_waits_for_one_that_never_began(stillborn):
+    assert start_thread(int) is None
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: run_tasks([lambda index=index: index for index in range(5)], 3),
+        lambda: list(run_ahead(int, 5)),
+        lambda: list(in_order(int, range(5), jobs=3)),
+    ],
+)
+def test_who_gets_no_thread_does_it_all(stillborn, work):
+    assert work() == [0, 1, 2, 3, 4]
+
+
+def test_want_of_memory_in_a_thread_is_silent(capfd):
+    def fail():
+        raise MemoryError
+
+    thread = start_thread(fail)
+    thread.join(10)
+    assert not thread.is_alive
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_was_made_is_taken_even_if_the_maker_has_ended():
+    made = SimpleQueue()
+    maker = start_thread(lambda: made.put(5))
+    maker.join()
+    assert take(made, [maker]) == 5
+
+
+def test_who_waits_hears_that_nothing_will_come():
+    def fail():
+        time.sleep(0.05)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        take(SimpleQueue(), [start_thread(fail)])
+
+
+def test_a_task_that_was_lost_with_its_thread_is_missed(monkeypatch):
+    """A picture without one of its bands would look like one that was filtered."""
+    tasks = Losing([lambda: time.sleep(0.05)] * 4)
+    with pytest.raises(MemoryError):
+        run_tasks(tasks, 2)
+
+
+class Losing(list):
+    """Tasks; a thread other than the first that takes one dies of it."""
+
+    first = None
+
+    def __getitem__(self, index):
+        here = self.first = self.first or _thread.get_ident()
+        if here != _thread.get_ident():
+            raise MemoryError
+        return super().__getitem__(index)
+
+
+def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
+    def next_item(crew):
+        raise MemoryError
+
+    monkeypatch.setattr("cnnfilter.crew._Crew._next", next_item)
+    with pytest.raises(MemoryError):
+        list(in_order(int, range(5), jobs=2))
+
+
+def test_a_thread_needs_room(monkeypatch):
+    monkeypatch.setattr(limits, "allowed_memory", lambda: (200 << 20, None))
+    monkeypatch.setattr(limits, "taken_memory", lambda: (150 << 20, 0))
+    assert start_thread(int) is None
+    monkeypatch.setattr(limits, "taken_memory", lambda: (50 << 20, 0))
+    assert start_thread(int) is not None
+
+
+def test_jobs_share_the_memory_that_is_allowed(monkeypatch):
+    monkeypatch.setattr(limits, "allowed_memory", lambda: (None, None))
+    assert limits.jobs_with_room(7) == 7
+    monkeypatch.setattr(limits, "allowed_memory", lambda: (600 << 20, 300 << 20))
+    assert limits.jobs_with_room(7) == 2

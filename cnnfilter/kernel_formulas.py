@@ -49,7 +49,7 @@ def _reach(sigma: float) -> int:
         most = (limits.kernel_side - 1) / 8
         raise KernelError(
             f"sigma {sigma:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {limits.kernel_side} a side is "
-            f"the most: take a sigma up to {most:g}"
+            f"the most: take a sigma up to {most:g}, or --max-kernel {2 * reach + 1}"
         )
     return reach
 
@@ -163,7 +163,8 @@ def gabor(wavelength: float, angle: float) -> Weights:
     if 2 * reach + 1 > limits.kernel_side:
         raise KernelError(
             f"gabor:{wavelength:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {limits.kernel_side} a side "
-            f"is the most: take a wavelength up to {math.floor((limits.kernel_side - 1) / (6 * spread))}"
+            f"is the most: take a wavelength up to {math.floor((limits.kernel_side - 1) / (6 * spread))}, "
+            f"or --max-kernel {2 * reach + 1}"
         )
     y, x = _plane(reach)
     cos, sin = _direction(angle)

@@ -111,7 +111,7 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.n
             continue
         pixels += picture.width * picture.height
         if pixels > max_pixels or len(pages) >= limits.frames:
-            check_size(picture.width, picture.height, max_pixels, len(pages) + 1)
+            check_size(picture.width, picture.height, max_pixels, max(len(pages) + 1, picture.n_frames))
         pages.append(codecs.to_array(picture))
     return pages
 
@@ -153,7 +153,7 @@ def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, s
             check_page(page, max_pixels)
             pixels += page.imagewidth * page.imagelength
             if pixels > max_pixels or len(pages) >= limits.frames:
-                check_size(page.imagewidth, page.imagelength, max_pixels, len(pages) + 1)
+                check_size(page.imagewidth, page.imagelength, max_pixels, max(len(pages) + 1, len(file.pages)))
             pages.append(_page(data, page))
     return pages
 

@@ -211,6 +211,15 @@ def test_what_becomes_of_the_streams(photo, line, code, message):
     assert not litter()
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["convolve", "--help"], ["kernels", "list"]])
+def test_who_reads_no_more_ends_it_quietly(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "cnnfilter", *arguments], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_closed_streams_do_not_end_up_in_the_picture(photo):
     assert shell(f"cnnfilter {' '.join(COPY)} photo.png -v -o a.png <&- >&- 2>&-").returncode == 0
     np.testing.assert_array_equal(read_image("a.png").pixels, read_image(photo).pixels)

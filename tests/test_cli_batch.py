@@ -266,9 +266,11 @@ def test_commands_that_only_read_take_lists_and_patterns_too(command):
         (["moving.gif", "-k", "blur", "--max-frames", "2"], "3 frames; the limit is 2 (--max-frames 3 allows them)"),
         (["moving.png", "-k", "blur", "--max-frames", "2"], "3 frames; the limit is 2"),
         (["pages.tiff", "-k", "blur", "--max-frames", "2"], "3 frames; the limit is 2"),
+        (["more.tiff", "-k", "blur", "--max-frames", "2"], "5 frames; the limit is 2 (--max-frames 5 allows them)"),
         (["photo.png", "-k", "1 2 3 4 5", "--max-kernel", "4"], "a kernel of 1x5 is too large: 4 a side is the most"),
-        (["photo.png", "-k", "box:9", "--max-kernel", "8"], "whole number from 1 to 8"),
-        (["photo.png", "-k", "gaussian:2", "--max-kernel", "8"], "8 a side is the most"),
+        (["photo.png", "-k", "box:9", "--max-kernel", "8"], "from 1 to 8 (--max-kernel 9 allows it)"),
+        (["photo.png", "-k", "gaussian:2", "--max-kernel", "8"], "take a sigma up to 0.875, or --max-kernel 17"),
+        (["photo.png", "-k", "gabor:4", "--max-kernel", "8"], "or --max-kernel 1"),
     ],
 )
 def test_a_limit_bites_and_can_be_raised(arguments, message):
@@ -280,6 +282,7 @@ def test_a_limit_bites_and_can_be_raised(arguments, message):
     write_image("moving.gif", moving)
     write_image("moving.png", moving)
     write_image("pages.tiff", moving.replace(durations=()))
+    write_image("more.tiff", moving.replace(durations=(), frames=(frames[0], *frames, frames[0])))
     name, raised = arguments[-2], str(int(arguments[-1]) * 5)
     done = invoke("convolve", *arguments, "-o", "out.png", code=2 if name == "--max-kernel" else 1)
     assert message in done.stderr

@@ -71,6 +71,12 @@ class Commands(click.Group):
             ctx.fail(f"No such command {name!r}.{_advice(name)}")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *given: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*given, **more)
+        except BrokenPipeError as error:  # somebody read no more of the help than was wanted
+            raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             limits.refuse_little_memory()

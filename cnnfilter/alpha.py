@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter import results
 from cnnfilter.convolution import combine_maps, filter_picture, signed_rule
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ShapeError
@@ -104,7 +105,7 @@ def _filter_frame(
         result = filter_picture(frame, kernels, **options)
         return result.pixels, result.clipped, result.ways
     options = dict(options)
-    empty = options.pop("empty", np.empty)
+    empty = options.pop("empty", results.empty)
     opaque = _is_opaque(frame)
     axes = _axes_in_bands(frame, kernels, options) if _is_worth_bands(frame, empty) else None
     if axes is None:
@@ -122,7 +123,7 @@ def _filter_frame(
 
 def _is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
     """Whether a frame is mapped, or so large that floats of all of it would take much more than the frame."""
-    return empty is not np.empty or frame.size > 2 * _NUMBERS
+    return empty is not results.empty or frame.size > 2 * _NUMBERS
 
 
 def _is_opaque(frame: Samples) -> bool:
@@ -178,7 +179,7 @@ def _in_bands(
     """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
     down, across = axes
     rows = max(1, _NUMBERS // (down.stride * frame[0].size))
-    if empty is np.empty:  # there is room for more, so that bands need not see much of others again
+    if empty is results.empty:  # there is room for more, so that bands need not see much of others again
         rows = max(rows, 3 * down.reach // down.stride)
 
     def parts() -> Iterator[tuple[Samples, float]]:
@@ -263,7 +264,7 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
     if not image.has_alpha:
         pooled: Samples = pool(frame, op, **options)
         return pooled
-    empty = options.pop("empty", np.empty)
+    empty = options.pop("empty", results.empty)
     opaque = _is_opaque(frame)
     if _is_worth_bands(frame, empty):
         window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnfilter import results
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
 from cnnfilter.engine_choice import choose_engine
@@ -142,7 +143,7 @@ def filter_picture(
     algorithm: str = "auto",
     dtype: DTypeLike | None = None,
     threads: int | None = None,
-    empty: Callable[..., Samples] = np.empty,
+    empty: Callable[..., Samples] = results.empty,
 ) -> Filtered:
     """Convolve with one or several kernels and store the result in a picture's type.
 
@@ -255,7 +256,7 @@ class _Work:
         self.memory = Memory()
 
     def store(
-        self, dtype: np.dtype[Any], scale: Scale, empty: Callable[..., Samples] = np.empty
+        self, dtype: np.dtype[Any], scale: Scale, empty: Callable[..., Samples] = results.empty
     ) -> tuple[Samples, float]:
         """Return the stored picture and the share of its samples that was clipped."""
         out = empty(self.shape, dtype)

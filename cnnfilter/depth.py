@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnfilter import results
 from cnnfilter.loops.convolution import finish
 
 Samples = NDArray[Any]
@@ -93,6 +94,6 @@ def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple
     if scale.stretch:
         finite = flat[np.isfinite(flat)]
         scale = scale.stretched(float(finite.min()), float(finite.max())) if finite.size else scale.stretched(0, 0)
-    out = np.empty(values.shape, dtype)
+    out = results.empty(values.shape, dtype)
     clipped = store_band(flat, out.reshape(flat.shape), scale)
     return out, clipped / max(out.size, 1)

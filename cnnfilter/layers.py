@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import grammar
+from cnnfilter import grammar, results
 from cnnfilter.activation import NAMES as ACTIVATIONS
 from cnnfilter.activation import activate, find_activation
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
@@ -106,7 +106,7 @@ class FixedConvolution(WindowLayer):
         """Convolve every picture (N, H, W, C) to (N, H', W', C * K)."""
         return _batch([self.maps_of(picture) for picture in batch])
 
-    def maps_of(self, picture: Batch, empty: Empty = np.empty) -> Batch:
+    def maps_of(self, picture: Batch, empty: Empty = results.empty) -> Batch:
         """Convolve one picture (H, W, C) to (H', W', C * K), in arrays that `empty` makes."""
         from cnnfilter.convolution import filter_picture
 
@@ -170,7 +170,7 @@ class _Pool(WindowLayer):
         """Pool every picture (N, H, W, C) to (N, H', W', C)."""
         return _batch([self.maps_of(picture) for picture in batch])
 
-    def maps_of(self, picture: Batch, empty: Empty = np.empty) -> Batch:
+    def maps_of(self, picture: Batch, empty: Empty = results.empty) -> Batch:
         """Pool one picture (H, W, C) to (H', W', C), in an array that `empty` makes."""
         from cnnfilter.pooling import pool
 

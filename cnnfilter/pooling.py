@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnfilter import results
 from cnnfilter.bands import run_in_bands
 from cnnfilter.errors import ShapeError
 from cnnfilter.loops import pooling as loops
@@ -36,7 +37,7 @@ def pool(
     count_include_pad: bool = True,
     dtype: DTypeLike | None = None,
     threads: int | None = None,
-    empty: Callable[..., Pixels] = np.empty,
+    empty: Callable[..., Pixels] = results.empty,
 ) -> Pixels:
     """Pool each channel of a picture by itself, by PyTorch's rules.
 

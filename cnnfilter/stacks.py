@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnfilter import results
 from cnnfilter.alpha import filter_image, join_bands, pool_image
 from cnnfilter.depth import Scale, store_band, to_picture, top_of
 from cnnfilter.images import to_rgb
@@ -181,7 +182,7 @@ def _span(parts: Iterable[Maps]) -> tuple[float, float]:
 
 def _stored(maps: Maps, dtype: np.dtype[Any], scale: Scale) -> tuple[NDArray[Any], float]:
     """Return maps as a picture of `dtype`, and the share of its samples that was clipped."""
-    out = np.empty(maps.shape, dtype)
+    out = results.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale)
     return out, clipped / max(out.size, 1)
 

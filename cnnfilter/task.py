@@ -207,9 +207,9 @@ class Task:
 
     def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
-        import numpy as np
+        from cnnfilter.results import empty
 
-        return self.bands_for(image) or np.empty
+        return self.bands_for(image) or empty
 
     def bands_for(self, image: Image) -> Callable[..., np.ndarray] | None:
         """Return the same for what is made band by band, which is worth it for a mapped picture only; else None."""

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnfilter import limits
-from cnnfilter.pages import LARGE, zeros
+from cnnfilter.pages import zeros
+
+LEAST = 32 << 20
+"""Bytes from which on the system gives memory and takes it back each time; smaller ones glibc keeps."""
 
 MOST = 64 << 20
 """Bytes that are kept at the most."""
@@ -28,7 +31,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Return an array with anything in it, as `numpy.empty`."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < LARGE or limits.is_memory_limited():
+    if size < LEAST or limits.is_memory_limited():
         return np.empty(shape, dtype)
     memory = _taken(size)
     flat = np.frombuffer(memory, dtype, math.prod(shape))

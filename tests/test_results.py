@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import convolve, limits, pool, results
-from cnnfilter.pages import LARGE
 
+LEAST = 4 << 20
 SHAPE = (1024, 1024, 4)
 
 
@@ -20,6 +20,7 @@ def place(array: np.ndarray) -> int:
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(results, "_kept", [])
+    monkeypatch.setattr(results, "LEAST", LEAST)
 
 
 def kept() -> list[int]:
@@ -30,7 +31,7 @@ def test_memory_is_used_again_when_nobody_sees_it():
     first = results.empty(SHAPE, np.uint8)
     was = place(first)
     del first
-    assert kept() == [4 << 20]
+    assert kept() == [LEAST]
     assert place(results.empty(SHAPE, np.uint8)) == was
 
 
@@ -67,26 +68,26 @@ def test_an_array_is_as_it_was_asked_for():
 
 
 def test_what_is_kept_has_an_end(monkeypatch):
-    monkeypatch.setattr(results, "MOST", 3 * LARGE)
-    arrays = [results.empty((LARGE + index,), np.uint8) for index in range(5)]
+    monkeypatch.setattr(results, "MOST", 3 * LEAST)
+    arrays = [results.empty((LEAST + index,), np.uint8) for index in range(5)]
     while arrays:
         arrays.pop(0)
-    assert kept() == [LARGE + 3, LARGE + 4]  # what came back last
+    assert kept() == [LEAST + 3, LEAST + 4]  # what came back last
     del results._kept[:]
-    large = results.empty((3 * LARGE + 1,), np.uint8)
+    large = results.empty((3 * LEAST + 1,), np.uint8)
     del large
     assert kept() == []
 
 
 def test_small_arrays_and_much_larger_memory_are_left_alone():
-    small = results.empty((LARGE - 1,), np.uint8)
+    small = results.empty((LEAST - 1,), np.uint8)
     assert small.base is None
-    large = results.empty((2 * LARGE,), np.uint8)
+    large = results.empty((2 * LEAST,), np.uint8)
     was = place(large)
     del large
-    half = results.empty((LARGE,), np.uint8)
+    half = results.empty((LEAST,), np.uint8)
     assert place(half) != was
-    assert kept() == [2 * LARGE]
+    assert kept() == [2 * LEAST]
 
 
 def test_nothing_is_kept_where_memory_is_counted(monkeypatch):

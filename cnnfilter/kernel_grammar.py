@@ -114,7 +114,7 @@ def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
             value = math.nan
         if parameter.least <= value <= parameter.largest:
             return value
-        if parameter.most is None and value > parameter.largest:
+        if parameter.most is None and parameter.largest < value < math.inf:
             expected += f" (--max-kernel {math.ceil(value)} allows it)"
     raise KernelError(
         f"the {parameter.name} of {entry.name} is {expected}, as in {entry.example}; given was {word or 'nothing'!r}"

@@ -53,5 +53,6 @@ def _taken(size: int) -> Any:
 def _keep(memory: mmap.mmap) -> None:
     if len(memory) <= MOST:
         _kept.append(memory)
-    while sum(map(len, _kept)) > MOST:
-        del _kept[0]
+    with contextlib.suppress(IndexError):  # other threads took it all
+        while sum(map(len, _kept)) > MOST:
+            del _kept[0]

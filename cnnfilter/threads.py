@@ -53,7 +53,7 @@ class _Life:
 def start_thread(target: Callable[[], None]) -> Started | None:
     """Call `target` on another thread; None if the system gives no more of them, or too little memory for one.
 
-    What `target` raises, nobody hears of: it has to tell it itself. Only want of memory is silent.
+    Nobody is told what `target` raises, so it has to keep that itself. Python prints it, unless it is want of memory.
     """
     if not limits.has_room(*_ROOM):
         return None

@@ -377,6 +377,8 @@ def test_a_file_is_found_with_and_without_the_sign(tmp_path, monkeypatch):
         ("gabor:1,0", "the wavelength of gabor is a number from 2 to 1000"),
         ("gabor:500,0", "take a wavelength up to 302"),
         ("motion:0", "the length of motion is a number from 1 to 1023"),
+        ("motion:inf", "the length of motion is a number from 1 to 1023, as in"),
+        ("motion:1023.5", "from 1 to 1023 (--max-kernel 1024 allows it), as in"),
         (
             "kirsch:up",
             "the direction of kirsch is one of n ne e se s sw w nw, as in kirsch:ne; given was 'up'",

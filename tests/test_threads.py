@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import time
 from queue import SimpleQueue
 
@@ -92,21 +93,25 @@ def test_who_waits_hears_that_nothing_will_come():
 
 def test_a_task_that_was_lost_with_its_thread_is_missed(monkeypatch):
     """A picture without one of its bands would look like one that was filtered."""
-    tasks = Losing([lambda: time.sleep(0.05)] * 4)
-    with pytest.raises(MemoryError):
-        run_tasks(tasks, 2)
+    lost = []
 
-
-class Losing(list):
-    """Tasks; a thread other than the first that takes one dies of it."""
-
-    first = None
-
-    def __getitem__(self, index):
-        here = self.first = self.first or _thread.get_ident()
-        if here != _thread.get_ident():
+    def die_with_a_task(frame, event, argument):
+        if event == "line" and "index" in frame.f_locals:  # between taking it and doing it
+            lost.append(frame.f_locals["index"])
             raise MemoryError
-        return super().__getitem__(index)
+        return die_with_a_task
+
+    def start_dying(target):
+        def run():
+            sys.settrace(die_with_a_task)
+            target()
+
+        return start_thread(run)
+
+    monkeypatch.setattr("cnnfilter.bands.start_thread", start_dying)
+    with pytest.raises(MemoryError):
+        run_tasks([lambda: time.sleep(0.05)] * 4, 2)
+    assert len(lost) == 1
 
 
 def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):

@@ -254,7 +254,9 @@ def test_little_memory(photos, kind):
         assert all(line.startswith("Error: ") for line in done.stderr.splitlines()), (megabytes, done.stderr)
         assert done.returncode == (1 if done.stderr else 0)
         names = os.listdir("out") if os.path.isdir("out") else []
-        assert len(names) + done.stderr.count("Error: in/") == (12 if names else done.stderr.count("Error: in/"))
+        told = done.stderr.count("Error: in/")
+        # Each picture is there or told of; or one line says that there is too little for any.
+        assert len(names) + told == 12 or (len(names), told, done.stderr.count("\n")) == (0, 0, 1), (megabytes, done)
         for name in names:
             assert not name.startswith(".")
             assert read_image(f"out/{name}").pixels.shape == (600, 800, 3)

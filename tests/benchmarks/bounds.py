@@ -7,6 +7,7 @@ _BOUNDS = {
     "named/gaussian": "weights are exact floats, where OpenCV rounds them to 8 bits and sums whole numbers",
     "named/box 3": _PIXELS,
     "named/geometric mean": "the floats of Gaussians; and memory for the small kernels",
+    "pooling/max 3x3/1": _PIXELS,
     "pooling/avg 2x2/2": _PIXELS,
     "pooling/avg 3x3/1": _PIXELS,
     "threads/": "little work a byte waits for memory, which threads share: a copy is 1.2 to 1.3 times as fast",

@@ -50,12 +50,17 @@ def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> Non
     """
     if width < 1 or height < 1:
         raise ImageError(f"{width}x{height} is not the size of a picture")
-    if frames > limits.frames:
-        raise ImageError(f"{frames:,} frames; the limit is {limits.frames:,} (--max-frames {frames} allows them)")
+    check_frames(frames)
     pixels = width * height * frames
     if pixels > max_pixels:
         size = f"{width}x{height}" if frames == 1 else f"{frames} frames of {width}x{height}"
         raise ImageError(f"{size} is {pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels {pixels} allows it)")
+
+
+def check_frames(frames: int) -> None:
+    """Refuse more frames than ``limits.frames``, with an ImageError."""
+    if frames > limits.frames:
+        raise ImageError(f"{frames:,} frames; the limit is {limits.frames:,} (--max-frames {frames} allows them)")
 
 
 def as_pixels(values: np.ndarray) -> np.ndarray:

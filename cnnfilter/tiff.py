@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
+import itertools
 import math
 import struct
 import sys
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cnnfilter import codecs, limits
+from cnnfilter import codecs
 from cnnfilter import tiff_directory as tag
 from cnnfilter.errors import ImageError
 from cnnfilter.metadata import XMP, Metadata, resolution, upright
-from cnnfilter.picture import Image, as_pixels, check_size, warn
+from cnnfilter.picture import Image, as_pixels, check_frames, check_size, warn
 from cnnfilter.tiff_directory import Entry, Layout, entries_of_exif
-from cnnfilter.tiff_segments import check_page, meaning, parts_of
+from cnnfilter.tiff_segments import PLAIN, check_page, meaning, parts_of
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -56,16 +57,18 @@ def read(data: bytes, max_pixels: int) -> Image:
     """
     _silence_libtiff()
     metadata, pages = metadata_of(io.BytesIO(data)), None
+    count = tag.count_directories(io.BytesIO(data))
+    check_frames(count)
     try:
         with codecs.pillow_limit.at_least(max_pixels), codecs.open_file(data, "tiff") as picture:
             check_size(picture.width, picture.height, max_pixels)
             if _is_kept_whole(picture):
-                pages = _pages_by_pillow(picture, max_pixels)
+                pages = _pages_by_pillow(picture, max_pixels, count)
                 if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the pages upright
                     metadata = upright(metadata)[1]
     except SyntaxError:  # what Pillow says of a kind of pixel that it does not know
         pass
-    pages = pages or _pages_by_tifffile(data, max_pixels)
+    pages = pages or _pages_by_tifffile(data, max_pixels, count)
     alike = [pixels for pixels, mode in pages if pixels.shape == pages[0][0].shape and mode == pages[0][1]]
     if len(alike) < len(pages):
         warn(f"its {len(pages)} pages differ in size or kind: only the first is read")
@@ -102,7 +105,7 @@ def _is_kept_whole(picture: TiffImageFile) -> bool:
     return whole or deep
 
 
-def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.ndarray, str]]:
+def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
     pages: list[tuple[np.ndarray, str]] = []
     pixels = 0
     for index in range(picture.n_frames):
@@ -110,8 +113,8 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int) -> list[tuple[np.n
         if index and int(picture.tag_v2.get(tag.SUBFILE, 0)) & 1:  # a smaller copy of another page
             continue
         pixels += picture.width * picture.height
-        if pixels > max_pixels or len(pages) >= limits.frames:
-            check_size(picture.width, picture.height, max_pixels, max(len(pages) + 1, picture.n_frames))
+        if pixels > max_pixels:
+            check_size(picture.width, picture.height, max_pixels, count)
         pages.append(codecs.to_array(picture))
     return pages
 
@@ -139,21 +142,21 @@ def _descriptive(tags: PillowImage.Exif) -> bytes | None:
     return tags.tobytes()
 
 
-def _pages_by_tifffile(data: bytes, max_pixels: int) -> list[tuple[np.ndarray, str]]:
+def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
     import tifffile
 
     codecs.keep_quiet("tifffile")
     pages: list[tuple[np.ndarray, str]] = []
     pixels = 0
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        for index, page in enumerate(file.pages):
+    with tifffile.TiffFile(io.BytesIO(data), **PLAIN) as file:
+        for index, page in enumerate(itertools.islice(file.pages, count)):  # a chain that comes back has no end
             assert isinstance(page, tifffile.TiffPage)
             if index and page.is_reduced:
                 continue
             check_page(page, max_pixels)
             pixels += page.imagewidth * page.imagelength
-            if pixels > max_pixels or len(pages) >= limits.frames:
-                check_size(page.imagewidth, page.imagelength, max_pixels, max(len(pages) + 1, len(file.pages)))
+            if pixels > max_pixels:
+                check_size(page.imagewidth, page.imagelength, max_pixels, count)
             pages.append(_page(data, page))
     return pages
 

@@ -5,11 +5,15 @@ References: TIFF 6.0, part 1 to 3; BigTIFF as libtiff describes it.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from cnnfilter.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -29,6 +33,8 @@ MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 MOST = 1 << 32
 """Bytes at which a file ends whose offsets are not those of BigTIFF."""
+
+_MOST_DIRECTORIES = 1 << 20
 
 Entry = tuple[bytes, bytes]
 """A directory's entry: tag, type and count, 2 + 2 + 4 or 8 bytes; and its value, of any length."""
@@ -131,6 +137,30 @@ def read_tags(file: BinaryIO) -> PillowImage.Exif:
     kind, at = ("Q", 8) if tags.bigtiff else ("I", 4)
     tags.load_from_fp(file, struct.unpack_from(tags.endian + kind, head, at)[0])
     return tags
+
+
+def count_directories(file: BinaryIO) -> int:
+    """Return how many directories a file's chain has; it ends where it comes back to one, or leaves the file.
+
+    Raises
+    ------
+    ImageError
+        They are more than anybody writes: following them would take a minute.
+    """
+    head = file.read(16)
+    order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
+    count, offset = struct.Struct(order + ("Q" if big else "H")), struct.Struct(order + ("Q" if big else "I"))
+    seen = set[int]()
+    with contextlib.suppress(struct.error, OSError, OverflowError):  # what stands beyond the end, or any file's
+        (at,) = offset.unpack_from(head, 8 if big else 4)
+        while at and at not in seen:
+            file.seek(at)
+            file.seek(count.unpack(file.read(count.size))[0] * (20 if big else 12), io.SEEK_CUR)
+            seen.add(at)
+            if len(seen) > _MOST_DIRECTORIES:
+                raise ImageError(f"it has more than {_MOST_DIRECTORIES:,} pages")
+            (at,) = offset.unpack(file.read(offset.size))
+    return len(seen)
 
 
 def bytes_of_pixels(file: BinaryIO) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -39,6 +40,7 @@ from cnnfilter.tiff_directory import (
     WHITE_IS_ZERO,
     WIDTH,
     Layout,
+    count_directories,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ _UNBOUNDED = {8: "zlib.decompressobj", 32946: "zlib.decompressobj", 34925: "lzma
 """What tifffile unpacks to whatever size it comes to."""
 
 _WHOLE_BYTES = (8, 16, 32, 64)
+
+PLAIN = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
+"""What tifffile is told, so that it does not follow all directories of a microscope's file on opening it."""
 
 ReadAt = Callable[[int, int], bytes]
 """Gives the bytes of a file from an offset on, and how many."""
@@ -301,12 +306,13 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
     with contextlib.ExitStack() as stack:
         found = None
         try:
-            file = stack.enter_context(tifffile.TiffFile(path))
+            file = stack.enter_context(tifffile.TiffFile(path, **PLAIN))
             page = file.pages[0]
             assert isinstance(page, tifffile.TiffPage)
             check_page(page, max_pixels)
-            if _comes_in_parts(page) and all(other.is_reduced for other in list(file.pages)[1:]):
-                stream = stack.enter_context(open(path, "rb"))
+            stream = stack.enter_context(open(path, "rb"))
+            others = itertools.islice(file.pages, 1, count_directories(stream))
+            if _comes_in_parts(page) and all(other.is_reduced for other in others):
                 found = InParts(page, functools.partial(_read_at, stream))
         except CnnfilterError:
             raise

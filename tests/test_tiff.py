@@ -7,8 +7,10 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images import Image, ImageWarning, Metadata, encode_image, read_image
+from cnnfilter.tiff_segments import open_in_parts
 
 
 def random_pixels(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -219,6 +222,70 @@ def test_the_limit_counts_all_pages(rng: np.random.Generator, dtype: type) -> No
     file = encode_image(Image(frames[0], "RGB", frames=frames), "tiff")
     with pytest.raises(ImageError, match="3 frames of 3x5 is 45 pixels"):
         read_image(file, max_pixels=44)
+
+
+def circular(file: bytes, back_to: int = 0) -> bytes:
+    """A file whose last directory is followed by the first one, or by one of its others."""
+    places, at = [], int.from_bytes(file[4:8], "little")
+    while at:
+        places.append(at)
+        end = at + 2 + 12 * int.from_bytes(file[at : at + 2], "little")
+        at = int.from_bytes(file[end : end + 4], "little")
+    return file[:end] + places[back_to].to_bytes(4, "little") + file[end + 4 :]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("back_to", [0, 1])
+@pytest.mark.parametrize("copies", [0, 1], ids=["pages", "smaller copies"])
+def test_a_chain_of_pages_ends_where_it_comes_back(
+    rng: np.random.Generator, dtype: type, back_to: int, copies: int
+) -> None:
+    pages, stream = random_pixels(rng, (2, 8, 4, 3), dtype), io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for index, page in enumerate(pages):
+            writer.write(page, photometric="rgb", metadata=None, subfiletype=index * copies)
+    image = read_image(circular(stream.getvalue(), back_to))
+    np.testing.assert_array_equal(image.frames or image.pixels, pages[0] if copies else pages)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("tag", [34412, 65420], ids=["LSM", "NDPI"])
+def test_a_microscope_s_file_is_opened_without_following_its_pages(
+    rng: np.random.Generator, dtype: type, tag: int, tmp_path: Path
+) -> None:
+    pages, stream = random_pixels(rng, (2, 8, 4, 3), dtype), io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for page in pages:
+            writer.write(
+                page,
+                photometric="rgb",
+                metadata=None,
+                compression="zlib",
+                extratags=[(tag, "I", 1, 1, True), (65441, "I", 1, 7, True)],
+            )
+    path = tmp_path / "a.tif"
+    path.write_bytes(circular(stream.getvalue()))
+    np.testing.assert_array_equal(read_image(path).frames, pages)
+    with open_in_parts(str(path), 1000) as parts:
+        assert parts is None, "two pages"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("number", [10_001, 2_000_000])
+def test_endless_smaller_copies_are_refused_at_once(rng: np.random.Generator, dtype: type, number: int) -> None:
+    file = bytearray(by_tifffile(random_pixels(rng, (4, 4, 3), dtype), photometric="rgb", metadata=None))
+    end = int.from_bytes(file[4:8], "little")
+    end += 2 + 12 * int.from_bytes(file[end : end + 2], "little")
+    start = len(file) + len(file) % 2
+    file[end : end + 4] = start.to_bytes(4, "little")
+    copies = np.zeros(number, [("count", "<u2"), ("entry", "V12"), ("next", "<u4")])
+    copies["count"] = 1
+    copies["entry"] = np.void(struct.pack("<HHIHH", 254, 3, 1, 1, 0))
+    copies["next"][:-1] = start + 18 * np.arange(1, number)
+    began = time.perf_counter()
+    with pytest.raises(ImageError, match=r"10,002 frames; the limit is 10,000|more than 1,048,576 pages"):
+        read_image(bytes(file).ljust(start, b"\0") + copies.tobytes())
+    assert time.perf_counter() - began < 5
 
 
 # --- metadata -----------------------------------------------------------------------------------------

@@ -144,6 +144,7 @@ def seeds() -> dict[str, list[bytes]]:
             file[4:]
             for file in (
                 encode_image(np.zeros((3, 3, 3), np.uint16), "tiff"),
+                _tiff(np.arange(24, dtype=np.uint16).reshape(2, 2, 2, 3)),
                 _tiff(np.arange(512, dtype=np.uint16).reshape(16, 32), compression="zlib", predictor=True),
                 _tiff(np.ones((20, 20, 3), np.float32), compression="zlib", tile=(16, 16), planarconfig="contig"),
                 _tiff(np.ones((5, 6), np.uint8), rowsperstrip=2, extratags=[(274, "H", 1, 6, True)]),
@@ -171,7 +172,7 @@ def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     import tifffile
 
     file = io.BytesIO()
-    photometric = "minisblack" if pixels.ndim == 2 else "rgb"
+    photometric = "rgb" if pixels.shape[-1] == 3 else "minisblack"
     tifffile.imwrite(file, pixels, metadata=None, byteorder="<", photometric=photometric, **options)
     return file.getvalue()
 

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -61,6 +62,8 @@ _UNBOUNDED = {8: "zlib.decompressobj", 32946: "zlib.decompressobj", 34925: "lzma
 
 _WHOLE_BYTES = (8, 16, 32, 64)
 
+_MOST_SAMPLES = 0xFFFF
+
 PLAIN = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
 """What tifffile is told, so that it does not follow all directories of a microscope's file on opening it."""
 
@@ -91,6 +94,9 @@ def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
         raise ImageError(
             f"tiles of {across}x{down} are out of proportion to {page.imagewidth}x{page.imagelength} pixels"
         )
+    there, needed = min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked)
+    if there < needed:
+        raise ImageError(f"it is cut off: {there} of its {needed} strips or tiles are there")
     if page.compression in _BY_LIBTIFF and page.bitspersample in _WHOLE_BYTES and page.fillorder == 1:
         return _parts_by_libtiff(page, read)
     return _parts_by_tifffile(page, read)
@@ -98,6 +104,8 @@ def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
 
 def check_page(page: TiffPage, max_pixels: int) -> None:
     """Refuse a page without pixels or with more than that, or with sizes that are no numbers: tags are of any type.
+
+    More than four samples count as so many more pixels: a short file may claim billions.
 
     Raises
     ------
@@ -107,9 +115,14 @@ def check_page(page: TiffPage, max_pixels: int) -> None:
     sizes = (page.samplesperpixel, page.bitspersample, page.rowsperstrip, page.tilewidth, page.tilelength)
     if not all(isinstance(size, int) for size in (page.imagewidth, page.imagelength, *sizes)):
         raise ImageError("its sizes are not whole numbers")
-    if page.samplesperpixel < 1:
-        raise ImageError("its pixels have no samples")
+    if not 0 < page.samplesperpixel <= _MOST_SAMPLES:
+        raise ImageError(f"pixels of {page.samplesperpixel} samples are not possible")
     check_size(page.imagewidth, page.imagelength, max_pixels)
+    if (pixels := page.imagewidth * page.imagelength * -(-page.samplesperpixel // 4)) > max_pixels:
+        raise ImageError(
+            f"{page.imagewidth}x{page.imagelength} of {page.samplesperpixel} samples is as much as {pixels:,} pixels; "
+            f"the limit is {max_pixels:,} (--max-pixels {pixels} allows it)"
+        )
 
 
 def _refuse_bombs(page: TiffPage, read: ReadAt) -> None:

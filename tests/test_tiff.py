@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,53 @@ def test_endless_smaller_copies_are_refused_at_once(rng: np.random.Generator, dt
     with pytest.raises(ImageError, match=r"10,002 frames; the limit is 10,000|more than 1,048,576 pages"):
         read_image(bytes(file).ljust(start, b"\0") + copies.tobytes())
     assert time.perf_counter() - began < 5
+
+
+def changed(file: bytes, tag: int, change: Callable[[bytearray, int], None]) -> bytes:
+    """A file in whose first directory the entry of `tag` is changed."""
+    new, at = bytearray(file), int.from_bytes(file[4:8], "little")
+    for entry in range(at + 2, at + 2 + 12 * int.from_bytes(file[at : at + 2], "little"), 12):
+        if int.from_bytes(file[entry : entry + 2], "little") == tag:
+            change(new, entry)
+    assert new != file
+    return bytes(new)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("tile", "tag"), [(None, 273), (None, 279), ((16, 16), 324), ((16, 16), 325)])
+@pytest.mark.parametrize("missing", ["the tag", "some values"])
+def test_missing_strips_and_tiles_are_not_black(
+    rng: np.random.Generator, compression: str | None, tile: tuple[int, int] | None, tag: int, missing: str
+) -> None:
+    file = by_tifffile(
+        random_pixels(rng, (40, 40, 3), np.uint16),
+        photometric="rgb",
+        metadata=None,
+        byteorder="<",
+        rowsperstrip=None if tile else 10,
+        tile=tile,
+        compression=compression,
+    )
+
+    def change(new: bytearray, entry: int) -> None:
+        if missing == "the tag":
+            struct.pack_into("<H", new, entry, 60000)
+        else:
+            struct.pack_into("<I", new, entry + 4, 2)
+
+    with pytest.raises(ImageError, match=r"cut off: [012] of its [49] strips or tiles"):
+        read_image(changed(file, tag, change))
+
+
+def test_samples_count_as_pixels(rng: np.random.Generator) -> None:
+    pixels = random_pixels(rng, (4, 5, 9), np.uint16)
+    file = by_tifffile(pixels, photometric="minisblack", planarconfig="contig", metadata=None, byteorder="<")
+    np.testing.assert_array_equal(read_image(file, max_pixels=60).pixels, pixels)
+    with pytest.raises(ImageError, match=r"5x4 of 9 samples is as much as 60 pixels; .*--max-pixels 60 allows"):
+        read_image(file, max_pixels=59)
+    absurd = changed(file, 277, lambda new, entry: struct.pack_into("<HII", new, entry + 2, 4, 1, 352321536))
+    with pytest.raises(ImageError, match="352321536 samples are not possible"):
+        read_image(absurd)
 
 
 # --- metadata -----------------------------------------------------------------------------------------

@@ -39,8 +39,14 @@ _NUMBERS = 1 << 21
 
 
 def filter_image(
-    image: Image, kernels: Sequence[Any], *, alpha: str = "keep", max_pixels: int | None = None, **options: Any
-) -> tuple[Image, float, tuple[str, ...]]:
+    image: Image,
+    kernels: Sequence[Any],
+    *,
+    alpha: str = "keep",
+    max_pixels: int | None = None,
+    on_demand: bool = False,
+    **options: Any,
+) -> tuple[Image, Callable[[], float], tuple[str, ...]]:
     """Convolve every frame of a picture.
 
     Parameters
@@ -48,11 +54,13 @@ def filter_image(
     kernels : each what `find_kernels` takes
     alpha : "keep" (taken where the window's centre is), "filter" (convolved like the colours), "drop"
     max_pixels : of the result, all frames together, that are accepted; checked before memory is taken
+    on_demand : whether pixels may come that are computed when they are asked for, as those of `filter_picture`
     options : those of `filter_picture`
 
     Returns
     -------
-    the picture, the largest share of clipped samples of a frame, and a line on the algorithm for each kernel
+    the picture; what tells, once its pixels are computed, the largest share of clipped samples of a frame; and a line
+    on the algorithm for each kernel
 
     Raises
     ------
@@ -62,6 +70,9 @@ def filter_image(
     _check(alpha)
     if max_pixels is not None:
         _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
+    if on_demand and not image.has_alpha and not image.frames and options.get("combine") != "stack":
+        result = filter_picture(image.pixels, kernels, on_demand=True, **options)
+        return image.replace(pixels=result.pixels), lambda: result.clipped, result.ways
     clipped = [0.0]
     ways: list[tuple[str, ...]] = []
 
@@ -71,8 +82,7 @@ def filter_image(
         ways.append(how)
         return pixels
 
-    result = image.map(filtered)
-    return result, max(clipped), ways[0]
+    return image.map(filtered), lambda: max(clipped), ways[0]
 
 
 def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:

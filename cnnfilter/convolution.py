@@ -12,6 +12,7 @@ ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.engine
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,11 +28,14 @@ from cnnfilter.engines import DirectTaps, Engine, Finish
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
-from cnnfilter.scratch import Geometry, Memory, Region, Rows
-from cnnfilter.windows import Padding, Pair, border_constant, window_axes
+from cnnfilter.results import Memory
+from cnnfilter.scratch import Geometry, Region, Rows
+from cnnfilter.unfinished import LEAST, Arriving, OnDemand, finished
+from cnnfilter.windows import NEAR_BORDERS, Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
 _ENOUGH = 1 << 21  # samples of a region that make what its call costs small
+_HIGH = 64  # rows of a window of which the bands of a result see not much of others again
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -47,13 +51,18 @@ class Filtered:
     Attributes
     ----------
     pixels : (H', W', C), or (H', W', C·K) for ``combine="stack"`` of K kernels (K maps of each channel).
-    clipped : share of the samples that lay outside the range of an integer picture, 0 to 1.
+    counts : how many samples were clipped, and how many counted, in each part that was computed.
     ways : one line a kernel: the algorithm and why.
     """
 
     pixels: Samples
-    clipped: float
+    counts: list[tuple[int, int]]
     ways: tuple[str, ...]
+
+    @property
+    def clipped(self) -> float:
+        """The share of the samples that lay outside the range of an integer picture, 0 to 1."""
+        return sum(clipped for clipped, _ in self.counts) / max(sum(counted for _, counted in self.counts), 1)
 
 
 def convolve(
@@ -144,12 +153,13 @@ def filter_picture(
     dtype: DTypeLike | None = None,
     threads: int | None = None,
     empty: Callable[..., Samples] = results.empty,
+    on_demand: bool = False,
 ) -> Filtered:
     """Convolve with one or several kernels and store the result in a picture's type.
 
     Parameters
     ----------
-    pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
+    pixels : uint8, uint16 or float32 (H, W) or (H, W, C); or such that are still arriving
     kernels : each what `find_kernel` takes, or a name that means several (``sobel``, ``kirsch``)
     combine : how several results become one: magnitude (root of the sum of squares), max (of the
         absolute values where `signed` says abs), mean, sum, stack (a map for each, side by side as
@@ -159,6 +169,8 @@ def filter_picture(
         A float picture keeps its signs unless one is named.
     dtype : of the result; None for that of `pixels`
     empty : makes the array that the result is stored in, from its shape and dtype
+    on_demand : whether the result may be computed when its rows are asked for, and be counted then; a large one is,
+        unless its bands would not be quite those of the whole
 
     The other parameters are those of `convolve`.
 
@@ -167,7 +179,8 @@ def filter_picture(
     KernelError, ShapeError
         As `convolve`; also kernels whose results differ in size, or no kernel at all.
     """
-    samples = _samples(np.asarray(pixels))
+    arriving = pixels if isinstance(pixels, Arriving) else None
+    samples = _samples(np.asarray(finished(pixels)) if arriving is None else arriving.memory)
     if threads is not None and threads < 1:
         raise ShapeError(f"threads {threads} is not a whole number from 1 up, or None for all cores")
     sets = [find_kernels(kernel) for kernel in kernels]
@@ -204,7 +217,8 @@ def filter_picture(
         [kernel.weights for kernel in found],
         [engine for engine, _ in chosen],
         combine if len(found) > 1 else "",
-        threads=default_threads() if threads is None else threads,
+        default_threads() if threads is None else threads,
+        None if arriving is None else arriving.wait_for,
     )
     offsets = [bias + getattr(kernel, "offset", 0.0) for kernel in found]
     work.biases = offsets if combine == "stack" or len(found) == 1 else [bias] * len(found)
@@ -212,8 +226,18 @@ def filter_picture(
     if scale.stretch:
         scale = scale.stretched(*work.extremes())
     work.fold = scale.fold
-    pixels_out, clipped = work.store(target, scale, empty)
-    return Filtered(pixels_out, clipped, tuple(why for _, why in chosen))
+    counts: list[tuple[int, int]] = []
+
+    def compute(first: int, end: int, out: Samples) -> None:
+        counts.append(work.store(out, first, scale, work.threads if end - first == work.rows else 1))
+
+    out: Any
+    if on_demand and work.is_the_same_in_bands and math.prod(work.shape) * target.itemsize >= LEAST:
+        out = OnDemand(work.shape, target, compute)
+    else:
+        out = empty(work.shape, target)
+        compute(0, work.rows, out)
+    return Filtered(out, counts, tuple(why for _, why in chosen))
 
 
 def _samples(pixels: Samples) -> Samples:
@@ -240,13 +264,20 @@ class _Work:
     """One run of some engines over a picture."""
 
     def __init__(
-        self, samples: Samples, weights: list[Samples], engines: list[Engine], combine: str, threads: int
+        self,
+        samples: Samples,
+        weights: list[Samples],
+        engines: list[Engine],
+        combine: str,
+        threads: int,
+        wait_for: Callable[[int], None] | None,
     ) -> None:
         self.source = samples.reshape(samples.shape[0], -1)
         self.weights = weights
         self.engines = engines
         self.combine = combine
         self.threads = threads
+        self.wait_for = wait_for
         self.biases = [0.0] * len(engines)
         self.fold = False
         self.rows, self.columns = engines[0].geometry.outputs
@@ -255,24 +286,28 @@ class _Work:
         self.shape = (self.rows, self.columns, self.channels * maps)
         self.memory = Memory()
 
-    def store(
-        self, dtype: np.dtype[Any], scale: Scale, empty: Callable[..., Samples] = results.empty
-    ) -> tuple[Samples, float]:
-        """Return the stored picture and the share of its samples that was clipped."""
-        out = empty(self.shape, dtype)
-        rows = out.reshape(self.rows, -1)
-        if self.source.dtype == dtype != np.float32 and not self.combine and self._reads(self.engines[0]) == dtype:
-            return out, self._store_rounded(rows, self.engines[0], scale)
-        in_place = dtype == np.float32 and not self.combine  # the sums are made where they stay
-        maps = self.shape[2]
+    @property
+    def is_the_same_in_bands(self) -> bool:
+        """Whether rows can be made for themselves: not by tiles, nor by what begins with all rows of the window."""
+        return self.combine != "stack" and all(
+            engine.columns is None and engine.geometry.vertical.reach <= _HIGH for engine in self.engines
+        )
 
-        def part(region: Region) -> int:
-            left, right = region.left * maps, region.right * maps
-            here = rows[region.top : region.bottom]
-            sums = self._sums(region, here if in_place else None)
-            return store_band(sums, here, scale, left, right - left)
+    def store(self, out: Samples, first: int, scale: Scale, threads: int) -> tuple[int, int]:
+        """Fill `out` with the rows from `first` on; return how many samples were clipped, and of how many."""
+        rows = out.reshape(len(out), -1)
+        dtype = out.dtype
+        is_rounded = self.source.dtype == dtype != np.float32 and not self.combine
+        part = self._rounded if is_rounded and self._reads(self.engines[0]) == dtype else self._summed
+        # Of a larger picture each fourth row tells what is clipped as well as all of them.
+        every = 4 if math.prod(self.shape) > 1 << 18 else 1
 
-        return out, sum(self._in_regions(part)) / max(out.size, 1)
+        def stored(region: Region) -> tuple[int, int]:
+            return part(region, rows[region.top - first : region.bottom - first], scale, every)
+
+        counts = self._in_regions(stored, threads, first, first + len(out))
+        clipped, counted = (sum(count) for count in zip(*counts, strict=True))
+        return clipped, counted
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest finite result."""
@@ -282,24 +317,22 @@ class _Work:
             finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
             return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
-        found = self._in_regions(part)
+        found = self._in_regions(part, self.threads, 0, self.rows)
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def _store_rounded(self, rows: Samples, engine: Engine, scale: Scale) -> float:
-        # Of a larger picture each fourth row tells what is clipped as well as all of them.
-        every = 4 if rows.size > 1 << 18 else 1
-        shift = self.biases[0] * scale.gain + scale.shift
-        finish = Finish(scale.gain, shift, scale.fold, scale.top, every)
+    def _rounded(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
+        """Store a region in its rows as an engine rounds it; return how many samples were clipped, and of how many."""
+        finish = Finish(scale.gain, self.biases[0] * scale.gain + scale.shift, scale.fold, scale.top, every)
+        count = (region.right - region.left) * self.channels
+        clipped = self._run(self.engines[0], region, here, region.left * self.channels, finish)
+        return clipped, -(-len(here) // every) * count
 
-        def part(region: Region) -> tuple[int, int]:
-            count = (region.right - region.left) * self.channels
-            here = rows[region.top : region.bottom]
-            clipped = self._run(engine, region, here, region.left * self.channels, finish)
-            return clipped, -(-len(here) // every) * count
-
-        counts = self._in_regions(part)
-        clipped, counted = (sum(count) for count in zip(*counts, strict=True))
-        return float(clipped / max(counted, 1))
+    def _summed(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
+        """Do the same with sums that are combined, or rounded afterwards."""
+        in_place = here.dtype == np.float32 and not self.combine  # the sums are made where they stay
+        sums = self._sums(region, here if in_place else None)
+        left, right = region.left * self.shape[2], region.right * self.shape[2]
+        return store_band(sums, here, scale, left, right - left), len(here) * (right - left)
 
     def _sums(self, region: Region, out: Samples | None = None) -> Samples:
         """Return the float32 sums of all engines in a region, with their biases, combined.
@@ -345,49 +378,70 @@ class _Work:
             return geometry.window(self.source, region)
         return geometry.fill(self.source, region, dtype, self.memory)
 
-    def _in_regions(self, part: Callable[[Region], Any]) -> list[Any]:
-        """Call `part` for regions that make up the result and depend on the picture alone.
+    def _in_regions(self, part: Callable[[Region], Any], threads: int, first: int, end: int) -> list[Any]:
+        """Call `part` for regions that make up the rows `first` to `end` of the result.
 
-        Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
-        and the rows above and below if a constant stands there. All else is filtered where it stands.
+        They depend on the picture alone. Where the engines read the picture's own type, what reaches beyond it is cut
+        off: the columns left and right, and the rows above and below if a constant stands there. All else is filtered
+        where it stands.
         """
-        size = (
-            min(engine.band for engine in self.engines),
-            min((engine.columns for engine in self.engines if engine.columns is not None), default=self.columns),
-        )
-        if any(engine.geometry.phased and engine.geometry.horizontal.stride > 1 for engine in self.engines):
-            size = size[0], self.columns
-        inner = Region(self.rows, self.rows, 0, 0)
-        inner_bands = [engine.inner_band for engine in self.engines if engine.inner_band is not None]
-        if len(inner_bands) == len(self.engines) and all(
-            self._reads(each) == self.source.dtype for each in self.engines
-        ):
-            inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in self.engines))
-            inner = inner.beside(-(-max(engine.least for engine in self.engines) // self.channels), self.columns)
-        if inner.is_empty:
-            regions = _cut(Region(0, self.rows, 0, self.columns), *size)
-        else:
-            line = self.columns * self.channels
-            pieces = min(max(self.rows * line // _ENOUGH, 1), 16)
-            high = max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line))
-            high = -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
-            regions = [
-                *_cut(Region(0, inner.top, 0, self.columns), *size),
-                *_cut(inner, high, self.columns),
-                *_cut(Region(inner.top, inner.bottom, 0, inner.left), high, self.columns),
-                *_cut(Region(inner.top, inner.bottom, inner.right, self.columns), high, self.columns),
-                *_cut(Region(inner.bottom, self.rows, 0, self.columns), *size),
-            ]
-            # What is near in a file that is mapped comes at about the same time, the widest first: the system clears
-            # new memory as it is written, which is better done as it is filled.
-            regions.sort(key=lambda region: (region.top, region.left - region.right))
+        columns = self.columns
+        inner, size, high = self._inner
+        outer = [
+            Region(0, inner.top, 0, columns),
+            Region(inner.bottom, self.rows, 0, columns),
+        ]
+        sides = [
+            Region(inner.top, inner.bottom, 0, inner.left),
+            inner,
+            Region(inner.top, inner.bottom, inner.right, columns),
+        ]
+        rows = Region(first, end, 0, columns)
+        regions = [piece for region in outer for piece in _cut(region.overlap(rows), *size)]
+        regions += [piece for region in sides for piece in _cut(region.overlap(rows), high, columns)]
+        # What is near in a file that is mapped comes at about the same time, the widest first: the system clears
+        # new memory as it is written, which is better done as it is filled.
+        regions.sort(key=lambda region: (region.top, region.left - region.right))
 
         def quietly(region: Region) -> Any:
+            if self.wait_for is not None:
+                self.wait_for(self._last_row(region))
             with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
                 return part(region)
 
         wanted = [region for region in regions if not region.is_empty]
-        return run_tasks([functools.partial(quietly, region) for region in wanted], self.threads)
+        return run_tasks([functools.partial(quietly, region) for region in wanted], threads)
+
+    @functools.cached_property
+    def _inner(self) -> tuple[Region, tuple[int, int], int]:
+        """Return what is filtered where it stands, the size of the pieces of all else, and the height of its own."""
+        engines = self.engines
+        size = (
+            min(engine.band for engine in engines),
+            min((engine.columns for engine in engines if engine.columns is not None), default=self.columns),
+        )
+        if any(engine.geometry.phased and engine.geometry.horizontal.stride > 1 for engine in engines):
+            size = size[0], self.columns
+        inner = Region(self.rows, self.rows, 0, 0)
+        inner_bands = [engine.inner_band for engine in engines if engine.inner_band is not None]
+        if len(inner_bands) == len(engines) and all(self._reads(each) == self.source.dtype for each in engines):
+            inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in engines))
+            inner = inner.beside(-(-max(engine.least for engine in engines) // self.channels), self.columns)
+        if inner.is_empty:
+            return Region(self.rows, self.rows, 0, 0), size, 1
+        line = self.columns * self.channels
+        pieces = min(max(self.rows * line // _ENOUGH, 1), 16)
+        high = max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line))
+        return inner, size, -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
+
+    def _last_row(self, region: Region) -> int:
+        """Return how many rows of the picture, from the top, have to be there for a region."""
+        last = 1
+        for axis, border in ((engine.geometry.vertical, engine.geometry.border) for engine in self.engines):
+            is_near = border.partition(":")[0] in NEAR_BORDERS
+            seen = (region.bottom - 1) * axis.stride + axis.reach - axis.before
+            last = max(last, min(seen, axis.size) if is_near else axis.size)
+        return last
 
 
 def _cut(region: Region, height: int, width: int) -> list[Region]:

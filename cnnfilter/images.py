@@ -65,11 +65,10 @@ _OWN = {
 _HEAD = 4096  # more than enough to tell
 
 
-def read_image(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes],
-    *,
-    max_pixels: int = MAX_PIXELS,
-) -> Image:
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+
+
+def read_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a picture: upright, with every frame, in its own depth.
 
     Parameters
@@ -84,6 +83,11 @@ def read_image(
     ImageError
         If it is missing, unreadable, damaged, too large, or not a picture.
     """
+    return read_in_rows(source, max_pixels=max_pixels).finished()
+
+
+def read_in_rows(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Do what `read_image` does; but the pixels may be `Arriving`, if the command line has begun to read them."""
     data, format = _read_bytes(source)
     with AsImageError("cannot be decoded as " + format):
         image = _decode(data, format, max_pixels)

@@ -12,7 +12,7 @@ import io
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,8 @@ from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
 from cnnfilter.loops.channels import add_fourth, drop_fourth
-from cnnfilter.picture import Image, check_size
+from cnnfilter.picture import AsImageError, Image, check_size
+from cnnfilter.unfinished import LEAST, Arriving, Unfinished
 
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
 _FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
@@ -47,29 +48,59 @@ def read(data: bytes, max_pixels: int) -> Image:
         if not jpeg_pixels.is_whole(width, height, len(data)):
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
         metadata = codecs.read_metadata(picture)
-        mode = picture.mode
         ahead = begun.take(data)
-        memory = (ahead and ahead.result()) or jpeg_pixels.decode(picture, len(data))
-        if memory is None:
-            pixels, mode = codecs.to_array(picture)
-        else:
-            pixels = _three_of_four(memory, height * width) if mode == "RGB" else np.frombuffer(memory, np.uint8)
-            pixels = pixels.reshape(height, width, -1)
+        if ahead is not None and picture.mode == "RGB" and 3 * width * height >= LEAST:
+            memory = ahead.wait_for_memory()
+            if memory is not None:
+                whole = np.frombuffer(memory, np.uint8)[: 3 * width * height].reshape(height, width, 3)
+                arriving: Any = Arriving(whole, _filling(whole, data, ahead))
+                return Image(arriving, "RGB", "jpg", metadata)
+        pixels, mode = _decoded(picture, len(data), ahead and ahead.result())
     return Image(pixels, mode, "jpg", metadata)
 
 
-def _three_of_four(memory: mmap.mmap | bytearray, count: int) -> np.ndarray:
-    """Move pixels of four bytes together to three, in place, and give the rest of the memory back.
+def _decoded(picture: Any, size: int, memory: jpeg_pixels.Pixels | None) -> tuple[np.ndarray, str]:
+    """Return the pixels and the mode of a file of `size` bytes, which are in `memory` if they were decoded ahead."""
+    width, height = picture.size
+    if memory is None:
+        memory = jpeg_pixels.room_for(picture)
+        if not jpeg_pixels.decode(picture, size, memory):
+            return codecs.to_array(picture)
+    pixels = np.frombuffer(memory, np.uint8)
+    if picture.mode == "RGB":
+        drop_fourth(pixels, 0, width * height)
+        pixels = pixels[: 3 * width * height]
+        _give_rest_back(memory, pixels.size)
+    return pixels.reshape(height, width, -1), picture.mode
 
-    Memory is what takes the time, so that a second thread does not help, nor would memory of their own.
-    """
-    whole = np.frombuffer(memory, np.uint8)
-    drop_fourth(whole, count)
-    unused = -(-3 * count // mmap.PAGESIZE) * mmap.PAGESIZE
+
+def _give_rest_back(memory: jpeg_pixels.Pixels, used: int) -> None:
+    unused = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
     if isinstance(memory, mmap.mmap) and unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
             memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
-    return whole[: 3 * count]
+
+
+def _filling(whole: np.ndarray, data: bytes, ahead: jpeg_pixels.Decoding) -> Iterator[int]:
+    """Move pixels of four bytes together to three as they are decoded, in place; yield how many rows are there.
+
+    What is wrong with the file is found again by decoding it once more.
+    """
+    assert ahead.memory is not None
+    four = np.frombuffer(ahead.memory, np.uint8)
+    height, width, _ = whole.shape
+    step = max(1, _BAND_BYTES // (4 * width))
+    for first in range(0, height, step):
+        end = min(first + step, height)
+        if not ahead.wait_for(end):
+            with AsImageError("cannot be decoded as jpg"):
+                whole[...] = read(data, width * height).pixels
+            yield height
+            return
+        drop_fourth(four, first * width, end * width)
+        if end == height:
+            _give_rest_back(ahead.memory, whole.size)
+        yield end
 
 
 def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
@@ -82,36 +113,36 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     threads : int, optional
         The bytes are the same for any number.
     """
-    pixels = np.ascontiguousarray(image.pixels)
+    pixels: Any = image.pixels if isinstance(image.pixels, Unfinished) else np.ascontiguousarray(image.pixels)
     height, width, channels = pixels.shape
     across = -(-width // _BLOCK)
     blocks_high = max(1, min(_BAND_BYTES // (_BLOCK * width * channels), _MOST_BLOCKS // across))
     settings = codecs.save_options(image, "jpg")
     band = _BLOCK * blocks_high
     if height <= band:
-        return [_encoded(pixels, settings)]
+        return [_encoded(pixels, slice(height), settings)]
     interval = {"restart_marker_blocks": across * blocks_high}
     plain = {name: settings[name] for name in ("quality", "subsampling")} | interval
     tasks: list[Callable[[], bytes]] = [
-        partial(_encoded, pixels[:band], settings | interval),
-        *(partial(_scan, pixels[first : first + band], plain) for first in range(band, height, band)),
+        partial(_encoded, pixels, slice(band), settings | interval),
+        *(partial(_scan, pixels, slice(first, first + band), plain) for first in range(band, height, band)),
     ]
     head, *scans = run_tasks(tasks, default_threads() if threads is None else threads)
     return _join(head, scans, height)
 
 
-def _encoded(pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
-    """Return a picture as a file."""
+def _encoded(pixels: Any, rows: slice, settings: dict[str, Any]) -> bytes:
+    """Return rows of a picture as a file."""
     with _memory_file() as file:
-        size = _write(file, pixels, settings)
+        size = _write(file, pixels[rows], settings)
         file.seek(0)
         return _read(file, size)
 
 
-def _scan(pixels: np.ndarray, settings: dict[str, Any]) -> bytes:
-    """Return what a picture's file has after its headers, without the end."""
+def _scan(pixels: Any, rows: slice, settings: dict[str, Any]) -> bytes:
+    """Return what the file of rows of a picture has after its headers, without the end."""
     with _memory_file() as file:
-        size = _write(file, pixels, settings)
+        size = _write(file, pixels[rows], settings)
         file.seek(0)
         start = _starts(_read(file, min(size, _HEADERS)))[SCAN][1]
         file.seek(start)

@@ -13,6 +13,7 @@ import numpy as np
 from cnnfilter import limits
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.metadata import Metadata
+from cnnfilter.unfinished import Unfinished, finished
 
 MAX_PIXELS = limits.PIXELS
 
@@ -185,6 +186,10 @@ class Image:
         """Return this picture with other fields (``pixels``, ``mode``, …)."""
         return dataclasses.replace(self, **changes)
 
+    def finished(self) -> Image:
+        """Return it with all its pixels, if they are `Unfinished`."""
+        return self.replace(pixels=self.pixels.finish()) if isinstance(self.pixels, Unfinished) else self
+
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Image:
         """Return the picture with ``function`` applied to each frame's pixels, shape (H, W, C) to (H, W, C').
 
@@ -195,7 +200,7 @@ class Image:
         ('L', (2, 2, 1))
         """
         frames = tuple(_as_pixels(function(frame)) for frame in self.frames)
-        pixels = frames[0] if frames else _as_pixels(function(self.pixels))
+        pixels = frames[0] if frames else _as_pixels(function(finished(self.pixels)))
         same = pixels.shape[2] == self.pixels.shape[2]
         return self.replace(pixels=pixels, frames=frames, mode=self.mode if same else mode_of(pixels.shape[2]))
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from cnnfilter.ahead import run_ahead
 from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.loops import scanlines
-from cnnfilter.picture import check_size
+from cnnfilter.picture import AsImageError, check_size
+from cnnfilter.unfinished import LEAST, Arriving, finished
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -128,31 +130,50 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
     raise ImageError("the file is cut off")
 
 
-def decode(header: Header, parts: list[memoryview], ahead: deflate.InflaterAhead | None = None) -> np.ndarray:
+def decode(header: Header, parts: list[memoryview], ahead: deflate.InflaterAhead | None = None) -> Any:
     """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16.
 
-    `ahead` is what may have begun to inflate the parts.
+    `ahead` is what may have begun to inflate the parts: of a large picture, the samples are then `Arriving`.
     """
     if header.height * header.row_bytes(header.width) > deflate.MOST_FOR_A_BYTE * sum(map(len, parts)) + 4096:
         raise ImageError(f"the file is cut off: {header.width}x{header.height} pixels need more than is there")
     inflater = ahead or deflate.Inflater(parts)
     if not header.interlaced:
-        samples = _decode_pass(inflater, header, header.width, header.height)
+        rows = _room(inflater, header.height, header.row_bytes(header.width))
+        filling = _to_the_end(_fill(rows, inflater, header), inflater, header.height)
+        if ahead is not None and header.depth >= 8 and rows.size >= LEAST:
+            return Arriving(_samples(rows, header, header.width), filling)
+        deque(filling, 0)
+        samples = _samples(rows, header, header.width)
     else:
         kind = np.uint16 if header.depth == 16 else np.uint8
         samples = np.empty((header.height, header.width, _CHANNELS[header.colour]), kind)
         for left, top, across, down in _PASSES:
             target = samples[top::down, left::across]
             if target.size:
-                target[...] = _decode_pass(inflater, header, target.shape[1], target.shape[0])
-    inflater.finish()
+                rows = _room(inflater, target.shape[0], header.row_bytes(target.shape[1]))
+                deque(_fill(rows, inflater, header), 0)
+                target[...] = _samples(rows, header, target.shape[1])
+        inflater.finish()
     return samples
 
 
-def _decode_pass(inflater: deflate.AnyInflater, header: Header, width: int, height: int) -> np.ndarray:
-    """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache."""
-    length = header.row_bytes(width)
-    rows = _room(inflater, height, length)
+def _to_the_end(filling: Iterator[int], inflater: deflate.AnyInflater, height: int) -> Iterator[int]:
+    """Yield how many rows are there, all of them when the end of the data has been checked as well."""
+    with AsImageError("cannot be decoded as png"):
+        for ready in filling:
+            if ready < height:
+                yield ready
+        inflater.finish()
+    yield height
+
+
+def _fill(rows: np.ndarray, inflater: deflate.AnyInflater, header: Header) -> Iterator[int]:
+    """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache.
+
+    Yields how many rows are there.
+    """
+    height, length = rows.shape
     above = np.zeros(length, np.uint8)
     first = 0
     for filtered in _inflate_bands(inflater, height, length):
@@ -164,7 +185,7 @@ def _decode_pass(inflater: deflate.AnyInflater, header: Header, width: int, heig
         if header.depth == 16:
             above = above.copy()
             part.view(np.uint16).byteswap(inplace=True)
-    return _samples(rows, header, width)
+        yield first
 
 
 def _room(inflater: deflate.AnyInflater, height: int, length: int) -> np.ndarray:
@@ -172,15 +193,21 @@ def _room(inflater: deflate.AnyInflater, height: int, length: int) -> np.ndarray
 
     A row is shorter without its filter type, so that none reaches what was not taken yet.
     """
-    if isinstance(inflater, deflate.InflaterAhead) and inflater.size == height * (1 + length):
+    if _is_ahead(inflater, height, length):
         return np.frombuffer(inflater.memory, np.uint8, height * length).reshape(height, length)
     return np.empty((height, length), np.uint8)
+
+
+def _is_ahead(inflater: deflate.AnyInflater, height: int, length: int) -> TypeGuard[deflate.InflaterAhead]:
+    """Whether all rows are inflated by another thread already."""
+    return isinstance(inflater, deflate.InflaterAhead) and inflater.size == height * (1 + length)
 
 
 def _inflate_bands(inflater: deflate.AnyInflater, height: int, length: int) -> Iterator[np.ndarray]:
     """Yield bands of filtered rows; of a large picture, the next is inflated meanwhile on a second thread."""
     rows = min(height, max(1, _BAND_BYTES // length))
-    buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if height > 2 * rows else 1)]
+    is_worth_it = height > 2 * rows and not _is_ahead(inflater, height, length)
+    buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if is_worth_it else 1)]
 
     def fill(index: int) -> np.ndarray:
         band = buffers[index % len(buffers)][: min(rows, height - index * rows)]
@@ -202,9 +229,11 @@ def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:
     return np.ascontiguousarray(parts.reshape(len(rows), -1)[:, :width, None])
 
 
-def to_picture(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
+def to_picture(samples: Any, chunks: Chunks) -> tuple[np.ndarray, str]:
     """Return pixels and mode: colours looked up, depths below 8 stretched to 8, one colour made alpha."""
     header, transparent = chunks.header, chunks.other.get(b"tRNS")
+    if header.colour == _PALETTE or transparent is not None:
+        samples = finished(samples)
     if header.colour == _PALETTE:
         return _look_up(samples[:, :, 0], chunks.other.get(b"PLTE"), transparent)
     mode = {_GREY: "L", _RGB: "RGB", _GREY_ALPHA: "LA", _RGBA: "RGBA"}[header.colour]
@@ -260,13 +289,13 @@ def four_bytes(value: int) -> bytes:
     return struct.pack(">I", value)
 
 
-def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
-    """Return the zlib stream of a picture's filtered rows, in pieces of some parts each.
+def compress(pixels: Any, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
+    """Return the zlib stream of a picture's filtered rows, in pieces of some parts each. It may be `Unfinished`.
 
     The bands' height depends on the picture alone, so the bytes do not depend on the number of threads.
     """
-    height = len(pixels)
-    length = pixels[0].size * pixels.itemsize
+    height, width, channels = pixels.shape
+    length = width * channels * pixels.dtype.itemsize
     band = max(1, _BAND_BYTES // length)
     firsts = range(0, height, band)
     threads = default_threads() if threads is None else threads
@@ -280,7 +309,7 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[
 
 
 def _compress_band(
-    pixels: np.ndarray, first: int, end: int, fast: bool, own: threading.local
+    pixels: Any, first: int, end: int, fast: bool, own: threading.local
 ) -> tuple[tuple[bytes, bytes], int, int]:
     """Filter and compress rows; the thread keeps its `own` memory for those of the next band."""
     rows = _rows_with_one_above(pixels, first, end)
@@ -292,15 +321,15 @@ def _compress_band(
         filtered[:, 0] = scanlines.NONE
         filtered[:, 1:] = rows[1:]
     else:
-        scanlines.filter_rows(rows, filtered, pixels.shape[2] * pixels.itemsize)
+        scanlines.filter_rows(rows, filtered, pixels.shape[2] * pixels.dtype.itemsize)
     data = filtered.data.cast("B")
     blocks = deflate.compress_band(data, last=end == len(pixels), stored=fast)
     return blocks, deflate.adler32(data), len(data)
 
 
-def _rows_with_one_above(pixels: np.ndarray, first: int, end: int) -> np.ndarray:
+def _rows_with_one_above(pixels: Any, first: int, end: int) -> np.ndarray:
     """Return a band's rows as the file has them (16 bits with the high byte first), zeros above the first."""
-    band = pixels[max(first - 1, 0) : end]
+    band: np.ndarray = pixels[max(first - 1, 0) : end]
     if pixels.dtype == np.uint16:
         band = band.astype(">u2").view(np.uint8)
     rows = band.reshape(len(band), -1)

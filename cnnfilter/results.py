@@ -10,10 +10,11 @@ import contextlib
 import math
 import mmap
 import weakref
+from threading import local
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter import limits
 from cnnfilter.pages import zeros
@@ -56,3 +57,17 @@ def _keep(memory: mmap.mmap) -> None:
     with contextlib.suppress(IndexError):  # other threads took it all
         while sum(map(len, _kept)) > MOST:
             del _kept[0]
+
+
+class Memory(local):
+    """Arrays that each thread uses again and again, for a new one has to be cleared by the system first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, Any], NDArray[Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Return an array with anything in it; the one that had the same name before is given up."""
+        key, size = (name, dtype), math.prod(shape)
+        if key not in self._kept or self._kept[key].size < size:
+            self._kept[key] = np.empty(size, dtype)
+        return self._kept[key][:size].reshape(shape)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.loops.convolution import fill
 from cnnfilter.loops.weighted_sums import LONG, SLACK
+from cnnfilter.results import Memory
 from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]
@@ -151,20 +150,6 @@ class Geometry:
         padded[:count] = columns[:count]
         columns = padded.reshape(self._phase, self._phases).T.ravel()
         return rows, np.ascontiguousarray(columns), len(columns), len(columns)
-
-
-class Memory(local):
-    """Arrays that each thread uses again and again, for a new one has to be cleared by the system first."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, Any], Samples] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Samples:
-        """Return an array with anything in it; the one that had the same name before is given up."""
-        key, size = (name, dtype), math.prod(shape)
-        if key not in self._kept or self._kept[key].size < size:
-            self._kept[key] = np.empty(size, dtype)
-        return self._kept[key][:size].reshape(shape)
 
 
 class Region(NamedTuple):

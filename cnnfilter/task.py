@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnfilter import limits
-from cnnfilter.errors import ImageError
+from cnnfilter.errors import ImageError, UnreadableError
 from cnnfilter.formats import FLOATS
 
 if TYPE_CHECKING:
@@ -176,13 +176,19 @@ class Task:
         """The format that the result is written in."""
         return self.target.format if self.target else None
 
-    def read(self) -> Image:
-        """Read the picture."""
-        from cnnfilter.images import read_image
+    def read(self, *, in_rows: bool = False) -> Image:
+        """Read the picture; `in_rows` allows that its pixels are `Arriving`."""
+        from cnnfilter.images import read_in_rows
+        from cnnfilter.unfinished import Unfinished
 
         began = time.perf_counter()
-        image = self._mapped() or read_image(self.source.take(), **self.limit)
-        self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
+        image = self._mapped() or read_in_rows(self.source.take(), **self.limit)
+        if not in_rows:
+            image = image.finished()
+        if isinstance(image.pixels, Unfinished):
+            self.note(lambda: f"reading {describe(image)}")
+        else:
+            self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
 
@@ -204,6 +210,11 @@ class Task:
             return None
         self.target.make_its_folder()
         return os.path.dirname(self.target.path) or "."
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether the result is written row by row, so that they may be computed when they are written."""
+        return self.format in ("png", "jpg") and not self.is_mapped
 
     def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
@@ -281,11 +292,14 @@ class Task:
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""
         from cnnfilter.images import write_image
+        from cnnfilter.unfinished import Unfinished
 
         assert self.target is not None
         if self.stopping.is_set():  # the process may end before the file would be whole
             raise InterruptedError(errno.EINTR, "interrupted")
-        self.note(lambda: f"computed in {_milliseconds(self.began)}")
+        is_computed = not isinstance(image.pixels, Unfinished)
+        if is_computed:
+            self.note(lambda: f"computed in {_milliseconds(self.began)}")
         began = time.perf_counter()
         image = self._fitted(image)
         with self._writing(self.target.name):
@@ -300,7 +314,8 @@ class Task:
                 sys.stdout.flush()
             else:
                 self._write_file(image, options)
-        self.note(lambda: f"wrote {describe(image)} as {self.format} in {_milliseconds(began)}")
+        wrote = "wrote" if is_computed else "computed and wrote"
+        self.note(lambda: f"{wrote} {describe(image)} as {self.format} in {_milliseconds(began)}")
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
         """Return the type of the samples that a result of `image` is to have.
@@ -354,6 +369,8 @@ class Task:
     def _writing(self, name: str) -> Iterator[None]:
         try:
             yield
+        except UnreadableError:  # of the source
+            raise
         except BaseException:
             self.failed_at = name
             raise

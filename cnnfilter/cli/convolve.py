@@ -113,16 +113,23 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
     def convolve(task: Task) -> None:
         from cnnfilter.alpha import filter_image
 
-        image = task.read()
+        image = task.read(in_rows=True)
         sheet = stacked and task.format not in ("npy", "tiff")
         dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
         empty = task.empty_for(image)
         image, clipped, ways = filter_image(
-            image, chosen, dtype=dtype, threads=task.threads, max_pixels=task.max_pixels, empty=empty, **how
+            image,
+            chosen,
+            dtype=dtype,
+            threads=task.threads,
+            max_pixels=task.max_pixels,
+            empty=empty,
+            on_demand=task.takes_rows,
+            **how,
         )
         task.note(lambda: "; ".join(ways))
-        task.warn_clipped(clipped, _against_clipping(chosen))
         task.write(_spread(image, names, task) if stacked else image)
+        task.warn_clipped(clipped(), _against_clipping(chosen))
 
     pictures.run(convolve, tag=_tag(chosen))
 

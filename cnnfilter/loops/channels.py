@@ -53,13 +53,13 @@ def _chosen(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
 
 
-@loop("void(u1[::1], i8)")
-def drop_fourth(memory, count):
-    """Move `count` pixels of four bytes together to three, in place."""
-    together = count - count % PIXELS
-    for x in range(0, together, PIXELS):  # in this order, nothing is written that is still to be read
+@loop("void(u1[::1], i8, i8)")
+def drop_fourth(memory, first, end):
+    """Move the pixels `first` to `end`, of four bytes, together to three, in place; those before have been moved."""
+    together = end - (end - first) % PIXELS
+    for x in range(first, together, PIXELS):  # in this order, nothing is written that is still to be read
         store_three(memory, 3 * x, memory, 4 * x)
-    for x in range(together, count):
+    for x in range(together, end):
         memory[3 * x] = memory[4 * x]
         memory[3 * x + 1] = memory[4 * x + 1]
         memory[3 * x + 2] = memory[4 * x + 2]

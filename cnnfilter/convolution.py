@@ -30,7 +30,7 @@ from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.results import Memory
 from cnnfilter.scratch import Geometry, Region, Rows
-from cnnfilter.unfinished import LEAST, Arriving, OnDemand, finished
+from cnnfilter.unfinished import Arriving, OnDemand, finished, is_worth_it
 from cnnfilter.windows import NEAR_BORDERS, Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
@@ -232,7 +232,7 @@ def filter_picture(
         counts.append(work.store(out, first, scale, work.threads if end - first == work.rows else 1))
 
     out: Any
-    if on_demand and work.is_the_same_in_bands and math.prod(work.shape) * target.itemsize >= LEAST:
+    if on_demand and work.is_the_same_in_bands and is_worth_it(math.prod(work.shape) * target.itemsize):
         out = OnDemand(work.shape, target, compute)
     else:
         out = empty(work.shape, target)

@@ -24,7 +24,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
 from cnnfilter.loops.channels import add_fourth, drop_fourth
 from cnnfilter.picture import AsImageError, Image, check_size
-from cnnfilter.unfinished import LEAST, Arriving, Unfinished
+from cnnfilter.unfinished import Arriving, Unfinished, is_worth_it
 
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
 _FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
@@ -49,7 +49,7 @@ def read(data: bytes, max_pixels: int) -> Image:
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
         metadata = codecs.read_metadata(picture)
         ahead = begun.take(data)
-        if ahead is not None and picture.mode == "RGB" and 3 * width * height >= LEAST:
+        if ahead is not None and picture.mode == "RGB" and is_worth_it(3 * width * height):
             memory = ahead.wait_for_memory()
             if memory is not None:
                 whole = np.frombuffer(memory, np.uint8)[: 3 * width * height].reshape(height, width, 3)

@@ -21,7 +21,7 @@ from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.loops import scanlines
 from cnnfilter.picture import AsImageError, check_size
-from cnnfilter.unfinished import LEAST, Arriving, finished
+from cnnfilter.unfinished import Arriving, finished, is_worth_it
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -141,7 +141,7 @@ def decode(header: Header, parts: list[memoryview], ahead: deflate.InflaterAhead
     if not header.interlaced:
         rows = _room(inflater, header.height, header.row_bytes(header.width))
         filling = _to_the_end(_fill(rows, inflater, header), inflater, header.height)
-        if ahead is not None and header.depth >= 8 and rows.size >= LEAST:
+        if ahead is not None and header.depth >= 8 and is_worth_it(rows.size):
             return Arriving(_samples(rows, header, header.width), filling)
         deque(filling, 0)
         samples = _samples(rows, header, header.width)

@@ -25,6 +25,11 @@ LEAST = 4 << 20
 Samples = NDArray[Any]
 
 
+def is_worth_it(size: int) -> bool:
+    """Whether a picture of so many bytes is so large."""
+    return size >= LEAST
+
+
 class Unfinished:
     """Pixels (H, W, C) of which each row is there when it is asked for."""
 

@@ -122,7 +122,8 @@ class Image:
     Parameters
     ----------
     pixels : ndarray, shape (H, W, C)
-        uint8, uint16 or float32, in the file's own units (0…255, 0…65535); the first frame of an animation.
+        uint8, uint16 or float32, in the file's own units (0…255, 0…65535); the first frame of an animation. On its
+        way through the command line, a large picture may have `Unfinished` ones.
     mode : str
         ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` (0 is no ink), or ``maps`` for any channels.
     format : str

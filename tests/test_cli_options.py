@@ -97,10 +97,10 @@ def options_of(command):
 @pytest.mark.parametrize(
     ("command", "function", "not_options"),
     [
-        # dtype and empty follow from the formats; pixels and kernels are the arguments.
+        # dtype, empty and on_demand follow from the formats; pixels and kernels are the arguments.
         (convolve, convolution.convolve, {"pixels", "kernel", "dtype"}),
         # combine: what the kernel's name means, which is magnitude if it means nothing else.
-        (convolve, convolution.filter_picture, {"pixels", "kernels", "dtype", "combine", "empty"}),
+        (convolve, convolution.filter_picture, {"pixels", "kernels", "dtype", "combine", "empty", "on_demand"}),
         (pool, pooling.pool, {"pixels", "dtype", "empty"}),
     ],
 )

@@ -21,8 +21,8 @@ PACKAGE = ROOT / "cnnfilter"
 
 FLOORS = [
     # 0 ground: what knows nothing of pictures or layers
-    """errors threads crew files pages results bands ahead begun blas limits watching catalogue formats metadata models
-    loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions loops.native
+    """errors threads crew files pages results unfinished bands ahead begun blas limits watching catalogue formats
+    metadata models loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions loops.native
     loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers loops.pooling
     loops.room loops.running loops.scanlines loops.training loops.vectors loops.weighted_sums loops.winograd
     loops.words""",

@@ -131,7 +131,7 @@ def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, 
     expected = decoded(file).reshape(299, 397, -1)
     for without in (False, True):  # also where Pillow has to decode into memory of its own
         if without:
-            monkeypatch.setattr(jpeg_pixels, "decode", lambda picture, size: None)
+            monkeypatch.setattr(jpeg_pixels, "decode", lambda picture, size, memory: False)
         image = read_image(file)
         assert image.mode == mode
         assert (image.pixels == expected).all()
@@ -186,7 +186,9 @@ def test_a_fourth_byte_comes_and_goes(count: int, python: bool) -> None:
     drop, add = (getattr(one, "function" if python else "__call__") for one in (drop_fourth, add_fourth))
     pixels = np.random.default_rng(count).integers(0, 256, (count, 4), np.uint8)
     memory = np.concatenate([pixels.ravel(), [7, 8, 9]]).astype(np.uint8)
-    drop(memory, count)
+    some = count // 3
+    drop(memory, 0, some)
+    drop(memory, some, count)
     np.testing.assert_array_equal(memory[: 3 * count].reshape(count, 3), pixels[:, :3])
     assert list(memory[-3:]) == [7, 8, 9]
     four = np.full(4 * count + 2, 7, np.uint8)

@@ -22,10 +22,10 @@ PACKAGE = ROOT / "cnnfilter"
 FLOORS = [
     # 0 ground: what knows nothing of pictures or layers
     """errors threads crew files pages results unfinished bands ahead begun blas limits watching catalogue formats
-    metadata models loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions loops.native
-    loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers loops.pooling
-    loops.room loops.running loops.scanlines loops.training loops.vectors loops.weighted_sums loops.winograd
-    loops.words""",
+    metadata models loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions
+    loops.native loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers
+    loops.pooling loops.room loops.running loops.scanlines loops.training loops.vectors loops.weighted_sums
+    loops.winograd loops.words""",
     # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
     """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng
     tiff_directory tiff_segments tiff images

@@ -21,7 +21,8 @@ def run() -> NoReturn:
     # Products of matrices are shared among threads of ours (`cnnfilter.blas`).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports make many objects and no garbage, which the collector would look for among them again and again.
-    gc.set_threshold(20_000, 20, 20)
+    # (`cnnfilter.cli.report.collect_garbage` is called when they are over.)
+    gc.set_threshold(1_000_000, 20, 20)
     from cnnfilter.cli import main
 
     try:

@@ -1,4 +1,4 @@
-"""Filter and pool whole pictures: every frame, and colour weighted by alpha.
+"""Filter whole pictures: every frame, and colour weighted by alpha.
 
 The colour of a transparent pixel is nobody's intention, so it must not bleed into its neighbours. Each
 sample of a window counts with its alpha α, and the part that is missing takes the window's own mean colour,
@@ -25,12 +25,12 @@ from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.picture import Image, check_size
-from cnnfilter.pooling import pool, pool_axes
 from cnnfilter.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 
 Samples = NDArray[Any]
 
 Sides = tuple[int, int, int, int]
+"""Padding: top, right, bottom, left."""
 
 ALPHA = ("keep", "filter", "drop")
 
@@ -67,7 +67,7 @@ def filter_image(
     ImageError
         The result would have more pixels.
     """
-    _check(alpha)
+    check_alpha(alpha)
     if max_pixels is not None:
         _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
     if on_demand and not image.has_alpha and not image.frames and options.get("combine") != "stack":
@@ -85,19 +85,7 @@ def filter_image(
     return image.map(filtered), lambda: max(clipped), ways[0]
 
 
-def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
-    """Pool every frame of a picture; whole numbers stay whole.
-
-    Parameters
-    ----------
-    alpha : "keep" (pooled where the size changes), "filter" (always pooled), "drop"
-    options : those of `pool`
-    """
-    _check(alpha)
-    return image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
-
-
-def _check(alpha: str) -> None:
+def check_alpha(alpha: str) -> None:
     if alpha not in ALPHA:
         raise ShapeError(f"alpha {alpha!r} is not one of {', '.join(ALPHA)}")
 
@@ -116,8 +104,8 @@ def _filter_frame(
         return result.pixels, result.clipped, result.ways
     options = dict(options)
     empty = options.pop("empty", results.empty)
-    opaque = _is_opaque(frame)
-    axes = _axes_in_bands(frame, kernels, options) if _is_worth_bands(frame, empty) else None
+    opaque = is_opaque(frame)
+    axes = _axes_in_bands(frame, kernels, options) if is_worth_bands(frame, empty) else None
     if axes is None:
         return _filter_with_alpha(frame, opaque, kernels, alpha, options)
     found: list[tuple[str, ...]] = []
@@ -127,16 +115,16 @@ def _filter_frame(
         found.append(how)
         return pixels, clipped
 
-    pixels, clipped = _in_bands(frame, axes, filtered, empty)
+    pixels, clipped = in_bands(frame, axes, filtered, empty)
     return pixels, clipped, found[0]
 
 
-def _is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
+def is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
     """Whether a frame is mapped, or so large that floats of all of it would take much more than the frame."""
     return empty is not results.empty or frame.size > 2 * _NUMBERS
 
 
-def _is_opaque(frame: Samples) -> bool:
+def is_opaque(frame: Samples) -> bool:
     """Whether all of a frame (H, W, C) is, its last channel alpha; found out row by row, as it may be mapped."""
     top = top_of(frame.dtype)
     rows = max(1, _NUMBERS // frame[0].size)
@@ -180,7 +168,7 @@ def _axes_in_bands(frame: Samples, kernels: Sequence[Any], options: dict[str, An
     return None if max(down.before, down.after) >= down.reach else (down, across)
 
 
-def _in_bands(
+def in_bands(
     frame: Samples,
     axes: tuple[Axis, Axis],
     part: Callable[[Samples, Sides], tuple[Samples, float]],
@@ -267,52 +255,3 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
     taken: Samples = opacity[rows[:, None], columns[None, :]]
     taken[(rows[:, None] < 0) | (columns[None, :] < 0)] = top
     return taken
-
-
-def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
-    options = {"dtype": frame.dtype, **options}
-    if not image.has_alpha:
-        pooled: Samples = pool(frame, op, **options)
-        return pooled
-    empty = options.pop("empty", results.empty)
-    opaque = _is_opaque(frame)
-    if _is_worth_bands(frame, empty):
-        window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
-        axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
-        if axes[0].outputs > 1:
-
-            def part(seen: Samples, padding: Sides) -> tuple[Samples, float]:
-                return _pool_with_alpha(seen, opaque, op, alpha, {**options, "padding": padding}), 0.0
-
-            return _in_bands(frame, axes, part, empty)[0]
-    return _pool_with_alpha(frame, opaque, op, alpha, options)
-
-
-def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options: dict[str, Any]) -> Samples:
-    """Pool a frame, or rows of one that is `opaque` as a whole or is not."""
-    colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
-    top = top_of(frame.dtype)
-    if opaque:
-        pixels: Samples = pool(colour, op, **options)
-    elif op == "avg":
-        pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
-    else:  # a colour that cannot be seen never wins
-        lowest = {"max": 0 if frame.dtype.kind == "u" else -np.inf, "min": top if frame.dtype.kind == "u" else np.inf}
-        pixels = pool(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
-        if pixels.dtype.kind == "f":
-            pixels[~np.isfinite(pixels)] = 0
-    if alpha == "drop":
-        return pixels
-    new_opacity = opacity
-    if alpha == "filter" or pixels.shape[:2] != opacity.shape[:2]:
-        new_opacity = pool(opacity, op, **options)
-    return np.concatenate([pixels, new_opacity], axis=2)
-
-
-def _weighted_mean(colour: Samples, weight: Samples, options: dict[str, Any]) -> Samples:
-    """Return the mean of the colours, each with its alpha; the padding counts as opaque black, as in `pool`."""
-    window = {**options, "dtype": np.float32}
-    total = pool(colour * weight, "avg", **window)
-    seen = pool(weight, "avg", **window) + (1 - pool(np.ones_like(weight), "avg", **window))
-    mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6)
-    return to_picture(mean, options["dtype"], "keep" if np.dtype(options["dtype"]).kind == "f" else "clip")[0]

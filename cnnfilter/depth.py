@@ -6,8 +6,7 @@ range is then taken as 0 to 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -24,8 +23,7 @@ def top_of(dtype: DTypeLike) -> float:
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """How a result `v` becomes a sample: ``v·gain + shift``, its absolute value with `fold`."""
 
     gain: float = 1.0
@@ -46,7 +44,7 @@ class Scale:
     def stretched(self, low: float, high: float) -> Scale:
         """Return the scale that takes `low` to 0 and `high` to the top; a constant becomes 0."""
         gain = self.top / (high - low) if high > low else 0.0
-        return replace(self, gain=gain, shift=-low * gain)
+        return self._replace(gain=gain, shift=-low * gain)
 
 
 def store_band(values: Samples, out: Samples, scale: Scale, first: int = 0, count: int | None = None) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter import results
-from cnnfilter.alpha import filter_image, join_bands, pool_image
+from cnnfilter.alpha import filter_image, join_bands
+from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.depth import Scale, store_band, to_picture, top_of
 from cnnfilter.images import to_rgb
 from cnnfilter.layer_bands import Rows, bands, count_near, rows_of

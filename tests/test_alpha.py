@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from cnnfilter.alpha import filter_image, pool_image
+from cnnfilter.alpha import filter_image
+from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ShapeError
 from cnnfilter.images import write_image

@@ -30,7 +30,8 @@ FLOORS = [
     """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng
     tiff_directory tiff_segments tiff images
     kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
-    windows depth scratch engines engine_choice convolution large activation pooling alpha""",
+    windows depth scratch engines engine_choice convolution large activation pooling alpha
+    alpha_pooling""",
     # 2 layers: text ⇄ layers, shapes and counts
     "grammar layer_names shapes layers layer_bands learned summary",
     # 3 network: layers with weights

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter.alpha import filter_image, pool_image
+from cnnfilter.alpha import filter_image
+from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.errors import ImageError, ModelError, ShapeError
 from cnnfilter.images import Image, to_rgb
 from cnnfilter.layers import parse_layers, refuse_learned, run_layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from types import TracebackType
@@ -20,6 +21,9 @@ LONG = 1.0
 MANY = 10
 """Inputs that nobody counts: if some of so many were not done, a last line says how many."""
 
+COLLECTED = 20_000
+"""Objects after which garbage is looked for among them."""
+
 REDRAWN = 0.1
 """Seconds between two drawings of the progress line."""
 
@@ -30,6 +34,13 @@ def announce_compilation(*, quiet: bool = False) -> None:
         from cnnfilter.loops import native
 
         native.announce = lambda text: click.echo(f"{text} …", err=True)
+
+
+def collect_garbage() -> None:
+    """Look for garbage among what is made from now on, if `cnnfilter.__main__` has put it off until now."""
+    if gc.get_threshold()[0] > COLLECTED:
+        gc.freeze()
+        gc.set_threshold(COLLECTED, 20, 20)
 
 
 def _is_terminal() -> bool:

@@ -177,7 +177,7 @@ class Running:
         Whether none has failed.
         """
         from cnnfilter import batch
-        from cnnfilter.cli.report import Reporter, announce_compilation
+        from cnnfilter.cli.report import Reporter, announce_compilation, collect_garbage
 
         reporter = Reporter(
             len(tasks),
@@ -193,6 +193,7 @@ class Running:
                     reporter.plan(task)
             return True
         announce_compilation(quiet=self.quiet)
+        collect_garbage()
         with reporter, contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended:
             for task in ended:
                 if use is not None and task.error is None:

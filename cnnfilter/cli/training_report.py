@@ -13,7 +13,7 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, reason, say
-from cnnfilter.cli.report import Progress, announce_compilation
+from cnnfilter.cli.report import Progress, announce_compilation, collect_garbage
 from cnnfilter.watching import Watcher
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Bar(Watcher):
         self._progress: Progress | None = None
         self._lock = threading.Lock()
         announce_compilation(quiet=quiet)
+        collect_garbage()
 
     def __enter__(self) -> Self:
         return self

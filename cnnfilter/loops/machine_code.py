@@ -12,7 +12,7 @@ import ctypes
 import mmap
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _SHF_ALLOC, _SHT_RELA, _SHT_NOBITS, _SHT_SYMTAB = 2, 4, 8, 2
 _SHN_UNDEF, _SHN_COMMON = 0, 0xFFF2
@@ -24,8 +24,7 @@ class UnsupportedObjectError(Exception):
     """An object file that asks for more than 64-bit addresses."""
 
 
-@dataclass(frozen=True)
-class CodeImage:
+class CodeImage(NamedTuple):
     """One block of machine code.
 
     `code` are the bytes, `entry` the offset of the function to call, `inner` the offsets of 64-bit

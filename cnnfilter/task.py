@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnfilter import limits
+from cnnfilter import begun, limits
 from cnnfilter.errors import ImageError, UnreadableError
 from cnnfilter.formats import FLOATS
 
@@ -91,7 +91,9 @@ class Source:
 def _read_stdin() -> bytes:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "closed")
-    data = sys.stdin.buffer.read()
+    data = begun.bytes_of_stdin()
+    if data is None:
+        data = sys.stdin.buffer.read()
     if not data:
         raise ImageError("empty: no picture came in")
     return data

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,3 +158,73 @@ def test_the_one_picture_of_a_command_is_begun_before_it_is_read(
     if not options:
         with Pillow.open(path) as before, Pillow.open(io.BytesIO((tmp_path / "b.png").read_bytes())) as after:
             assert (np.asarray(before) == np.asarray(after)).all()
+
+
+# --- standard input
+
+
+@contextlib.contextmanager
+def stdin_of(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make a pipe the process's standard input, into which somebody writes."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), open(writing, "wb") as pipe:
+            pipe.write(content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with open(reading) as stream:
+        for name in ("stdin", "__stdin__"):
+            monkeypatch.setattr(sys, name, stream)
+        yield
+    writer.join()
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("path", [PNG, JPEG], ids=["png", "jpg"])
+def test_standard_input_is_read_and_begun(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stdin_of(path.read_bytes(), monkeypatch):
+        begun.begin_stdin(1 << 24)
+        data = begun.bytes_of_stdin()
+        assert data == path.read_bytes()
+        assert begun._begun is not None
+        assert begun._begun.data is data
+        assert (read_image(data).pixels == read_image(path).pixels).all()
+        assert begun._begun is None
+        assert begun.bytes_of_stdin() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"P", b"text"], ids=repr)
+def test_what_is_no_picture_comes_as_it_is(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stdin_of(content, monkeypatch):
+        begun.begin_stdin(1 << 24)
+        assert begun.bytes_of_stdin() == content
+        assert begun._begun is None
+
+
+def test_what_is_wrong_with_standard_input_is_told_to_who_wants_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with open(tmp_path / "only to be written", "w") as stream:
+        for name in ("stdin", "__stdin__"):
+            monkeypatch.setattr(sys, name, stream)
+        begun.begin_stdin(1 << 24)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            begun.bytes_of_stdin()
+
+
+def test_nobody_else_s_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"for somebody else")))
+    begun.begin_stdin(1 << 24)
+    assert begun.bytes_of_stdin() is None
+    assert sys.stdin.read() == "for somebody else"
+
+
+def test_a_picture_through_a_pipe_is_that_of_the_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cnnfilter", "convolve", "-k", "sharpen"]
+    for path, format in ((PNG, "png"), (JPEG, "jpg")):
+        named = subprocess.run([*command, path, "-f", format], stdout=subprocess.PIPE, check=True).stdout
+        with open(path, "rb") as file:
+            piped = subprocess.run([*command, "-f", format], stdin=file, stdout=subprocess.PIPE, check=True).stdout
+        assert piped == named

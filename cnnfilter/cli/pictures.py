@@ -99,8 +99,11 @@ class Pictures:
         self.selection = selection
         self.writing = writing
         self.running = running
-        if selection.is_one and not running.dry_run and os.path.isfile(selection.paths[0]):
-            begun.begin(selection.paths[0], running.max_pixels or limits.PIXELS)
+        if selection.is_one and not running.dry_run:
+            if selection.paths[0] == "-":
+                begun.begin_stdin(running.max_pixels or limits.PIXELS)
+            elif os.path.isfile(selection.paths[0]):
+                begun.begin(selection.paths[0], running.max_pixels or limits.PIXELS)
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
         """Read, work on and write every picture; end with exit code 1 if one failed.

@@ -307,6 +307,24 @@ def test_one_large_picture_can_be_interrupted():
     assert sorted(path.name for path in Path().iterdir()) == ["large.npy", "small.npy"]
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("begun", [b"", b"\xff\xd8\xff"], ids=["nothing", "a JPEG"])
+def test_who_waits_for_a_picture_can_be_interrupted(number, code, begun):
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [*CNNFILTER, "convolve", "-k", "blur"], stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.close(reading)
+    os.write(writing, begun)
+    time.sleep(1)  # until it waits
+    process.send_signal(number)
+    started = time.monotonic()
+    out, told = process.communicate(timeout=20)
+    os.close(writing)
+    assert (process.returncode, out, told) == (code, b"", b"")
+    assert time.monotonic() - started < 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="whether the compiler is there is read from /proc")
 @pytest.mark.parametrize("count", [1, 3])

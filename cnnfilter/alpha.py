@@ -86,6 +86,7 @@ def filter_image(
 
 
 def check_alpha(alpha: str) -> None:
+    """Refuse what is none of `ALPHA`, with a ShapeError."""
     if alpha not in ALPHA:
         raise ShapeError(f"alpha {alpha!r} is not one of {', '.join(ALPHA)}")
 

@@ -386,10 +386,7 @@ class _Work:
         """
         columns = self.columns
         inner, size, high = self._inner
-        outer = [
-            Region(0, inner.top, 0, columns),
-            Region(inner.bottom, self.rows, 0, columns),
-        ]
+        outer = [Region(0, inner.top, 0, columns), Region(inner.bottom, self.rows, 0, columns)]
         sides = [
             Region(inner.top, inner.bottom, 0, inner.left),
             inner,

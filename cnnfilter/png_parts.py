@@ -206,8 +206,8 @@ def _is_ahead(inflater: deflate.AnyInflater, height: int, length: int) -> TypeGu
 def _inflate_bands(inflater: deflate.AnyInflater, height: int, length: int) -> Iterator[np.ndarray]:
     """Yield bands of filtered rows; of a large picture, the next is inflated meanwhile on a second thread."""
     rows = min(height, max(1, _BAND_BYTES // length))
-    is_worth_it = height > 2 * rows and not _is_ahead(inflater, height, length)
-    buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if is_worth_it else 1)]
+    helped = height > 2 * rows and not _is_ahead(inflater, height, length)
+    buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if helped else 1)]
 
     def fill(index: int) -> np.ndarray:
         band = buffers[index % len(buffers)][: min(rows, height - index * rows)]

@@ -132,7 +132,8 @@ class OnDemand(Unfinished):
     def rows(self, first: int, end: int) -> Samples:
         """Return some rows, which the same thread's next call overwrites."""
         out = self._memory.array("rows", (max(end - first, 0), *self.shape[1:]), self.dtype)
-        self._compute(first, end, out)
+        if len(out):
+            self._compute(first, end, out)
         return out
 
     def finish(self) -> Samples:

@@ -88,6 +88,7 @@ def test_rows_on_demand_are_those_of_the_whole(
         np.testing.assert_array_equal(in_bands(part.pixels, rows, above), whole.pixels)
         assert part.clipped == pytest.approx(whole.clipped, abs=0.02)
         np.testing.assert_array_equal(finished(part.pixels), whole.pixels)
+        assert part.pixels[len(part.pixels) :].shape == (0, *whole.pixels.shape[1:])
 
 
 @pytest.mark.parametrize("kernel", ["gabor:12,30", "box:81"])

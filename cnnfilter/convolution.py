@@ -380,12 +380,13 @@ class _Work:
     def _in_regions(self, part: Callable[[Region], Any], threads: int, first: int, end: int) -> list[Any]:
         """Call `part` for regions that make up the rows `first` to `end` of the result.
 
-        They depend on the picture alone. Where the engines read the picture's own type, what reaches beyond it is cut
-        off: the columns left and right, and the rows above and below if a constant stands there. All else is filtered
-        where it stands.
+        Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
+        and the rows above and below if a constant stands there. All else is filtered where it stands, in bands; of
+        how many rows these are, it does not depend what comes of a row. Other regions depend on the picture alone.
         """
         columns = self.columns
-        inner, size, high = self._inner
+        inner, size = self._inner
+        high = self._high(threads)
         outer = [Region(0, inner.top, 0, columns), Region(inner.bottom, self.rows, 0, columns)]
         sides = [
             Region(inner.top, inner.bottom, 0, inner.left),
@@ -409,8 +410,8 @@ class _Work:
         return run_tasks([functools.partial(quietly, region) for region in wanted], threads)
 
     @functools.cached_property
-    def _inner(self) -> tuple[Region, tuple[int, int], int]:
-        """Return what is filtered where it stands, the size of the pieces of all else, and the height of its own."""
+    def _inner(self) -> tuple[Region, tuple[int, int]]:
+        """Return what is filtered where it stands, and the size of the pieces of all else."""
         engines = self.engines
         size = (
             min(engine.band for engine in engines),
@@ -419,16 +420,18 @@ class _Work:
         if any(engine.geometry.phased and engine.geometry.horizontal.stride > 1 for engine in engines):
             size = size[0], self.columns
         inner = Region(self.rows, self.rows, 0, 0)
-        inner_bands = [engine.inner_band for engine in engines if engine.inner_band is not None]
-        if len(inner_bands) == len(engines) and all(self._reads(each) == self.source.dtype for each in engines):
+        if all(each.inner_band is not None and self._reads(each) == self.source.dtype for each in engines):
             inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in engines))
             inner = inner.beside(-(-max(engine.least for engine in engines) // self.channels), self.columns)
-        if inner.is_empty:
-            return Region(self.rows, self.rows, 0, 0), size, 1
+        return Region(self.rows, self.rows, 0, 0) if inner.is_empty else inner, size
+
+    def _high(self, threads: int) -> int:
+        """Return how many rows a band of what is filtered where it stands has."""
         line = self.columns * self.channels
-        pieces = min(max(self.rows * line // _ENOUGH, 1), 16)
-        high = max(min(inner_bands), min(-(-self.rows // pieces), _MOST // line))
-        return inner, size, -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
+        pieces = 1 if threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
+        least = min(engine.inner_band or 1 for engine in self.engines)
+        high = max(least, min(-(-self.rows // pieces), _MOST // line), 1)
+        return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
 
     def _last_row(self, region: Region) -> int:
         """Return how many rows of the picture, from the top, have to be there for a region."""

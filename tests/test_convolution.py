@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnfilter import convolution
 from cnnfilter.convolution import convolve, filter_picture
 from cnnfilter.engine_choice import ALGORITHMS
 from cnnfilter.errors import KernelError, ShapeError
@@ -186,11 +187,27 @@ def test_identity_linearity_and_shift(rng):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("name", ["sobel", "gaussian:4", "box:31", "motion:21,30", "kirsch"])
-def test_threads_do_not_change_a_bit(rng, dtype, name):
-    pixels = picture(rng, (203, 301, 3), dtype)
-    one, many = (filter_picture(pixels, [name], threads=threads).pixels for threads in (1, 5))
-    np.testing.assert_array_equal(one, many)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sobel",
+        "sharpen",
+        "gaussian:1",
+        "gaussian:4",
+        "box:3",
+        "box:31",
+        "motion:21,30",
+        "kirsch",
+        "1 -3 4; 2 -2 1; 1 2 3",
+    ],
+)
+@pytest.mark.parametrize("border", ["replicate", "zero", "reflect"])
+def test_threads_do_not_change_a_bit(rng, monkeypatch, dtype, name, border):
+    monkeypatch.setattr(convolution, "_ENOUGH", 1 << 12)  # for many bands, even of a small picture
+    for shape in ((203, 301, 3), (641, 90, 1)):
+        pixels = picture(rng, shape, dtype)
+        one, many = (filter_picture(pixels, [name], border=border, threads=threads).pixels for threads in (1, 5))
+        np.testing.assert_array_equal(one, many)
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (1, 3)])

@@ -12,7 +12,7 @@ _BOUNDS = {
     "pooling/avg 3x3/1": _PIXELS,
     "threads/": "little work a byte waits for memory, which threads share: a copy is 1.2 to 1.3 times as fast",
     "start/": "nearly all of it is the import of numpy, Pillow and click",
-    "files/sobel-h 12 MP JPEG": "half of the time is the import of numpy, Pillow and click, and JPEG's own work the rest",
+    "files/sobel-h 12 MP JPEG": "half of the time is the import of numpy, Pillow and click",
     "files/sobel-h 12 MP PNG": "one thread unpacks the one stream of DEFLATE that a file has",
 }
 

@@ -381,8 +381,8 @@ class _Work:
         """Call `part` for regions that make up the rows `first` to `end` of the result.
 
         Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
-        and the rows above and below if a constant stands there. All else is filtered where it stands, in bands; of
-        how many rows these are, it does not depend what comes of a row. Other regions depend on the picture alone.
+        and the rows above and below if a constant stands there. All else is filtered where it stands, in bands, whose
+        height changes no result. Other regions depend on the picture alone.
         """
         columns = self.columns
         inner, size = self._inner

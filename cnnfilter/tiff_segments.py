@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnfilter import codecs
 from cnnfilter.errors import CnnfilterError, ImageError
-from cnnfilter.picture import AsImageError, as_pixels, check_size
+from cnnfilter.picture import AsImageError, as_pixels, check_frames, check_size
 from cnnfilter.tiff_directory import (
     ALPHA,
     BITS,
@@ -94,12 +94,17 @@ def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
         raise ImageError(
             f"tiles of {across}x{down} are out of proportion to {page.imagewidth}x{page.imagelength} pixels"
         )
-    there, needed = min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked)
+    there, needed = _segments(page)
     if there < needed:
         raise ImageError(f"it is cut off: {there} of its {needed} strips or tiles are there")
     if page.compression in _BY_LIBTIFF and page.bitspersample in _WHOLE_BYTES and page.fillorder == 1:
         return _parts_by_libtiff(page, read)
     return _parts_by_tifffile(page, read)
+
+
+def _segments(page: TiffPage) -> tuple[int, int]:
+    """Count the strips or tiles of which the place is known, and those that the page wants."""
+    return min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked)
 
 
 def check_page(page: TiffPage, max_pixels: int) -> None:
@@ -279,8 +284,10 @@ class InParts:
         as_it_is = self.dtype == page.dtype and native and int(page.photometric) != WHITE_IS_ZERO
         in_one_piece = page.is_contiguous and page.predictor == page.fillorder == 1
         end = page.dataoffsets[0] + page.nbytes if page.dataoffsets else 0
+        there, needed = _segments(page)
         return (
             as_it_is
+            and there >= needed
             and in_one_piece
             and not _weighted(page)
             and (page.planarconfig == 1 or page.samplesperpixel == 1)
@@ -324,7 +331,9 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
             assert isinstance(page, tifffile.TiffPage)
             check_page(page, max_pixels)
             stream = stack.enter_context(open(path, "rb"))
-            others = itertools.islice(file.pages, 1, count_directories(stream))
+            count = count_directories(stream)
+            check_frames(count)
+            others = itertools.islice(file.pages, 1, count)
             if _comes_in_parts(page) and all(other.is_reduced for other in others):
                 found = InParts(page, functools.partial(_read_at, stream))
         except CnnfilterError:

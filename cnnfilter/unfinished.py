@@ -8,6 +8,7 @@ gets those; for anything else numpy is given all of them, as an ordinary array.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any
@@ -30,7 +31,7 @@ def is_worth_it(size: int) -> bool:
     return size >= LEAST
 
 
-class Unfinished:
+class Unfinished(ABC):
     """Pixels (H, W, C) of which each row is there when it is asked for."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -39,13 +40,13 @@ class Unfinished:
         self.ndim = len(shape)
         self.size = math.prod(shape)
 
+    @abstractmethod
     def rows(self, first: int, end: int) -> Samples:
         """Return some rows, which the same thread's next call may overwrite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> Samples:
         """Return all rows."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.shape[0]

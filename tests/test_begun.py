@@ -78,6 +78,9 @@ def test_nothing_is_begun_where_memory_is_counted(monkeypatch: pytest.MonkeyPatc
     )
     begun.begin(str(PNG), 1 << 24)
     assert begun._begun is None
+    with stdin_of(PNG.read_bytes(), monkeypatch):
+        begun.begin_stdin(1 << 24)
+        assert begun.bytes_of_stdin() is None
 
 
 @pytest.mark.parametrize("most", [1 << 26, 100_000])

@@ -210,6 +210,20 @@ def test_threads_do_not_change_a_bit(rng, monkeypatch, dtype, name, border):
         np.testing.assert_array_equal(one, many)
 
 
+def test_one_thread_works_in_few_bands(rng, monkeypatch):
+    monkeypatch.setattr(convolution, "_ENOUGH", 1 << 12)
+    made = []
+
+    def run_tasks(tasks, threads, run=convolution.run_tasks):
+        made.append(len(tasks))
+        return run(tasks, threads)
+
+    monkeypatch.setattr(convolution, "run_tasks", run_tasks)
+    for threads in (1, 2):
+        filter_picture(picture(rng, (203, 140, 1), np.uint8), ["sharpen"], threads=threads)
+    assert made == [3, 12]  # its middle and both sides
+
+
 @pytest.mark.parametrize("stride", [(1, 1), (1, 3)])
 @pytest.mark.parametrize("algorithm", ["auto", "separable", "fft"])
 @pytest.mark.parametrize("taps", [(3, 3), (9, 9), (31, 31)])

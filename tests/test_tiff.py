@@ -273,7 +273,9 @@ def test_a_microscope_s_file_is_opened_without_following_its_pages(
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("number", [10_001, 2_000_000])
-def test_endless_smaller_copies_are_refused_at_once(rng: np.random.Generator, dtype: type, number: int) -> None:
+def test_endless_smaller_copies_are_refused_at_once(
+    rng: np.random.Generator, tmp_path: Path, dtype: type, number: int
+) -> None:
     file = bytearray(by_tifffile(random_pixels(rng, (4, 4, 3), dtype), photometric="rgb", metadata=None))
     end = int.from_bytes(file[4:8], "little")
     end += 2 + 12 * int.from_bytes(file[end : end + 2], "little")
@@ -283,9 +285,14 @@ def test_endless_smaller_copies_are_refused_at_once(rng: np.random.Generator, dt
     copies["count"] = 1
     copies["entry"] = np.void(struct.pack("<HHIHH", 254, 3, 1, 1, 0))
     copies["next"][:-1] = start + 18 * np.arange(1, number)
+    path = tmp_path / "a.tif"
+    path.write_bytes(bytes(file).ljust(start, b"\0") + copies.tobytes())
     began = time.perf_counter()
-    with pytest.raises(ImageError, match=r"10,002 frames; the limit is 10,000|more than 1,048,576 pages"):
-        read_image(bytes(file).ljust(start, b"\0") + copies.tobytes())
+    refused = r"10,002 frames; the limit is 10,000|more than 1,048,576 pages"
+    with pytest.raises(ImageError, match=refused):
+        read_image(path)
+    with pytest.raises(ImageError, match=refused), open_in_parts(str(path), 1000):
+        pass
     assert time.perf_counter() - began < 5
 
 
@@ -303,7 +310,12 @@ def changed(file: bytes, tag: int, change: Callable[[bytearray, int], None]) -> 
 @pytest.mark.parametrize(("tile", "tag"), [(None, 273), (None, 279), ((16, 16), 324), ((16, 16), 325)])
 @pytest.mark.parametrize("missing", ["the tag", "some values"])
 def test_missing_strips_and_tiles_are_not_black(
-    rng: np.random.Generator, compression: str | None, tile: tuple[int, int] | None, tag: int, missing: str
+    rng: np.random.Generator,
+    tmp_path: Path,
+    compression: str | None,
+    tile: tuple[int, int] | None,
+    tag: int,
+    missing: str,
 ) -> None:
     file = by_tifffile(
         random_pixels(rng, (40, 40, 3), np.uint16),
@@ -321,8 +333,12 @@ def test_missing_strips_and_tiles_are_not_black(
         else:
             struct.pack_into("<I", new, entry + 4, 2)
 
+    path = tmp_path / "a.tif"
+    path.write_bytes(changed(file, tag, change))
     with pytest.raises(ImageError, match=r"cut off: [012] of its [49] strips or tiles"):
-        read_image(changed(file, tag, change))
+        read_image(path)
+    with open_in_parts(str(path), 10_000) as page:
+        assert page is None or page.start is None, "there is no such piece of the file"
 
 
 def test_samples_count_as_pixels(rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,13 @@ def test_no_result_is_in_memory_as_a_whole(
     assert "clipped to the range" in result.stderr
     is_converted = name.startswith("16") and format == "jpg"
     assert made == ([(900, 700, 3)] if is_converted else [])
+
+
+def test_verbose_says_what_was_done_together(rng: np.random.Generator, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(file_of(rng.integers(0, 256, (90, 70, 3), np.uint8), "a.jpg"))
+    told = run(tmp_path / "a.jpg", tmp_path / "b.png", "-v").stderr
+    assert "a.jpg: reading 70x90 RGB uint8\n" in told
+    assert re.search(r"a\.jpg: computed and wrote 70x90 RGB uint8 as png in \d+ ms\n", told)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])

@@ -417,6 +417,57 @@ def test_ctrl_c_while_waiting_for_stdin():
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
+HAMMERED = """
+import os, signal
+from cnnfilter.cli import Stopped, _signals_raise
+
+process, number = os.getpid(), signal.SIGINT
+signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+child = os.fork()
+while not child and os.getppid() == process:
+    os.kill(process, number)
+if not child:
+    os._exit(0)
+for _ in range(200):
+    signal.signal(number, signal.default_int_handler)
+    with _signals_raise():
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+            while True:
+                pass
+        except Stopped:
+            pass
+        assert callable(signal.getsignal(number))  # only then does Python not complain of one that comes now
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+os.kill(child, signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the signals come from a fork")
+def test_signals_after_the_first_do_nothing():
+    done = subprocess.run([sys.executable, "-c", HAMMERED], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_when_the_command_is_over(photo):
+    code = """
+import signal, sys
+from cnnfilter.cli import main
+
+class Slow:  # as a pipe that is read from late, while somebody presses Ctrl-C
+    signals = [signal.SIGINT]
+
+    def flush(self):
+        while self.signals:
+            signal.raise_signal(self.signals.pop())
+
+sys.stdout = Slow()
+main(prog_name="cnnfilter")
+"""
+    done = subprocess.run([sys.executable, "-c", code, *COPY, photo, "-o", "a.png"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 # --- progress
 
 

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -118,6 +118,8 @@ class Commands(click.Group):
             code = error.exit_code
         except click.Abort as error:  # Ctrl-C while the command line was still being read
             code = getattr(error.__cause__, "exit_code", 128 + signal.SIGINT)
+        except Stopped as stop:  # when the command was already over
+            code = stop.exit_code
         except BrokenPipeError:
             code = EXIT_CLOSED_PIPE
         except OSError as error:
@@ -141,18 +143,18 @@ def _advice(name: str) -> str:
 def _signals_raise() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and SIGHUP unwind the program, so that nothing half-written remains.
 
-    A signal that was ignored on purpose (``nohup``) stays so. After one has come, others are ignored: the program
-    is ending, and must not be disturbed in it.
+    A signal that was ignored on purpose (``nohup``) stays so. After one has come, others do nothing: the program is
+    ending, and must not be disturbed in it. (Were they given to SIG_IGN then, Python would complain of one that
+    comes as this is done: python/cpython#87572.)
     """
     before: dict[int, Any] = {}
     stopped = False
 
-    def stop(number: int, frame: object) -> NoReturn:
+    def stop(number: int, frame: object) -> None:
         nonlocal stopped
-        stopped = True
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+        if not stopped:
+            stopped = True
+            raise Stopped(number)
 
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     with contextlib.suppress(ValueError):  # not the main thread: somebody else minds the signals

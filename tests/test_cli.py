@@ -451,10 +451,10 @@ def test_signals_after_the_first_do_nothing():
 
 def test_ctrl_c_when_the_command_is_over(photo):
     code = """
-import signal, sys
+import io, signal, sys
 from cnnfilter.cli import main
 
-class Slow:  # as a pipe that is read from late, while somebody presses Ctrl-C
+class Slow(io.StringIO):  # as a pipe that is read from late, while somebody presses Ctrl-C
     signals = [signal.SIGINT]
 
     def flush(self):

@@ -40,16 +40,22 @@ def split_rows(rows: int, pieces: int) -> list[tuple[int, int]]:
 
 
 def run_in_bands(
-    task: Callable[[int, int], Result], rows: int, *, threads: int | None = None, least: int = 16
+    task: Callable[[int, int], Result],
+    rows: int,
+    *,
+    threads: int | None = None,
+    least: int = 16,
+    most: int | None = None,
 ) -> list[Result]:
-    """Call ``task(first, end)`` for bands of at least `least` rows and return the results in order.
+    """Call ``task(first, end)`` for bands of at least `least` and at most `most` rows; return the results in order.
 
     With one band the task runs in the calling thread. The first exception of a band, in the order of
     the bands, is raised here when all have ended. After an interruption no further one is begun, and none waited for
     longer than `GRACE`.
     """
     threads = default_threads() if threads is None else threads
-    bands = split_rows(rows, min(threads, max(1, rows // least)))
+    pieces = min(threads, max(1, rows // least))
+    bands = split_rows(rows, max(pieces, -(-rows // most)) if most else pieces)
     return run_tasks([partial(task, first, end) for first, end in bands], threads)
 
 

@@ -8,6 +8,7 @@ returns, is left to the command line.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import sys
 import threading
@@ -75,7 +76,7 @@ def _share_heaps(count: int) -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count)
 
 
-_current = threading.local()
+_current: contextvars.ContextVar[Task | None] = contextvars.ContextVar("_current", default=None)
 
 
 def _work_on(task: Task, work: Callable[[Task], Any], turns: Turns) -> Task:
@@ -113,7 +114,7 @@ def _wants_room(error: BaseException) -> bool:
 
 
 def _attempt(task: Task, work: Callable[[Task], Any], turns: Turns) -> None:
-    _current.task = task
+    _current.set(task)
     task.open = contextlib.ExitStack()
     try:
         with _errors_kept(task):
@@ -125,7 +126,7 @@ def _attempt(task: Task, work: Callable[[Task], Any], turns: Turns) -> None:
         if task.is_unfinished:
             turns.keep()
     finally:
-        _current.task = None
+        _current.set(None)
         task.open.close()
         del task.open
 
@@ -158,7 +159,7 @@ def _warnings_kept() -> Iterator[None]:
     def keep(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
     ) -> None:
-        task = getattr(_current, "task", None)
+        task = _current.get()
         if task is None:
             show(message, category, filename, lineno, *rest, **more)
         else:

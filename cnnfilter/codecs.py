@@ -19,6 +19,7 @@ import numpy as np
 
 from cnnfilter.metadata import XMP, Metadata, resolution
 from cnnfilter.picture import Image, check_size, warn, whole_numbers
+from cnnfilter.threads import off_the_main_thread
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -58,8 +59,8 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
         count = _count_frames(picture)
         if count > 1:
             check_size(picture.width, picture.height, max_pixels, count)
-            return _animation(picture, format, metadata, count)
-        pixels, mode = to_array(picture)
+            return off_the_main_thread(lambda: _animation(picture, format, metadata, count))
+        pixels, mode = off_the_main_thread(lambda: to_array(picture))
         return Image(pixels, mode, format, metadata)
 
 
@@ -227,7 +228,7 @@ def encode(image: Image, format: str) -> bytes:
     if len(pictures) > 1:
         options |= _animation_options(image, format) | {"save_all": True, "append_images": pictures[1:]}
     stream = io.BytesIO()
-    pictures[0].save(stream, format=format, **options)
+    off_the_main_thread(lambda: pictures[0].save(stream, format=format, **options))
     if format == "webp" and image.has_alpha:
         _mark_alpha(stream.getbuffer())
     return stream.getvalue()

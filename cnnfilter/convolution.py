@@ -28,6 +28,7 @@ from cnnfilter.engines import DirectTaps, Engine, Finish
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
+from cnnfilter.loops.weighted_sums import ROWS
 from cnnfilter.results import Memory
 from cnnfilter.scratch import Geometry, Region, Rows
 from cnnfilter.unfinished import Arriving, OnDemand, finished, is_worth_it
@@ -35,6 +36,7 @@ from cnnfilter.windows import NEAR_BORDERS, Padding, Pair, border_constant, wind
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
 _ENOUGH = 1 << 21  # samples of a region that make what its call costs small
+_LONG = 1 << 32  # multiply-adds of a region: a tenth of a second or a few, which is all that an interruption waits
 _HIGH = 64  # rows of a window of which the bands of a result see not much of others again
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
 
@@ -431,6 +433,7 @@ class _Work:
         pieces = 1 if threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
         least = min(engine.inner_band or 1 for engine in self.engines)
         high = max(least, min(-(-self.rows // pieces), _MOST // line), 1)
+        high = min(high, max(_LONG // (line * max(engine.products for engine in self.engines)), ROWS))
         return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
 
     def _last_row(self, region: Region) -> int:

@@ -63,6 +63,7 @@ class Engine(Protocol):
     columns : the same for columns of output; None for all of them.
     inner_band : the rows where they are made from the picture itself.
         None where whole rows of output are wanted.
+    products : the multiply-adds of a sample of output.
     least : the samples of a row that are worth a call: what lies beside those of the picture itself is so wide.
     sides : what does the little that lies there, where that is cheaper.
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
@@ -73,6 +74,7 @@ class Engine(Protocol):
     band: int
     columns: int | None
     inner_band: int | None
+    products: int
     least: int
     sides: Sides | None
     exact: bool
@@ -128,6 +130,7 @@ class DirectTaps:
         self.tap_rows = geometry.row_numbers()[rows]
         self.tap_columns = geometry.column_offsets()[columns]
         self.weights = weights[rows, columns].astype(np.float32)
+        self.products = len(self.weights)
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
         weights = self.weights * np.float32(finish.gain)
@@ -212,6 +215,7 @@ class Separable:
         self.tap_columns = geometry.column_offsets()[np.concatenate(across)]
         self.column_weights = np.concatenate(columns).astype(np.float32)
         self.row_weights = np.concatenate(rows).astype(np.float32)
+        self.products = len(self.tap_rows) + len(self.tap_columns)
         steps = {geometry.vertical.stride, geometry.vertical.dilation}
         apart = set(np.diff(self.tap_columns).tolist())
         self.apart = min(apart) if apart in _APART and has_wide_registers() else 0
@@ -286,6 +290,7 @@ class Fourier:
         self.geometry = replace(geometry, phased=False)
         vertical, horizontal = geometry.vertical, geometry.horizontal
         self.size = size
+        self.products = 8 * size.bit_length()  # about: rows and columns are transformed and back
         self.band = (self.size - vertical.reach) // vertical.stride + 1
         self.columns: int | None = 2 * ((self.size - horizontal.reach) // horizontal.stride + 1)
         angles = 2 * np.pi / self.size * np.arange(self.size)

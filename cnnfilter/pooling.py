@@ -22,6 +22,9 @@ from cnnfilter.windows import Axis, Padding, Pair, pair, whole_numbers
 
 OPERATIONS = ("max", "avg", "min")
 
+_FEW = 64  # rows of output for which it does not matter that those that the first one sees are begun anew
+_LONG = 1 << 28  # samples of a band times rows of a window: some tenths of a second, which an interruption waits
+
 Pixels = NDArray[Any]
 
 
@@ -314,7 +317,7 @@ def _join_extreme(
         work, ring = _scratch(source.shape[2], rows, columns, source.dtype)
         loop(flat, work, ring, target, window, y0, y1, neutral)
 
-    run_in_bands(band, rows.outputs, threads=threads)
+    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1]))
 
 
 def _join_mean(
@@ -334,7 +337,12 @@ def _join_mean(
         work, ring = _scratch(channels, rows, columns, np.dtype(np.float64))
         loop(flat, work, ring, target, high, wide, window, y0, y1, int(whole))
 
-    run_in_bands(band, rows.outputs, threads=threads)
+    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1]))
+
+
+def _most_rows(rows: PoolAxis, samples: int) -> int:
+    """Return how many rows of so many samples are pooled before somebody looks whether they are still wanted."""
+    return max(_FEW, _LONG // (samples * rows.taps))
 
 
 def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Lock, get_ident, main_thread
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.errors import CnnfilterError
@@ -29,7 +29,7 @@ from cnnfilter.loops import code_cache
 from cnnfilter.loops.instructions import Instruction, processor
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
 from cnnfilter.loops.room import refuse_little_room
-from cnnfilter.threads import start_thread
+from cnnfilter.threads import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
@@ -217,7 +217,7 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             pass  # not on this system: compile
     refuse_little_room()
     announce(f"compiling {loop.name} once")
-    return _off_the_main_thread(functools.partial(_compile, loop, signature, key))
+    return off_the_main_thread(functools.partial(_compile, loop, signature, key))
 
 
 def _import_compiler() -> None:
@@ -225,35 +225,6 @@ def _import_compiler() -> None:
         import numba  # noqa: F401
     except Exception as error:  # half imported, it fails in any way
         raise CnnfilterError(f"Numba, which compiles the loops, cannot be imported: {error}") from error
-
-
-def _off_the_main_thread(work: Callable[[], Made]) -> Made:
-    """Return what `work` returns, and let the main thread only wait for it.
-
-    Python hands signals to the main thread. There a Ctrl-C would wait until LLVM returns, and be lost where the
-    compiler, or what is imported for it, goes through C that drops exceptions.
-    """
-    if get_ident() != main_thread().ident:
-        return work()
-    outcome: list[Made] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as failure:
-            failures.append(failure)
-
-    thread = start_thread(run)
-    if thread is None:
-        return work()
-    while thread.is_alive:
-        thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
-    if failures:
-        raise failures[0]
-    if not outcome:
-        raise MemoryError
-    return outcome[0]
 
 
 def _with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Callable[..., Any]:

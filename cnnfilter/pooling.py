@@ -23,6 +23,7 @@ from cnnfilter.windows import Axis, Padding, Pair, pair, whole_numbers
 OPERATIONS = ("max", "avg", "min")
 
 _FEW = 64  # rows of output for which it does not matter that those that the first one sees are begun anew
+_HIGH = 4  # rows of a window for each that comes and goes, that are quicker not joined anew
 _LONG = 1 << 28  # samples of a band times rows of a window: some tenths of a second, which an interruption waits
 
 Pixels = NDArray[Any]
@@ -310,12 +311,15 @@ def _join_extreme(
 ) -> None:
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
     window = _window(source.shape[2], rows, columns)
-    loop = loops.extremes(op)
-    neutral = float(_neutral(op, source.dtype))
+    neutral, is_high = _neutral(op, source.dtype), _is_high(rows)
 
     def band(y0: int, y1: int) -> None:
-        work, ring = _scratch(source.shape[2], rows, columns, source.dtype)
-        loop(flat, work, ring, target, window, y0, y1, neutral)
+        work = _lines(source.shape[2], columns, source.dtype)
+        if source.dtype.kind == "u" and not is_high:
+            loops.extremes(op)(flat, work, target, window, y0, y1, int(neutral))
+            return
+        ring = _ring(rows, target, source.dtype)
+        loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral)
 
     run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1]))
 
@@ -326,22 +330,36 @@ def _join_mean(
     channels = source.shape[2]
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
     window = _window(channels, rows, columns)
-    loop = loops.means()
     # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
     high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1.0) for axis in (rows, columns))
     whole = pooled.dtype.kind == "u"
     high, wide = (np.reciprocal(high), np.reciprocal(wide)) if whole else (high, wide)
     wide = np.repeat(wide, channels)
+    moves = source.dtype.kind == "u" and _is_high(rows)
+    sums: np.dtype[Any] = np.dtype(np.float64)
+    if source.dtype.kind == "u" and np.iinfo(source.dtype).max * rows.taps * columns.taps <= np.iinfo(np.int32).max:
+        sums = np.dtype(np.int32)
 
     def band(y0: int, y1: int) -> None:
-        work, ring = _scratch(channels, rows, columns, np.dtype(np.float64))
-        loop(flat, work, ring, target, high, wide, window, y0, y1, int(whole))
+        work = _lines(channels, columns, sums)
+        if source.dtype.kind == "f" and _is_high(rows):
+            ring = _ring(rows, target, sums)
+            loops.ring_means()(flat, work, ring, target, high, wide, window, y0, y1)
+            return
+        loops.means()(flat, work, target, high, wide, window, y0, y1, int(moves), int(whole))
 
     run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1]))
 
 
+def _is_high(rows: PoolAxis) -> bool:
+    """Return whether windows share so many rows that it pays to join these once."""
+    return rows.dilation == 1 and rows.taps >= _HIGH * rows.stride
+
+
 def _most_rows(rows: PoolAxis, samples: int) -> int:
     """Return how many rows of so many samples are pooled before somebody looks whether they are still wanted."""
+    if _is_high(rows):
+        return max(_FEW, rows.taps, _LONG // (samples * _HIGH * rows.stride))
     return max(_FEW, _LONG // (samples * rows.taps))
 
 
@@ -351,12 +369,15 @@ def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int6
     return np.array([channels, *(number for both in zip(*pairs, strict=True) for number in both)], np.int64)
 
 
-def _scratch(channels: int, rows: PoolAxis, columns: PoolAxis, dtype: np.dtype[Any]) -> tuple[Pixels, Pixels]:
-    """Make room for a row as wide as the windows reach, three times, and for as many rows as one is high."""
+def _lines(channels: int, columns: PoolAxis, dtype: np.dtype[Any]) -> Pixels:
+    """Make room for rows as wide as the windows reach."""
     reach = (columns.outputs - 1) * columns.stride + columns.reach
-    work = np.empty((3, reach * channels), dtype)
-    ring = np.empty((min(rows.reach, rows.size), columns.outputs * channels), dtype)
-    return work, ring
+    return np.empty((loops.LINES, reach * channels), dtype)
+
+
+def _ring(rows: PoolAxis, target: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """Make room for as many rows of `target` (H', W'·C) as a window reaches, and one more."""
+    return np.empty((min(rows.reach, rows.size) + 1, target.shape[1]), dtype)
 
 
 def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:

@@ -97,7 +97,7 @@ def off_the_main_thread(work: Callable[[], Thing]) -> Thing:
     while thread.is_alive:
         thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
     if failures:
-        raise failures[0]
+        raise failures.pop()  # its traceback holds this frame, which must not hold it: it keeps the picture alive
     if not outcome:
         raise MemoryError
     return outcome[0]

@@ -222,6 +222,17 @@ def test_one_thread_works_in_few_bands(rng, monkeypatch):
     for threads in (1, 2):
         filter_picture(picture(rng, (203, 140, 1), np.uint8), ["sharpen"], threads=threads)
     assert made == [3, 12]  # its middle and both sides
+    monkeypatch.setattr(convolution, "_LONG", 140 * 9 * 20)  # what 20 rows take
+    filter_picture(picture(rng, (203, 140, 1), np.uint8), ["1 2 3; 4 5 6; 7 8 10"], threads=1)
+    assert made[2] == 3 * 11
+
+
+@pytest.mark.parametrize(("kernel", "algorithm"), [("gabor:2,30", "direct"), ("gaussian:4", "separable")])
+def test_bands_of_much_work_are_the_same(rng, monkeypatch, kernel, algorithm):
+    pixels = picture(rng, (61, 140, 3), np.uint8)
+    at_once = filter_picture(pixels, [kernel], algorithm=algorithm).pixels
+    monkeypatch.setattr(convolution, "_LONG", 1)
+    np.testing.assert_array_equal(filter_picture(pixels, [kernel], algorithm=algorithm, threads=2).pixels, at_once)
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (1, 3)])

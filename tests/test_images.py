@@ -6,6 +6,7 @@ import gc
 import io
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
-from cnnfilter import images
+from cnnfilter import codecs, images
 from cnnfilter.errors import ImageError
 from cnnfilter.images import (
     Image,
@@ -174,6 +175,27 @@ def test_reads_what_pillow_writes_in_it(format: str, options: dict[str, Any], mo
     image = read_image(file)
     theirs = Pillow.open(io.BytesIO(file)).convert(image.mode)
     np.testing.assert_array_equal(image.pixels.squeeze(), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("format", ["webp", "gif", "bmp"])
+def test_an_interruption_need_not_wait_for_a_codec(monkeypatch: pytest.MonkeyPatch, photo: Image, format: str) -> None:
+    """Pillow takes seconds for a large picture, in one call; it is the main thread that hears signals."""
+    threads = []
+
+    def spied(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def spy(*given: Any, **more: Any) -> Any:
+            threads.append(threading.get_ident())
+            return original(*given, **more)
+
+        monkeypatch.setattr(module, name, spy)
+
+    spied(Pillow.Image, "save")
+    spied(codecs, "to_array")
+    read_image(encode_image(photo, format))
+    assert len(threads) == 2
+    assert threading.main_thread().ident not in threads
 
 
 def test_content_decides_and_not_the_name(tmp_path: Path, photo: Image) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter import ShapeError, pool
+from cnnfilter import ShapeError, bands, pool, pooling
 from cnnfilter.loops import pooling as loops
 from cnnfilter.pooling import global_pool, pool_axes
 from tests import naive
@@ -170,6 +170,58 @@ def test_large_windows(rng):
     got = pool(picture, size=(31, 101), stride=1)
     want = np.lib.stride_tricks.sliding_window_view(picture, (31, 101)).max(axis=(2, 3))
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("op", ["max", "min", "avg"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_windows_that_share_many_rows(rng, monkeypatch, dtype, op):
+    """In bands of which each begins anew, below, above and beside the picture too."""
+    monkeypatch.setattr(pooling, "_FEW", 1)
+    monkeypatch.setattr(pooling, "_LONG", 1)
+    for _ in range(25):
+        shape = (int(rng.integers(4, 70)), 5, int(rng.integers(1, 4)))
+        pixels = (
+            odd_floats(rng, shape) if dtype is np.float32 else rng.integers(0, np.iinfo(dtype).max + 1, shape, dtype)
+        )
+        size = int(rng.integers(4, 20)), int(rng.integers(1, 4))
+        stride = int(rng.integers(1, max(size[0] // 4, 1) + 1)), int(rng.integers(1, 3))
+        padding = tuple(int(rng.integers(0, size[side % 2] // 2 + 1)) for side in range(4))
+        flags = {"ceil_mode": bool(rng.integers(2))}
+        if not fits(pixels, size, stride, padding, (1, 1), **flags):
+            continue
+        got = pool(pixels, op, size=size, stride=stride, padding=padding, threads=2, **flags)
+        want = naive.pool(pixels, op, size, stride, padding, **flags)
+        if op == "avg":
+            np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+            monkeypatch.setattr(pooling, "_LONG", 1 << 28)
+            at_once = pool(pixels, op, size=size, stride=stride, padding=padding, threads=1, **flags)
+            assert same_bits(got, at_once)
+            monkeypatch.setattr(pooling, "_LONG", 1)
+        else:
+            assert same_bits(got, want), (shape, size, stride, padding, flags)
+
+
+def test_sums_beyond_int32(rng):
+    """White of 16 bits under 200x200 samples: 2.6e9."""
+    picture = np.full((300, 200), 65535, np.uint16)
+    picture[-1] = 0
+    got = pool(picture, "avg", size=200, stride=1, dtype=np.uint16)
+    assert got[:, 0].tolist() == [65535] * 100 + [65207]  # 199/200 of it, rounded half up
+
+
+def test_long_work_is_cut(monkeypatch):
+    """An interruption is heard between two bands."""
+    seen = []
+
+    def run_in_bands(task, rows, *, most, threads):
+        seen.append(most)
+        return bands.run_in_bands(task, rows, most=most, threads=threads)
+
+    monkeypatch.setattr(pooling, "run_in_bands", run_in_bands)
+    monkeypatch.setattr(pooling, "_LONG", 70 * 31 * 101)
+    pool(np.zeros((1000, 31), np.uint8), "max", size=(101, 1), stride=(101, 1))
+    pool(np.zeros((1000, 31), np.uint8), "avg", size=(101, 1), stride=(1, 1))
+    assert seen == [70, 70 * 101 // 4]
 
 
 # --- others' truth ----------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import contextvars
 import sys
+import threading
 import time
 from queue import SimpleQueue
 
@@ -13,7 +15,7 @@ from cnnfilter import limits
 from cnnfilter.ahead import run_ahead
 from cnnfilter.bands import run_tasks
 from cnnfilter.crew import in_order
-from cnnfilter.threads import start_thread, take
+from cnnfilter.threads import off_the_main_thread, start_thread, take
 
 real_start = _thread.start_new_thread
 
@@ -73,6 +75,25 @@ def test_want_of_memory_in_a_thread_is_silent(capfd):
     thread.join(10)
     assert not thread.is_alive
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_main_thread_only_waits():
+    setting = contextvars.ContextVar("setting", default="none")
+    setting.set("the caller's")
+    here = threading.get_ident()
+    there, heard = off_the_main_thread(lambda: (threading.get_ident(), setting.get()))
+    assert there != here
+    assert heard == "the caller's"
+    with pytest.raises(KeyError):
+        off_the_main_thread(lambda: {}["nothing"])
+    inner = []
+    thread = start_thread(lambda: inner.append((threading.get_ident(), off_the_main_thread(threading.get_ident))))
+    thread.join(10)
+    assert inner[0][0] == inner[0][1]  # nobody hears signals there anyway
+
+
+def test_who_gets_no_thread_works_on_the_main_one(stillborn):
+    assert off_the_main_thread(threading.get_ident) == threading.get_ident()
 
 
 def test_what_was_made_is_taken_even_if_the_maker_has_ended():

@@ -3,8 +3,9 @@
 A picture is rows of numbers, channels interleaved: (H, W·C). The samples of a window are met line by line, as PyTorch
 meets them: of equal numbers (0 and −0) the first one stays, and of several NaN the last.
 
-The windows of `SMALL` are joined in vectors. For any other, each row of the picture is pooled across once, into a
-ring that holds as many rows as a window is high; each row of the result then joins rows of the ring.
+The windows of `SMALL` are joined in vectors. For any other, the rows that a row of the result sees are joined down
+first, where that gives the same; of floats and of high windows, each row of the picture is pooled across once, into a
+ring that holds as many rows as a window is high.
 """
 
 from __future__ import annotations
@@ -221,36 +222,59 @@ def added(total, value):
 
 _JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added}
 
+LINES = 4
+"""Lines of numbers that the loops below work with, as wide as the windows reach."""
+_BLOCK = 1024  # numbers of a line that stay in the first-level cache while rows are joined to them
+
 
 @functools.cache
-def across_any(op: str) -> Inline:
-    """Make the pooling of one row across, for any window."""
+def down_any(op: str) -> Inline:
+    """Make the pooling of a window's rows down."""
     join = _JOINS[op]
 
     @inline
-    def across(row, work, out, window, neutral):
-        """Pool `row` (W·C) across into `out` (W'·C); `work` (3, P·C) holds what the windows see.
+    def down(source, line, first, end, apart, neutral):
+        """Join rows `first`, ``first + apart`` … before `end` of `source` (H, W·C) to `line`, which may be narrower."""
+        for begin in range(0, line.shape[0], _BLOCK):
+            block = line[begin : begin + _BLOCK]
+            for j in range(block.shape[0]):
+                block[j] = neutral
+            r = first
+            while r + 3 * apart < end:
+                row0, row1 = source[r][begin:], source[r + apart][begin:]
+                row2, row3 = source[r + 2 * apart][begin:], source[r + 3 * apart][begin:]
+                for j in range(block.shape[0]):
+                    block[j] = join(join(join(join(block[j], row0[j]), row1[j]), row2[j]), row3[j])
+                r += 4 * apart
+            while r < end:
+                row0 = source[r][begin:]
+                for j in range(block.shape[0]):
+                    block[j] = join(block[j], row0[j])
+                r += apart
+
+    return down
+
+
+@functools.cache
+def across_any(op: str) -> Inline:
+    """Make the pooling of one line across, for any window."""
+    join = _JOINS[op]
+
+    @inline
+    def across(work, out, window):
+        """Pool the first line of `work` (LINES, P·C) across into `out` (W'·C); the others are used up.
 
         Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to
         right, so the work grows with the logarithm of the window.
         """
-        samples, joined = work[0], work[2]
+        joined = work[3]
         channels, taps, stride = window[0], window[2], window[4]
         step = window[6] * channels
-        start = window[8] * channels
-        reach = samples.shape[0]
-        end = min(start + row.shape[0], reach)
-        for j in range(start):
-            samples[j] = neutral
-        inside = samples[start:end]
-        for j in range(inside.shape[0]):
-            inside[j] = row[j]
-        for j in range(end, reach):
-            samples[j] = neutral
+        reach = joined.shape[0]
         length = reach - (taps - 1) * step
         width, covered, rest, at = 1, 0, taps, 0
         while rest > 0:
-            # Named by their row: arrays that change places would keep the compiler from vectorising.
+            # Named by their number: arrays that change places would keep the compiler from vectorising.
             windows = work[at]
             if rest & 1:
                 shifted = windows[covered * step :][:length]
@@ -263,11 +287,11 @@ def across_any(op: str) -> Inline:
                 covered += width
             rest >>= 1
             if rest > 0:
-                wider = work[1 - at]
+                at = 2 if at == 1 else 1
+                wider = work[at]
                 shifted = windows[width * step :][: reach - (2 * width - 1) * step]
                 for j in range(shifted.shape[0]):
                     wider[j] = join(windows[j], shifted[j])
-                at = 1 - at
                 width *= 2
         if stride == 1:
             for j in range(out.shape[0]):
@@ -291,84 +315,214 @@ def across_any(op: str) -> Inline:
     return across
 
 
+@inline
+def first_row(window, y):
+    """Return the first row that the windows of row `y` of the result see in the picture, if there is one."""
+    apart = window[5]
+    first = y * window[3] - window[7]
+    return first if first >= 0 else first + (apart - 1 - first) // apart * apart
+
+
+@inline
+def end_row(window, y, height):
+    """Return the row after the last one that they see."""
+    return min(y * window[3] - window[7] + (window[1] - 1) * window[5] + 1, height)
+
+
+@inline
+def seen_columns(work, window, columns, neutral):
+    """Return the part of the first line of `work` where a row of a picture goes, and fill what is beside it."""
+    line = work[0]
+    start = window[8] * window[0]
+    end = min(start + columns, line.shape[0])
+    for j in range(start):
+        line[j] = neutral
+    for j in range(end, line.shape[0]):
+        line[j] = neutral
+    return line[start:end]
+
+
+@family(("max",), ("min",))
+def extremes(op: str) -> Loop:
+    """Make the loop of max or min of whole numbers. What is joined first does not matter to them."""
+    down, across = down_any(op), across_any(op)
+
+    @loop(
+        *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, i8)" for t in ("u1", "u2")),
+        constants=(int(op == "max"),),
+    )
+    def extreme_rows(source, work, target, window, y0, y1, neutral):
+        """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
+
+        `window` is C, taps down and across, stride down and across, dilation down and across, padding at the top and
+        at the left; `work` (LINES, P·C) takes lines as wide as the windows reach.
+        """
+        seen = seen_columns(work, window, source.shape[1], neutral)
+        for y in range(y0, y1):
+            down(source, seen, first_row(window, y), end_row(window, y, source.shape[0]), window[5], neutral)
+            across(work, target[y], window)
+
+    return extreme_rows
+
+
 @functools.cache
-def one_row(op: str) -> Inline:
-    """Make the pooling of one row of the result, for any window."""
+def ring_row(op: str) -> Inline:
+    """Make the pooling of one row of the result that meets samples line by line.
+
+    Of high windows it costs what it does of low ones: each group of as many rows as a window is high is joined from its
+    last row up, and the next one from its first row down, and a window is a part of each (van Herk 1992; Gil and Werman
+    1993).
+    """
     join, across = _JOINS[op], across_any(op)
 
     @inline
-    def pooled(source, work, ring, window, y, done, out, neutral):
+    def pooled(source, seen, work, ring, window, y, begun, done, out, neutral):
         """Pool row `y` of the result into `out` (W'·C) and return up to which row `source` is in the ring.
 
-        It is up to `done` before. `window` is C, taps down and across, stride down and across, dilation down and
-        across, padding at the top and at the left; `work` (3, P·C) takes a row as wide as the windows reach, `ring`
-        (reach, W'·C) the pooled rows.
+        It is from `begun` to `done` before. `ring` (rows that a window reaches + 1, W'·C) takes rows that are pooled
+        across, and at its end the join of those of the last group.
         """
-        rows, apart = window[1], window[5]
-        height, held = source.shape[0], ring.shape[0]
-        first = y * window[3] - window[7]
-        end = min(first + (rows - 1) * apart + 1, height)
-        for r in range(max(first, done), end):
-            across(source[r], work, ring[r % held], window, neutral)
-        for j in range(out.shape[0]):
-            out[j] = neutral
-        for r in range(first, first + rows * apart, apart):
-            if 0 <= r < height:
+        apart, height, held = window[5], source.shape[0], ring.shape[0] - 1
+        joins = apart == 1 and window[1] > 2 * window[3] + 1
+        upper = ring[held]
+        first, end = first_row(window, y), end_row(window, y, height)
+        for r in range(max(y * window[3] - window[7], done), end):
+            row, new = source[r], ring[r % held]
+            for j in range(seen.shape[0]):
+                seen[j] = row[j]
+            across(work, new, window)
+            if not joins:
+                continue
+            if r % held == 0 or r == begun:
+                for j in range(upper.shape[0]):
+                    upper[j] = new[j]
+            else:
+                for j in range(upper.shape[0]):
+                    upper[j] = join(upper[j], new[j])
+            if r % held == held - 1 or r == height - 1:
+                for above in range(r - 1, max(r - r % held, begun) - 1, -1):
+                    over, under = ring[above % held], ring[(above + 1) % held]
+                    for j in range(over.shape[0]):
+                        over[j] = join(over[j], under[j])
+        lower = ring[first % held]
+        if not joins:
+            for j in range(out.shape[0]):
+                out[j] = neutral
+            for r in range(first, end, apart):
                 row = ring[r % held]
                 for j in range(out.shape[0]):
                     out[j] = join(out[j], row[j])
+        elif first // held != (end - 1) // held:
+            for j in range(out.shape[0]):
+                out[j] = join(lower[j], upper[j])
+        elif end % held == 0 or end == height:
+            for j in range(out.shape[0]):
+                out[j] = lower[j]
+        else:
+            for j in range(out.shape[0]):
+                out[j] = upper[j]
         return max(done, end)
 
     return pooled
 
 
 @family(("max",), ("min",))
-def extremes(op: str) -> Loop:
-    """Make the loop of max or min."""
-    pooled = one_row(op)
+def ring_extremes(op: str) -> Loop:
+    """Make the loop of max or min of floats, of which it matters what comes first, and of high windows."""
+    pooled = ring_row(op)
 
     @loop(
         *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
         constants=(int(op == "max"),),
     )
-    def extreme_rows(source, work, ring, target, window, y0, y1, neutral):
-        """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C)."""
-        done = 0
+    def ring_rows(source, work, ring, target, window, y0, y1, neutral):
+        """Do what `extreme_rows` does, with a `ring`."""
+        seen = seen_columns(work, window, source.shape[1], neutral)
+        begun = done = max(y0 * window[3] - window[7], 0)
         for y in range(y0, y1):
-            done = pooled(source, work, ring, window, y, done, target[y], neutral)
+            done = pooled(source, seen, work, ring, window, y, begun, done, target[y], neutral)
 
-    return extreme_rows
+    return ring_rows
+
+
+@inline
+def store_means(total, out, samples, wide, whole):
+    """Divide sums by the counts of samples, ``samples * wide[j]``.
+
+    With `whole` these are one over the counts, and the mean is rounded half up: a quarter more in the whole sum
+    outweighs the rounding of the reciprocals, so that halves go up, and is too little to lift anything else.
+    """
+    if whole:
+        for j in range(out.shape[0]):
+            out[j] = np.int32((total[j] + 0.25) * (samples * wide[j]) + 0.5)
+    else:
+        for j in range(out.shape[0]):
+            out[j] = total[j] / (samples * wide[j])
 
 
 @family(())
 def means() -> Loop:
-    """Make the loop of the mean. Sums are float64, which is exact for 8 and 16 bits."""
-    pooled = one_row("sum")
+    """Make the loop of the mean. Sums of whole numbers are int32, where that is enough, or float64."""
+    down, across = down_any("sum"), across_any("sum")
 
     @loop(
         *(
-            f"void({source}[:, ::1], f8[:, ::1], f8[:, ::1], {target}[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8, i8)"
-            for source, target in (("u1", "u1"), ("u1", "f4"), ("u2", "u2"), ("u2", "f4"), ("f4", "f4"))
+            f"void({source}[:, ::1], {sums}[:, ::1], {target}[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8, i8, i8)"
+            for source, sums, target in (
+                ("u1", "i4", "u1"),
+                ("u1", "i4", "f4"),
+                ("u1", "f8", "u1"),
+                ("u1", "f8", "f4"),
+                ("u2", "i4", "u2"),
+                ("u2", "i4", "f4"),
+                ("u2", "f8", "u2"),
+                ("u2", "f8", "f4"),
+                ("f4", "f8", "f4"),
+            )
         )
     )
-    def mean_rows(source, work, ring, target, high, wide, window, y0, y1, whole):
-        """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
+    def mean_rows(source, work, target, high, wide, window, y0, y1, moves, whole):
+        """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); see `extreme_rows`.
 
-        A window counts ``high[y] * wide[j]`` samples. With `whole` these are one over the counts, and the mean
-        is rounded half up: a quarter more in the whole sum outweighs the rounding of the reciprocals, so that
-        halves go up, and is too little to lift anything else.
+        If the window `moves`, the sums down it change by the rows that come and go, which is exact for whole numbers
+        only, and wants rows without gaps. A window counts ``high[y] * wide[j]`` samples; see `store_means`.
         """
-        done = 0
+        seen = seen_columns(work, window, source.shape[1], 0)
+        before = after = 0  # the rows whose sums are there
         for y in range(y0, y1):
-            out = target[y]
-            total = work[0, : out.shape[0]]
-            done = pooled(source, work, ring, window, y, done, total, 0)
-            samples = high[y]
-            if whole:
-                for j in range(out.shape[0]):
-                    out[j] = np.int32((total[j] + 0.25) * (samples * wide[j]) + 0.5)
+            first, end = first_row(window, y), end_row(window, y, source.shape[0])
+            if moves and first < after:
+                for r in range(after, end):
+                    row = source[r]
+                    for j in range(seen.shape[0]):
+                        seen[j] += row[j]
+                for r in range(before, first):
+                    row = source[r]
+                    for j in range(seen.shape[0]):
+                        seen[j] -= row[j]
             else:
-                for j in range(out.shape[0]):
-                    out[j] = total[j] / (samples * wide[j])
+                down(source, seen, first, end, window[5], 0)
+            before, after = first, end
+            total = work[1, : target.shape[1]]
+            across(work, total, window)
+            store_means(total, target[y], high[y], wide, whole)
 
     return mean_rows
+
+
+@family(())
+def ring_means() -> Loop:
+    """Make the loop of the mean of floats under high windows."""
+    pooled = ring_row("sum")
+
+    @loop("void(f4[:, ::1], f8[:, ::1], f8[:, ::1], f4[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8)")
+    def ring_mean_rows(source, work, ring, target, high, wide, window, y0, y1):
+        """Do what `mean_rows` does, with a `ring`; see `ring_rows`."""
+        seen = seen_columns(work, window, source.shape[1], 0)
+        begun = done = max(y0 * window[3] - window[7], 0)
+        for y in range(y0, y1):
+            total = work[1, : target.shape[1]]
+            done = pooled(source, seen, work, ring, window, y, begun, done, total, 0)
+            store_means(total, target[y], high[y], wide, 0)
+
+    return ring_mean_rows

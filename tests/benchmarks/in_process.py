@@ -22,6 +22,7 @@ from tests.benchmarks.peers import call
 
 DENSE = (3, 5, 7, 9, 11, 15, 21, 31, 51, 101)
 _COLOURS = {1: "grey", 3: "RGB"}
+_TYPES: dict[Any, str] = {np.uint8: "u8", np.float32: "f32"}
 
 
 @dataclass(frozen=True)
@@ -268,20 +269,27 @@ _NAMED: dict[str, tuple[str, int, int, dict[str, tuple[Any, ...]]]] = {
 
 # --- pooling ------------------------------------------------------------------------------------------
 
+_LARGE = 9  # sides of a window above which some take time for each of its samples
+
 
 def pooling_rows(setting: Setting) -> Iterator[Row]:
-    for dtype, kind in ((np.uint8, "u8"), (np.float32, "f32")):
-        for channels, colour in _COLOURS.items():
-            for op, (size, stride) in itertools.product(("max", "avg"), ((2, 2), (3, 2), (3, 1))):
+    """The usual windows, for which there are loops of their own, and others without a target."""
+    wanted = (Target(("OpenCV", "PyTorch", "scikit-image"), faster=1.5),)
+    for section, windows, targets in (
+        ("pooling", ((2, 2), (3, 2), (3, 1)), wanted),
+        ("pooling-any", ((4, 4), (8, 8), (31, 1)), ()),
+    ):
+        for (dtype, kind), (channels, colour) in itertools.product(_TYPES.items(), _COLOURS.items()):
+            for op, (size, stride) in itertools.product(("max", "avg"), windows):
                 yield setting.row(
-                    "pooling",
+                    section,
                     f"{op} {size}x{size}/{stride} {kind} {colour}",
                     channels,
                     dtype,
                     size * size,
                     stride,
                     contenders=partial(_pooling_contenders, setting, channels, dtype, op, size, stride),
-                    targets=(Target(("OpenCV", "PyTorch", "scikit-image"), faster=1.5),),
+                    targets=targets,
                     agree=agreement(1),
                 )
 
@@ -312,10 +320,10 @@ def _kept(filtered: NDArray[Any], size: int, stride: int) -> NDArray[Any]:
 
 
 def _opencv_pool(source: NDArray[Any], op: str, size: int, stride: int, cv2: Any) -> Callable[[], Any]:
-    """Filter at every place and keep every `stride`-th; a 2x2 mean is an area resize."""
-    if op == "avg" and size == stride == 2:
-        half = (source.shape[1] // 2, source.shape[0] // 2)
-        return lambda: cv2.resize(source, half, interpolation=cv2.INTER_AREA)
+    """Filter at every place and keep every `stride`-th; the mean of windows side by side is an area resize."""
+    if op == "avg" and size == stride:
+        smaller = (source.shape[1] // size, source.shape[0] // size)
+        return lambda: cv2.resize(source, smaller, interpolation=cv2.INTER_AREA)
     if op == "avg":
         return lambda: _kept(cv2.blur(source, (size, size)), size, stride)
     if size == stride == 2:  # quicker than a dilation
@@ -329,6 +337,8 @@ def _opencv_pool(source: NDArray[Any], op: str, size: int, stride: int, cv2: Any
 def _torch_pool(
     source: NDArray[Any], op: str, size: int, stride: int, torch: Any, functional: Any
 ) -> Callable[[], Any]:
+    if size > _LARGE:
+        raise Unavailable("PyTorch takes seconds for large windows")
     tensor = _tensor(torch, source)
     pool = functional.max_pool2d if op == "max" else functional.avg_pool2d
     if source.dtype != np.uint8:
@@ -359,9 +369,9 @@ def _pillow_pool(source: NDArray[Any], op: str, size: int, stride: int, images: 
     picture = images.fromarray(source)
     if op == "avg" and size == stride:
         return lambda: picture.reduce(size)
-    if size != 3:
-        raise Unavailable("Pillow's windows are odd")
-    filtered = filters.MaxFilter(3) if op == "max" else filters.BoxBlur(1)
+    if size % 2 == 0 or size > _LARGE:
+        raise Unavailable("Pillow's windows are odd, and take seconds if they are large")
+    filtered = filters.MaxFilter(size) if op == "max" else filters.BoxBlur(size // 2)
     return lambda: _kept(np.asarray(picture.filter(filtered)), size, stride)
 
 

@@ -411,7 +411,7 @@ def test_a_hangup_that_is_ignored_stays_so(photo):
 
 def test_ctrl_c_while_waiting_for_stdin():
     process = subprocess.Popen([*PYTHON, *COPY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(0.5)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (130, b"", b"")

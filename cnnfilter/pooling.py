@@ -318,10 +318,10 @@ def _join_extreme(
         if source.dtype.kind == "u" and not is_high:
             loops.extremes(op)(flat, work, target, window, y0, y1, int(neutral))
             return
-        ring = _ring(rows, target, source.dtype)
+        ring = np.empty((min(rows.reach, rows.size) + 1, target.shape[1]), source.dtype)
         loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral)
 
-    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1]))
+    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1], is_high))
 
 
 def _join_mean(
@@ -342,13 +342,9 @@ def _join_mean(
 
     def band(y0: int, y1: int) -> None:
         work = _lines(channels, columns, sums)
-        if source.dtype.kind == "f" and _is_high(rows):
-            ring = _ring(rows, target, sums)
-            loops.ring_means()(flat, work, ring, target, high, wide, window, y0, y1)
-            return
         loops.means()(flat, work, target, high, wide, window, y0, y1, int(moves), int(whole))
 
-    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1]))
+    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1], moves))
 
 
 def _is_high(rows: PoolAxis) -> bool:
@@ -356,9 +352,12 @@ def _is_high(rows: PoolAxis) -> bool:
     return rows.dilation == 1 and rows.taps >= _HIGH * rows.stride
 
 
-def _most_rows(rows: PoolAxis, samples: int) -> int:
-    """Return how many rows of so many samples are pooled before somebody looks whether they are still wanted."""
-    if _is_high(rows):
+def _most_rows(rows: PoolAxis, samples: int, is_high: bool) -> int:
+    """Return how many rows of so many samples are pooled before somebody looks whether they are still wanted.
+
+    Rows that windows share are joined once if `is_high`.
+    """
+    if is_high:
         return max(_FEW, rows.taps, _LONG // (samples * _HIGH * rows.stride))
     return max(_FEW, _LONG // (samples * rows.taps))
 
@@ -373,11 +372,6 @@ def _lines(channels: int, columns: PoolAxis, dtype: np.dtype[Any]) -> Pixels:
     """Make room for rows as wide as the windows reach."""
     reach = (columns.outputs - 1) * columns.stride + columns.reach
     return np.empty((loops.LINES, reach * channels), dtype)
-
-
-def _ring(rows: PoolAxis, target: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    """Make room for as many rows of `target` (H', W'·C) as a window reaches, and one more."""
-    return np.empty((min(rows.reach, rows.size) + 1, target.shape[1]), dtype)
 
 
 def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:

@@ -221,8 +221,9 @@ def test_long_work_is_cut(monkeypatch):
     monkeypatch.setattr(pooling, "run_in_bands", run_in_bands)
     monkeypatch.setattr(pooling, "_LONG", 70 * 31 * 101)
     pool(np.zeros((1000, 31), np.uint8), "max", size=(101, 1), stride=(101, 1))
-    pool(np.zeros((1000, 31), np.uint8), "avg", size=(101, 1), stride=(1, 1))
-    assert seen == [70, 70 * 101 // 4]
+    for dtype in (np.uint8, np.float32):
+        pool(np.zeros((1000, 31), dtype), "avg", size=(101, 1), stride=(1, 1))
+    assert seen == [70, 70 * 101 // 4, 70]
 
 
 # --- others' truth ----------------------------------------------------------------------------------------

@@ -365,99 +365,70 @@ def extremes(op: str) -> Loop:
     return extreme_rows
 
 
-@functools.cache
-def ring_row(op: str) -> Inline:
-    """Make the pooling of one row of the result that meets samples line by line.
+@family(("max",), ("min",))
+def ring_extremes(op: str) -> Loop:
+    """Make the loop of max or min of floats, of which it matters what comes first, and of high windows.
 
-    Of high windows it costs what it does of low ones: each group of as many rows as a window is high is joined from its
-    last row up, and the next one from its first row down, and a window is a part of each (van Herk 1992; Gil and Werman
+    Of these it costs what it does of low ones: each group of as many rows as a window is high is joined from its last
+    row up, and the next one from its first row down, and a window is a part of each (van Herk 1992; Gil and Werman
     1993).
     """
     join, across = _JOINS[op], across_any(op)
-
-    @inline
-    def pooled(source, seen, work, ring, window, y, begun, done, out, neutral):
-        """Pool row `y` of the result into `out` (W'·C) and return up to which row `source` is in the ring.
-
-        It is from `begun` to `done` before. `ring` (rows that a window reaches + 1, W'·C) takes rows that are pooled
-        across, and at its end the join of those of the last group.
-        """
-        apart, height, held = window[5], source.shape[0], ring.shape[0] - 1
-        joins = apart == 1 and window[1] > 2 * window[3] + 1
-        upper = ring[held]
-        first, end = first_row(window, y), end_row(window, y, height)
-        for r in range(max(y * window[3] - window[7], done), end):
-            row, new = source[r], ring[r % held]
-            for j in range(seen.shape[0]):
-                seen[j] = row[j]
-            across(work, new, window)
-            if not joins:
-                continue
-            if r % held == 0 or r == begun:
-                for j in range(upper.shape[0]):
-                    upper[j] = new[j]
-            else:
-                for j in range(upper.shape[0]):
-                    upper[j] = join(upper[j], new[j])
-            if r % held == held - 1 or r == height - 1:
-                for above in range(r - 1, max(r - r % held, begun) - 1, -1):
-                    over, under = ring[above % held], ring[(above + 1) % held]
-                    for j in range(over.shape[0]):
-                        over[j] = join(over[j], under[j])
-        lower = ring[first % held]
-        if not joins:
-            for j in range(out.shape[0]):
-                out[j] = neutral
-            for r in range(first, end, apart):
-                row = ring[r % held]
-                for j in range(out.shape[0]):
-                    out[j] = join(out[j], row[j])
-        elif first // held != (end - 1) // held:
-            for j in range(out.shape[0]):
-                out[j] = join(lower[j], upper[j])
-        elif end % held == 0 or end == height:
-            for j in range(out.shape[0]):
-                out[j] = lower[j]
-        else:
-            for j in range(out.shape[0]):
-                out[j] = upper[j]
-        return max(done, end)
-
-    return pooled
-
-
-@family(("max",), ("min",))
-def ring_extremes(op: str) -> Loop:
-    """Make the loop of max or min of floats, of which it matters what comes first, and of high windows."""
-    pooled = ring_row(op)
 
     @loop(
         *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
         constants=(int(op == "max"),),
     )
     def ring_rows(source, work, ring, target, window, y0, y1, neutral):
-        """Do what `extreme_rows` does, with a `ring`."""
+        """Do what `extreme_rows` does, with a `ring` (rows that a window reaches + 1, W'·C).
+
+        It takes rows that are pooled across, and at its end the join of those of the last group.
+        """
+        apart, height, held = window[5], source.shape[0], ring.shape[0] - 1
+        joins = apart == 1 and window[1] > 2 * window[3] + 1
+        upper = ring[held]
         seen = seen_columns(work, window, source.shape[1], neutral)
         begun = done = max(y0 * window[3] - window[7], 0)
         for y in range(y0, y1):
-            done = pooled(source, seen, work, ring, window, y, begun, done, target[y], neutral)
+            first, end = first_row(window, y), end_row(window, y, height)
+            for r in range(max(y * window[3] - window[7], done), end):
+                row, pooled = source[r], ring[r % held]
+                for j in range(seen.shape[0]):
+                    seen[j] = row[j]
+                across(work, pooled, window)
+                if not joins:
+                    continue
+                if r % held == 0 or r == begun:
+                    for j in range(upper.shape[0]):
+                        upper[j] = pooled[j]
+                else:
+                    for j in range(upper.shape[0]):
+                        upper[j] = join(upper[j], pooled[j])
+                if r % held == held - 1 or r == height - 1:
+                    for above in range(r - 1, max(r - r % held, begun) - 1, -1):
+                        over, under = ring[above % held], ring[(above + 1) % held]
+                        for j in range(over.shape[0]):
+                            over[j] = join(over[j], under[j])
+            done = max(done, end)
+            out, lower = target[y], ring[first % held]
+            if not joins:
+                for j in range(out.shape[0]):
+                    out[j] = neutral
+                for r in range(first, end, apart):
+                    row = ring[r % held]
+                    for j in range(out.shape[0]):
+                        out[j] = join(out[j], row[j])
+            elif first // held != (end - 1) // held:
+                for j in range(out.shape[0]):
+                    out[j] = join(lower[j], upper[j])
+            elif end % held == 0 or end == height:
+                for j in range(out.shape[0]):
+                    out[j] = lower[j]
+            else:
+                for j in range(out.shape[0]):
+                    out[j] = upper[j]
 
     return ring_rows
-
-
-@inline
-def store_means(total, out, samples, wide, whole):
-    """Divide sums by the counts of samples, ``samples * wide[j]``.
-
-    With `whole` these are one over the counts, and the mean is rounded half up: a quarter more in the whole sum
-    outweighs the rounding of the reciprocals, so that halves go up, and is too little to lift anything else.
-    """
-    if whole:
-        for j in range(out.shape[0]):
-            out[j] = np.int32((total[j] + 0.25) * (samples * wide[j]) + 0.5)
-    else:
-        for j in range(out.shape[0]):
-            out[j] = total[j] / (samples * wide[j])
 
 
 @family(())
@@ -485,7 +456,9 @@ def means() -> Loop:
         """Average into rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C); see `extreme_rows`.
 
         If the window `moves`, the sums down it change by the rows that come and go, which is exact for whole numbers
-        only, and wants rows without gaps. A window counts ``high[y] * wide[j]`` samples; see `store_means`.
+        only, and wants rows without gaps. A window counts ``high[y] * wide[j]`` samples. With `whole` these are one
+        over the counts, and the mean is rounded half up: a quarter more in the whole sum outweighs the rounding of the
+        reciprocals, so that halves go up, and is too little to lift anything else.
         """
         seen = seen_columns(work, window, source.shape[1], 0)
         before = after = 0  # the rows whose sums are there
@@ -503,26 +476,14 @@ def means() -> Loop:
             else:
                 down(source, seen, first, end, window[5], 0)
             before, after = first, end
-            total = work[1, : target.shape[1]]
+            out, samples = target[y], high[y]
+            total = work[1, : out.shape[0]]
             across(work, total, window)
-            store_means(total, target[y], high[y], wide, whole)
+            if whole:
+                for j in range(out.shape[0]):
+                    out[j] = np.int32((total[j] + 0.25) * (samples * wide[j]) + 0.5)
+            else:
+                for j in range(out.shape[0]):
+                    out[j] = total[j] / (samples * wide[j])
 
     return mean_rows
-
-
-@family(())
-def ring_means() -> Loop:
-    """Make the loop of the mean of floats under high windows."""
-    pooled = ring_row("sum")
-
-    @loop("void(f4[:, ::1], f8[:, ::1], f8[:, ::1], f4[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8)")
-    def ring_mean_rows(source, work, ring, target, high, wide, window, y0, y1):
-        """Do what `mean_rows` does, with a `ring`; see `ring_rows`."""
-        seen = seen_columns(work, window, source.shape[1], 0)
-        begun = done = max(y0 * window[3] - window[7], 0)
-        for y in range(y0, y1):
-            total = work[1, : target.shape[1]]
-            done = pooled(source, seen, work, ring, window, y, begun, done, total, 0)
-            store_means(total, target[y], high[y], wide, 0)
-
-    return ring_mean_rows

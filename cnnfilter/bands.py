@@ -50,8 +50,8 @@ def run_in_bands(
     """Call ``task(first, end)`` for bands of at least `least` and at most `most` rows; return the results in order.
 
     With one band the task runs in the calling thread. The first exception of a band, in the order of
-    the bands, is raised here when all have ended. After an interruption no further one is begun, and none waited for
-    longer than `GRACE`.
+    the bands, is raised here when all have ended. After an interruption, which is raised before all others, no further
+    one is begun, and none waited for longer than `GRACE`.
     """
     threads = default_threads() if threads is None else threads
     pieces = min(threads, max(1, rows // least))
@@ -94,9 +94,9 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
     finally:
         for thread in others:  # one that compiles would go on for seconds
             thread.join(GRACE if interrupted else None)
-    for failure in failures:
-        if failure is not None:
-            raise failure
+    told = [failure for failure in failures if failure is not None]
+    if told:  # an interruption before all others, which may have failed because of it
+        raise next((failure for failure in told if not isinstance(failure, Exception)), told[0])
     if not all(done):  # a thread had no memory to go on
         raise MemoryError
     return results  # type: ignore[return-value]  # every place is filled

@@ -56,7 +56,7 @@ def apply_layers(
     signed: str = "auto",
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
-    empty: Empty | None = None,
+    empty: Empty = results.empty,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through layers; between them everything stays float32.
 
@@ -68,8 +68,7 @@ def apply_layers(
         values come from kernels that sum to 0 and no layer after them made them positive, else clip
     dtype : of the result; None gives the maps (H', W', C') as they are, float32
     max_pixels : of the maps after any layer that are accepted; checked before memory is taken
-    empty : makes the array of the result, the last one that it is asked for, and those of what lies between the layers;
-        if it is given, they go over the picture band by band
+    empty : makes the array of the result, the last one that it is asked for, and those of what lies between the layers
 
     Returns
     -------
@@ -122,17 +121,16 @@ def apply_layers(
 
 
 def _parts(
-    image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty | None
+    image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty
 ) -> tuple[Callable[[], Iterable[Part]], Callable[[Iterable[Shared]], Shared]]:
     """Return what gives the maps of a frame, part by part from above to below, and what joins what is made of those.
 
-    They come in bands if there is an `empty`, else at once, and so they do where alpha meets a layer that sees more
-    than the rows near to it.
+    They come in bands, but at once where alpha meets a layer that sees more than the rows near to it.
     """
-    if empty is not None and not image.has_alpha:
+    if not image.has_alpha:
         frame, layers = _behind_far(frame, layers, empty)
     shape = *frame.shape[:2], frame.shape[2] - image.has_alpha
-    if empty is None or count_near(layers, shape) < len(layers):
+    if count_near(layers, shape) < len(layers):
         whole = [_maps_of(image, frame, layers, alpha)]
         return lambda: whole, lambda parts: next(iter(parts))
 

@@ -222,11 +222,7 @@ class Task:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
         from cnnfilter.results import empty
 
-        return self.bands_for(image) or empty
-
-    def bands_for(self, image: Image) -> Callable[..., np.ndarray] | None:
-        """Return the same for what is made band by band, which is worth it for a mapped picture only; else None."""
-        return self._new_array_for(image) if self.is_mapped and self.target is not None else None
+        return self._new_array_for(image) if self.is_mapped and self.target is not None else empty
 
     def _new_array_for(self, image: Image) -> Callable[..., np.ndarray]:
         import numpy as np

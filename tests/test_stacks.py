@@ -208,6 +208,8 @@ def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, t
         dtype = None  # more numbers than a sheet holds maps
     image = picture(rng, "RGB", size=(67, 41))
     expected, share = apply(image, text, dtype=dtype, signed=signed)
+    if dtype is None:
+        assert expected.pixels.tobytes() == run_layers(image.pixels, text).tobytes()
     monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", numbers)
     made = []
 
@@ -221,6 +223,22 @@ def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, t
     assert clipped == pytest.approx(share, abs=1e-9)
     is_sheet = dtype is not None and parse_layers(text).output_shape((67, 41, 3))[-1] not in AS_PICTURE
     assert is_sheet or np.may_share_memory(result.pixels, made[-1])
+
+
+def test_what_lies_between_layers_is_never_there_as_a_whole(rng, monkeypatch):
+    """Unless a layer sees all of it."""
+    heights = []
+
+    def spy(pixels, layers):
+        heights.append(len(pixels))
+        return run_layers(pixels, layers)
+
+    monkeypatch.setattr("cnnfilter.stacks.run_layers", spy)
+    monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", 10 * 12 * 6)
+    image = picture(rng, "RGB", size=(95, 12))
+    apply(image, "conv sobel-h sobel-v | relu | maxpool 2", dtype=None)
+    assert len(heights) >= 10
+    assert max(heights) <= 10 + 2
 
 
 # --- refusals

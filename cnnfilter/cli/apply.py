@@ -58,7 +58,7 @@ def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
         image = task.read()
         dtype = None if task.format == "npy" else task.dtype_for(image)
         image, clipped = apply_to(
-            image, signed=signed, dtype=dtype, max_pixels=task.max_pixels, empty=task.bands_for(image)
+            image, signed=signed, dtype=dtype, max_pixels=task.max_pixels, empty=task.empty_for(image)
         )
         task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
         task.write(image)

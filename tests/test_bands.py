@@ -28,6 +28,19 @@ def test_one_band_runs_in_the_calling_thread():
     assert run_in_bands(lambda first, end: threading.get_ident(), 30, threads=8, least=16) == [here]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_interruption_is_told_before_what_failed_because_of_it(order):
+    meeting = threading.Barrier(2, timeout=10)
+
+    def ended_by(failure):
+        meeting.wait()
+        raise failure
+
+    tasks = [lambda: ended_by(StopIteration()), lambda: ended_by(KeyboardInterrupt())]
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(tasks[::order], 2)
+
+
 def test_work_is_shared_among_threads():
     meeting = threading.Barrier(3, timeout=10)
     run_tasks([meeting.wait] * 3, 3)  # ends only if three threads are in it at once

@@ -224,7 +224,6 @@ _JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added}
 
 LINES = 4
 """Lines of numbers that the loops below work with, as wide as the windows reach."""
-_BLOCK = 1024  # numbers of a line that stay in the first-level cache while rows are joined to them
 
 
 @functools.cache
@@ -234,23 +233,23 @@ def down_any(op: str) -> Inline:
 
     @inline
     def down(source, line, first, end, apart, neutral):
-        """Join rows `first`, ``first + apart`` … before `end` of `source` (H, W·C) to `line`, which may be narrower."""
-        for begin in range(0, line.shape[0], _BLOCK):
-            block = line[begin : begin + _BLOCK]
-            for j in range(block.shape[0]):
-                block[j] = neutral
-            r = first
-            while r + 3 * apart < end:
-                row0, row1 = source[r][begin:], source[r + apart][begin:]
-                row2, row3 = source[r + 2 * apart][begin:], source[r + 3 * apart][begin:]
-                for j in range(block.shape[0]):
-                    block[j] = join(join(join(join(block[j], row0[j]), row1[j]), row2[j]), row3[j])
-                r += 4 * apart
-            while r < end:
-                row0 = source[r][begin:]
-                for j in range(block.shape[0]):
-                    block[j] = join(block[j], row0[j])
-                r += apart
+        """Join rows `first`, ``first + apart`` … before `end` of `source` (H, W·C) to `line`, which may be narrower.
+
+        They are met in their order, for a picture that is mapped comes and goes in it.
+        """
+        for j in range(line.shape[0]):
+            line[j] = neutral
+        r = first
+        while r + 3 * apart < end:
+            row0, row1, row2, row3 = source[r], source[r + apart], source[r + 2 * apart], source[r + 3 * apart]
+            for j in range(line.shape[0]):
+                line[j] = join(join(join(join(line[j], row0[j]), row1[j]), row2[j]), row3[j])
+            r += 4 * apart
+        while r < end:
+            row0 = source[r]
+            for j in range(line.shape[0]):
+                line[j] = join(line[j], row0[j])
+            r += apart
 
     return down
 

@@ -319,7 +319,7 @@ def _join_extreme(
             loops.extremes(op)(flat, work, target, window, y0, y1, int(neutral))
             return
         ring = np.empty((min(rows.reach, rows.size) + 1, target.shape[1]), source.dtype)
-        loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral)
+        loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral, int(is_high))
 
     run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1], is_high))
 

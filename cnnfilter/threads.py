@@ -82,7 +82,6 @@ def off_the_main_thread(work: Callable[[], Thing]) -> Thing:
         return work()
     outcome: list[Thing] = []
     failures: list[BaseException] = []
-
     context = contextvars.copy_context()
 
     def run() -> None:

@@ -202,7 +202,7 @@ def test_windows_that_share_many_rows(rng, monkeypatch, dtype, op):
             assert same_bits(got, want), (shape, size, stride, padding, flags)
 
 
-def test_sums_beyond_int32(rng):
+def test_sums_beyond_int32():
     """White of 16 bits under 200x200 samples: 2.6e9."""
     picture = np.full((300, 200), 65535, np.uint16)
     picture[-1] = 0

@@ -375,16 +375,19 @@ def ring_extremes(op: str) -> Loop:
     join, across = _JOINS[op], across_any(op)
 
     @loop(
-        *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8)" for t in ("u1", "u2", "f4")),
+        *(
+            f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, f8, i8)"
+            for t in ("u1", "u2", "f4")
+        ),
         constants=(int(op == "max"),),
     )
-    def ring_rows(source, work, ring, target, window, y0, y1, neutral):
+    def ring_rows(source, work, ring, target, window, y0, y1, neutral, joins):
         """Do what `extreme_rows` does, with a `ring` (rows that a window reaches + 1, W'·C).
 
-        It takes rows that are pooled across, and at its end the join of those of the last group.
+        It takes rows that are pooled across, and at its end the join of those of the last group. Groups are made if it
+        `joins`, which wants rows without gaps.
         """
         apart, height, held = window[5], source.shape[0], ring.shape[0] - 1
-        joins = apart == 1 and window[1] > 2 * window[3] + 1
         upper = ring[held]
         seen = seen_columns(work, window, source.shape[1], neutral)
         begun = done = max(y0 * window[3] - window[7], 0)
@@ -420,7 +423,7 @@ def ring_extremes(op: str) -> Loop:
             elif first // held != (end - 1) // held:
                 for j in range(out.shape[0]):
                     out[j] = join(lower[j], upper[j])
-            elif end % held == 0 or end == height:
+            elif end == height:
                 for j in range(out.shape[0]):
                     out[j] = lower[j]
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,17 @@ import pytest
 
 MANY = 1000
 """Tests of which some want nearly every loop."""
+
+
+def pytest_configure() -> None:
+    """Start child processes with default signals where the parent ignores them, as ``nohup`` and some CI systems do.
+
+    An ignored signal stays ignored in a child; one that has a handler is set to its default when the child starts.
+    """
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The rules of the house: floors, light starts, public names, documented modules."""
+"""The rules of the house: arrows, light starts, public names, documented modules."""
 
 from __future__ import annotations
 
@@ -19,31 +19,21 @@ import cnnfilter
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cnnfilter"
 
-FLOORS = [
-    # 0 ground: what knows nothing of pictures or layers
-    """errors threads crew files pages results unfinished bands ahead begun blas limits watching catalogue formats
-    metadata models loops loops.machine_code loops.linked_code loops.unroll loops.code_cache loops.instructions
-    loops.native loops.augmentation loops.boxes loops.channels loops.convolution loops.fourier loops.layers
-    loops.pooling loops.room loops.running loops.scanlines loops.training loops.vectors loops.weighted_sums
-    loops.winograd loops.words""",
-    # 1 operations: file ⇄ pixels, kernels, and what is done to pixels
-    """picture codecs jpeg_pixels jpeg deflate npy pnm png_ahead png_parts png apng
-    tiff_directory tiff_segments tiff images
-    kernel_grammar kernel_files kernel_structure kernel_formulas kernels kernel_fitting
-    windows depth scratch engines engine_choice convolution large activation pooling alpha
-    alpha_pooling""",
-    # 2 layers: text ⇄ layers, shapes and counts
-    "grammar layer_names shapes layers layer_bands learned summary",
-    # 3 network: layers with weights
-    """tensor_file model_file preparation map_filters steps network models.rebuild""",
-    # 4 uses: data, training, evaluation, sheets, many inputs
-    """samples labelled_arrays labelled_files duplicates dataset pixels augmentation optimisers head checkpoint
-    trainable trainable_convolutions trainable_layers stack_training first_kernels network_training head_training
-    training evaluation plots sheets stacks learned_kernels classification heatmap export task batch""",
-    # 5 command line
-    "cli",
-]
-FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules.split()}
+ARROWS = {
+    "errors": "",
+    "runtime": "errors",
+    "jit": "errors runtime",
+    "weights": "errors runtime",
+    "images": "errors runtime jit",
+    "kernels": "errors runtime weights",
+    "filters": "errors runtime jit images kernels",
+    "jobs": "errors runtime images",
+    "layers": "errors runtime images kernels filters",
+    "networks": "errors runtime jit weights images kernels filters layers",
+    "training": "errors runtime jit weights images kernels filters layers networks",
+    "cli": "errors runtime jit weights images kernels filters jobs layers networks training",
+}
+"""Which wings each wing may import from."""
 
 
 def module_names() -> list[str]:
@@ -52,8 +42,8 @@ def module_names() -> list[str]:
     return sorted(names - {"", "__main__"})
 
 
-def floor(name: str) -> int:
-    return FLOOR_OF["cli"] if name.split(".")[0] == "cli" else FLOOR_OF[name]
+def wing(name: str) -> str:
+    return name.split(".")[0]
 
 
 @cache
@@ -77,17 +67,11 @@ def imports(name: str) -> frozenset[str]:
     return frozenset(found - {"", name})
 
 
-def test_every_module_has_a_floor():
-    missing = [name for name in module_names() if name.split(".")[0] not in FLOOR_OF and name not in FLOOR_OF]
-    assert not missing, f"give them a floor in {Path(__file__).name}: {missing}"
-    gone = [name for name in FLOOR_OF if name not in module_names()]
-    assert not gone, f"no such modules any more: {gone}"
-
-
-@pytest.mark.parametrize("name", module_names())
-def test_a_module_imports_only_from_its_floor_and_below(name):
-    above = {other for other in imports(name) if floor(other) > floor(name)}
-    assert not above, f"{name} (floor {floor(name)}) imports {sorted(above)} from above"
+@pytest.mark.parametrize("name", [name for name in module_names() if wing(name) in ARROWS])
+def test_a_wing_imports_only_from_those_below(name):
+    allowed = {wing(name), *ARROWS[wing(name)].split()}
+    wrong = {other for other in imports(name) if wing(other) in ARROWS and wing(other) not in allowed}
+    assert not wrong, f"{name} imports {sorted(wrong)}; {wing(name)} may import from {ARROWS[wing(name)]}"
 
 
 def test_no_module_needs_itself():

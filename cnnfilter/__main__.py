@@ -18,7 +18,7 @@ def run() -> NoReturn:
         # Until the command line minds it, Ctrl-C ends the program as it ends others, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     # OpenBLAS starts its threads when numpy is imported, and they spin on the cores that are wanted for the picture.
-    # Products of matrices are shared among threads of ours (`cnnfilter.blas`).
+    # Products of matrices are shared among threads of ours (`cnnfilter.runtime.blas`).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports make many objects and no garbage, which the collector would look for among them again and again.
     # (`cnnfilter.cli.report.collect_garbage` is called when they are over.)

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import results
 from cnnfilter.convolution import combine_maps, filter_picture, signed_rule
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.picture import Image, check_size
+from cnnfilter.runtime import buffers
 from cnnfilter.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 
 Samples = NDArray[Any]
@@ -104,7 +104,7 @@ def _filter_frame(
         result = filter_picture(frame, kernels, **options)
         return result.pixels, result.clipped, result.ways
     options = dict(options)
-    empty = options.pop("empty", results.empty)
+    empty = options.pop("empty", buffers.empty)
     opaque = is_opaque(frame)
     axes = _axes_in_bands(frame, kernels, options) if is_worth_bands(frame, empty) else None
     if axes is None:
@@ -122,7 +122,7 @@ def _filter_frame(
 
 def is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
     """Whether a frame is mapped, or so large that floats of all of it would take much more than the frame."""
-    return empty is not results.empty or frame.size > 2 * _NUMBERS
+    return empty is not buffers.empty or frame.size > 2 * _NUMBERS
 
 
 def is_opaque(frame: Samples) -> bool:
@@ -178,7 +178,7 @@ def in_bands(
     """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
     down, across = axes
     rows = max(1, _NUMBERS // (down.stride * frame[0].size))
-    if empty is results.empty:  # there is room for more, so that bands need not see much of others again
+    if empty is buffers.empty:  # there is room for more, so that bands need not see much of others again
         rows = max(rows, 3 * down.reach // down.stride)
 
     def parts() -> Iterator[tuple[Samples, float]]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter import results
 from cnnfilter.alpha import Samples, Sides, check_alpha, in_bands, is_opaque, is_worth_bands
 from cnnfilter.depth import to_picture, top_of
 from cnnfilter.picture import Image
 from cnnfilter.pooling import pool, pool_axes
+from cnnfilter.runtime import buffers
 
 
 def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
@@ -30,7 +30,7 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
     if not image.has_alpha:
         pooled: Samples = pool(frame, op, **options)
         return pooled
-    empty = options.pop("empty", results.empty)
+    empty = options.pop("empty", buffers.empty)
     opaque = is_opaque(frame)
     if is_worth_bands(frame, empty):
         window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}

@@ -17,9 +17,9 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from cnnfilter import limits
 from cnnfilter.crew import Turns, in_order
 from cnnfilter.errors import CnnfilterError
+from cnnfilter.runtime import limits
 from cnnfilter.task import Task
 
 
@@ -39,7 +39,7 @@ def run(
     threads : int, optional
         Threads that a task may use within a picture (``task.threads``); None shares the cores among the jobs.
     """
-    from cnnfilter.bands import default_threads
+    from cnnfilter.runtime.parallel import default_threads
 
     cores = default_threads()
     stopping = threading.Event()

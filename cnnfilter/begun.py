@@ -12,8 +12,8 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from cnnfilter import limits
-from cnnfilter.threads import start_thread
+from cnnfilter.runtime import limits
+from cnnfilter.runtime.threads import start_thread
 
 _FORMATS = {b"\xff\xd8\xff": "cnnfilter.jpeg_pixels", b"\x89PN": "cnnfilter.png_ahead"}
 """The modules that begin a file, by its first bytes."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cnnfilter import limits
+from cnnfilter.runtime import limits
 
 
 class Parameter(NamedTuple):

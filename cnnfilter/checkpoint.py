@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
-from cnnfilter.files import replace_file
+from cnnfilter.runtime.atomic_files import replace_file
 from cnnfilter.tensor_file import TensorFile, write_tensors
 from cnnfilter.watching import Epoch
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
-from cnnfilter.files import replace_file
 from cnnfilter.network import Network
+from cnnfilter.runtime.atomic_files import replace_file
 
 UNKNOWN = "unknown"
 """The label of a picture whose best probability is below the threshold."""

@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter import results
-from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.depth import Scale, store_band
 from cnnfilter.engine_choice import choose_engine
 from cnnfilter.engines import DirectTaps, Engine, Finish
@@ -29,7 +27,9 @@ from cnnfilter.errors import ShapeError
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.loops.weighted_sums import ROWS
-from cnnfilter.results import Memory
+from cnnfilter.runtime import buffers
+from cnnfilter.runtime.buffers import Memory
+from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.scratch import Geometry, Region, Rows
 from cnnfilter.unfinished import Arriving, OnDemand, finished, is_worth_it
 from cnnfilter.windows import NEAR_BORDERS, Padding, Pair, border_constant, window_axes
@@ -153,7 +153,7 @@ def filter_picture(
     algorithm: str = "auto",
     dtype: DTypeLike | None = None,
     threads: int | None = None,
-    empty: Callable[..., Samples] = results.empty,
+    empty: Callable[..., Samples] = buffers.empty,
     on_demand: bool = False,
 ) -> Filtered:
     """Convolve with one or several kernels and store the result in a picture's type.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from cnnfilter.threads import PATIENCE, Started, start_thread
+from cnnfilter.runtime.threads import PATIENCE, Started, start_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,8 +8,8 @@ from threading import Condition
 from typing import Any
 
 from cnnfilter.errors import ImageError
-from cnnfilter.pages import zeros
-from cnnfilter.threads import PATIENCE, start_thread
+from cnnfilter.runtime.pages import zeros
+from cnnfilter.runtime.threads import PATIENCE, start_thread
 
 _library: Any
 try:

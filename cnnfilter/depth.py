@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter import results
 from cnnfilter.loops.convolution import finish
+from cnnfilter.runtime import buffers
 
 Samples = NDArray[Any]
 
@@ -92,6 +92,6 @@ def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple
     if scale.stretch:
         finite = flat[np.isfinite(flat)]
         scale = scale.stretched(float(finite.min()), float(finite.max())) if finite.size else scale.stretched(0, 0)
-    out = results.empty(values.shape, dtype)
+    out = buffers.empty(values.shape, dtype)
     clipped = store_band(flat, out.reshape(flat.shape), scale)
     return out, clipped / max(out.size, 1)

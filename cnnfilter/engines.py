@@ -20,7 +20,7 @@ from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
 from cnnfilter.loops.instructions import has_wide_registers
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.loops.words import division
-from cnnfilter.results import Memory
+from cnnfilter.runtime.buffers import Memory
 from cnnfilter.scratch import Geometry, Region, Rows, band_rows
 from cnnfilter.windows import border_constant
 

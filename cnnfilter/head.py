@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.bands import default_threads, run_tasks
-from cnnfilter.blas import one_thread
+from cnnfilter.runtime.blas import one_thread
+from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cnnfilter import models
 from cnnfilter.augmentation import NONE, Augmentation, apply_changes
-from cnnfilter.bands import default_threads
 from cnnfilter.dataset import Dataset
 from cnnfilter.duplicates import fingerprint
 from cnnfilter.errors import ImageError
@@ -19,6 +18,7 @@ from cnnfilter.layers import parse_layers
 from cnnfilter.model_file import Backbone, Model
 from cnnfilter.network import Network, checksum, load_model
 from cnnfilter.preparation import fit, scale
+from cnnfilter.runtime.parallel import default_threads
 from cnnfilter.samples import Files, Picture, Samples, Skipped, read_each
 from cnnfilter.watching import Watcher
 

@@ -186,7 +186,7 @@ def write_image(
     """
     if format is None:
         format = None if hasattr(target, "write") else format_of_suffix(target)
-    from cnnfilter.files import replace_file, write_all
+    from cnnfilter.runtime.atomic_files import replace_file, write_all
 
     parts = _encode(image, format or "png", strip, compression, max_pixels, threads)
     if hasattr(target, "write"):

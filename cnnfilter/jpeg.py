@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from cnnfilter import begun, codecs, jpeg_pixels
-from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
 from cnnfilter.loops.channels import add_fourth, drop_fourth
 from cnnfilter.picture import AsImageError, Image, check_size
+from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.unfinished import Arriving, Unfinished, is_worth_it
 
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels

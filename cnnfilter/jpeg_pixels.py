@@ -9,8 +9,8 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-from cnnfilter.pages import zeros
-from cnnfilter.threads import start_thread
+from cnnfilter.runtime.pages import zeros
+from cnnfilter.runtime.threads import start_thread
 
 MARKER, START, END, SCAN, RESTART, COMMENT = b"\xff", 0xD8, 0xD9, 0xDA, 0xD0, 0xFE
 """The byte before a marker, and some of them (ITU-T T.81, table B.1)."""

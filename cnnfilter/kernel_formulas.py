@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import limits
 from cnnfilter.catalogue import COMPASS
 from cnnfilter.errors import KernelError
+from cnnfilter.runtime import limits
 
 Weights = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cnnfilter import limits
 from cnnfilter.catalogue import ALSO_CALLED, ENTRIES, Entry, Parameter
 from cnnfilter.errors import KernelError
+from cnnfilter.runtime import limits
 
 
 def kind_of(text: str) -> str:

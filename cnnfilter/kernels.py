@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnfilter import limits
 from cnnfilter.catalogue import ENTRIES, Entry
 from cnnfilter.errors import KernelError
 from cnnfilter.kernel_files import (
@@ -43,6 +42,7 @@ from cnnfilter.kernel_formulas import FORMULAS
 from cnnfilter.kernel_grammar import canonical, empty, entry_and_values, kind_of, unknown
 from cnnfilter.kernel_structure import clear_sum, symmetries, symmetry_in_words
 from cnnfilter.kernel_structure import factor as factor
+from cnnfilter.runtime import limits
 
 Weights = NDArray[np.float64]
 

@@ -24,10 +24,10 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from cnnfilter import npy, tiff, tiff_directory
-from cnnfilter.files import flush, replace_file
 from cnnfilter.metadata import Metadata, upright
 from cnnfilter.picture import CHANNELS, AsImageError, Image, as_pixels, check_size, turned_back
-from cnnfilter.threads import Started, start_thread
+from cnnfilter.runtime.atomic_files import flush, replace_file
+from cnnfilter.runtime.threads import Started, start_thread
 from cnnfilter.tiff_segments import InParts, open_in_parts
 
 LEAST = 64 << 20

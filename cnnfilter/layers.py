@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import grammar, results
+from cnnfilter import grammar
 from cnnfilter.activation import NAMES as ACTIVATIONS
 from cnnfilter.activation import activate, find_activation
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
 from cnnfilter.grammar import Stage, flag, option, split_stages, word, words
 from cnnfilter.layer_names import in_layer, is_learned, name_of
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.runtime import buffers
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
 from cnnfilter.windows import BORDERS, Axis, border_constant, window_axes
 
@@ -106,7 +107,7 @@ class FixedConvolution(WindowLayer):
         """Convolve every picture (N, H, W, C) to (N, H', W', C * K)."""
         return _batch([self.maps_of(picture) for picture in batch])
 
-    def maps_of(self, picture: Batch, empty: Empty = results.empty) -> Batch:
+    def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
         """Convolve one picture (H, W, C) to (H', W', C * K), in arrays that `empty` makes."""
         from cnnfilter.convolution import filter_picture
 
@@ -170,7 +171,7 @@ class _Pool(WindowLayer):
         """Pool every picture (N, H, W, C) to (N, H', W', C)."""
         return _batch([self.maps_of(picture) for picture in batch])
 
-    def maps_of(self, picture: Batch, empty: Empty = results.empty) -> Batch:
+    def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
         """Pool one picture (H, W, C) to (H', W', C), in an array that `empty` makes."""
         from cnnfilter.pooling import pool
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import blas
-from cnnfilter.bands import split_rows
 from cnnfilter.loops import layers as loops
-from cnnfilter.threads import Started, start_thread, take
+from cnnfilter.runtime import blas
+from cnnfilter.runtime.parallel import split_rows
+from cnnfilter.runtime.threads import Started, start_thread, take
 from cnnfilter.windows import Axis
 
 Maps = NDArray[np.float32]

@@ -19,14 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter import models
 from cnnfilter.activation import activate
-from cnnfilter.bands import default_threads, run_tasks
-from cnnfilter.blas import one_thread
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers import Layers
 from cnnfilter.map_filters import Scratch, Workers
 from cnnfilter.model_file import Calibration, Model, Preparation, Weights, read_model
 from cnnfilter.picture import Image
 from cnnfilter.preparation import prepare
+from cnnfilter.runtime.blas import one_thread
+from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.shapes import Shape, show_shape
 from cnnfilter.steps import Step, make_steps, run_steps
 

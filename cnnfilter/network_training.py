@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.augmentation import NONE, Augmentation, apply_changes
-from cnnfilter.bands import default_threads, split_rows
-from cnnfilter.blas import one_thread
 from cnnfilter.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cnnfilter.dataset import Dataset
 from cnnfilter.errors import DataError
@@ -24,6 +22,8 @@ from cnnfilter.layers import Layers
 from cnnfilter.model_file import Model, Preparation, Weights
 from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import Pixels, measure, read_pixels
+from cnnfilter.runtime.blas import one_thread
+from cnnfilter.runtime.parallel import default_threads, split_rows
 from cnnfilter.samples import Skipped
 from cnnfilter.shapes import Shape, show_shape
 from cnnfilter.stack_training import Fill, Stack, Targets

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter import limits
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.metadata import Metadata
+from cnnfilter.runtime import limits
 from cnnfilter.unfinished import Unfinished, finished
 
 MAX_PIXELS = limits.PIXELS

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from cnnfilter import deflate
-from cnnfilter.ahead import run_ahead
-from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError
 from cnnfilter.loops import scanlines
 from cnnfilter.picture import AsImageError, check_size
+from cnnfilter.runtime.parallel import default_threads, run_tasks
+from cnnfilter.runtime.prefetch import run_ahead
 from cnnfilter.unfinished import Arriving, finished, is_worth_it
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter import results
-from cnnfilter.bands import run_in_bands
 from cnnfilter.errors import ShapeError
 from cnnfilter.loops import pooling as loops
+from cnnfilter.runtime import buffers
+from cnnfilter.runtime.parallel import run_in_bands
 from cnnfilter.windows import Axis, Padding, Pair, pair, whole_numbers
 
 OPERATIONS = ("max", "avg", "min")
@@ -41,7 +41,7 @@ def pool(
     count_include_pad: bool = True,
     dtype: DTypeLike | None = None,
     threads: int | None = None,
-    empty: Callable[..., Pixels] = results.empty,
+    empty: Callable[..., Pixels] = buffers.empty,
 ) -> Pixels:
     """Pool each channel of a picture by itself, by PyTorch's rules.
 

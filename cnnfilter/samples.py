@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.bands import default_threads, run_tasks
 from cnnfilter.errors import ImageError, ShapeError
 from cnnfilter.images import MAX_PIXELS, read_image
 from cnnfilter.picture import Image
+from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 Picture = Image | NDArray[Any]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.loops.convolution import fill
 from cnnfilter.loops.weighted_sums import LONG, SLACK
-from cnnfilter.results import Memory
+from cnnfilter.runtime.buffers import Memory
 from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter import results
 from cnnfilter.alpha import filter_image, join_bands
 from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.depth import Scale, store_band, to_picture, top_of
@@ -28,6 +27,7 @@ from cnnfilter.layers import (
     run_layers,
 )
 from cnnfilter.picture import Image, check_size, mode_of
+from cnnfilter.runtime import buffers
 from cnnfilter.shapes import Layer, Shape
 from cnnfilter.sheets import contact_sheet, refuse_many
 
@@ -56,7 +56,7 @@ def apply_layers(
     signed: str = "auto",
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
-    empty: Empty = results.empty,
+    empty: Empty = buffers.empty,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through layers; between them everything stays float32.
 
@@ -181,7 +181,7 @@ def _span(parts: Iterable[Maps]) -> tuple[float, float]:
 
 def _stored(maps: Maps, dtype: np.dtype[Any], scale: Scale) -> tuple[NDArray[Any], float]:
     """Return maps as a picture of `dtype`, and the share of its samples that was clipped."""
-    out = results.empty(maps.shape, dtype)
+    out = buffers.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale)
     return out, clipped / max(out.size, 1)
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnfilter import begun, limits
+from cnnfilter import begun
 from cnnfilter.errors import ImageError, UnreadableError
 from cnnfilter.formats import FLOATS
+from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,7 +221,7 @@ class Task:
 
     def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
-        from cnnfilter.results import empty
+        from cnnfilter.runtime.buffers import empty
 
         return self._new_array_for(image) if self.is_mapped and self.target is not None else empty
 
@@ -245,8 +246,8 @@ class Task:
         return empty
 
     def _write_file(self, image: Image, options: dict[str, Any]) -> None:
-        from cnnfilter.files import replace_file
         from cnnfilter.images import write_image
+        from cnnfilter.runtime.atomic_files import replace_file
 
         assert self.target is not None
         if self.new is not None and self.new.holds(image.pixels):
@@ -267,7 +268,7 @@ class Task:
     def begin_to_finish(self) -> None:
         """Let the disk begin with what was written."""
         if self._written is not None:
-            from cnnfilter.files import begin_to_flush
+            from cnnfilter.runtime.atomic_files import begin_to_flush
 
             begin_to_flush(self._written[0])
 

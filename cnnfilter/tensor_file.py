@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import limits
 from cnnfilter.errors import ModelError
+from cnnfilter.runtime import limits
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 LONGEST_HEADER = 1 << 20

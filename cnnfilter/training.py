@@ -13,7 +13,6 @@ from cnnfilter.dataset import Dataset, load_folder
 from cnnfilter.duplicates import Duplicate, find_duplicates
 from cnnfilter.errors import DataError
 from cnnfilter.evaluation import Evaluation
-from cnnfilter.files import replace_file
 from cnnfilter.head_training import HeadTraining, train_head
 from cnnfilter.layers import Layers, parse_layers
 from cnnfilter.model_file import Model, write_model
@@ -22,6 +21,7 @@ from cnnfilter.network_training import NetworkTraining, Settings, train_network
 from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import find_shape
 from cnnfilter.preparation import scale
+from cnnfilter.runtime.atomic_files import replace_file
 from cnnfilter.shapes import Shape
 from cnnfilter.watching import Epoch, Watcher
 

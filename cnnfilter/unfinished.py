@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import results
 from cnnfilter.errors import ImageError, UnreadableError
-from cnnfilter.results import Memory
+from cnnfilter.runtime import buffers
+from cnnfilter.runtime.buffers import Memory
 
 LEAST = 4 << 20
 """Bytes of pixels from which on it is worth it."""
@@ -139,6 +139,6 @@ class OnDemand(Unfinished):
 
     def finish(self) -> Samples:
         """Return all rows, computed anew."""
-        out = results.empty(self.shape, self.dtype)
+        out = buffers.empty(self.shape, self.dtype)
         self._compute(0, len(self), out)
         return out

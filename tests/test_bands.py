@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cnnfilter.bands import default_threads, run_in_bands, run_tasks, split_rows
+from cnnfilter.runtime.parallel import default_threads, run_in_bands, run_tasks, split_rows
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])

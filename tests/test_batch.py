@@ -234,7 +234,7 @@ def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
 
 @pytest.mark.parametrize(("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)])
 def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, threads, expected):
-    monkeypatch.setattr("cnnfilter.bands.default_threads", lambda: 8)
+    monkeypatch.setattr("cnnfilter.runtime.parallel.default_threads", lambda: 8)
     tasks = [Task(Source(str(path))) for path in pictures]
     assert {task.threads for task in run(tasks, lambda task: None, jobs=jobs, threads=threads)} == {expected}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from threadpoolctl import threadpool_info
 
-from cnnfilter.blas import one_thread
+from cnnfilter.runtime.blas import one_thread
 
 
 def _threads():

@@ -326,8 +326,8 @@ def test_pictures_that_fit_only_one_after_the_other_are_done_so():
 
 
 def test_every_limit_is_in_the_table_with_its_default():
-    from cnnfilter import limits
     from cnnfilter.cli.convolve import command
+    from cnnfilter.runtime import limits
 
     defaults = {
         "--max-pixels": f"{limits.PIXELS:,}",

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cnnfilter.files import replace_file
+from cnnfilter.runtime.atomic_files import replace_file
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnfilter.cli import options
-from cnnfilter.limits import parse_size
+from cnnfilter.runtime.limits import parse_size
 from tests.fuzz import run
 from tests.fuzz.targets import TARGETS, seeds
 

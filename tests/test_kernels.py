@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnfilter import limits
 from cnnfilter.catalogue import COMPASS, ENTRIES
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels import (
@@ -19,6 +18,7 @@ from cnnfilter.kernels import (
     find_kernels,
     kernel_names,
 )
+from cnnfilter.runtime import limits
 
 SINGLE = [
     *(name for name, entry in ENTRIES.items() if not entry.members),

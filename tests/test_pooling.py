@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter import ShapeError, bands, pool, pooling
+from cnnfilter import ShapeError, pool, pooling
 from cnnfilter.loops import pooling as loops
 from cnnfilter.pooling import global_pool, pool_axes
+from cnnfilter.runtime import parallel
 from tests import naive
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pooling.json").read_text())
@@ -216,7 +217,7 @@ def test_long_work_is_cut(monkeypatch):
 
     def run_in_bands(task, rows, *, most, threads):
         seen.append(most)
-        return bands.run_in_bands(task, rows, most=most, threads=threads)
+        return parallel.run_in_bands(task, rows, most=most, threads=threads)
 
     monkeypatch.setattr(pooling, "run_in_bands", run_in_bands)
     monkeypatch.setattr(pooling, "_LONG", 70 * 31 * 101)

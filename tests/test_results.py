@@ -7,7 +7,8 @@ import gc
 import numpy as np
 import pytest
 
-from cnnfilter import convolve, limits, pool, results
+from cnnfilter import convolve, pool
+from cnnfilter.runtime import buffers, limits
 
 LEAST = 4 << 20
 SHAPE = (1024, 1024, 4)
@@ -19,20 +20,20 @@ def place(array: np.ndarray) -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(results, "_kept", [])
-    monkeypatch.setattr(results, "LEAST", LEAST)
+    monkeypatch.setattr(buffers, "_kept", [])
+    monkeypatch.setattr(buffers, "LEAST", LEAST)
 
 
 def kept() -> list[int]:
-    return [len(memory) for memory in results._kept]
+    return [len(memory) for memory in buffers._kept]
 
 
 def test_memory_is_used_again_when_nobody_sees_it():
-    first = results.empty(SHAPE, np.uint8)
+    first = buffers.empty(SHAPE, np.uint8)
     was = place(first)
     del first
     assert kept() == [LEAST]
-    assert place(results.empty(SHAPE, np.uint8)) == was
+    assert place(buffers.empty(SHAPE, np.uint8)) == was
 
 
 @pytest.mark.parametrize(
@@ -47,13 +48,13 @@ def test_memory_is_used_again_when_nobody_sees_it():
     ],
 )
 def test_memory_is_not_used_again_while_somebody_sees_a_part_of_it(view):
-    whole = results.empty(SHAPE, np.uint8)
+    whole = buffers.empty(SHAPE, np.uint8)
     whole[...] = 7
     part = view(whole)
     del whole
     gc.collect()
     assert kept() == []
-    results.empty(SHAPE, np.uint8)[...] = 9
+    buffers.empty(SHAPE, np.uint8)[...] = 9
     assert (np.asarray(part).view(np.uint8) == 7).all()
     del part
     assert len(kept()) == 2
@@ -61,38 +62,38 @@ def test_memory_is_not_used_again_while_somebody_sees_a_part_of_it(view):
 
 def test_an_array_is_as_it_was_asked_for():
     for dtype in (np.uint8, np.uint16, np.float32):
-        array = results.empty(SHAPE, dtype)
+        array = buffers.empty(SHAPE, dtype)
         assert (array.shape, array.dtype, array.flags.c_contiguous, array.flags.writeable) == (SHAPE, dtype, True, True)
         array[...] = 1
-    assert results.empty((0, 5, 3), np.uint8).shape == (0, 5, 3)
+    assert buffers.empty((0, 5, 3), np.uint8).shape == (0, 5, 3)
 
 
 def test_what_is_kept_has_an_end(monkeypatch):
-    monkeypatch.setattr(results, "MOST", 3 * LEAST)
-    arrays = [results.empty((LEAST + index,), np.uint8) for index in range(5)]
+    monkeypatch.setattr(buffers, "MOST", 3 * LEAST)
+    arrays = [buffers.empty((LEAST + index,), np.uint8) for index in range(5)]
     while arrays:
         arrays.pop(0)
     assert kept() == [LEAST + 3, LEAST + 4]  # what came back last
-    del results._kept[:]
-    large = results.empty((3 * LEAST + 1,), np.uint8)
+    del buffers._kept[:]
+    large = buffers.empty((3 * LEAST + 1,), np.uint8)
     del large
     assert kept() == []
 
 
 def test_small_arrays_and_much_larger_memory_are_left_alone():
-    small = results.empty((LEAST - 1,), np.uint8)
+    small = buffers.empty((LEAST - 1,), np.uint8)
     assert small.base is None
-    large = results.empty((2 * LEAST,), np.uint8)
+    large = buffers.empty((2 * LEAST,), np.uint8)
     was = place(large)
     del large
-    half = results.empty((LEAST,), np.uint8)
+    half = buffers.empty((LEAST,), np.uint8)
     assert place(half) != was
     assert kept() == [2 * LEAST]
 
 
 def test_nothing_is_kept_where_memory_is_counted(monkeypatch):
     monkeypatch.setattr(limits, "is_memory_limited", lambda: True)
-    array = results.empty(SHAPE, np.uint8)
+    array = buffers.empty(SHAPE, np.uint8)
     del array
     assert kept() == []
 

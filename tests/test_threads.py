@@ -11,11 +11,11 @@ from queue import SimpleQueue
 
 import pytest
 
-from cnnfilter import limits
-from cnnfilter.ahead import run_ahead
-from cnnfilter.bands import run_tasks
 from cnnfilter.crew import in_order
-from cnnfilter.threads import off_the_main_thread, start_thread, take
+from cnnfilter.runtime import limits
+from cnnfilter.runtime.parallel import run_tasks
+from cnnfilter.runtime.prefetch import run_ahead
+from cnnfilter.runtime.threads import off_the_main_thread, start_thread, take
 
 real_start = _thread.start_new_thread
 
@@ -129,7 +129,7 @@ def test_a_task_that_was_lost_with_its_thread_is_missed(monkeypatch):
 
         return start_thread(run)
 
-    monkeypatch.setattr("cnnfilter.bands.start_thread", start_dying)
+    monkeypatch.setattr("cnnfilter.runtime.parallel.start_thread", start_dying)
     with pytest.raises(MemoryError):
         run_tasks([lambda: time.sleep(0.05)] * 4, 2)
     assert len(lost) == 1

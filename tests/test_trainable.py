@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import parse_layers, stack_training
-from cnnfilter.blas import one_thread
 from cnnfilter.errors import ModelError
+from cnnfilter.runtime.blas import one_thread
 from cnnfilter.stack_training import Stack, Targets
 from cnnfilter.trainable import Place, Trainable
 from cnnfilter.trainable_convolutions import TiledConvolving

@@ -14,12 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pillow
 
-from cnnfilter import begun, jpeg_pixels, results, unfinished
+from cnnfilter import begun, jpeg_pixels, unfinished
 from cnnfilter.alpha import filter_image
 from cnnfilter.cli import main
 from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ImageError, UnreadableError
 from cnnfilter.images import Image, ImageWarning, encode_image, read_image, read_in_rows
+from cnnfilter.runtime import buffers
 from cnnfilter.unfinished import Arriving, OnDemand, finished
 
 
@@ -197,7 +198,7 @@ def test_no_result_is_in_memory_as_a_whole(
         made.append(shape)
         return np.empty(shape, dtype)
 
-    monkeypatch.setattr(results, "empty", empty)
+    monkeypatch.setattr(buffers, "empty", empty)
     result = run(path, target)
     assert result.exit_code == 0, result.output
     assert target.read_bytes() == expected

@@ -21,9 +21,10 @@ from typing import Any
 
 import click
 
-from cnnfilter import __version__, limits
+from cnnfilter import __version__
 from cnnfilter.cli.messages import one_line, reason, say
 from cnnfilter.errors import CnnfilterError
+from cnnfilter.runtime import limits
 
 COMMANDS = {
     "convolve": "cnnfilter.cli.convolve",

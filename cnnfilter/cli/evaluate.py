@@ -144,8 +144,8 @@ def _file_to_write(model: str, output: str | None) -> str:
 def _calibrate(calibration: Calibration, source: str, target: str, force: bool, quiet: bool) -> None:
     import dataclasses
 
-    from cnnfilter.files import replace_file
     from cnnfilter.model_file import read_model, stored_dtype, write_model
+    from cnnfilter.runtime.atomic_files import replace_file
 
     model = dataclasses.replace(read_model(source), calibration=calibration)
     with replace_file(target, force=force) as file:

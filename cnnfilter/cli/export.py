@@ -42,7 +42,7 @@ def command(model: str, output: str, force: bool, quiet: bool) -> None:
     if find_spec("onnx") is None:
         raise click.ClickException("export needs the package onnx: pip install 'cnnfilter[onnx]' brings it")
     from cnnfilter.export import export_onnx
-    from cnnfilter.files import replace_file
+    from cnnfilter.runtime.atomic_files import replace_file
 
     data = export_onnx(network)
     with replace_file(output, force=force) as file:

@@ -113,7 +113,7 @@ def _until(network: Network, layer: int | None) -> int:
 
 
 def _write(output: str, format: str, paths: list[str], rows: list[np.ndarray], force: bool) -> None:
-    from cnnfilter.files import replace_file, write_all
+    from cnnfilter.runtime.atomic_files import replace_file, write_all
 
     parts = _encoded(format, paths, rows)
     if output == "-":

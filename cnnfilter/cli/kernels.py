@@ -292,8 +292,8 @@ def _read_pair(before: str, after: str) -> tuple[Image, Image]:
 
 
 def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
-    from cnnfilter.files import replace_file
     from cnnfilter.kernel_files import encode_kernel
+    from cnnfilter.runtime.atomic_files import replace_file
 
     with about("'-o' / '--output'"):
         data = encode_kernel(kernel.weights, os.path.splitext(path)[1], offset=kernel.offset)

@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from cnnfilter import limits
 from cnnfilter.errors import RoomError
+from cnnfilter.runtime import limits
 
 
 def one_line(text: str, keep: str = "") -> str:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from cnnfilter.errors import CnnfilterError
-from cnnfilter.limits import parse_size
+from cnnfilter.runtime.limits import parse_size
 
 if TYPE_CHECKING:
     from cnnfilter.kernels import KernelSet

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter import limits
 from cnnfilter.cli.options import Count, Size
+from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
     from cnnfilter.task import Source, Target, Task
@@ -73,7 +73,7 @@ LIMITS: tuple[Callable[..., Any], ...] = (
         help="Take no more memory than SIZE, such as 2G; a picture that needs more fails. A job more for each 128M.",
     ),
 )
-"""The limits of `cnnfilter.limits`, but for that of pixels, which is a parameter."""
+"""The limits of `cnnfilter.runtime.limits`, but for that of pixels, which is a parameter."""
 
 
 class Running:

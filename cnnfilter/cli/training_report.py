@@ -136,7 +136,7 @@ def write_log(path: str, epochs: Sequence[Epoch]) -> None:
     import csv
     import io
 
-    from cnnfilter.files import replace_file
+    from cnnfilter.runtime.atomic_files import replace_file
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -185,8 +185,8 @@ def need_matplotlib() -> None:
 
 def draw(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:
     """Draw the confusion matrix, and the epochs if there were some, as PNG."""
-    from cnnfilter.files import replace_file
     from cnnfilter.plots import draw_training
+    from cnnfilter.runtime.atomic_files import replace_file
 
     data = draw_training(evaluation, history)
     with replace_file(path, force=force) as file:

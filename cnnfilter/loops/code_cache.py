@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
-from cnnfilter.files import replace_file
+from cnnfilter.runtime.atomic_files import replace_file
 
 try:
     from _blake2 import blake2b  # what hashlib has it from, whose import loads OpenSSL too

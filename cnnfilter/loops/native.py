@@ -29,7 +29,7 @@ from cnnfilter.loops import code_cache
 from cnnfilter.loops.instructions import Instruction, processor
 from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
 from cnnfilter.loops.room import refuse_little_room
-from cnnfilter.threads import off_the_main_thread
+from cnnfilter.runtime.threads import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""

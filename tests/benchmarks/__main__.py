@@ -115,7 +115,7 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
 
 
 def _rows(asked: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    from cnnfilter.bands import default_threads
+    from cnnfilter.runtime.parallel import default_threads
     from tests.benchmarks import in_process, whole_process
 
     inner = in_process.Setting(threads=asked.threads or 1)

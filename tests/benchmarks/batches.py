@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnfilter.bands import default_threads
+from cnnfilter.runtime.parallel import default_threads
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SHARPEN = "0,-1,0,-1,5,-1,0,-1,0"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnfilter.bands import run_in_bands
+from cnnfilter.runtime.parallel import run_in_bands
 
 
 @dataclass(frozen=True)

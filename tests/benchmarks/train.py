@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from cnnfilter import load_folder
-from cnnfilter.blas import one_thread
 from cnnfilter.layers import parse_layers
 from cnnfilter.optimisers import AdamW
+from cnnfilter.runtime.blas import one_thread
 from cnnfilter.samples import read_each
 from cnnfilter.stack_training import Stack, Targets
 from tests.benchmarks.classify import turns

@@ -273,7 +273,7 @@ def test_a_batch_that_is_stopped_while_files_wait_for_the_disk(rng, number, code
 def test_what_a_thread_is_still_writing_at_the_end_is_removed():
     code = """
 import threading, time
-from cnnfilter.files import replace_file
+from cnnfilter.runtime.atomic_files import replace_file
 
 def slowly():
     with replace_file("target") as file:

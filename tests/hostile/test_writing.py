@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter import files
 from cnnfilter.images import encode_image, read_image, write_image
+from cnnfilter.runtime import atomic_files
 
 CNNFILTER = [sys.executable, "-m", "cnnfilter"]
 COPY = [*CNNFILTER, "convolve", "-k", "identity"]
@@ -213,7 +213,7 @@ def test_the_n_th_call_fails(monkeypatch, existing, force):
         with monkeypatch.context() as patches:
             failing = Failing(patches, number)
             with contextlib.suppress(CallError):
-                with files.replace_file(folder / "target", force=force) as file:
+                with atomic_files.replace_file(folder / "target", force=force) as file:
                     for part in (b"n", b"e", b"w"):
                         FailingFile(file, failing).write(part)
                 ended_well = failing.made < number

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import get_ident, main_thread
 from typing import TypeVar
 
-from cnnfilter import limits
+from cnnfilter.runtime import limits
 
 Thing = TypeVar("Thing")
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
-from cnnfilter.threads import start_thread
+from cnnfilter.runtime.threads import start_thread
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from cnnfilter import limits
+from cnnfilter.runtime import limits
 
 _ROOM = 48 << 20
 """Bytes that OpenBLAS takes for the products of a thread. It ends the process if it does not get them."""

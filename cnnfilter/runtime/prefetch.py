@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import TypeVar
 
-from cnnfilter.threads import start_thread, take
+from cnnfilter.runtime.threads import start_thread, take
 
 Piece = TypeVar("Piece")
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter import limits
-from cnnfilter.pages import zeros
+from cnnfilter.runtime import limits
+from cnnfilter.runtime.pages import zeros
 
 LEAST = 32 << 20
 """Bytes from which on the system gives memory and takes it back each time; smaller ones glibc keeps."""

@@ -1,0 +1,1 @@
+"""The machine below: threads, memory, limits, files on disk."""

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.jit.instructions import has_wide_registers
+from cnnfilter.jit.integer_vectors import division
 from cnnfilter.kernels import factor
 from cnnfilter.loops.boxes import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
-from cnnfilter.loops.instructions import has_wide_registers
 from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
-from cnnfilter.loops.words import division
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.scratch import Geometry, Region, Rows, band_rows
 from cnnfilter.windows import border_constant

@@ -629,7 +629,7 @@ def test_the_examples_of_the_help_run(line, rng):
 
 
 def test_warmup_prepares_every_form_of_every_loop(monkeypatch):
-    from cnnfilter.loops import native
+    from cnnfilter.jit import loop as native
 
     monkeypatch.setattr(native.Loop, "prepare", lambda loop, dtypes: prepared.append((loop, dtypes)))
     prepared = []

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter.loops import code_cache, native
-from cnnfilter.loops.instructions import instruction
-from cnnfilter.loops.machine_code import CodeImage, UnsupportedObjectError, lay_out
-from cnnfilter.loops.native import inline, loop, parse_signature
+from cnnfilter.jit import cache
+from cnnfilter.jit import loop as native
+from cnnfilter.jit.instructions import instruction
+from cnnfilter.jit.loop import inline, loop, parse_signature
+from cnnfilter.jit.machine_code import CodeImage, UnsupportedObjectError, lay_out
 
 PROGRAM = """
 import math, sys
 import numpy as np
-from cnnfilter.loops import native
+from cnnfilter.jit import loop as native
 native.announce = lambda message: print(message)
 
 @native.inline
@@ -96,9 +97,9 @@ def test_numbas_own_ways_give_the_same(warm, setting):
 
 @pytest.mark.slow
 def test_an_object_that_is_no_image_is_linked_by_llvm(tmp_path):
-    refusing = "import cnnfilter.loops.native as n; n.lay_out = refuse\n\n@native.inline"
+    refusing = "import cnnfilter.jit.loop as n; n.lay_out = refuse\n\n@native.inline"
     without = PROGRAM.replace("@native.inline", refusing)
-    refuse = "def refuse(obj, entry):\n    raise __import__('cnnfilter').loops.machine_code.UnsupportedObjectError\n"
+    refuse = "def refuse(obj, entry):\n    raise __import__('cnnfilter').jit.machine_code.UnsupportedObjectError\n"
     environment = {**os.environ, "CNNFILTER_CACHE_DIR": str(tmp_path)}
     root = Path(__file__).parents[1]
     for imported in (True, False):
@@ -161,7 +162,7 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
         native._loops.remove(made)
         (signature,) = made.signatures.values()
         native._surroundings.cache_clear()
-        keys.add(code_cache.cache_key(native._what_it_depends_on(made, signature)))
+        keys.add(cache.cache_key(native._what_it_depends_on(made, signature)))
 
     add()
     add()
@@ -184,13 +185,12 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
 
 def test_every_loop_has_the_same_key_in_another_process():
     program = """
-import importlib, pkgutil
-from cnnfilter import loops
-for module in pkgutil.iter_modules(loops.__path__):
-    importlib.import_module(f"{loops.__name__}.{module.name}")
-from cnnfilter.loops import code_cache, native
+from cnnfilter.cli.warmup import import_loops
+import_loops()
+from cnnfilter.jit import cache
+from cnnfilter.jit import loop as native
 for made, dtypes in native.every_loop():
-    print(made.name, dtypes, code_cache.cache_key(native._what_it_depends_on(made, made.signatures[dtypes])))
+    print(made.name, dtypes, cache.cache_key(native._what_it_depends_on(made, made.signatures[dtypes])))
 """
     one, other = (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

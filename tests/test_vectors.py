@@ -5,21 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter.loops.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
-from cnnfilter.loops.native import loop
-from cnnfilter.loops.running import (
-    WHOLE,
-    add_whole,
-    floats_of_whole,
-    keep_whole,
-    kept_whole,
-    load_difference,
-    load_whole,
-    running_sums,
-    subtract_whole,
-)
-from cnnfilter.loops.unroll import define
-from cnnfilter.loops.vectors import (
+from cnnfilter.jit.float_vectors import (
     absolute,
     add_product,
     count_outside,
@@ -39,7 +25,8 @@ from cnnfilter.loops.vectors import (
     store_some_rounded,
     within,
 )
-from cnnfilter.loops.words import (
+from cnnfilter.jit.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
+from cnnfilter.jit.integer_vectors import (
     absolute_words,
     add_words,
     count_clipped,
@@ -61,6 +48,19 @@ from cnnfilter.loops.words import (
     store_quotients,
     subtract_words,
 )
+from cnnfilter.jit.loop import loop
+from cnnfilter.jit.prefix_sums import (
+    WHOLE,
+    add_whole,
+    floats_of_whole,
+    keep_whole,
+    kept_whole,
+    load_difference,
+    load_whole,
+    running_sums,
+    subtract_whole,
+)
+from cnnfilter.jit.templates import define
 
 SPECIAL = [
     0.0,

@@ -31,9 +31,9 @@ REDRAWN = 0.1
 def announce_compilation(*, quiet: bool = False) -> None:
     """Tell a terminal when a loop is compiled, so that nobody wonders why the first run takes so long."""
     if not quiet and _is_terminal():
-        from cnnfilter.loops import native
+        from cnnfilter.jit import loop
 
-        native.announce = lambda text: click.echo(f"{text} …", err=True)
+        loop.announce = lambda text: click.echo(f"{text} …", err=True)
 
 
 def collect_garbage() -> None:

@@ -9,6 +9,8 @@ import time
 
 import click
 
+import cnnfilter
+
 HELP = """\
 Compile every loop now, so that no later run has to wait for it.
 
@@ -22,16 +24,21 @@ Examples:
 """
 
 
+def import_loops() -> None:
+    """Import every module of compiled loops; their names end in ``_loops``."""
+    for module in pkgutil.walk_packages(cnnfilter.__path__, "cnnfilter."):
+        if module.name.endswith("_loops") or module.name.startswith("cnnfilter.loops."):
+            importlib.import_module(module.name)
+
+
 @click.command("warmup", help=HELP, short_help="Compile every loop now, for images and servers.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def command(quiet: bool) -> None:
-    from cnnfilter import loops
-    from cnnfilter.loops import native
+    from cnnfilter.jit.loop import every_loop
 
-    for module in pkgutil.iter_modules(loops.__path__):
-        importlib.import_module(f"{loops.__name__}.{module.name}")
+    import_loops()
     began = time.perf_counter()
-    forms = list(native.every_loop())
+    forms = list(every_loop())
     on_terminal = sys.stderr is not None and sys.stderr.isatty() and not quiet
     for number, (loop, dtypes) in enumerate(forms, 1):
         if on_terminal:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cnnfilter.loops.native import loop
+from cnnfilter.jit.loop import loop
 
 
 @loop("void(u1[:, ::1], f4[:, ::1], f4[::1], i8[:, ::1], f4[::1], f4[::1], f4[:, ::1], i8, i8)")

@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from cnnfilter.loops import running, vectors, words
-from cnnfilter.loops.instructions import BYTES, LANES, OF_WORDS, WORDS, instructions_of
-from cnnfilter.loops.native import Loop, family, loop
-from cnnfilter.loops.running import WHOLE, running_sums
-from cnnfilter.loops.unroll import define, put, unroll
+from cnnfilter.jit import float_vectors, integer_vectors, prefix_sums
+from cnnfilter.jit.instructions import BYTES, LANES, OF_WORDS, WORDS, instructions_of
+from cnnfilter.jit.loop import Loop, family, loop
+from cnnfilter.jit.prefix_sums import WHOLE, running_sums
+from cnnfilter.jit.templates import define, put, unroll
 from cnnfilter.loops.weighted_sums import LONG, ROWS, passes
 
 MOST_CHANNELS = LANES
@@ -185,5 +185,7 @@ def _moving(name: str, across: dict[str, str], arguments: str, kind: str, channe
 def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:
     for size, value in (("LONG", LONG), ("LANES", LANES), ("WORDS", WORDS), ("BYTES", BYTES)):
         text = text.replace(size, str(value))
-    made: Callable[..., Any] = define(text, name, __name__, **instructions_of(vectors, words, running), **more)
+    made: Callable[..., Any] = define(
+        text, name, __name__, **instructions_of(float_vectors, integer_vectors, prefix_sums), **more
+    )
     return made

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops.instructions import instruction, place_of
-from cnnfilter.loops.native import loop
+from cnnfilter.jit.instructions import instruction, place_of
+from cnnfilter.jit.loop import loop
 
 PIXELS = 16
 """Pixels that are moved at a time: those of four bytes fill a vector."""

@@ -9,9 +9,9 @@ import textwrap
 
 import numpy as np
 
-from cnnfilter.loops.native import Loop, family, loop
-from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import fetch
+from cnnfilter.jit.float_vectors import fetch
+from cnnfilter.jit.loop import Loop, family, loop
+from cnnfilter.jit.templates import define, put, unroll
 
 
 @loop(

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops.instructions import LANES, instruction, place_of
-from cnnfilter.loops.native import inline, loop
+from cnnfilter.jit.instructions import LANES, instruction, place_of
+from cnnfilter.jit.loop import inline, loop
 
 PADDING = 16
 """Samples between two rows of a tile, so that rows a power of two long do not share a cache set."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnfilter.loops.native import Loop, family, inline, loop
-from cnnfilter.loops.unroll import define, unroll
+from cnnfilter.jit.loop import Loop, family, inline, loop
+from cnnfilter.jit.templates import define, unroll
 
 
 @loop("void(f4[::1], f4[::1], f4, f4)")

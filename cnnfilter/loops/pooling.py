@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnfilter.loops import vectors, words
-from cnnfilter.loops.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS, instructions_of
-from cnnfilter.loops.native import Inline, Loop, family, inline, loop
-from cnnfilter.loops.unroll import define, put, unroll
+from cnnfilter.jit import float_vectors, integer_vectors
+from cnnfilter.jit.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS, instructions_of
+from cnnfilter.jit.loop import Inline, Loop, family, inline, loop
+from cnnfilter.jit.templates import define, put, unroll
 
 Pair = tuple[int, int]
 
@@ -120,9 +120,9 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
     shapes of `scratch_of_small`.
     """
     way = WAYS[op, source, target]
-    named = instructions_of(vectors, words)
+    named = instructions_of(float_vectors, integer_vectors)
     named |= {"load": named[way.load], "join": named[way.join]}
-    named |= {f"take{tap}": vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
+    named |= {f"take{tap}": float_vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
     function = define(
         unroll(_text_of_small(way, taps, stride), i=_rows_in(taps, stride), r=ROWS),
         "small_windows",
@@ -134,7 +134,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
         STRIDE=stride,
         ROWS=ROWS,
         COUNT=taps * taps,
-        **dict(zip(("MORE", "FACTOR", "SHIFT"), words.division(taps * taps) or (), strict=True)),
+        **dict(zip(("MORE", "FACTOR", "SHIFT"), integer_vectors.division(taps * taps) or (), strict=True)),
     )
     arrays = f"{source}[:, ::1], {source}[::1], {source}[:, ::1], {target}[:, ::1], {target}[:, ::1]"
     constants = (tuple(WAYS).index((op, source, target)), taps, stride, channels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnfilter.loops.native import inline, loop
+from cnnfilter.jit.loop import inline, loop
 
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from cnnfilter.loops.native import inline, loop
+from cnnfilter.jit.loop import inline, loop
 
 
 @inline

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops import vectors, words
-from cnnfilter.loops.instructions import LANES, WORDS, has_wide_registers, instructions_of
-from cnnfilter.loops.native import Loop, family, loop
-from cnnfilter.loops.unroll import define, put, unroll
+from cnnfilter.jit import float_vectors, integer_vectors
+from cnnfilter.jit.instructions import LANES, WORDS, has_wide_registers, instructions_of
+from cnnfilter.jit.loop import Loop, family, loop
+from cnnfilter.jit.templates import define, put, unroll
 
 ROWS = 4
 """Rows of output that a dense kernel gives at once: each sample is loaded once for all of them."""
@@ -71,7 +71,9 @@ def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
 def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:
     for size, value in (("LANES", LANES), ("WORDS", WORDS), ("WIDE", WIDE), ("LONG", LONG), ("SLACK", SLACK)):
         text = text.replace(size, str(value))
-    made: Callable[..., Any] = define(text, name, __name__, np=np, **instructions_of(vectors, words), **more)
+    made: Callable[..., Any] = define(
+        text, name, __name__, np=np, **instructions_of(float_vectors, integer_vectors), **more
+    )
     return made
 
 
@@ -378,4 +380,4 @@ def separable_tile(rounds: bool, apart: int) -> Loop:
     text = put(text, "ADD_TWO", both if apart else "pass").replace("PAIRED", "(many & ~1)" if apart else "0")
     text = unroll(text, r=ROWS, v=VECTORS, w=many, u=many + 1)
     arguments = "i8[::1], f4[::1], i8[::1], f4[::1], f4[:, ::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8"
-    return _made(text, "separable_tile", rounds, arguments, apart, later_lanes=vectors.later_lanes(apart))
+    return _made(text, "separable_tile", rounds, arguments, apart, later_lanes=float_vectors.later_lanes(apart))

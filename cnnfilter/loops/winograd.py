@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops.instructions import LANES
-from cnnfilter.loops.native import Loop, loop
-from cnnfilter.loops.unroll import define, put, unroll
-from cnnfilter.loops.vectors import floats, minus, plus, splat, store, within
+from cnnfilter.jit.float_vectors import floats, minus, plus, splat, store, within
+from cnnfilter.jit.instructions import LANES
+from cnnfilter.jit.loop import Loop, loop
+from cnnfilter.jit.templates import define, put, unroll
 
 _EACH_TILE = """
     height, width, channels, down, across = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]

@@ -34,7 +34,7 @@ KILLING = """
 import itertools, os, random, signal, sys, time
 import numpy as np
 from cnnfilter.images import read_image, write_image
-from cnnfilter.loops import code_cache
+from cnnfilter.jit import cache
 
 pictures = [np.full((200, 300, 3), value, np.uint8) for value in (10, 200)]
 noise = np.random.default_rng(1).integers(0, 9, (200, 300, 3), np.uint8)
@@ -46,7 +46,7 @@ for kill in range(int(sys.argv[1])):
     if not child:
         for number in itertools.count():
             write_image("picture.png", pictures[number % 2] + noise)
-            code_cache.write_entry("entry", bytes([number % 2]) * 300_000)
+            cache.write_entry("entry", bytes([number % 2]) * 300_000)
     time.sleep(moments.uniform(0, 0.05))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -54,7 +54,7 @@ for kill in range(int(sys.argv[1])):
         values = read_image("picture.png").pixels
         assert values.shape == (200, 300, 3)
         assert values.min() // 10 in (1, 20)
-    kept = code_cache.read_entry("entry")
+    kept = cache.read_entry("entry")
     assert kept is None or kept in (bytes(300_000), b"\\1" * 300_000)
 assert kept is not None
 """

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 import cnnfilter
 from cnnfilter.images import read_image, write_image
-from cnnfilter.loops import code_cache
+from cnnfilter.jit import cache
 
 CNNFILTER = [sys.executable, "-m", "cnnfilter"]
 WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
@@ -32,7 +32,7 @@ def run(*line, **more):
 
 PROGRAM = """
 import numpy as np
-from cnnfilter.loops.native import loop
+from cnnfilter.jit.loop import loop
 
 @loop("void(i4[::1])")
 def double(values):
@@ -93,41 +93,41 @@ def test_machine_code_that_was_damaged(program, entry, damage):
         "another": b"#!/bin/sh\ntouch started\n",
     }
     entry.write_bytes(damaged[damage])
-    assert code_cache.read_entry(entry.name) is None
+    assert cache.read_entry(entry.name) is None
     if damage == "flipped":  # for the others it is the same from here on
         assert_it_works(run(*program))
-        assert code_cache.read_entry(entry.name) is not None, "it was not written anew"
+        assert cache.read_entry(entry.name) is not None, "it was not written anew"
 
 
 def test_no_byte_of_machine_code_can_change_unseen(entry):
     before = entry.read_bytes()
     for place in sorted({*range(80), *range(80, len(before), len(before) // 100)}):
         entry.write_bytes(before[:place] + bytes([before[place] ^ 0x10]) + before[place + 1 :])
-        assert code_cache.read_entry(entry.name) is None
+        assert cache.read_entry(entry.name) is None
         entry.write_bytes(before[:place])
-        assert code_cache.read_entry(entry.name) is None
+        assert cache.read_entry(entry.name) is None
 
 
 def test_machine_code_is_trusted_only_in_a_private_place(entry):
     folder = entry.parent
-    assert code_cache.read_entry(entry.name) is not None
+    assert cache.read_entry(entry.name) is not None
     os.chmod(folder, 0o777)
-    assert code_cache.read_entry(entry.name) is None
-    assert not code_cache.write_entry("planted", b"code")
+    assert cache.read_entry(entry.name) is None
+    assert not cache.write_entry("planted", b"code")
     os.chmod(folder, 0o700)
     if os.geteuid() == 0:
         for path in (entry, folder):  # planted by another user
             os.chown(path, 12345, 12345)
-            assert code_cache.read_entry(entry.name) is None
+            assert cache.read_entry(entry.name) is None
             os.chown(path, 0, 0)
     os.rename(folder, "elsewhere")
     os.symlink(os.path.abspath("elsewhere"), folder)
-    assert code_cache.read_entry(entry.name) is None
+    assert cache.read_entry(entry.name) is None
 
 
 def test_machine_code_under_another_name_is_not_taken(entry):
     shutil.copy(entry, entry.with_name("0" * 40))
-    assert code_cache.read_entry("0" * 40) is None
+    assert cache.read_entry("0" * 40) is None
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_eight_processes_fill_one_cache(program):
         out, err = process.communicate(timeout=120)
         assert (process.returncode, out, err) == (0, "0 2 4 6 8\n", "")
     (entry,) = Path("cache/loops").iterdir()
-    assert code_cache.read_entry(entry.name) is not None
+    assert cache.read_entry(entry.name) is not None
 
 
 def test_no_environment_at_all(program, entry):

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from cnnfilter.loops.instructions import (
+from cnnfilter.jit.instructions import (
     LANES,
     WORDS,
     Instruction,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops.instructions import (
+from cnnfilter.jit.instructions import (
     BYTES,
     LANES,
     OF_BYTES,

@@ -2,8 +2,8 @@
 
 Numba leaves it to the compiler what of a loop becomes vectors, and which of them stay in registers. Where all of
 the time goes, a loop says it itself, with instructions. Each is written twice: what it does to numpy arrays, and the
-LLVM instructions that do the same. Those on floats are in `cnnfilter.loops.vectors`, those on whole numbers in
-`cnnfilter.loops.words`.
+LLVM instructions that do the same. Those on floats are in `cnnfilter.jit.float_vectors`, those on whole numbers in
+`cnnfilter.jit.integer_vectors`.
 """
 
 from __future__ import annotations

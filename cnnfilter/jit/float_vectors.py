@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.loops.instructions import (
+from cnnfilter.jit.instructions import (
     LANES,
     OF_WORDS,
     Instruction,

@@ -25,10 +25,10 @@ from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from cnnfilter.errors import CnnfilterError
-from cnnfilter.loops import code_cache
-from cnnfilter.loops.instructions import Instruction, processor
-from cnnfilter.loops.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
-from cnnfilter.loops.room import refuse_little_room
+from cnnfilter.jit import cache as code_cache
+from cnnfilter.jit.instructions import Instruction, processor
+from cnnfilter.jit.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
+from cnnfilter.jit.room import refuse_little_room
 from cnnfilter.runtime.threads import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
@@ -269,7 +269,7 @@ def _keep(key: str, obj: bytes, entry: str) -> None:
     try:
         image = lay_out(obj, entry)
     except UnsupportedObjectError:
-        from cnnfilter.loops.linked_code import CodeObject
+        from cnnfilter.jit.linked_code import CodeObject
 
         code_cache.write_entry(key, _OBJECT + CodeObject(obj, entry).to_bytes())
     else:
@@ -281,7 +281,7 @@ def _load(kept: bytes) -> Any:
     """Return the code of an entry of the cache, ready to be called at its ``entry``."""
     if kept.startswith(_IMAGE):
         return MappedCode(CodeImage.from_bytes(kept[len(_IMAGE) :]), _ForeignSymbols())
-    from cnnfilter.loops.linked_code import CodeObject, LinkedCode
+    from cnnfilter.jit.linked_code import CodeObject, LinkedCode
 
     return LinkedCode(CodeObject.from_bytes(kept.removeprefix(_OBJECT)), _stop_address())
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import models
+from cnnfilter import weights as models
 from cnnfilter.augmentation import NONE, Augmentation, apply_changes
 from cnnfilter.dataset import Dataset
 from cnnfilter.duplicates import fingerprint

@@ -36,7 +36,7 @@ from cnnfilter.errors import CnnfilterError, ModelError
 from cnnfilter.grammar import split_stages
 from cnnfilter.layers import Layers, parse_layers
 from cnnfilter.shapes import Shape, show_shape
-from cnnfilter.tensor_file import TensorFile, write_tensors
+from cnnfilter.weights.safetensors import TensorFile, write_tensors
 
 FORMAT, VERSION = "cnnfilter-model", "1"
 _REQUIRED = ("format", "version", "layers", "input", "classes", "preparation", "provenance")

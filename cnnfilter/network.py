@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnfilter import models
+from cnnfilter import weights as models
 from cnnfilter.activation import activate
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers import Layers

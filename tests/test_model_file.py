@@ -12,7 +12,7 @@ import pytest
 from cnnfilter import parse_layers
 from cnnfilter.errors import ModelError
 from cnnfilter.model_file import Backbone, Calibration, Model, Preparation, read_model, tensor_shapes, write_model
-from cnnfilter.tensor_file import write_tensors
+from cnnfilter.weights.safetensors import write_tensors
 
 LAYERS = "conv 4x3x3 stride=2 | batchnorm | relu | globalpool avg | dense 3 bias=no"
 

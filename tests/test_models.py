@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from cnnfilter import models
+from cnnfilter import weights as models
 from cnnfilter.model_file import read_model, tensor_shapes
-from cnnfilter.models import rebuild
+from cnnfilter.networks import rebuild
 
 FOLDER = Path(models.__file__).parent
 

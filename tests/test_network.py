@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter import Network, activate, load_model, models, read_image
+from cnnfilter import Network, activate, load_model, read_image
+from cnnfilter import weights as models
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers import parse_layers
 from cnnfilter.model_file import Backbone, Calibration

@@ -8,13 +8,13 @@ import os
 import numpy as np
 import pytest
 
-from cnnfilter import evaluate, load_folder, load_model, models
+from cnnfilter import evaluate, load_folder, load_model, weights
 
 FASHION = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
 
 
 def test_fashion():
-    assert os.path.getsize(models.path_of("fashion")) <= 600_000
+    assert os.path.getsize(weights.path_of("fashion")) <= 600_000
     network = load_model("fashion")
     assert network.classes[0] == "T-shirt/top"
     assert len(network.classes) == 10
@@ -37,7 +37,7 @@ def test_fashion_knows_trousers_without_any_data():
 
 def test_digits(tmp_path):
     datasets = pytest.importorskip("sklearn.datasets")
-    assert os.path.getsize(models.path_of("digits")) <= 50_000
+    assert os.path.getsize(weights.path_of("digits")) <= 50_000
     digits = datasets.load_digits()
     pictures = np.round(digits.images * 255 / 16).astype(np.uint8)
     np.savez(tmp_path / "digits.npz", images=pictures, labels=digits.target)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ModelError
-from cnnfilter.tensor_file import LONGEST_HEADER, TensorFile, write_tensors
+from cnnfilter.weights.safetensors import LONGEST_HEADER, TensorFile, write_tensors
 
 
 def _bytes(tensors, metadata=None):

@@ -84,7 +84,7 @@ def _stack(text: str, alpha: str) -> Applied:
 
 def _network(text: str) -> Applied | None:
     """The first layers of a network, and what stands behind them; None if the text does not begin with a network."""
-    from cnnfilter.models import is_model
+    from cnnfilter.weights import is_model
 
     first, bar, rest = text.partition("|")
     if not first.strip().endswith("]") and not is_model(first.strip()):

@@ -86,7 +86,7 @@ class Shape(options.Type):
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool) -> None:
-    from cnnfilter.models import is_model
+    from cnnfilter.weights import is_model
 
     network = None
     with options.about("'LAYERS|MODEL'"):

@@ -133,12 +133,12 @@ def command(
 
 
 def _file_to_write(model: str, output: str | None) -> str:
-    from cnnfilter import models
+    from cnnfilter import weights
     from cnnfilter.errors import ModelError
 
-    if model in models.NAMES and not output:
+    if model in weights.NAMES and not output:
         raise ModelError(f"{model} comes with cnnfilter and stays as it is; -o FILE writes a calibrated copy")
-    return models.path_of(model) if model in models.NAMES else model
+    return weights.path_of(model) if model in weights.NAMES else model
 
 
 def _calibrate(calibration: Calibration, source: str, target: str, force: bool, quiet: bool) -> None:

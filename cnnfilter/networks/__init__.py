@@ -1,0 +1,1 @@
+"""Layers with weights: read from a file, run, explained, exported."""

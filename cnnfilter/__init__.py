@@ -17,9 +17,9 @@ _HOME = {
     "ShapeError": "errors",
     "ModelError": "errors",
     "DataError": "errors",
-    "Image": "images",
-    "read_image": "images",
-    "write_image": "images",
+    "Image": "images.files",
+    "read_image": "images.files",
+    "write_image": "images.files",
     "Kernel": "kernels",
     "find_kernel": "kernels",
     "kernel_names": "kernels",
@@ -32,7 +32,7 @@ _HOME = {
     "load_folder": "dataset",
     "train": "training",
     "evaluate": "evaluation",
-    "contact_sheet": "sheets",
+    "contact_sheet": "images.contact_sheets",
 }
 
 __all__ = ["__version__", *_HOME]

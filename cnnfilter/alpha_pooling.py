@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.alpha import Samples, Sides, check_alpha, in_bands, is_opaque, is_worth_bands
-from cnnfilter.depth import to_picture, top_of
-from cnnfilter.picture import Image
+from cnnfilter.images.dtypes import to_picture, top_of
+from cnnfilter.images.image import Image
 from cnnfilter.pooling import pool, pool_axes
 from cnnfilter.runtime import buffers
 

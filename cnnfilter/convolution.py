@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter.depth import Scale, store_band
 from cnnfilter.engine_choice import choose_engine
 from cnnfilter.engines import DirectTaps, Engine, Finish
 from cnnfilter.errors import ShapeError
+from cnnfilter.images.dtypes import Scale, store_band
+from cnnfilter.images.unfinished import Arriving, OnDemand, finished, is_worth_it
 from cnnfilter.kernels import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.loops.weighted_sums import ROWS
@@ -31,7 +32,6 @@ from cnnfilter.runtime import buffers
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.scratch import Geometry, Region, Rows
-from cnnfilter.unfinished import Arriving, OnDemand, finished, is_worth_it
 from cnnfilter.windows import NEAR_BORDERS, Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it

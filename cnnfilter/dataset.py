@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
-from cnnfilter.images import MAX_PIXELS
+from cnnfilter.images.files import MAX_PIXELS
 from cnnfilter.labelled_arrays import Part, find_idx, read_idx_pairs, read_npz
 from cnnfilter.labelled_files import Labelled, find_in_csv, find_in_folder
 from cnnfilter.samples import Files, Rows, Samples, Skipped

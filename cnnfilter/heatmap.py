@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
+from cnnfilter.images.image import Image
 from cnnfilter.layers import GlobalPool
 from cnnfilter.network import Network
-from cnnfilter.picture import Image
 from cnnfilter.preparation import as_colours, crop_box
 
 Maps = NDArray[np.float32]

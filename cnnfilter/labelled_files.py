@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cnnfilter.errors import DataError, ImageError
-from cnnfilter.formats import sniff
+from cnnfilter.images.formats.detect import sniff
 from cnnfilter.samples import Skipped
 
 SPLITS = {

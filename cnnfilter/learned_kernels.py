@@ -76,7 +76,7 @@ def draw_filters(network: Network) -> NDArray[np.uint8]:
     ModelError
         If no layer has any.
     """
-    from cnnfilter.sheets import contact_sheet
+    from cnnfilter.images.contact_sheets import contact_sheet
 
     for layer in range(1, len(network.layers) + 1):
         if any(name.endswith("kernel") and tensor.ndim == 4 for name, tensor in network.weights[layer - 1].items()):

@@ -56,11 +56,11 @@ def read_pixels(
 def _room(count: int, shape: Shape) -> NDArray[np.uint8]:
     if count * math.prod(shape) <= IN_MEMORY:
         return np.empty((count, *shape), np.uint8)
-    from cnnfilter import large
+    from cnnfilter.images import mapped_files
 
     try:
         # What is mapped lives as long as the array.
-        return large.temporary(None, (count, *shape), np.dtype(np.uint8)).array
+        return mapped_files.temporary(None, (count, *shape), np.dtype(np.uint8)).array
     except OSError as error:
         error.filename = error.filename or tempfile.gettempdir()
         raise

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter.errors import ShapeError
+from cnnfilter.images.image import Image
 from cnnfilter.model_file import Preparation
-from cnnfilter.picture import Image
 from cnnfilter.shapes import Shape
 
 Box = tuple[int, int, int, int]
@@ -77,7 +77,7 @@ def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:
     if channels not in (1, 3):
         raise ShapeError(f"a network that takes {channels} maps takes no picture; 1 (grey) or 3 (RGB) would do")
     if image.mode == "CMYK":
-        from cnnfilter.images import to_rgb
+        from cnnfilter.images.files import to_rgb
 
         image = to_rgb(image)
     pixels = image.colour

@@ -11,8 +11,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.alpha import filter_image, join_bands
 from cnnfilter.alpha_pooling import pool_image
-from cnnfilter.depth import Scale, store_band, to_picture, top_of
-from cnnfilter.images import to_rgb
+from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
+from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
+from cnnfilter.images.files import to_rgb
+from cnnfilter.images.image import Image, check_size, mode_of
 from cnnfilter.layer_bands import Rows, bands, count_near, rows_of
 from cnnfilter.layers import (
     Activation,
@@ -26,10 +28,8 @@ from cnnfilter.layers import (
     refuse_learned,
     run_layers,
 )
-from cnnfilter.picture import Image, check_size, mode_of
 from cnnfilter.runtime import buffers
 from cnnfilter.shapes import Layer, Shape
-from cnnfilter.sheets import contact_sheet, refuse_many
 
 if TYPE_CHECKING:
     from cnnfilter.network import FirstLayers

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnfilter import begun
 from cnnfilter.errors import ImageError, UnreadableError
-from cnnfilter.formats import FLOATS
+from cnnfilter.images import begun
+from cnnfilter.images.formats.detect import FLOATS
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnfilter.images import Image
-    from cnnfilter.large import NewFile
+    from cnnfilter.images.files import Image
+    from cnnfilter.images.mapped_files import NewFile
 
 STDIN = STDOUT = "-"
 
@@ -181,8 +181,8 @@ class Task:
 
     def read(self, *, in_rows: bool = False) -> Image:
         """Read the picture; `in_rows` allows that its pixels are `Arriving`."""
-        from cnnfilter.images import read_in_rows
-        from cnnfilter.unfinished import Unfinished
+        from cnnfilter.images.files import read_in_rows
+        from cnnfilter.images.unfinished import Unfinished
 
         began = time.perf_counter()
         image = self._mapped() or read_in_rows(self.source.take(), **self.limit)
@@ -201,9 +201,9 @@ class Task:
             return None
         if os.path.getsize(self.source.path) < LARGE // MOST_PACKED:
             return None
-        from cnnfilter import large
+        from cnnfilter.images import mapped_files
 
-        image = large.map_picture(self.source.path, self.max_pixels, self.open, self._folder)
+        image = mapped_files.map_picture(self.source.path, self.max_pixels, self.open, self._folder)
         self.is_mapped = image is not None
         return image
 
@@ -229,24 +229,28 @@ class Task:
         import numpy as np
 
         def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-            from cnnfilter import large
-            from cnnfilter.metadata import Metadata
+            from cnnfilter.images import mapped_files
+            from cnnfilter.images.metadata import Metadata
 
             assert self.target is not None
             dtype = np.dtype(dtype)
-            frame = large.frame_of(self.format, image, shape, dtype, Metadata() if self.strip else image.metadata)
+            frame = mapped_files.frame_of(
+                self.format, image, shape, dtype, Metadata() if self.strip else image.metadata
+            )
             path = self.target.path if self.target.is_file else None
             with self._writing(self.target.name):
                 self._folder()
-                new = large.new_array(path, frame, shape, dtype, force=self.target.force, max_pixels=self.max_pixels)
+                new = mapped_files.new_array(
+                    path, frame, shape, dtype, force=self.target.force, max_pixels=self.max_pixels
+                )
             self.open.enter_context(new)
-            self.new = new if isinstance(new, large.NewFile) else None
+            self.new = new if isinstance(new, mapped_files.NewFile) else None
             return new.array
 
         return empty
 
     def _write_file(self, image: Image, options: dict[str, Any]) -> None:
-        from cnnfilter.images import write_image
+        from cnnfilter.images.files import write_image
         from cnnfilter.runtime.atomic_files import replace_file
 
         assert self.target is not None
@@ -290,8 +294,8 @@ class Task:
 
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""
-        from cnnfilter.images import write_image
-        from cnnfilter.unfinished import Unfinished
+        from cnnfilter.images.files import write_image
+        from cnnfilter.images.unfinished import Unfinished
 
         assert self.target is not None
         if self.stopping.is_set():  # the process may end before the file would be whole
@@ -343,7 +347,7 @@ class Task:
             return image
         import numpy as np
 
-        from cnnfilter.depth import to_picture
+        from cnnfilter.images.dtypes import to_picture
 
         shares = []
 

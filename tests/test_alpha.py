@@ -12,9 +12,9 @@ from cnnfilter.alpha import filter_image
 from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ShapeError
-from cnnfilter.images import write_image
+from cnnfilter.images.files import write_image
+from cnnfilter.images.image import Image
 from cnnfilter.kernels import find_kernel
-from cnnfilter.picture import Image
 from cnnfilter.pooling import pool
 from tests import naive
 from tests.test_large import PEAK

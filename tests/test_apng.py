@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import Image, encode_image, read_image
+from cnnfilter.images.files import Image, encode_image, read_image
 from tests.test_png import chunk
 
 

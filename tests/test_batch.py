@@ -20,7 +20,7 @@ from cnnfilter import crew
 from cnnfilter.batch import run
 from cnnfilter.crew import MOST_UNFINISHED, Turns, in_order
 from cnnfilter.errors import ImageError
-from cnnfilter.images import read_image, write_image
+from cnnfilter.images.files import read_image, write_image
 from cnnfilter.task import Source, Target, Task, describe
 
 
@@ -285,7 +285,7 @@ def test_a_folder_that_is_missing_is_made_when_something_is_written(pictures, tm
 
 def through_float(pixels, mode, format):
     """Write a float picture in a format and read it again; return it and the warnings."""
-    from cnnfilter.images import Image
+    from cnnfilter.images.files import Image
 
     task = Task(Source("-"), Target(f"x.{format}", format))
     list(run([task], lambda task: task.write(Image(np.float32(pixels), mode))))
@@ -318,7 +318,7 @@ def test_floats_that_would_come_out_black_are_worth_a_word(tmp_path, monkeypatch
 
 
 def test_an_image_is_described_by_its_size():
-    from cnnfilter.images import Image
+    from cnnfilter.images.files import Image
 
     assert describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
     assert describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
@@ -477,7 +477,7 @@ def test_a_million_tasks_do_not_fill_the_memory():
 
 @pytest.mark.parametrize("format", ["png", "jpg"])
 def test_a_picture_is_encoded_by_the_threads_that_its_task_may_use(pictures, tmp_path, monkeypatch, format):
-    from cnnfilter import jpeg, png
+    from cnnfilter.images.formats import jpeg, png
 
     module = {"png": png, "jpg": jpeg}[format]
     real, used = module.encode, []

@@ -17,10 +17,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as Pillow
 
-from cnnfilter import begun, deflate, png_ahead, png_parts
 from cnnfilter.cli import main
 from cnnfilter.errors import ImageError
-from cnnfilter.images import Image, encode_image, read_image
+from cnnfilter.images import begun
+from cnnfilter.images.files import Image, encode_image, read_image
+from cnnfilter.images.formats import deflate, png_ahead, png_chunks
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PNG, JPEG = SAMPLES / "coffee.png", SAMPLES / "rocket.jpg"
@@ -92,7 +93,7 @@ def test_a_png_begun_is_read_as_any_other(
     monkeypatch.setattr(deflate, "_PIECE", 30_000)
     pixels = np.random.default_rng(3).integers(0, 1 << depth, (300, 200, 3)).astype(f"u{depth // 8}")
     (tmp_path / "a.png").write_bytes(encode_image(pixels, "png"))
-    monkeypatch.setattr(png_parts, "_BAND_BYTES", 10_000)
+    monkeypatch.setattr(png_chunks, "_BAND_BYTES", 10_000)
     begun.begin(str(tmp_path / "a.png"), 1 << 24)
     assert begun._begun is not None
     assert isinstance(begun._begun.made, deflate.InflaterAhead)
@@ -122,8 +123,8 @@ def test_a_damaged_png_says_the_same_whether_begun_or_not(tmp_path: Path, damage
 def broken_stream() -> bytes:
     """Return a PNG file whose chunks are whole, and whose compressed data end in the middle."""
     file = encode_image(Image.from_array(np.random.default_rng(5).integers(0, 256, (90, 80, 3), np.uint8)), "png")
-    data = b"".join(png_parts.split(memoryview(file), 1 << 20).data)
-    return file[:33] + png_parts.chunk(b"IDAT", data[: len(data) // 2]) + png_parts.chunk(b"IEND")
+    data = b"".join(png_chunks.split(memoryview(file), 1 << 20).data)
+    return file[:33] + png_chunks.chunk(b"IDAT", data[: len(data) // 2]) + png_chunks.chunk(b"IEND")
 
 
 def test_data_that_end_too_early_are_told_by_who_reads_them(tmp_path: Path) -> None:

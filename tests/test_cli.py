@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 import cnnfilter
 from cnnfilter.cli import COMMANDS, main
-from cnnfilter.images import Image, encode_image, read_image, write_image
+from cnnfilter.images.files import Image, encode_image, read_image, write_image
 
 PYTHON = [sys.executable, "-m", "cnnfilter"]
 COPY = ["convolve", "-k", "identity"]
@@ -343,7 +343,7 @@ def test_what_does_not_fit_the_picture(photo, arguments, message):
 
 
 def test_a_bug_keeps_its_traceback(photo, monkeypatch):
-    monkeypatch.setattr("cnnfilter.images.read_in_rows", lambda *args, **more: 1 / 0)
+    monkeypatch.setattr("cnnfilter.images.files.read_in_rows", lambda *args, **more: 1 / 0)
     done = invoke(*COPY, photo)
     assert isinstance(done.exception, ZeroDivisionError)
 

@@ -18,7 +18,7 @@ from cnnfilter.catalogue import ENTRIES, FAMILIES
 from cnnfilter.cli import main
 from cnnfilter.cli.kernel_drawing import draw_blocks, draw_picture, every, number_texts, wants_colour
 from cnnfilter.cli.kernels import command
-from cnnfilter.images import read_image, write_image
+from cnnfilter.images.files import read_image, write_image
 from cnnfilter.kernels import find_kernel, find_kernels
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image as PillowImage
 
 from cnnfilter.cli import main
-from cnnfilter.images import read_image, write_image
+from cnnfilter.images.files import read_image, write_image
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -10,7 +10,7 @@ import pytest
 
 from cnnfilter.cli.options import FORMATS
 from cnnfilter.cli.targets import Naming, find_sources, plan
-from cnnfilter.images import SUFFIXES, write_image
+from cnnfilter.images.files import SUFFIXES, write_image
 from cnnfilter.task import Source
 
 

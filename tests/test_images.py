@@ -18,9 +18,9 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
-from cnnfilter import codecs, images
 from cnnfilter.errors import ImageError
-from cnnfilter.images import (
+from cnnfilter.images import files
+from cnnfilter.images.files import (
     Image,
     ImageWarning,
     Metadata,
@@ -29,6 +29,7 @@ from cnnfilter.images import (
     read_image,
     write_image,
 )
+from cnnfilter.images.formats import pillow
 
 WRITABLE = ("png", "jpg", "webp", "tiff", "gif", "bmp", "ppm", "npy", "avif", "tga")
 EXACT = ("png", "tiff", "bmp", "ppm", "npy", "tga")
@@ -89,7 +90,7 @@ def test_every_format_comes_back(photo: Image, format: str) -> None:
 @pytest.mark.parametrize("format", EXACT)
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_lossless_formats_are_exact_in_the_modes_they_hold(format: str, mode: str) -> None:
-    if mode not in images._MODES[format]:
+    if mode not in files._MODES[format]:
         return
     image = in_mode(mode)
     back = read_image(encode_image(image, format))
@@ -134,10 +135,10 @@ def test_every_pillow_mode_becomes_a_picture(mode: str) -> None:
         picture = base.convert("LA")
     else:
         picture = base.convert("RGB").convert(mode)
-    from cnnfilter import codecs
+    from cnnfilter.images.formats import pillow
 
     assert picture is not None
-    pixels, ours = codecs.to_array(picture)
+    pixels, ours = pillow.to_array(picture)
     assert Image(pixels, ours).pixels.flags.c_contiguous
     expected = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
     expected |= {"LAB": "RGB", "HSV": "RGB", "I": "L", "I;16": "L", "F": "L"}
@@ -192,7 +193,7 @@ def test_an_interruption_need_not_wait_for_a_codec(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(module, name, spy)
 
     spied(Pillow.Image, "save")
-    spied(codecs, "to_array")
+    spied(pillow, "to_array")
     read_image(encode_image(photo, format))
     assert len(threads) == 2
     assert threading.main_thread().ident not in threads
@@ -208,7 +209,7 @@ def test_content_decides_and_not_the_name(tmp_path: Path, photo: Image) -> None:
 def test_the_suffix_decides_how_it_is_written(tmp_path: Path, photo: Image, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write_image(path, photo)
-    assert read_image(path).format == images.SUFFIXES["." + suffix.lower()]
+    assert read_image(path).format == files.SUFFIXES["." + suffix.lower()]
 
 
 def test_suffixes() -> None:
@@ -216,13 +217,13 @@ def test_suffixes() -> None:
     assert format_of_suffix(Path("x.TIF")) == "tiff"
     with pytest.raises(ImageError, match=r"no picture format has the suffix '\.xyz'; known are .*\.png"):
         format_of_suffix("a.xyz")
-    assert set(images.SUFFIXES.values()) == set(images._MODES) == set(WRITABLE)
-    assert set(WRITABLE) >= images.LOSSLESS | images.ANIMATED
+    assert set(files.SUFFIXES.values()) == set(files._MODES) == set(WRITABLE)
+    assert set(WRITABLE) >= files.LOSSLESS | files.ANIMATED
 
 
 @pytest.mark.parametrize("alias", ["jpeg", "tif", "PNG", "pgm"])
 def test_a_format_may_be_named_by_its_suffix(photo: Image, alias: str) -> None:
-    assert read_image(encode_image(photo, alias)).format == images.SUFFIXES["." + alias.lower()]
+    assert read_image(encode_image(photo, alias)).format == files.SUFFIXES["." + alias.lower()]
 
 
 def test_sources_and_targets_of_every_kind(tmp_path: Path, photo: Image) -> None:
@@ -629,13 +630,13 @@ def test_a_higher_limit_is_not_held_back_by_pillows_own(
 
 
 def test_pillows_limit_is_as_it_was_after_many_threads() -> None:
-    from cnnfilter import codecs
+    from cnnfilter.images.formats import pillow
 
     before = Pillow.MAX_IMAGE_PIXELS
 
     def work(limit: int) -> None:
         for _ in range(200):
-            with codecs.pillow_limit.at_least(limit):
+            with pillow.pillow_limit.at_least(limit):
                 assert Pillow.MAX_IMAGE_PIXELS is not None
                 assert limit <= Pillow.MAX_IMAGE_PIXELS
 
@@ -697,7 +698,7 @@ def test_map_finds_the_mode_of_other_channels(channels: int, mode: str) -> None:
 
 def test_importing_images_imports_no_pillow() -> None:
     heavy = {"PIL", "tifffile", "numba", "scipy"}
-    code = f"import sys, cnnfilter.images; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, cnnfilter.images.files; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

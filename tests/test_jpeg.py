@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from cnnfilter import begun, jpeg, jpeg_pixels
 from cnnfilter.errors import ImageError
-from cnnfilter.images import Image, Metadata, encode_image, read_image
-from cnnfilter.loops.channels import add_fourth, drop_fourth
+from cnnfilter.images import begun
+from cnnfilter.images.files import Image, Metadata, encode_image, read_image
+from cnnfilter.images.formats import jpeg, jpeg_pixels
+from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 
 PHOTO = Path(__file__).parents[1] / "samples" / "coffee.png"
 MODES = {"L": 1, "RGB": 3, "CMYK": 4}

@@ -15,12 +15,13 @@ from click.testing import CliRunner
 from PIL import Image as Pillow
 
 import cnnfilter
-from cnnfilter import large, task
+from cnnfilter import task
 from cnnfilter.cli import main
-from cnnfilter.codecs import to_array
 from cnnfilter.errors import ImageError
-from cnnfilter.metadata import Metadata
-from cnnfilter.picture import Image
+from cnnfilter.images import mapped_files
+from cnnfilter.images.formats.pillow import to_array
+from cnnfilter.images.image import Image
+from cnnfilter.images.metadata import Metadata
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,8 @@ def all_are_large(monkeypatch):
 
 def call_all_large(monkeypatch):
     monkeypatch.setattr(task, "LARGE", 0)
-    monkeypatch.setattr(large, "LEAST", 0)
-    monkeypatch.setattr(large, "LEAST_TO_UNPACK", 0)
+    monkeypatch.setattr(mapped_files, "LEAST", 0)
+    monkeypatch.setattr(mapped_files, "LEAST_TO_UNPACK", 0)
 
 
 @pytest.fixture
@@ -45,13 +46,13 @@ def mapped(monkeypatch):
     """The pictures that were mapped."""
     kept = []
 
-    def noted(*args, map_picture=large.map_picture):
+    def noted(*args, map_picture=mapped_files.map_picture):
         image = map_picture(*args)
         if image is not None:
             kept.append(image)
         return image
 
-    monkeypatch.setattr(large, "map_picture", noted)
+    monkeypatch.setattr(mapped_files, "map_picture", noted)
     return kept
 
 
@@ -87,7 +88,9 @@ def test_a_mapped_file_gives_the_same_bytes(command, channels, dtype, rng, monke
 
 def test_the_result_stands_in_the_file_and_nowhere_else(all_are_large, monkeypatch):
     kept = []
-    monkeypatch.setattr(large.NewFile, "keep", lambda new, keep=large.NewFile.keep: (kept.append(new), keep(new)))
+    monkeypatch.setattr(
+        mapped_files.NewFile, "keep", lambda new, keep=mapped_files.NewFile.keep: (kept.append(new), keep(new))
+    )
     np.save("in.npy", np.zeros((20, 20), np.uint8))
     invoke("convolve", "-k", "blur", "in.npy", "-o", "new/{stem}.npy")
     invoke("pool", "in.npy", "-o", "pooled.npy")
@@ -139,8 +142,8 @@ def test_small_files_are_not_mapped():
     np.save("in.npy", np.zeros((20, 20), np.uint8))
     tifffile.imwrite("in.tif", np.zeros((20, 20), np.uint8))
     with ExitStack() as stack:
-        assert large.map_picture("in.npy", 1000, stack, lambda: None) is None
-        assert large.map_picture("in.tif", 1000, stack, lambda: None) is None
+        assert mapped_files.map_picture("in.npy", 1000, stack, lambda: None) is None
+        assert mapped_files.map_picture("in.tif", 1000, stack, lambda: None) is None
 
 
 def test_a_mapped_picture_is_checked(all_are_large):
@@ -148,11 +151,11 @@ def test_a_mapped_picture_is_checked(all_are_large):
     tifffile.imwrite("in.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")
     for name, format in (("in.npy", "npy"), ("in.tif", "tiff")):
         with ExitStack() as stack:
-            image = large.map_picture(name, 1000, stack, lambda: None)
+            image = mapped_files.map_picture(name, 1000, stack, lambda: None)
             assert (image.pixels.shape, image.mode, image.format) == ((20, 20, 3), "RGB", format)
             assert not image.pixels.flags.writeable
             with pytest.raises(ImageError, match="the limit is 399"):
-                large.map_picture(name, 399, stack, lambda: None)
+                mapped_files.map_picture(name, 399, stack, lambda: None)
 
 
 # --- stacks of layers
@@ -211,7 +214,7 @@ def test_what_comes_of_all_of_a_mapped_picture(layers, suffix, signed, rng, monk
     invoke(*line, f"expected.{suffix}")
     call_all_large(monkeypatch)
     monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", 2000)
-    monkeypatch.setattr("cnnfilter.sheets._AT_ONCE", 500)
+    monkeypatch.setattr("cnnfilter.images.contact_sheets._AT_ONCE", 500)
     invoke(*line, f"out.{suffix}")
     assert len(mapped) == 1
     assert Path(f"out.{suffix}").read_bytes() == Path(f"expected.{suffix}").read_bytes()
@@ -326,7 +329,7 @@ def test_compressions_of_other_writers(code, dtype, predictor, rng, monkeypatch,
     assert cv2.imwrite("in.tif", (rng.random((61, 35, 3)) * 250).astype(dtype), options)
     invoke(*SOBEL, "in.tif", "-o", "expected.tif")
     call_all_large(monkeypatch)
-    monkeypatch.setattr("cnnfilter.tiff_segments._AT_ONCE", 3000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff_segments._AT_ONCE", 3000)
     invoke(*SOBEL, "in.tif", "-o", "out.tif")
     assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
     assert len(mapped) == 1
@@ -384,8 +387,8 @@ def test_a_mapped_picture_goes_to_stdout_too(command, format, rng, monkeypatch, 
 def test_a_file_of_4_gib_has_large_offsets(rng, monkeypatch, mapped):
     pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
     write_tiff("in.tif", pixels, description="of a scanner", resolution=(30, 20))
-    monkeypatch.setattr("cnnfilter.tiff_directory.MOST", 6000)
-    monkeypatch.setattr("cnnfilter.tiff._STRIP", 1000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MOST", 6000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff._STRIP", 1000)
     invoke("convolve", "-k", "identity", "in.tif", "-o", "expected.tif")
     assert not mapped
     call_all_large(monkeypatch)
@@ -414,7 +417,7 @@ def test_a_file_of_4_gib_has_no_room_for_what_the_camera_said(monkeypatch):
         np.zeros((40, 60, 1), np.uint8), "L", metadata=Metadata(exif=exif.tobytes().removeprefix(b"Exif\0\0"))
     )
     cnnfilter.write_image("in.tif", image)
-    monkeypatch.setattr("cnnfilter.tiff_directory.MOST", 6000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MOST", 6000)
     done = invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif")
     assert done.stderr.count("without what its camera said") == 1
     with Pillow.open("out.tif") as picture:
@@ -446,7 +449,7 @@ def test_a_disk_without_room_for_the_unpacked_pixels():
 PEAK = """
 import re
 from cnnfilter.cli import main
-from cnnfilter.codecs import to_array
+from cnnfilter.images.formats.pillow import to_array
 try:
     main(prog_name="cnnfilter")
 finally:
@@ -519,7 +522,7 @@ def test_a_palette_is_looked_up_piece_by_piece(colours, transparent, rng, monkey
     picture.putpalette(palette.astype(np.uint8).tobytes())
     picture.save("in.png", **({"transparency": bytes(range(100, 256))} if transparent else {}))
     picture.save("in.bmp")
-    monkeypatch.setattr("cnnfilter.codecs._AT_ONCE", 20)
+    monkeypatch.setattr("cnnfilter.images.formats.pillow._AT_ONCE", 20)
     for name in ("in.png", "in.bmp"):
         with Pillow.open(name) as saved:
             expected = np.asarray(saved.convert("RGBA" if transparent and name == "in.png" else "RGB"))
@@ -537,7 +540,7 @@ def test_a_map_is_drawn_piece_by_piece(shape, bad, rng, monkeypatch):
         values[rng.random(shape) < 1e-4] = number
     maps = [("noise", values), ("flat", np.full(shape, 2, np.float32))]
     expected = cnnfilter.contact_sheet(maps)
-    monkeypatch.setattr("cnnfilter.sheets._AT_ONCE", 1000)
+    monkeypatch.setattr("cnnfilter.images.contact_sheets._AT_ONCE", 1000)
     np.testing.assert_array_equal(cnnfilter.contact_sheet(maps), expected)
 
 

@@ -8,7 +8,7 @@ import struct
 import pytest
 from PIL import Image as Pillow
 
-from cnnfilter.metadata import Metadata, split_orientation, without_orientation
+from cnnfilter.images.metadata import Metadata, split_orientation, without_orientation
 
 
 def exif_of(tags: dict[int, object], *, order: str = "<") -> bytes:

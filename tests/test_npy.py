@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import Image, ImageWarning, encode_image, read_image
+from cnnfilter.images.files import Image, ImageWarning, encode_image, read_image
 
 
 def saved(array: Any, **options: Any) -> bytes:

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from cnnfilter import deflate, png, png_parts
 from cnnfilter.errors import ImageError
-from cnnfilter.images import Image, Metadata, encode_image, read_image
-from cnnfilter.loops import scanlines
+from cnnfilter.images.files import Image, Metadata, encode_image, read_image
+from cnnfilter.images.formats import deflate, png, png_chunks, png_loops
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-KINDS = [(c, d) for c in CHANNELS for d in (1, 2, 4, 8, 16) if d in png_parts._DEPTHS[c]]
+KINDS = [(c, d) for c in CHANNELS for d in (1, 2, 4, 8, 16) if d in png_chunks._DEPTHS[c]]
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 compiled = pytest.mark.skipif(
@@ -81,7 +80,7 @@ def make_png(
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
     packed = zlib.compress(data)
     idat = chunk(b"IDAT", packed[:7]) + chunk(b"IDAT", packed[7:])
-    return png_parts.SIGNATURE + chunk(b"IHDR", header) + extra + idat + chunk(b"IEND")
+    return png_chunks.SIGNATURE + chunk(b"IHDR", header) + extra + idat + chunk(b"IEND")
 
 
 def random_samples(rng: np.random.Generator, height: int, width: int, colour: int, depth: int) -> np.ndarray:
@@ -185,7 +184,7 @@ def test_files_are_no_larger_than_those_of_libpngs_first_level() -> None:
 def test_each_row_gets_the_filter_of_the_smallest_sum(rng: np.random.Generator) -> None:
     pixels = smooth(rng, 40, 50)
     rows = [row.tobytes() for row in pixels.reshape(40, -1)]
-    data = zlib.decompress(b"".join(png_parts.split(memoryview(encode_image(pixels, "png")), 10**6).data))
+    data = zlib.decompress(b"".join(png_chunks.split(memoryview(encode_image(pixels, "png")), 10**6).data))
     written = np.frombuffer(data, np.uint8).reshape(40, 151)
 
     def magnitudes(kind: int) -> np.ndarray:
@@ -356,7 +355,7 @@ def test_a_part_without_a_name_is_an_error(whole: bytes) -> None:
 
 def bomb(width: int, height: int, data: bytes) -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return png_parts.SIGNATURE + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND")
+    return png_chunks.SIGNATURE + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND")
 
 
 def test_too_many_pixels_are_refused_before_memory_is_taken() -> None:
@@ -396,7 +395,7 @@ def test_an_unknown_filter_is_an_error() -> None:
 def test_impossible_headers(colour: int, depth: int, message: str) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, depth, colour, 0, 0, 0))
     with pytest.raises(ImageError, match=message):
-        read_image(png_parts.SIGNATURE + header + chunk(b"IEND"))
+        read_image(png_chunks.SIGNATURE + header + chunk(b"IEND"))
 
 
 def test_no_size_no_data_no_palette() -> None:
@@ -404,9 +403,9 @@ def test_no_size_no_data_no_palette() -> None:
         read_image(bomb(0, 4, b""))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0))
     with pytest.raises(ImageError, match="no image data"):
-        read_image(png_parts.SIGNATURE + header + chunk(b"IEND"))
+        read_image(png_chunks.SIGNATURE + header + chunk(b"IEND"))
     with pytest.raises(ImageError, match="palette"):
-        read_image(png_parts.SIGNATURE + header + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND"))
+        read_image(png_chunks.SIGNATURE + header + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND"))
 
 
 def test_damage_where_it_does_not_matter_is_passed_over(rng: np.random.Generator) -> None:
@@ -427,12 +426,12 @@ def test_join_adler32_over_every_split(rng: np.random.Generator) -> None:
 
 def test_the_loops_run_as_plain_python_too() -> None:
     code = (
-        "import numpy as np; from cnnfilter import images\n"
+        "import numpy as np; from cnnfilter.images import files\n"
         "for dtype, channels in ((np.uint8, 3), (np.uint16, 2)):\n"
         "    top = np.iinfo(dtype).max\n"
         "    pixels = np.random.default_rng(1).integers(0, top, (9, 7, channels), dtype=dtype)\n"
-        "    file = images.encode_image(pixels, 'png')\n"
-        "    assert np.array_equal(images.read_image(file).pixels, pixels)\n"
+        "    file = files.encode_image(pixels, 'png')\n"
+        "    assert np.array_equal(files.read_image(file).pixels, pixels)\n"
     )
     environment = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": ".", "PATH": ""}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)
@@ -447,4 +446,4 @@ def test_paeth_is_the_specifications(rng: np.random.Generator) -> None:
     sample = rng.integers(0, left.size, 3000)
     for index in sample:
         values = [np.int16(plane.flat[index]) for plane in (left, above, corner)]
-        assert scanlines.paeth(*values) == expected.flat[index]
+        assert png_loops.paeth(*values) == expected.flat[index]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

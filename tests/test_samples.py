@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter.images import read_image
+from cnnfilter.images.files import read_image
 
 SAMPLES = Path("samples")
 # Height, width, mode, bits and frames as they are read.

@@ -8,7 +8,7 @@ import pytest
 from cnnfilter.alpha import filter_image
 from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.errors import ImageError, ModelError, ShapeError
-from cnnfilter.images import Image, to_rgb
+from cnnfilter.images.files import Image, to_rgb
 from cnnfilter.layers import parse_layers, refuse_learned, run_layers
 from cnnfilter.stacks import AS_PICTURE, apply_layers, signed_rule, spread_maps
 

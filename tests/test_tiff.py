@@ -20,8 +20,8 @@ import tifffile
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import Image, ImageWarning, Metadata, encode_image, read_image
-from cnnfilter.tiff_segments import open_in_parts
+from cnnfilter.images.files import Image, ImageWarning, Metadata, encode_image, read_image
+from cnnfilter.images.formats.tiff_segments import open_in_parts
 
 
 def random_pixels(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -436,7 +436,7 @@ def test_a_header_that_asks_for_too_much() -> None:
 
 def test_tifffile_is_imported_only_where_it_is_needed() -> None:
     code = (
-        "import sys; import numpy as np; from cnnfilter.images import read_image, encode_image\n"
+        "import sys; import numpy as np; from cnnfilter.images.files import read_image, encode_image\n"
         "for dtype, needed in ((np.uint8, False), (np.uint16, True)):\n"
         "    read_image(encode_image(np.zeros((2, 2, 3), dtype), 'tiff'))\n"
         "    assert ('tifffile' in sys.modules) == needed\n"

@@ -14,14 +14,15 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pillow
 
-from cnnfilter import begun, jpeg_pixels, unfinished
 from cnnfilter.alpha import filter_image
 from cnnfilter.cli import main
 from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ImageError, UnreadableError
-from cnnfilter.images import Image, ImageWarning, encode_image, read_image, read_in_rows
+from cnnfilter.images import begun, unfinished
+from cnnfilter.images.files import Image, ImageWarning, encode_image, read_image, read_in_rows
+from cnnfilter.images.formats import jpeg_pixels
+from cnnfilter.images.unfinished import Arriving, OnDemand, finished
 from cnnfilter.runtime import buffers
-from cnnfilter.unfinished import Arriving, OnDemand, finished
 
 
 @pytest.fixture(autouse=True)

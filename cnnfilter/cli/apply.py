@@ -12,7 +12,7 @@ from cnnfilter.cli import options
 from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
-    from cnnfilter.picture import Image
+    from cnnfilter.images.image import Image
     from cnnfilter.task import Task
 
 HELP = """\

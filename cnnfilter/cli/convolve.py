@@ -11,8 +11,8 @@ from cnnfilter.cli import options
 from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
+    from cnnfilter.images.image import Image
     from cnnfilter.kernels import KernelSet
-    from cnnfilter.picture import Image
     from cnnfilter.task import Task
 
 HELP = """\

@@ -120,7 +120,7 @@ def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filt
 def _draw_filters(network: Network | None, path: str, force: bool) -> None:
     if network is None:
         raise click.UsageError("--filters needs a model: layers without weights have no filters to draw.")
-    from cnnfilter.images import write_image
+    from cnnfilter.images.files import write_image
     from cnnfilter.learned_kernels import draw_filters
 
     try:

@@ -165,9 +165,9 @@ def _sheet(folder: str, number: int) -> str:
 
 
 def _draw_mistakes(found: Evaluation, folder: str, force: bool, quiet: bool) -> None:
-    from cnnfilter.images import write_image
+    from cnnfilter.images.contact_sheets import picture_sheet
+    from cnnfilter.images.files import write_image
     from cnnfilter.preparation import as_picture
-    from cnnfilter.sheets import picture_sheet
 
     wrong = found.mistakes()
     os.makedirs(folder, exist_ok=True)

@@ -19,7 +19,7 @@ from cnnfilter.cli.options import KernelText, Type, about
 from cnnfilter.errors import CnnfilterError
 
 if TYPE_CHECKING:
-    from cnnfilter.images import Image
+    from cnnfilter.images.files import Image
     from cnnfilter.kernel_fitting import Residual
     from cnnfilter.kernels import Kernel, KernelSet
 
@@ -172,7 +172,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
 
 def _write_png(found: KernelSet, path: str, force: bool) -> None:
     from cnnfilter.cli.kernel_drawing import draw_picture
-    from cnnfilter.images import format_of_suffix, write_image
+    from cnnfilter.images.files import format_of_suffix, write_image
 
     if path == "-":
         write_image(sys.stdout.buffer, draw_picture(found), format="png")
@@ -280,7 +280,7 @@ def fit(
 
 
 def _read_pair(before: str, after: str) -> tuple[Image, Image]:
-    from cnnfilter.images import read_image
+    from cnnfilter.images.files import read_image
 
     if before == after == "-":
         raise click.UsageError("'-' (stdin) can be read only once: name a file for BEFORE or AFTER.")

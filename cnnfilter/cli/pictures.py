@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter import begun
 from cnnfilter.cli.options import Format
 from cnnfilter.cli.running import Running
 from cnnfilter.cli.selection import Selection
+from cnnfilter.images import begun
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:

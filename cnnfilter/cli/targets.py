@@ -11,7 +11,7 @@ import click
 
 from cnnfilter.cli.patterns import Patterns
 from cnnfilter.errors import ImageError
-from cnnfilter.formats import LOSSLESS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.images.formats.detect import LOSSLESS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.task import STDIN, STDOUT, Source, Target
 
 EVERYTHING = Patterns()

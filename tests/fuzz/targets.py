@@ -14,9 +14,9 @@ from unittest import mock
 
 import numpy as np
 
-from cnnfilter import large
 from cnnfilter.errors import CnnfilterError
-from cnnfilter.images import encode_image, read_image
+from cnnfilter.images import mapped_files
+from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.kernels import find_kernel, find_kernels
 from cnnfilter.layers import parse_layers
 from cnnfilter.model_file import read_model, write_model
@@ -63,7 +63,7 @@ def tiff(data: bytes) -> None:
     _picture(file)
     with (
         warnings.catch_warnings(),
-        mock.patch.multiple(large, LEAST=0, LEAST_TO_UNPACK=0),
+        mock.patch.multiple(mapped_files, LEAST=0, LEAST_TO_UNPACK=0),
         tempfile.NamedTemporaryFile() as written,
         contextlib.ExitStack() as stack,
     ):
@@ -71,7 +71,7 @@ def tiff(data: bytes) -> None:
         written.write(file)
         written.flush()
         with contextlib.suppress(CnnfilterError):
-            image = large.map_picture(written.name, PIXELS, stack, lambda: None)
+            image = mapped_files.map_picture(written.name, PIXELS, stack, lambda: None)
             if image is not None:
                 assert image.pixels.dtype in (np.uint8, np.uint16, np.float32)
                 assert image.pixels.tobytes(), "every sample can be looked at"

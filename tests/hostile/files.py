@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cnnfilter.images import Image, encode_image
+from cnnfilter.images.files import Image, encode_image
 
 FORMATS = (
     "png",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter.images import read_image, write_image
+from cnnfilter.images.files import read_image, write_image
 
 CNNFILTER = [sys.executable, "-m", "cnnfilter"]
 KILLS = 50
@@ -33,7 +33,7 @@ def visible(folder="."):
 KILLING = """
 import itertools, os, random, signal, sys, time
 import numpy as np
-from cnnfilter.images import read_image, write_image
+from cnnfilter.images.files import read_image, write_image
 from cnnfilter.jit import cache
 
 pictures = [np.full((200, 300, 3), value, np.uint8) for value in (10, 200)]

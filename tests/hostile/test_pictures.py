@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
 from tests.hostile import files
 
 SMALL = files.small_files()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 import cnnfilter
-from cnnfilter.images import read_image, write_image
+from cnnfilter.images.files import read_image, write_image
 from cnnfilter.jit import cache
 
 CNNFILTER = [sys.executable, "-m", "cnnfilter"]

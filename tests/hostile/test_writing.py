@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter.images import encode_image, read_image, write_image
+from cnnfilter.images.files import encode_image, read_image, write_image
 from cnnfilter.runtime import atomic_files
 
 CNNFILTER = [sys.executable, "-m", "cnnfilter"]

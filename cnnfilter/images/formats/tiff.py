@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cnnfilter import codecs
-from cnnfilter import tiff_directory as tag
 from cnnfilter.errors import ImageError
-from cnnfilter.metadata import XMP, Metadata, resolution, upright
-from cnnfilter.picture import Image, as_pixels, check_frames, check_size, warn
-from cnnfilter.tiff_directory import Entry, Layout, entries_of_exif
-from cnnfilter.tiff_segments import PLAIN, check_page, meaning, parts_of
+from cnnfilter.images.formats import pillow
+from cnnfilter.images.formats import tiff_tags as tag
+from cnnfilter.images.formats.tiff_segments import PLAIN, check_page, meaning, parts_of
+from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
+from cnnfilter.images.image import Image, as_pixels, check_frames, check_size, warn
+from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -60,7 +60,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     count = tag.count_directories(io.BytesIO(data))
     check_frames(count)
     try:
-        with codecs.pillow_limit.at_least(max_pixels), codecs.open_file(data, "tiff") as picture:
+        with pillow.pillow_limit.at_least(max_pixels), pillow.open_file(data, "tiff") as picture:
             check_size(picture.width, picture.height, max_pixels)
             if _is_kept_whole(picture):
                 pages = _pages_by_pillow(picture, max_pixels, count)
@@ -115,7 +115,7 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> lis
         pixels += picture.width * picture.height
         if pixels > max_pixels:
             check_size(picture.width, picture.height, max_pixels, count)
-        pages.append(codecs.to_array(picture))
+        pages.append(pillow.to_array(picture))
     return pages
 
 
@@ -145,7 +145,7 @@ def _descriptive(tags: PillowImage.Exif) -> bytes | None:
 def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
     import tifffile
 
-    codecs.keep_quiet("tifffile")
+    pillow.keep_quiet("tifffile")
     pages: list[tuple[np.ndarray, str]] = []
     pixels = 0
     with tifffile.TiffFile(io.BytesIO(data), **PLAIN) as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from cnnfilter import deflate
+from cnnfilter.images.formats import deflate
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _MOST = 1 << 26

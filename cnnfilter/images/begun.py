@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.threads import start_thread
 
-_FORMATS = {b"\xff\xd8\xff": "cnnfilter.jpeg_pixels", b"\x89PN": "cnnfilter.png_ahead"}
+_FORMATS = {b"\xff\xd8\xff": "cnnfilter.images.formats.jpeg_pixels", b"\x89PN": "cnnfilter.images.formats.png_ahead"}
 """The modules that begin a file, by its first bytes."""
 
 

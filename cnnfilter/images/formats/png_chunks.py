@@ -1,6 +1,7 @@
 """What PNG files are made of: chunks, the header, filtered rows (W3C specification, third edition).
 
-Still and animated pictures, `cnnfilter.png` and `cnnfilter.apng`, are put together from these. Rows are filtered, and
+Still and animated pictures, `cnnfilter.images.formats.png` and `cnnfilter.images.formats.apng`, are put together from
+these. Rows are filtered, and
 their DEFLATE is made, in bands on several threads; the row filters are compiled loops, DEFLATE is a library's.
 """
 
@@ -15,13 +16,12 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from cnnfilter import deflate
 from cnnfilter.errors import ImageError
-from cnnfilter.loops import scanlines
-from cnnfilter.picture import AsImageError, check_size
+from cnnfilter.images.formats import deflate, png_loops
+from cnnfilter.images.image import AsImageError, check_size
+from cnnfilter.images.unfinished import Arriving, finished, is_worth_it
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
-from cnnfilter.unfinished import Arriving, finished, is_worth_it
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -179,7 +179,7 @@ def _fill(rows: np.ndarray, inflater: deflate.AnyInflater, header: Header) -> It
     for filtered in _inflate_bands(inflater, height, length):
         part = rows[first : first + len(filtered)]
         first += len(filtered)
-        if scanlines.unfilter(filtered, above, part, header.step):
+        if png_loops.unfilter(filtered, above, part, header.step):
             raise ImageError("the file is damaged (a row has a filter that does not exist)")
         above = part[-1]
         if header.depth == 16:
@@ -318,10 +318,10 @@ def _compress_band(
         filtered = own.filtered = np.empty((end - first, 1 + rows.shape[1]), np.uint8)
     filtered = filtered[: end - first]
     if fast:
-        filtered[:, 0] = scanlines.NONE
+        filtered[:, 0] = png_loops.NONE
         filtered[:, 1:] = rows[1:]
     else:
-        scanlines.filter_rows(rows, filtered, pixels.shape[2] * pixels.dtype.itemsize)
+        png_loops.filter_rows(rows, filtered, pixels.shape[2] * pixels.dtype.itemsize)
     data = filtered.data.cast("B")
     blocks = deflate.compress_band(data, last=end == len(pixels), stored=fast)
     return blocks, deflate.adler32(data), len(data)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnfilter import png_parts
 from cnnfilter.errors import ImageError
-from cnnfilter.metadata import Metadata
-from cnnfilter.picture import Image, check_size
+from cnnfilter.images.formats import png_chunks
+from cnnfilter.images.image import Image, check_size
+from cnnfilter.images.metadata import Metadata
 
 _KEEP, _CLEAR, _RESTORE = range(3)  # what becomes of a frame's region after it was shown
 _REPLACE, _OVER = range(2)  # how a frame's region is drawn
@@ -39,7 +39,7 @@ class Control(NamedTuple):
 _CONTROL = struct.Struct(">IIIIIHHBB")
 
 
-def read(chunks: png_parts.Chunks, metadata: Metadata, max_pixels: int) -> Image | None:
+def read(chunks: png_chunks.Chunks, metadata: Metadata, max_pixels: int) -> Image | None:
     """Return the animation that a file's chunks hold, each frame complete; None if it has one frame."""
     frames = _frames(chunks)
     if len(frames) < 2:
@@ -56,7 +56,7 @@ def read(chunks: png_parts.Chunks, metadata: Metadata, max_pixels: int) -> Image
     return Image(shown[0], mode, "png", metadata, tuple(shown), durations, loop)
 
 
-def _frames(chunks: png_parts.Chunks) -> list[tuple[Control, list[memoryview]]]:
+def _frames(chunks: png_chunks.Chunks) -> list[tuple[Control, list[memoryview]]]:
     """Return each frame's control and data. Image data before the first control are no frame of it."""
     frames: list[tuple[Control, list[memoryview]]] = []
     for kind, content in chunks.animation:
@@ -73,14 +73,14 @@ def _frames(chunks: png_parts.Chunks) -> list[tuple[Control, list[memoryview]]]:
     return [frame for frame in frames if frame[1]]
 
 
-def _compose(chunks: png_parts.Chunks, frames: list[tuple[Control, list[memoryview]]]) -> tuple[list[np.ndarray], str]:
+def _compose(chunks: png_chunks.Chunks, frames: list[tuple[Control, list[memoryview]]]) -> tuple[list[np.ndarray], str]:
     """Draw the frames on top of each other, and keep what is seen after each."""
     shown: list[np.ndarray] = []
     canvas, mode = None, ""
     for control, parts in frames:
         header = chunks.header._replace(width=control.width, height=control.height)
         check_size(header.width, header.height, header.width * header.height)
-        pixels, mode = png_parts.to_picture(png_parts.decode(header, parts), chunks)
+        pixels, mode = png_chunks.to_picture(png_chunks.decode(header, parts), chunks)
         if not mode.endswith("A"):
             opaque = np.full_like(pixels[:, :, :1], np.iinfo(pixels.dtype).max)
             pixels, mode = np.concatenate([pixels, opaque], axis=2), mode + "A"
@@ -112,7 +112,7 @@ def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
     """Yield the chunks of an animation: of each frame after the first, the smallest part that has changed."""
     plays = 0 if image.loop == 0 else (image.loop or 0) + 1
-    yield png_parts.chunk(b"acTL", struct.pack(">II", len(image.frames), plays))
+    yield png_chunks.chunk(b"acTL", struct.pack(">II", len(image.frames), plays))
     sequence = 0
     before: np.ndarray | None = None
     for frame, milliseconds in zip(image.frames, image.durations, strict=True):
@@ -121,13 +121,13 @@ def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
         size = part.shape[1], part.shape[0]
         delay = (milliseconds, 1000) if milliseconds < 65536 else (min(milliseconds // 1000, 65535), 1)
         control = Control(sequence, *size, columns.start, rows.start, *delay, _KEEP, _REPLACE)
-        yield png_parts.chunk(b"fcTL", _CONTROL.pack(*control))
+        yield png_chunks.chunk(b"fcTL", _CONTROL.pack(*control))
         sequence += 1
-        for piece in png_parts.compress(np.ascontiguousarray(part), fast, threads):
+        for piece in png_chunks.compress(np.ascontiguousarray(part), fast, threads):
             if before is None:
-                yield png_parts.chunk(b"IDAT", *piece)
+                yield png_chunks.chunk(b"IDAT", *piece)
             else:
-                yield png_parts.chunk(b"fdAT", struct.pack(">I", sequence), *piece)
+                yield png_chunks.chunk(b"fdAT", struct.pack(">I", sequence), *piece)
                 sequence += 1
         before = frame
 

@@ -1,6 +1,7 @@
 """JPEG (ITU-T T.81): decoded by Pillow without its copies, and encoded by it on several threads.
 
-Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.jpeg_pixels`), in which the three that
+Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.images.formats.jpeg_pixels`), in which
+the three that
 count are moved together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
 they are pictures to Pillow, and what they hold after their headers is joined into one.
 """
@@ -18,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter import begun, codecs, jpeg_pixels
 from cnnfilter.errors import ImageError
-from cnnfilter.jpeg_pixels import END, MARKER, RESTART, SCAN
-from cnnfilter.loops.channels import add_fourth, drop_fourth
-from cnnfilter.picture import AsImageError, Image, check_size
+from cnnfilter.images import begun
+from cnnfilter.images.formats import jpeg_pixels, pillow
+from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
+from cnnfilter.images.formats.jpeg_pixels import END, MARKER, RESTART, SCAN
+from cnnfilter.images.image import AsImageError, Image, check_size
+from cnnfilter.images.unfinished import Arriving, Unfinished, is_worth_it
 from cnnfilter.runtime.parallel import default_threads, run_tasks
-from cnnfilter.unfinished import Arriving, Unfinished, is_worth_it
 
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
 _FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
@@ -42,12 +44,12 @@ def read(data: bytes, max_pixels: int) -> Image:
     ImageError
         If it is cut off, or over the limit.
     """
-    with codecs.open_file(data, "jpg") as picture:
+    with pillow.open_file(data, "jpg") as picture:
         width, height = picture.size
         check_size(width, height, max_pixels)
         if not jpeg_pixels.is_whole(width, height, len(data)):
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
-        metadata = codecs.read_metadata(picture)
+        metadata = pillow.read_metadata(picture)
         ahead = begun.take(data)
         if ahead is not None and picture.mode == "RGB" and is_worth_it(3 * width * height):
             memory = ahead.wait_for_memory()
@@ -65,7 +67,7 @@ def _decoded(picture: Any, size: int, memory: jpeg_pixels.Pixels | None) -> tupl
     if memory is None:
         memory = jpeg_pixels.room_for(picture)
         if not jpeg_pixels.decode(picture, size, memory):
-            return codecs.to_array(picture)
+            return pillow.to_array(picture)
     pixels = np.frombuffer(memory, np.uint8)
     if picture.mode == "RGB":
         drop_fourth(pixels, 0, width * height)
@@ -117,7 +119,7 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     height, width, channels = pixels.shape
     across = -(-width // _BLOCK)
     blocks_high = max(1, min(_BAND_BYTES // (_BLOCK * width * channels), _MOST_BLOCKS // across))
-    settings = codecs.save_options(image, "jpg")
+    settings = pillow.save_options(image, "jpg")
     band = _BLOCK * blocks_high
     if height <= band:
         return [_encoded(pixels, slice(height), settings)]

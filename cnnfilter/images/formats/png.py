@@ -1,7 +1,7 @@
 """PNG (W3C specification, third edition): every depth and colour type, still and animated, without Pillow.
 
 16-bit colour stays 16-bit colour, which Pillow cuts to 8. Here are the whole files and their metadata; what they are
-made of is in `cnnfilter.png_parts`.
+made of is in `cnnfilter.images.formats.png_chunks`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from cnnfilter import begun, deflate
-from cnnfilter.metadata import Metadata, resolution
-from cnnfilter.picture import Image
-from cnnfilter.png_parts import (
+from cnnfilter.images import begun
+from cnnfilter.images.formats import deflate
+from cnnfilter.images.formats.png_chunks import (
     COLOUR_TYPE,
     SIGNATURE,
     Chunks,
@@ -24,6 +23,8 @@ from cnnfilter.png_parts import (
     split,
     to_picture,
 )
+from cnnfilter.images.image import Image
+from cnnfilter.images.metadata import Metadata, resolution
 
 _TEXT_LIMIT = 1 << 24
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
@@ -44,7 +45,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     chunks = split(memoryview(data), max_pixels)
     metadata = _metadata(chunks)
     if chunks.animation:
-        from cnnfilter import apng
+        from cnnfilter.images.formats import apng
 
         animation: Image | None = apng.read(chunks, metadata, max_pixels)
         if animation is not None:
@@ -151,7 +152,7 @@ def encode(image: Image, *, fast: bool = False, threads: int | None = None) -> l
     head = SIGNATURE + chunk(b"IHDR", header) + b"".join(_metadata_chunks(image.metadata, image.mode))
     tail = chunk(b"IEND")
     if len(image.frames) > 1:
-        from cnnfilter import apng
+        from cnnfilter.images.formats import apng
 
         return [head, *apng.encode(image, fast=fast, threads=threads), tail]
     pieces = compress(image.pixels, fast, threads)

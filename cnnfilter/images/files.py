@@ -13,11 +13,11 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from cnnfilter import begun
 from cnnfilter.errors import ImageError
-from cnnfilter.formats import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
-from cnnfilter.metadata import Metadata, upright
-from cnnfilter.picture import MAX_PIXELS, AsImageError, Image, ImageWarning, check_size, mode_of, turned, warn
+from cnnfilter.images import begun
+from cnnfilter.images.formats.detect import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, ImageWarning, check_size, mode_of, turned, warn
+from cnnfilter.images.metadata import Metadata, upright
 
 __all__ = [
     "ANIMATED",
@@ -55,11 +55,11 @@ _LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "
 
 # The modules of the formats that have one of their own; Pillow does the others.
 _OWN = {
-    "png": "cnnfilter.png",
-    "jpg": "cnnfilter.jpeg",
-    "tiff": "cnnfilter.tiff",
-    "ppm": "cnnfilter.pnm",
-    "npy": "cnnfilter.npy",
+    "png": "cnnfilter.images.formats.png",
+    "jpg": "cnnfilter.images.formats.jpeg",
+    "tiff": "cnnfilter.images.formats.tiff",
+    "ppm": "cnnfilter.images.formats.pnm",
+    "npy": "cnnfilter.images.formats.npy",
 }
 
 _HEAD = 4096  # more than enough to tell
@@ -128,9 +128,9 @@ def _decode(data: bytes, format: str, max_pixels: int) -> Image:
     if module is not None:
         image: Image = importlib.import_module(module).read(data, max_pixels)
         return image
-    from cnnfilter import codecs
+    from cnnfilter.images.formats import pillow
 
-    return codecs.read(data, format, max_pixels)
+    return pillow.read(data, format, max_pixels)
 
 
 def _upright(image: Image) -> Image:
@@ -244,9 +244,9 @@ def _encode(
 def _encode_fitting(image: Image, format: str, compression: str, threads: int | None) -> list[bytes]:
     module = _OWN.get(format)
     if module is None:
-        from cnnfilter import codecs
+        from cnnfilter.images.formats import pillow
 
-        return [codecs.encode(image, format)]
+        return [pillow.encode(image, format)]
     options: dict[str, Any] = {"threads": threads} if format in ("png", "jpg") else {}
     if format == "png":
         options["fast"] = compression == "fast"
@@ -298,9 +298,9 @@ def to_rgb(image: Image) -> Image:
     """Return CMYK as RGB: by its profile if it has one for 8 bits, else what is left of white by the inks."""
     icc = image.metadata.icc_for("CMYK")
     if icc and image.pixels.dtype == np.uint8:
-        from cnnfilter import codecs
+        from cnnfilter.images.formats import pillow
 
-        return image.map(lambda pixels: codecs.inks_to_rgb(pixels, icc)).replace(mode="RGB")
+        return image.map(lambda pixels: pillow.inks_to_rgb(pixels, icc)).replace(mode="RGB")
     full = np.iinfo(image.pixels.dtype).max
 
     def convert(pixels: np.ndarray) -> np.ndarray:

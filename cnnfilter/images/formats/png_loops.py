@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """Row filters of PNG (W3C PNG specification, third edition, section 9): undo them, choose and apply them.
 
 Values are taken as 16-bit numbers: twice as many fit into a vector as of any wider type, and 11 would do.

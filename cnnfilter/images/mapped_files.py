@@ -23,12 +23,12 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from cnnfilter import npy, tiff, tiff_directory
-from cnnfilter.metadata import Metadata, upright
-from cnnfilter.picture import CHANNELS, AsImageError, Image, as_pixels, check_size, turned_back
+from cnnfilter.images.formats import npy, tiff, tiff_tags
+from cnnfilter.images.formats.tiff_segments import InParts, open_in_parts
+from cnnfilter.images.image import CHANNELS, AsImageError, Image, as_pixels, check_size, turned_back
+from cnnfilter.images.metadata import Metadata, upright
 from cnnfilter.runtime.atomic_files import flush, replace_file
 from cnnfilter.runtime.threads import Started, start_thread
-from cnnfilter.tiff_segments import InParts, open_in_parts
 
 LEAST = 64 << 20
 """Bytes of pixels from which on it is worth it to map a file."""
@@ -108,7 +108,7 @@ def map_picture(path: str, max_pixels: int, stack: ExitStack, folder: Callable[[
         file.seek(0)
         if head == b"\x93NUMPY":
             return _map_npy(file, max_pixels, stack, folder)
-        if head[:4] in tiff_directory.MARKS:
+        if head[:4] in tiff_tags.MARKS:
             return _map_tiff(file, path, max_pixels, stack, folder)
     return None
 
@@ -143,7 +143,7 @@ def _converted(array: np.ndarray, stack: ExitStack, folder: str | None) -> np.nd
 def _map_tiff(
     file: BinaryIO, path: str, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]
 ) -> Image | None:
-    if tiff_directory.bytes_of_pixels(file) < LEAST:
+    if tiff_tags.bytes_of_pixels(file) < LEAST:
         return None
     with open_in_parts(path, max_pixels) as page:
         if page is None or (page.mode not in CHANNELS and page.start is None):

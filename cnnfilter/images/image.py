@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.errors import CnnfilterError, ImageError
-from cnnfilter.metadata import Metadata
+from cnnfilter.images.metadata import Metadata
+from cnnfilter.images.unfinished import Unfinished, finished
 from cnnfilter.runtime import limits
-from cnnfilter.unfinished import Unfinished, finished
 
 MAX_PIXELS = limits.PIXELS
 

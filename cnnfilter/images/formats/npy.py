@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.picture import Image, as_pixels, check_size, mode_of
+from cnnfilter.images.image import Image, as_pixels, check_size, mode_of
 
 
 def read(data: bytes, max_pixels: int) -> Image:

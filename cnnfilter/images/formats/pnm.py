@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.picture import Image, check_size
+from cnnfilter.images.image import Image, check_size
 
 # A word of a header, after white space and comments.
 _WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnfilter.metadata import XMP, Metadata, resolution
-from cnnfilter.picture import Image, check_size, warn, whole_numbers
+from cnnfilter.images.image import Image, check_size, warn, whole_numbers
+from cnnfilter.images.metadata import XMP, Metadata, resolution
 from cnnfilter.runtime.threads import off_the_main_thread
 
 if TYPE_CHECKING:

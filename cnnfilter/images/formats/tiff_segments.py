@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cnnfilter import codecs
 from cnnfilter.errors import CnnfilterError, ImageError
-from cnnfilter.picture import AsImageError, as_pixels, check_frames, check_size
-from cnnfilter.tiff_directory import (
+from cnnfilter.images.formats import pillow
+from cnnfilter.images.formats.tiff_tags import (
     ALPHA,
     BITS,
     BLACK_IS_ZERO,
@@ -43,6 +42,7 @@ from cnnfilter.tiff_directory import (
     Layout,
     count_directories,
 )
+from cnnfilter.images.image import AsImageError, as_pixels, check_frames, check_size
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -196,7 +196,7 @@ def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, si
     start = ends[-1] + ends[-1] % 2
     directory = layout.directory([layout.entry(tag, value) for tag, value in entries.items()], start)
     file = b"".join([layout.head(start), *segments, bytes(start - ends[-1]), directory])
-    with codecs.pillow_limit.at_least(width * step * height), codecs.open_file(file, "tiff") as picture:
+    with pillow.pillow_limit.at_least(width * step * height), pillow.open_file(file, "tiff") as picture:
         unpacked = np.array(picture)
     blocks = unpacked.reshape(height, width // across, across * step)
     return _undo_predictor(blocks, page, samples).reshape(height, width, samples)
@@ -322,7 +322,7 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
     """
     import tifffile
 
-    codecs.keep_quiet("tifffile")
+    pillow.keep_quiet("tifffile")
     with contextlib.ExitStack() as stack:
         found = None
         try:

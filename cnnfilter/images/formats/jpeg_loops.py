@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """A fourth byte for each pixel of three, and without it again: Pillow keeps colours in four."""
 
 from __future__ import annotations

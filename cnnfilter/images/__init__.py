@@ -1,0 +1,1 @@
+"""A picture in memory, and its way from and to files."""

@@ -23,7 +23,7 @@ from cnnfilter.convolution import combine_maps, filter_picture, signed_rule
 from cnnfilter.errors import ShapeError
 from cnnfilter.images.dtypes import to_picture, top_of
 from cnnfilter.images.image import Image, check_size
-from cnnfilter.kernels import Kernel, find_kernels
+from cnnfilter.kernels.lookup import Kernel, find_kernels
 from cnnfilter.runtime import buffers
 from cnnfilter.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 

@@ -25,7 +25,7 @@ from cnnfilter.engines import DirectTaps, Engine, Finish
 from cnnfilter.errors import ShapeError
 from cnnfilter.images.dtypes import Scale, store_band
 from cnnfilter.images.unfinished import Arriving, OnDemand, finished, is_worth_it
-from cnnfilter.kernels import Kernel, find_kernels
+from cnnfilter.kernels.lookup import Kernel, find_kernels
 from cnnfilter.loops.convolution import largest_bits
 from cnnfilter.loops.weighted_sums import ROWS
 from cnnfilter.runtime import buffers

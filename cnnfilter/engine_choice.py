@@ -27,7 +27,7 @@ from cnnfilter.engines import (
     whole_unit,
 )
 from cnnfilter.errors import ShapeError
-from cnnfilter.kernels import factor
+from cnnfilter.kernels.lookup import factor
 from cnnfilter.loops.weighted_sums import ROWS
 from cnnfilter.scratch import Geometry
 from cnnfilter.windows import Axis

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.jit.instructions import has_wide_registers
 from cnnfilter.jit.integer_vectors import division
-from cnnfilter.kernels import factor
+from cnnfilter.kernels.lookup import factor
 from cnnfilter.loops.boxes import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
 from cnnfilter.loops.convolution import side_sums
 from cnnfilter.loops.fourier import PADDING, convolve_pair, transform

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
-from cnnfilter.kernels import find_kernel
+from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.learned import Convolution
 from cnnfilter.stack_training import Stack
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 
-from cnnfilter import kernel_grammar
-from cnnfilter.catalogue import ENTRIES
 from cnnfilter.errors import CnnfilterError, ModelError
 from cnnfilter.grammar import Stage, split_stages, suggestion
+from cnnfilter.kernels import text as kernel_grammar
+from cnnfilter.kernels.catalogue import ENTRIES
 
 NAMES = (
     "conv",

@@ -29,7 +29,7 @@ from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three
 from cnnfilter.windows import BORDERS, Axis, border_constant, window_axes
 
 if TYPE_CHECKING:
-    from cnnfilter.kernels import KernelSet
+    from cnnfilter.kernels.lookup import KernelSet
 
 Batch = NDArray[np.float32]
 
@@ -80,7 +80,7 @@ class FixedConvolution(WindowLayer):
     found: tuple[KernelSet, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        from cnnfilter.kernels import find_kernels
+        from cnnfilter.kernels.lookup import find_kernels
 
         object.__setattr__(self, "found", tuple(find_kernels(kernel) for kernel in self.kernels))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError, ModelError
-from cnnfilter.kernels import Kernel, KernelSet
+from cnnfilter.kernels.lookup import Kernel, KernelSet
 from cnnfilter.network import Network, load_model
 
 Weights = NDArray[np.float64]

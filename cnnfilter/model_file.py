@@ -31,9 +31,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.catalogue import ENTRIES
 from cnnfilter.errors import CnnfilterError, ModelError
 from cnnfilter.grammar import split_stages
+from cnnfilter.kernels.catalogue import ENTRIES
 from cnnfilter.layers import Layers, parse_layers
 from cnnfilter.shapes import Shape, show_shape
 from cnnfilter.weights.safetensors import TensorFile, write_tensors

@@ -14,7 +14,7 @@ from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ShapeError
 from cnnfilter.images.files import write_image
 from cnnfilter.images.image import Image
-from cnnfilter.kernels import find_kernel
+from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.pooling import pool
 from tests import naive
 from tests.test_large import PEAK

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cnnfilter.catalogue import ALSO_CALLED, ENTRIES, FAMILIES
+from cnnfilter.kernels.catalogue import ALSO_CALLED, ENTRIES, FAMILIES
 
 PROMISED = """
     identity box blur gaussian binomial motion disk sharpen sharpen-more unsharp high-boost high-pass
@@ -69,5 +69,5 @@ def test_every_family_has_members():
 
 
 def test_the_catalogue_needs_no_numpy():
-    code = "import sys, cnnfilter.catalogue; sys.exit('numpy' in sys.modules)"
+    code = "import sys, cnnfilter.kernels.catalogue; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cnnfilter.catalogue import ENTRIES, FAMILIES
 from cnnfilter.cli import main
 from cnnfilter.cli.kernel_drawing import draw_blocks, draw_picture, every, number_texts, wants_colour
 from cnnfilter.cli.kernels import command
 from cnnfilter.images.files import read_image, write_image
-from cnnfilter.kernels import find_kernel, find_kernels
+from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
+from cnnfilter.kernels.lookup import find_kernel, find_kernels
 
 
 def run(*args: str, code: int = 0, **how):

@@ -13,7 +13,7 @@ from cnnfilter import convolution
 from cnnfilter.convolution import convolve, filter_picture
 from cnnfilter.engine_choice import ALGORITHMS
 from cnnfilter.errors import KernelError, ShapeError
-from cnnfilter.kernels import find_kernel, find_kernels, kernel_names
+from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
 from cnnfilter.windows import same_padding
 from tests import naive
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import KernelError
-from cnnfilter.kernel_files import READERS, encode_kernel, kernel_text, parse_rows, read_kernel_file
-from cnnfilter.kernels import find_kernel
+from cnnfilter.kernels.files import READERS, encode_kernel, kernel_text, parse_rows, read_kernel_file
+from cnnfilter.kernels.lookup import find_kernel
 
 WEIGHTS = np.array([[1, 2.5, -3], [0, 1 / 3, 1e-7]])
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter import kernel_fitting
 from cnnfilter.errors import KernelError, ShapeError
-from cnnfilter.kernel_fitting import fit_kernel, known_name, rounded, simplify
-from cnnfilter.kernels import Kernel, find_kernel
+from cnnfilter.kernels import fitting
+from cnnfilter.kernels.fitting import fit_kernel, known_name, rounded, simplify
+from cnnfilter.kernels.lookup import Kernel, find_kernel
 
 SPECS = [
     "sharpen",
@@ -117,7 +117,7 @@ def test_the_inputs_are_left_alone(photo):
 
 
 def test_of_a_large_picture_evenly_spread_rows_do(photo, monkeypatch):
-    monkeypatch.setattr(kernel_fitting, "_MOST_SAMPLES", 2000)
+    monkeypatch.setattr(fitting, "_MOST_SAMPLES", 2000)
     weights = find_kernel("emboss").weights
     kernel, residual = fit_kernel(photo, same(photo, weights), 3)
     np.testing.assert_allclose(kernel.weights, weights, atol=1e-9)
@@ -127,7 +127,7 @@ def test_of_a_large_picture_evenly_spread_rows_do(photo, monkeypatch):
 def test_chunks_change_nothing(photo, monkeypatch):
     after = np.sqrt(same(photo, find_kernel("blur").weights))
     whole, _ = fit_kernel(photo, after, 3)
-    monkeypatch.setattr(kernel_fitting, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(fitting, "_CHUNK_BYTES", 1)
     np.testing.assert_allclose(fit_kernel(photo, after, 3)[0].weights, whole.weights, rtol=1e-9)
 
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from cnnfilter.kernel_formulas import balanced
-from cnnfilter.kernels import find_kernel
+from cnnfilter.kernels.formulas import balanced
+from cnnfilter.kernels.lookup import find_kernel
 
 
 def weights(spec: str) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnfilter.kernel_structure import factor, symmetries, whole_numbers
-from cnnfilter.kernels import find_kernel, find_kernels, kernel_names
+from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
+from cnnfilter.kernels.structure import factor, symmetries, whole_numbers
 
 SINGLE = [kernel.name for name in kernel_names() for kernel in find_kernels(name)]
 

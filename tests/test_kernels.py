@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnfilter.catalogue import COMPASS, ENTRIES
 from cnnfilter.errors import KernelError
-from cnnfilter.kernels import (
+from cnnfilter.kernels.catalogue import COMPASS, ENTRIES
+from cnnfilter.kernels.lookup import (
     Kernel,
     KernelSet,
     find_kernel,

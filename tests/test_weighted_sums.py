@@ -9,7 +9,7 @@ from cnnfilter import engines
 from cnnfilter.convolution import convolve, filter_picture
 from cnnfilter.engines import whole_unit
 from cnnfilter.jit.integer_vectors import division
-from cnnfilter.kernels import find_kernel
+from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.loops.boxes import small_means
 from cnnfilter.loops.weighted_sums import LONG, WIDE
 from cnnfilter.scratch import Geometry

@@ -12,7 +12,7 @@ from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
-    from cnnfilter.kernels import KernelSet
+    from cnnfilter.kernels.lookup import KernelSet
     from cnnfilter.task import Task
 
 HELP = """\

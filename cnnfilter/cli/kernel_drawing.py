@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.kernel_structure import whole_numbers
-from cnnfilter.kernels import Kernel
+from cnnfilter.kernels.lookup import Kernel
+from cnnfilter.kernels.structure import whole_numbers
 
 if TYPE_CHECKING:
     from PIL import ImageDraw

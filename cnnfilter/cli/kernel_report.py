@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.cli.kernel_drawing import draw_blocks, every, number_texts, wants_colour
-from cnnfilter.kernel_structure import symmetries, whole_numbers
-from cnnfilter.kernels import Kernel
+from cnnfilter.kernels.lookup import Kernel
+from cnnfilter.kernels.structure import symmetries, whole_numbers
 
 
 def record(kernel: Kernel) -> dict[str, Any]:

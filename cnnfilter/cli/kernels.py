@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.catalogue import ENTRIES, FAMILIES
 from cnnfilter.cli.messages import reason
 from cnnfilter.cli.options import KernelText, Type, about
 from cnnfilter.errors import CnnfilterError
+from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 
 if TYPE_CHECKING:
     from cnnfilter.images.files import Image
-    from cnnfilter.kernel_fitting import Residual
-    from cnnfilter.kernels import Kernel, KernelSet
+    from cnnfilter.kernels.fitting import Residual
+    from cnnfilter.kernels.lookup import Kernel, KernelSet
 
 HELP = """\
 List the named kernels, show what one does, or find the one that was used.
@@ -147,12 +147,12 @@ class _NumbersAreArguments(click.Command):
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
-    from cnnfilter.kernel_grammar import check
+    from cnnfilter.kernels.text import check
 
     with about("'KERNEL'"):
         check(kernel)  # before numpy is imported
     from cnnfilter.cli.kernel_report import description, record
-    from cnnfilter.kernels import find_kernels
+    from cnnfilter.kernels.lookup import find_kernels
 
     with about("'KERNEL'"):
         found = find_kernels(kernel)
@@ -261,7 +261,7 @@ def fit(
     quiet: bool,
 ) -> None:
     from cnnfilter.cli.kernel_report import record
-    from cnnfilter.kernel_fitting import fit_kernel, known_name, rounded, simplify
+    from cnnfilter.kernels.fitting import fit_kernel, known_name, rounded, simplify
 
     pictures = _read_pair(before, after)
     kernel, residual = fit_kernel(pictures[0].colour, pictures[1].colour, size, bias=bias)
@@ -292,7 +292,7 @@ def _read_pair(before: str, after: str) -> tuple[Image, Image]:
 
 
 def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
-    from cnnfilter.kernel_files import encode_kernel
+    from cnnfilter.kernels.files import encode_kernel
     from cnnfilter.runtime.atomic_files import replace_file
 
     with about("'-o' / '--output'"):
@@ -304,8 +304,8 @@ def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
 def _pasteable(kernel: Kernel, exact: bool) -> str:
     """The weights as text for -k: fractions where they are whole numbers over a divisor."""
     from cnnfilter.cli.kernel_drawing import number_texts
-    from cnnfilter.kernel_files import kernel_text
-    from cnnfilter.kernel_structure import whole_numbers
+    from cnnfilter.kernels.files import kernel_text
+    from cnnfilter.kernels.structure import whole_numbers
 
     if exact or whole_numbers(kernel.weights) is None:
         return kernel_text(kernel.weights)

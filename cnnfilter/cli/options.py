@@ -14,7 +14,7 @@ from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime.limits import parse_size
 
 if TYPE_CHECKING:
-    from cnnfilter.kernels import KernelSet
+    from cnnfilter.kernels.lookup import KernelSet
 
     Type = click.ParamType[Any]
     Choice = click.Choice[str]
@@ -166,7 +166,7 @@ class KernelText(Type):
     name = "KERNEL"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from cnnfilter.catalogue import ENTRIES
+        from cnnfilter.kernels.catalogue import ENTRIES
 
         found = _starting(ENTRIES, incomplete)
         return found or [CompletionItem(incomplete, type="file")]
@@ -199,13 +199,13 @@ def about(hint: str) -> Iterator[None]:
 
 def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> list[KernelSet]:
     """Return the kernels that each ``-k`` names; one for most, two for ``sobel``."""
-    from cnnfilter.kernel_grammar import check
+    from cnnfilter.kernels.text import check
 
     found = []
     with about("'-k' / '--kernel'"):
         for spec in specs:
             check(spec)  # before numpy is imported
-        from cnnfilter.kernels import KernelSet, find_kernels
+        from cnnfilter.kernels.lookup import KernelSet, find_kernels
 
         for named in map(find_kernels, specs):
             kernels = [kernel.flip() for kernel in named] if flip else list(named)

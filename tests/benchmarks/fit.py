@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter import convolution, engine_choice, engines
-from cnnfilter.kernels import factor
+from cnnfilter.kernels.lookup import factor
 from cnnfilter.windows import window_axes
 from tests.benchmarks import pictures
 

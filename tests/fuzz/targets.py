@@ -17,7 +17,7 @@ import numpy as np
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.images import mapped_files
 from cnnfilter.images.files import encode_image, read_image
-from cnnfilter.kernels import find_kernel, find_kernels
+from cnnfilter.kernels.lookup import find_kernel, find_kernels
 from cnnfilter.layers import parse_layers
 from cnnfilter.model_file import read_model, write_model
 
@@ -127,7 +127,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def seeds() -> dict[str, list[bytes]]:
     """Return for each target some right inputs to start from."""
-    from cnnfilter.catalogue import ENTRIES
+    from cnnfilter.kernels.catalogue import ENTRIES
     from tests.hostile.files import small_files
     from tests.test_model_file import small_model
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import KernelError, ModelError
-from cnnfilter.kernels import find_kernel
+from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.model_file import read_model
 from tests.test_model_file import save, small_model
 

@@ -11,7 +11,7 @@ The grammar, the same everywhere:
 ``MODEL#1[3]``            filter 3 of layer 1 of a network
 ========================  ==========================================================================
 
-How a text is taken apart and refused is in `cnnfilter.kernel_grammar`; what is done with a kernel is left to
+How a text is taken apart and refused is in `cnnfilter.kernels.text`; what is done with a kernel is left to
 `cnnfilter.convolution`.
 """
 
@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnfilter.catalogue import ENTRIES, Entry
 from cnnfilter.errors import KernelError
-from cnnfilter.kernel_files import (
+from cnnfilter.kernels.catalogue import ENTRIES, Entry
+from cnnfilter.kernels.files import (
     Table,
     from_array,
     parse_json,
@@ -38,10 +38,10 @@ from cnnfilter.kernel_files import (
     read_kernel_file,
     rectangle,
 )
-from cnnfilter.kernel_formulas import FORMULAS
-from cnnfilter.kernel_grammar import canonical, empty, entry_and_values, kind_of, unknown
-from cnnfilter.kernel_structure import clear_sum, symmetries, symmetry_in_words
-from cnnfilter.kernel_structure import factor as factor
+from cnnfilter.kernels.formulas import FORMULAS
+from cnnfilter.kernels.structure import clear_sum, symmetries, symmetry_in_words
+from cnnfilter.kernels.structure import factor as factor
+from cnnfilter.kernels.text import canonical, empty, entry_and_values, kind_of, unknown
 from cnnfilter.runtime import limits
 
 Weights = NDArray[np.float64]

@@ -1,6 +1,6 @@
 """The kernels that are computed: parameters in, weights out.
 
-Each function gives a float64 array ``(kH, kW)`` and trusts its parameters; `cnnfilter.kernels` has checked
+Each function gives a float64 array ``(kH, kW)`` and trusts its parameters; `cnnfilter.kernels.lookup` has checked
 their ranges against the catalogue. Angles are in degrees, counter-clockwise from the right.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.catalogue import COMPASS
 from cnnfilter.errors import KernelError
+from cnnfilter.kernels.catalogue import COMPASS
 from cnnfilter.runtime import limits
 
 Weights = NDArray[np.float64]

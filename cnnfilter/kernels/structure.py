@@ -1,6 +1,6 @@
 """What weights are made of: separable terms, whole numbers, symmetries.
 
-Works on arrays ``(kH, kW)`` alone; what a kernel is called and comes from, `cnnfilter.kernels` knows.
+Works on arrays ``(kH, kW)`` alone; what a kernel is called and comes from, `cnnfilter.kernels.lookup` knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnfilter.kernel_files import from_array
+from cnnfilter.kernels.files import from_array
 
 Weights = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """A kernel as text: which way it is written, and what can be refused of it. Without numpy, so at once.
 
-What a text means is said by `kind_of`; the numbers are made of it in `cnnfilter.kernels` and
-`cnnfilter.kernel_files`.
+What a text means is said by `kind_of`; the numbers are made of it in `cnnfilter.kernels.lookup` and
+`cnnfilter.kernels.files`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cnnfilter.catalogue import ALSO_CALLED, ENTRIES, Entry, Parameter
 from cnnfilter.errors import KernelError
+from cnnfilter.kernels.catalogue import ALSO_CALLED, ENTRIES, Entry, Parameter
 from cnnfilter.runtime import limits
 
 
@@ -46,7 +46,7 @@ def check(text: str) -> None:
     Raises
     ------
     KernelError
-        As `cnnfilter.kernels.find_kernels`.
+        As `cnnfilter.kernels.lookup.find_kernels`.
     """
     text = text.strip()
     match kind_of(text):

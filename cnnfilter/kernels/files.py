@@ -1,7 +1,7 @@
 """Kernels as text and as files: rows, JSON, and .txt .csv .json .npy .mat, both ways.
 
 It knows how numbers are written and refuses what is not a rectangle of finite numbers; what the
-numbers mean is left to `cnnfilter.kernels`.
+numbers mean is left to `cnnfilter.kernels.lookup`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError
-from cnnfilter.kernel_grammar import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
+from cnnfilter.kernels.text import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
 
 _MOST_BYTES = 64 * 2**20
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.catalogue import ENTRIES
 from cnnfilter.errors import KernelError, ShapeError
-from cnnfilter.kernel_structure import whole_numbers
-from cnnfilter.kernels import Kernel, find_kernels
+from cnnfilter.kernels.catalogue import ENTRIES
+from cnnfilter.kernels.lookup import Kernel, find_kernels
+from cnnfilter.kernels.structure import whole_numbers
 
 MOST_WEIGHTS = 1024
 _MOST_SAMPLES = 2_000_000

@@ -1,6 +1,6 @@
 """The named kernels as plain data: weights or formula, divisor, purpose and source.
 
-It knows what exists and says what it is for; it leaves arithmetic to `cnnfilter.kernels`, so that it
+It knows what exists and says what it is for; it leaves arithmetic to `cnnfilter.kernels.lookup`, so that it
 needs no numpy and a list of the kernels is printed at once.
 
 Conventions, for every entry:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -37,4 +39,24 @@ def test_the_last_to_leave_restores_also_when_they_overlap():
     first.__exit__(None, None, None)
     assert set(_threads()) <= {1}
     second.__exit__(None, None, None)
+    assert _threads() == before
+
+
+def test_any_thread_limits_and_any_thread_restores():
+    before = _threads()
+    first, second = one_thread(), one_thread()
+    first.__enter__()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(second.__enter__).result()
+        first.__exit__(None, None, None)
+        assert set(_threads()) <= {1}
+        other.submit(second.__exit__, None, None, None).result()
+        assert _threads() == before
+
+    def inside() -> list[int]:
+        with one_thread():
+            return _threads()
+
+    with ThreadPoolExecutor(1) as other:
+        assert set(other.submit(inside).result()) <= {1}
     assert _threads() == before

@@ -37,6 +37,7 @@ def one_thread() -> Iterator[None]:
             raise MemoryError
         _inside += 1
         if _inside == 1:
+            _let_this_thread_limit()
             _limit = _controller().limit(limits=1, user_api="blas")
     try:
         yield
@@ -44,6 +45,7 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
+                _let_this_thread_limit()
                 _limit.restore_original_limits()
 
 
@@ -57,3 +59,11 @@ def _controller() -> Any:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
+
+
+def _let_this_thread_limit() -> None:
+    """Let the calling thread set the limit: from version 3.8, threadpoolctl silently ignores all threads but one."""
+    from threadpoolctl import OpenBLASController
+
+    if hasattr(OpenBLASController, "clear_controlling_thread"):
+        OpenBLASController.clear_controlling_thread(force=True)

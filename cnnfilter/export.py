@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from cnnfilter import __version__
 from cnnfilter.errors import ModelError
+from cnnfilter.filters.windows import Axis
 from cnnfilter.layers import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.network import Network
 from cnnfilter.shapes import Layer, Shape, WindowLayer
-from cnnfilter.windows import Axis
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for every runtime of the last years."""
@@ -205,7 +205,7 @@ def _min_pool(graph: Graph, name: str, layer: MinPool, weights: Weights, shape: 
 
 def _avg_pool(graph: Graph, name: str, layer: AvgPool, weights: Weights, shape: Shape) -> str:
     """Write the mean as sums times shares: runtimes differ in what they count at the border and under dilation."""
-    from cnnfilter.pooling import PoolAxis
+    from cnnfilter.filters.pooling.pool import PoolAxis
 
     axes = _axes(layer, shape)
     down, across = axes

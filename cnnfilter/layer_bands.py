@@ -15,10 +15,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.filters.pooling.pool import PoolAxis
+from cnnfilter.filters.windows import Axis, RowBand, border_constant, source_positions
 from cnnfilter.layers import Activation, AvgPool, Batch, FixedConvolution, GlobalPool, Layers, MaxPool
-from cnnfilter.pooling import PoolAxis
 from cnnfilter.shapes import Layer, Shape
-from cnnfilter.windows import Axis, RowBand, border_constant, source_positions
 
 _NUMBERS = 1 << 21
 """Numbers that the maps after a layer have in a band, at most where a row is not longer: 8 MiB."""
@@ -81,9 +81,9 @@ def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
 
     None if they differ in size, or where there is one whose results depend on where a band begins.
     """
-    from cnnfilter.engine_choice import choose_engine
-    from cnnfilter.engines import Fourier, Separable
-    from cnnfilter.scratch import Geometry
+    from cnnfilter.filters.convolution.algorithms import Fourier, Separable
+    from cnnfilter.filters.convolution.choice import choose_engine
+    from cnnfilter.filters.convolution.geometry import Geometry
 
     ways = []
     if len({kernel.weights.shape for group in layer.found for kernel in group}) > 1:

@@ -21,12 +21,12 @@ from cnnfilter import grammar
 from cnnfilter.activation import NAMES as ACTIVATIONS
 from cnnfilter.activation import activate, find_activation
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
+from cnnfilter.filters.windows import BORDERS, Axis, border_constant, window_axes
 from cnnfilter.grammar import Stage, flag, option, split_stages, word, words
 from cnnfilter.layer_names import in_layer, is_learned, name_of
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.runtime import buffers
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
-from cnnfilter.windows import BORDERS, Axis, border_constant, window_axes
 
 if TYPE_CHECKING:
     from cnnfilter.kernels.lookup import KernelSet
@@ -109,7 +109,7 @@ class FixedConvolution(WindowLayer):
 
     def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
         """Convolve one picture (H, W, C) to (H', W', C * K), in arrays that `empty` makes."""
-        from cnnfilter.convolution import filter_picture
+        from cnnfilter.filters.convolution.convolve import filter_picture
 
         out: Batch | None = None
         algorithms = self.algorithms or ("auto",) * len(self.found)
@@ -146,7 +146,7 @@ class _Pool(WindowLayer):
     ceil: bool
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        from cnnfilter.pooling import pool_axes
+        from cnnfilter.filters.pooling.pool import pool_axes
 
         return pool_axes(height, width, self.size, **self._options())
 
@@ -173,7 +173,7 @@ class _Pool(WindowLayer):
 
     def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
         """Pool one picture (H, W, C) to (H', W', C), in an array that `empty` makes."""
-        from cnnfilter.pooling import pool
+        from cnnfilter.filters.pooling.pool import pool
 
         return pool(picture, self.op, size=self.size, **self._options(), empty=empty)
 
@@ -232,7 +232,7 @@ class GlobalPool(Layer):
 
     def forward(self, batch: Batch) -> Batch:
         """Pool every picture (N, H, W, C) to (N, 1, 1, C)."""
-        from cnnfilter.pooling import global_pool
+        from cnnfilter.filters.pooling.pool import global_pool
 
         return _batch([global_pool(picture, self.op) for picture in batch])
 

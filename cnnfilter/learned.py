@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cnnfilter import grammar
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.windows import Axis, window_axes
 from cnnfilter.grammar import option, word
 from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
-from cnnfilter.windows import Axis, window_axes
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.filters.windows import Axis
 from cnnfilter.loops import layers as loops
 from cnnfilter.runtime import blas
 from cnnfilter.runtime.parallel import split_rows
 from cnnfilter.runtime.threads import Started, start_thread, take
-from cnnfilter.windows import Axis
 
 Maps = NDArray[np.float32]
 

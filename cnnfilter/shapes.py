@@ -9,8 +9,8 @@ import math
 from typing import ClassVar, NamedTuple
 
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.windows import Axis
 from cnnfilter.grammar import Written
-from cnnfilter.windows import Axis
 
 Shape = tuple[int, ...]
 

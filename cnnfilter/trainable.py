@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.filters.windows import Axis
 from cnnfilter.map_filters import Scratch
 from cnnfilter.shapes import Layer, Shape
-from cnnfilter.windows import Axis
 
 Floats = NDArray[np.float32]
 Values = Mapping[str, Floats]

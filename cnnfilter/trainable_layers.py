@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from cnnfilter.activation import activate, slope
 from cnnfilter.errors import ModelError
+from cnnfilter.filters.pooling.pool import PoolAxis
 from cnnfilter.layers import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
 from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.loops import layers as layer_loops
 from cnnfilter.loops import training as loops
 from cnnfilter.map_filters import CLIPPING, LINEAR
-from cnnfilter.pooling import PoolAxis
 from cnnfilter.shapes import Layer, Shape, WindowLayer
 from cnnfilter.trainable import Floats, Place, Trainable, Values, add_bias_slopes, draw_starts, geometry_of, rows_of
 from cnnfilter.trainable_convolutions import Convolving, DepthwiseConvolving, TiledConvolving

@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from cnnfilter.alpha import filter_image
-from cnnfilter.alpha_pooling import pool_image
-from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.alpha_pooling import pool_image
+from cnnfilter.filters.convolution.convolve import filter_picture
+from cnnfilter.filters.images import filter_image
+from cnnfilter.filters.pooling.pool import pool
 from cnnfilter.images.files import write_image
 from cnnfilter.images.image import Image
 from cnnfilter.kernels.lookup import find_kernel
-from cnnfilter.pooling import pool
 from tests import naive
 from tests.test_large import PEAK
 
@@ -150,7 +150,7 @@ def test_a_large_picture_is_filtered_in_bands(rng, monkeypatch, kernels, dtype, 
     image.pixels[30:, :, -1] = np.iinfo(dtype).max
     whole, clipped, _ = filter_image(image, kernels, **options)
     pools = [pool_image(image, op, size=3, stride=2, padding=1) for op in ("max", "avg", "min")]
-    monkeypatch.setattr("cnnfilter.alpha._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.filters.images._NUMBERS", 2000)
     in_bands, share, _ = filter_image(image, kernels, **options)
     assert in_bands.pixels.tobytes() == whole.pixels.tobytes()
     assert share() == pytest.approx(clipped())

@@ -636,7 +636,7 @@ def test_warmup_prepares_every_form_of_every_loop(monkeypatch):
     done = invoke("warmup")
     assert prepared == list(native.every_loop())
     modules = {loop.function.__module__ for loop, _ in prepared}
-    assert modules >= {"cnnfilter.loops.convolution", "cnnfilter.loops.pooling"}
+    assert modules >= {"cnnfilter.filters.convolution.border_loops", "cnnfilter.filters.pooling.any_window_loops"}
     assert re.fullmatch(rf"{len(prepared)} loops are ready after \S+ s\.\n", done.stderr)
     assert invoke("warmup", "-q").stderr == ""
 

@@ -7,10 +7,11 @@ import inspect
 import click
 import pytest
 
-from cnnfilter import convolution, pooling
 from cnnfilter.cli import options
 from cnnfilter.cli.convolve import command as convolve
 from cnnfilter.cli.pool import command as pool
+from cnnfilter.filters.convolution import convolve as convolution
+from cnnfilter.filters.pooling import pool as pooling
 
 # --- types
 
@@ -121,7 +122,7 @@ def test_the_choices_are_the_library_s():
 
 
 def test_the_borders_are_the_library_s():
-    from cnnfilter.windows import BORDERS
+    from cnnfilter.filters.windows import BORDERS
 
     assert {border.partition(":")[0] for border in BORDERS} == {*options.Border.names, "constant"}
 

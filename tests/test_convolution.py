@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter import convolution
-from cnnfilter.convolution import convolve, filter_picture
-from cnnfilter.engine_choice import ALGORITHMS
 from cnnfilter.errors import KernelError, ShapeError
+from cnnfilter.filters.convolution import convolve as convolution
+from cnnfilter.filters.convolution.choice import ALGORITHMS
+from cnnfilter.filters.convolution.convolve import convolve, filter_picture
+from cnnfilter.filters.windows import same_padding
 from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
-from cnnfilter.windows import same_padding
 from tests import naive
 
 BORDERS = ["replicate", "reflect", "symmetric", "wrap", "zero", "constant:7.5"]

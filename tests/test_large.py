@@ -124,7 +124,9 @@ def test_what_fails_leaves_nothing(arguments, message, all_are_large):
 
 def test_a_run_that_fails_while_it_fills_the_file_leaves_nothing(all_are_large, monkeypatch):
     np.save("in.npy", np.zeros((20, 20), np.uint8))
-    monkeypatch.setattr("cnnfilter.convolution.store_band", lambda *args: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(
+        "cnnfilter.filters.convolution.convolve.store_band", lambda *args: (_ for _ in ()).throw(MemoryError)
+    )
     done = invoke("convolve", "-k", "blur", "in.npy", "-o", "out.npy", code=1)
     assert "not enough memory" in done.stderr
     assert os.listdir() == ["in.npy"]
@@ -247,7 +249,7 @@ def test_alpha_is_filtered_in_bands(command, dtype, alpha, rng, monkeypatch, map
     how = [*command, "in.tif", "--alpha", "keep" if alpha == "opaque" else alpha]
     invoke(*how, "-o", "expected.tif")
     call_all_large(monkeypatch)
-    monkeypatch.setattr("cnnfilter.alpha._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.filters.images._NUMBERS", 2000)
     invoke(*how, "-o", "out.tif")
     result, expected = (cnnfilter.read_image(name) for name in ("out.tif", "expected.tif"))
     assert (result.mode, result.pixels.dtype) == (expected.mode, expected.pixels.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnfilter import map_filters
+from cnnfilter.filters.windows import Axis, window_axes
 from cnnfilter.map_filters import (
     LINEAR,
     RELU,
@@ -21,7 +22,6 @@ from cnnfilter.map_filters import (
     convolve_each,
     squeeze,
 )
-from cnnfilter.windows import Axis, window_axes
 from tests import naive
 
 

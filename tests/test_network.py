@@ -260,7 +260,8 @@ def test_a_network_imports_no_filters_that_it_does_not_have():
         import sys
         from cnnfilter.network import load_model
         load_model()
-        print({"cnnfilter.convolution", "cnnfilter.kernels.lookup", "cnnfilter.pooling", "PIL", "numba"} &
+        print({"cnnfilter.filters.convolution.convolve", "cnnfilter.kernels.lookup", "cnnfilter.filters.pooling.pool",
+        "PIL", "numba"} &
         set(sys.modules))
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter import ShapeError, pool, pooling
-from cnnfilter.loops import pooling as loops
-from cnnfilter.pooling import global_pool, pool_axes
+from cnnfilter import ShapeError, pool
+from cnnfilter.filters.pooling import any_window_loops as loops
+from cnnfilter.filters.pooling import pool as pooling
+from cnnfilter.filters.pooling.pool import global_pool, pool_axes
 from cnnfilter.runtime import parallel
 from tests import naive
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter.alpha import filter_image
-from cnnfilter.alpha_pooling import pool_image
 from cnnfilter.errors import ImageError, ModelError, ShapeError
+from cnnfilter.filters.alpha_pooling import pool_image
+from cnnfilter.filters.images import filter_image
 from cnnfilter.images.files import Image, to_rgb
 from cnnfilter.layers import parse_layers, refuse_learned, run_layers
 from cnnfilter.stacks import AS_PICTURE, apply_layers, signed_rule, spread_maps

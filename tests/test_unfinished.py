@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pillow
 
-from cnnfilter.alpha import filter_image
 from cnnfilter.cli import main
-from cnnfilter.convolution import filter_picture
 from cnnfilter.errors import ImageError, UnreadableError
+from cnnfilter.filters.convolution.convolve import filter_picture
+from cnnfilter.filters.images import filter_image
 from cnnfilter.images import begun, unfinished
 from cnnfilter.images.files import Image, ImageWarning, encode_image, read_image, read_in_rows
 from cnnfilter.images.formats import jpeg_pixels

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter import engines
-from cnnfilter.convolution import convolve, filter_picture
-from cnnfilter.engines import whole_unit
+from cnnfilter.filters.convolution import algorithms
+from cnnfilter.filters.convolution.algorithms import whole_unit
+from cnnfilter.filters.convolution.box_loops import small_means
+from cnnfilter.filters.convolution.convolve import convolve, filter_picture
+from cnnfilter.filters.convolution.direct_loops import LONG, WIDE
+from cnnfilter.filters.convolution.geometry import Geometry
+from cnnfilter.filters.windows import window_axes
 from cnnfilter.jit.integer_vectors import division
 from cnnfilter.kernels.lookup import find_kernel
-from cnnfilter.loops.boxes import small_means
-from cnnfilter.loops.weighted_sums import LONG, WIDE
-from cnnfilter.scratch import Geometry
-from cnnfilter.windows import window_axes
 
 WIDTHS = sorted({1, 2, 15, 16, 17, WIDE - 1, WIDE, WIDE + 1, LONG - 1, LONG, LONG + 1, 2 * LONG + 3, 150})
 DENSE = np.random.default_rng(3).normal(0, 1, (5, 5))
@@ -132,7 +132,7 @@ def test_small_means_of_each_width(taps: tuple[int, int], channels: int, python:
 @pytest.mark.parametrize("size", [3, 9, 15])
 def test_weights_of_single_precision_are_those_of_a_mean(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = picture((40, 200, 3), np.uint8)
-    monkeypatch.setattr(engines, "box_sums", None)
+    monkeypatch.setattr(algorithms, "box_sums", None)
     means = convolve(pixels, np.full((size, size), np.float32(1 / size**2)), dtype=np.uint8)
     np.testing.assert_array_equal(means, convolve(pixels, f"box:{size}", dtype=np.uint8))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ShapeError
-from cnnfilter.windows import Axis, border_constant, pair, same_padding, source_positions, window_axes
+from cnnfilter.filters.windows import Axis, border_constant, pair, same_padding, source_positions, window_axes
 
 
 @pytest.mark.parametrize("size", range(1, 12))

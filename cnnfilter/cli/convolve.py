@@ -111,7 +111,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
     stacked = how["combine"] == "stack" and len(names) > 1
 
     def convolve(task: Task) -> None:
-        from cnnfilter.alpha import filter_image
+        from cnnfilter.filters.images import filter_image
 
         image = task.read(in_rows=True)
         sheet = stacked and task.format not in ("npy", "tiff")

@@ -12,7 +12,7 @@ The grammar, the same everywhere:
 ========================  ==========================================================================
 
 How a text is taken apart and refused is in `cnnfilter.kernels.text`; what is done with a kernel is left to
-`cnnfilter.convolution`.
+`cnnfilter.filters.convolution.convolve`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""``python -m tests.benchmarks --fit``: coefficients for the cost model of `cnnfilter.engine_choice`, measured.
+"""``python -m tests.benchmarks --fit``: coefficients for the cost model of `cnnfilter.filters.convolution.choice`,
+measured.
 
 Each engine is made to do whole convolutions of kernels of many sizes, on one thread. What a model says of a
 kernel is linear in its coefficients, so least squares find them; each row is divided by what was measured,
@@ -19,15 +20,16 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import convolution, engine_choice, engines
+from cnnfilter.filters.convolution import algorithms, choice
+from cnnfilter.filters.convolution import convolve as convolution
+from cnnfilter.filters.windows import window_axes
 from cnnfilter.kernels.lookup import factor
-from cnnfilter.windows import window_axes
 from tests.benchmarks import pictures
 
 Weights = NDArray[Any]
 Terms = Sequence[tuple[Weights, Weights]]
 
-_TILES = tuple(size for size in engine_choice._TILE_COSTS if size <= 1024)
+_TILES = tuple(size for size in choice._TILE_COSTS if size <= 1024)
 _TYPES = {"u8": np.uint8, "f32": np.float32}
 
 
@@ -71,8 +73,8 @@ class Model:
     cases : the kernels to fit it on.
     """
 
-    engine: Callable[[Weights, engines.Geometry], Any]
-    features: Callable[[Weights, engines.Geometry], list[float]]
+    engine: Callable[[Weights, algorithms.Geometry], Any]
+    features: Callable[[Weights, algorithms.Geometry], list[float]]
     terms: tuple[str, ...]
     cases: tuple[Case, ...]
 
@@ -81,24 +83,24 @@ def _square(*sizes: int, rank: int | None = None) -> tuple[Case, ...]:
     return tuple(Case(size, size, rank) for size in sizes)
 
 
-def _taps_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+def _taps_features(weights: Weights, geometry: algorithms.Geometry) -> list[float]:
     return [1, weights.size]
 
 
-def _separable_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+def _separable_features(weights: Weights, geometry: algorithms.Geometry) -> list[float]:
     terms = len(factor(weights))
     height, width = weights.shape
     taps = terms * (height * geometry.line / (geometry.outputs[1] * geometry.channels) + width)
     return [1, taps, taps if terms > 1 else 0, terms - 1]
 
 
-def _tile_size(geometry: engines.Geometry) -> int:
-    size = engine_choice.tile_size(geometry.vertical, geometry.horizontal)
+def _tile_size(geometry: algorithms.Geometry) -> int:
+    size = choice.tile_size(geometry.vertical, geometry.horizontal)
     assert size is not None  # of the kernels here, all fit
     return size
 
 
-def _fourier_features(weights: Weights, geometry: engines.Geometry) -> list[float]:
+def _fourier_features(weights: Weights, geometry: algorithms.Geometry) -> list[float]:
     """Return how many pairs of tiles of each size there are to an output: of one size only."""
     axes = geometry.vertical, geometry.horizontal
     size = _tile_size(geometry)
@@ -108,19 +110,19 @@ def _fourier_features(weights: Weights, geometry: engines.Geometry) -> list[floa
 
 MODELS = {
     "taps": Model(
-        engines.DirectTaps,
+        algorithms.DirectTaps,
         _taps_features,
         ("1", "taps"),
         (*_square(1, 2, 3, 4, 5, 7, 9), Case(1, 7), Case(2, 6), Case(3, 5), Case(4, 5)),
     ),
     "tile": Model(
-        engines.DirectTile,
+        algorithms.DirectTile,
         lambda weights, geometry: [1, weights.size],
         ("1", "weights"),
         (*_square(3, 4, 5, 7, 9, 11, 15, 21, 31), Case(3, 9), Case(9, 3), Case(5, 15), Case(25, 5)),
     ),
     "separable": Model(
-        lambda weights, geometry: engines.Separable(factor(weights), geometry),
+        lambda weights, geometry: algorithms.Separable(factor(weights), geometry),
         _separable_features,
         ("1", "taps", "taps of several terms", "terms after the first"),
         (
@@ -130,7 +132,7 @@ MODELS = {
         ),
     ),
     "fft": Model(
-        lambda weights, geometry: engines.Fourier(weights, geometry, _tile_size(geometry)),
+        lambda weights, geometry: algorithms.Fourier(weights, geometry, _tile_size(geometry)),
         _fourier_features,
         tuple(f"two tiles of {size}x{size}" for size in _TILES),
         tuple(Case(side, side, tile=tile) for tile in _TILES for side in (tile // 8 - 1, tile // 4 - 1)),
@@ -150,7 +152,7 @@ def _tiles(case: Case) -> contextlib.AbstractContextManager[Any]:
     """Return what makes the FFT take the tiles of a case."""
     if case.tile is None:
         return contextlib.nullcontext()
-    return mock.patch.object(engine_choice, "tile_size", return_value=case.tile)
+    return mock.patch.object(choice, "tile_size", return_value=case.tile)
 
 
 class _Bench:
@@ -161,9 +163,9 @@ class _Bench:
         self.rounds = rounds
         self._known: dict[tuple[str, Case], float] = {}
 
-    def geometry(self, weights: Weights) -> engines.Geometry:
+    def geometry(self, weights: Weights) -> algorithms.Geometry:
         rows, columns = window_axes(self.source.shape[:2], weights.shape)
-        return engines.Geometry(rows, columns, channels=1, border="replicate")
+        return algorithms.Geometry(rows, columns, channels=1, border="replicate")
 
     def measure(self, pairs: Iterable[tuple[str, Case]]) -> None:
         """Measure engines on kernels, all in turn, so that the machine's moods meet all alike."""
@@ -266,9 +268,9 @@ def _is_able(name: str, case: Case) -> bool:
     return case.height * case.width <= _LONGEST.get(name, 10**9)
 
 
-def _chosen_now(weights: Weights, geometry: engines.Geometry, bytes_only: bool) -> str:
+def _chosen_now(weights: Weights, geometry: algorithms.Geometry, bytes_only: bool) -> str:
     """Return the name of the engine that `choose_engine` takes today."""
-    engine, _ = engine_choice.choose_engine(weights, geometry, bytes_only=bytes_only)
+    engine, _ = choice.choose_engine(weights, geometry, bytes_only=bytes_only)
     return _NAMES[type(engine).__name__]
 
 

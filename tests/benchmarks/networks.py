@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnfilter.filters.windows import Axis
 from cnnfilter.network import Network
-from cnnfilter.windows import Axis
 
 Forward = Callable[[np.ndarray], np.ndarray]
 

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The loops of box filters, whose weights are all the same: sums that grow and shrink as the window moves."""
 
 from __future__ import annotations
@@ -6,12 +7,12 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from cnnfilter.filters.convolution.direct_loops import LONG, ROWS, passes
 from cnnfilter.jit import float_vectors, integer_vectors, prefix_sums
 from cnnfilter.jit.instructions import BYTES, LANES, OF_WORDS, WORDS, instructions_of
 from cnnfilter.jit.loop import Loop, family, loop
 from cnnfilter.jit.prefix_sums import WHOLE, running_sums
 from cnnfilter.jit.templates import define, put, unroll
-from cnnfilter.loops.weighted_sums import LONG, ROWS, passes
 
 MOST_CHANNELS = LANES
 """Channels of a pixel that running sums take."""

@@ -6,7 +6,7 @@ are combined and rounded then. The picture itself is never copied as a whole, an
 any number of threads.
 
 Which engine: sparse kernels go tap by tap, dense ones on four rows at once, kernels of low rank as sums of separable
-ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.engine_choice`).
+ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.filters.convolution.choice`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter.engine_choice import choose_engine
-from cnnfilter.engines import DirectTaps, Engine, Finish
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.convolution.algorithms import DirectTaps, Engine, Finish
+from cnnfilter.filters.convolution.border_loops import largest_bits
+from cnnfilter.filters.convolution.choice import choose_engine
+from cnnfilter.filters.convolution.direct_loops import ROWS
+from cnnfilter.filters.convolution.geometry import Geometry, Region, Rows
+from cnnfilter.filters.windows import NEAR_BORDERS, Padding, Pair, border_constant, window_axes
 from cnnfilter.images.dtypes import Scale, store_band
 from cnnfilter.images.unfinished import Arriving, OnDemand, finished, is_worth_it
 from cnnfilter.kernels.lookup import Kernel, find_kernels
-from cnnfilter.loops.convolution import largest_bits
-from cnnfilter.loops.weighted_sums import ROWS
 from cnnfilter.runtime import buffers
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import default_threads, run_tasks
-from cnnfilter.scratch import Geometry, Region, Rows
-from cnnfilter.windows import NEAR_BORDERS, Padding, Pair, border_constant, window_axes
 
 _MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
 _ENOUGH = 1 << 21  # samples of a region that make what its call costs small

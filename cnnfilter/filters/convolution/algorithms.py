@@ -1,7 +1,8 @@
 """The ways to convolve a band of rows.
 
-An engine turns rows with their border (`cnnfilter.scratch`) into sums, float32 or rounded. Which of them is the
-quickest, `cnnfilter.engine_choice` knows.
+An engine turns rows with their border (`cnnfilter.filters.convolution.geometry`) into sums, float32 or rounded. Which
+of them is the
+quickest, `cnnfilter.filters.convolution.choice` knows.
 """
 
 from __future__ import annotations
@@ -13,16 +14,26 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.filters.convolution.border_loops import side_sums
+from cnnfilter.filters.convolution.box_loops import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
+from cnnfilter.filters.convolution.direct_loops import (
+    LONG,
+    ROWS,
+    SLACK,
+    WIDE,
+    separable,
+    separable_tile,
+    taps,
+    tile,
+    wholes,
+)
+from cnnfilter.filters.convolution.fourier_loops import PADDING, convolve_pair, transform
+from cnnfilter.filters.convolution.geometry import Geometry, Region, Rows, band_rows
+from cnnfilter.filters.windows import border_constant
 from cnnfilter.jit.instructions import has_wide_registers
 from cnnfilter.jit.integer_vectors import division
 from cnnfilter.kernels.lookup import factor
-from cnnfilter.loops.boxes import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
-from cnnfilter.loops.convolution import side_sums
-from cnnfilter.loops.fourier import PADDING, convolve_pair, transform
-from cnnfilter.loops.weighted_sums import LONG, ROWS, SLACK, WIDE, separable, separable_tile, taps, tile, wholes
 from cnnfilter.runtime.buffers import Memory
-from cnnfilter.scratch import Geometry, Region, Rows, band_rows
-from cnnfilter.windows import border_constant
 
 Samples = NDArray[Any]
 

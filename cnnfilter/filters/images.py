@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.convolution import combine_maps, filter_picture, signed_rule
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.convolution.convolve import combine_maps, filter_picture, signed_rule
+from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 from cnnfilter.images.dtypes import to_picture, top_of
 from cnnfilter.images.image import Image, check_size
 from cnnfilter.kernels.lookup import Kernel, find_kernels
 from cnnfilter.runtime import buffers
-from cnnfilter.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 
 Samples = NDArray[Any]
 

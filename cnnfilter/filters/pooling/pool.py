@@ -1,7 +1,7 @@
 """Pooling: the largest, the smallest or the mean of each window.
 
 It knows PyTorch's rules (MaxPool2d, AvgPool2d) and their corner cases, and plans each axis; the loops over
-the samples are in `cnnfilter.loops.pooling`.
+the samples are in `cnnfilter.filters.pooling.any_window_loops`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.errors import ShapeError
-from cnnfilter.loops import pooling as loops
+from cnnfilter.filters.pooling import any_window_loops as loops
+from cnnfilter.filters.windows import Axis, Padding, Pair, pair, whole_numbers
 from cnnfilter.runtime import buffers
 from cnnfilter.runtime.parallel import run_in_bands
-from cnnfilter.windows import Axis, Padding, Pair, pair, whole_numbers
 
 OPERATIONS = ("max", "avg", "min")
 

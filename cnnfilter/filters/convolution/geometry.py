@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.loops.convolution import fill
-from cnnfilter.loops.weighted_sums import LONG, SLACK
+from cnnfilter.filters.convolution.border_loops import fill
+from cnnfilter.filters.convolution.direct_loops import LONG, SLACK
+from cnnfilter.filters.windows import Axis, border_constant, source_positions
 from cnnfilter.runtime.buffers import Memory
-from cnnfilter.windows import Axis, border_constant, source_positions
 
 Samples = NDArray[Any]
 

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """Convolution of square tiles in the frequency domain, in float32.
 
 The transform runs down the columns, so that a row of the tile is what the vector unit walks along; the other

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The loops that sum weighted samples, in vectors: any kernel, dense ones, separable ones, and whole numbers.
 
 They see rows of numbers, channels interleaved, so a tap is one offset from the place of its output, for any number of

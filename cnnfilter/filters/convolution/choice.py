@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.engines import (
+from cnnfilter.errors import ShapeError
+from cnnfilter.filters.convolution.algorithms import (
     FEW_AT_SIDES,
     Box,
     DirectTaps,
@@ -26,11 +27,10 @@ from cnnfilter.engines import (
     Sides,
     whole_unit,
 )
-from cnnfilter.errors import ShapeError
+from cnnfilter.filters.convolution.direct_loops import ROWS
+from cnnfilter.filters.convolution.geometry import Geometry
+from cnnfilter.filters.windows import Axis
 from cnnfilter.kernels.lookup import factor
-from cnnfilter.loops.weighted_sums import ROWS
-from cnnfilter.scratch import Geometry
-from cnnfilter.windows import Axis
 
 Samples = NDArray[Any]
 

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The inner loops of pooling.
 
 A picture is rows of numbers, channels interleaved: (H, W·C). The samples of a window are met line by line, as PyTorch

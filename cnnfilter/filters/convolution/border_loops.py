@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The loops around the sums of convolution, and those that sum whole numbers.
 
 All of them see an image as rows of numbers, channels interleaved.

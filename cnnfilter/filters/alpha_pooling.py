@@ -1,4 +1,4 @@
-"""Pool whole pictures: every frame, and colour weighted by alpha, as `cnnfilter.alpha` explains it."""
+"""Pool whole pictures: every frame, and colour weighted by alpha, as `cnnfilter.filters.images` explains it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.alpha import Samples, Sides, check_alpha, in_bands, is_opaque, is_worth_bands
+from cnnfilter.filters.images import Samples, Sides, check_alpha, in_bands, is_opaque, is_worth_bands
+from cnnfilter.filters.pooling.pool import pool, pool_axes
 from cnnfilter.images.dtypes import to_picture, top_of
 from cnnfilter.images.image import Image
-from cnnfilter.pooling import pool, pool_axes
 from cnnfilter.runtime import buffers
 
 

@@ -1,0 +1,1 @@
+"""A window slides over an array: convolution and pooling."""

@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.activation import activate
 from cnnfilter.dataset import Dataset, load_folder
 from cnnfilter.errors import DataError
+from cnnfilter.layers.activations import activate
 from cnnfilter.model_file import Calibration
 from cnnfilter.network import Network
 from cnnfilter.samples import Picture, Samples, Skipped, read_each

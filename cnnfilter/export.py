@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from cnnfilter import __version__
 from cnnfilter.errors import ModelError
 from cnnfilter.filters.windows import Axis
-from cnnfilter.layers import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
-from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.layer import Layer, Shape, WindowLayer
+from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.stack import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
 from cnnfilter.network import Network
-from cnnfilter.shapes import Layer, Shape, WindowLayer
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for every runtime of the last years."""

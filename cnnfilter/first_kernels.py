@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
 from cnnfilter.kernels.lookup import find_kernel
-from cnnfilter.learned import Convolution
+from cnnfilter.layers.learned import Convolution
 from cnnfilter.stack_training import Stack
 
 NAMES = (

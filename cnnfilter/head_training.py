@@ -14,7 +14,7 @@ from cnnfilter.dataset import Dataset
 from cnnfilter.duplicates import fingerprint
 from cnnfilter.errors import ImageError
 from cnnfilter.head import Head, class_weights, fit_head
-from cnnfilter.layers import parse_layers
+from cnnfilter.layers.stack import parse_layers
 from cnnfilter.model_file import Backbone, Model
 from cnnfilter.network import Network, checksum, load_model
 from cnnfilter.preparation import fit, scale

@@ -1,7 +1,7 @@
 """A model as a file: what it holds, and every check before it is believed.
 
 It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in
-`cnnfilter.learned`), and whose metadata are
+`cnnfilter.layers.learned`), and whose metadata are
 
 ====================  ==================================================================================
 ``format``            ``cnnfilter-model``
@@ -32,10 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import CnnfilterError, ModelError
-from cnnfilter.grammar import split_stages
 from cnnfilter.kernels.catalogue import ENTRIES
-from cnnfilter.layers import Layers, parse_layers
-from cnnfilter.shapes import Shape, show_shape
+from cnnfilter.layers.grammar import split_stages
+from cnnfilter.layers.layer import Shape, show_shape
+from cnnfilter.layers.stack import Layers, parse_layers
 from cnnfilter.weights.safetensors import TensorFile, write_tensors
 
 FORMAT, VERSION = "cnnfilter-model", "1"

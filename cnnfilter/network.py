@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter import weights as models
-from cnnfilter.activation import activate
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.images.image import Image
-from cnnfilter.layers import Layers
+from cnnfilter.layers.activations import activate
+from cnnfilter.layers.layer import Shape, show_shape
+from cnnfilter.layers.stack import Layers
 from cnnfilter.map_filters import Scratch, Workers
 from cnnfilter.model_file import Calibration, Model, Preparation, Weights, read_model
 from cnnfilter.preparation import prepare
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, run_tasks
-from cnnfilter.shapes import Shape, show_shape
 from cnnfilter.steps import Step, make_steps, run_steps
 
 Batch = NDArray[np.float32]

@@ -18,14 +18,14 @@ from cnnfilter.dataset import Dataset
 from cnnfilter.errors import DataError
 from cnnfilter.first_kernels import start_from_kernels
 from cnnfilter.head import class_weights
-from cnnfilter.layers import Layers
+from cnnfilter.layers.layer import Shape, show_shape
+from cnnfilter.layers.stack import Layers
 from cnnfilter.model_file import Model, Preparation, Weights
 from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import Pixels, measure, read_pixels
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, split_rows
 from cnnfilter.samples import Skipped
-from cnnfilter.shapes import Shape, show_shape
 from cnnfilter.stack_training import Fill, Stack, Targets
 from cnnfilter.watching import Epoch, Watcher
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.duplicates import fingerprint
+from cnnfilter.layers.layer import Shape
 from cnnfilter.model_file import Preparation
 from cnnfilter.preparation import as_picture, fit
 from cnnfilter.samples import Files, Picture, Rows, Samples, Skipped, read_each
-from cnnfilter.shapes import Shape
 from cnnfilter.watching import Watcher
 
 IN_MEMORY = 1 << 31

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.images.image import Image
+from cnnfilter.layers.layer import Shape
 from cnnfilter.model_file import Preparation
-from cnnfilter.shapes import Shape
 
 Box = tuple[int, int, int, int]
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
-from cnnfilter.layers import Layers
+from cnnfilter.layers.layer import Shape
+from cnnfilter.layers.stack import Layers
 from cnnfilter.map_filters import Scratch, Workers
 from cnnfilter.model_file import Weights
 from cnnfilter.runtime.parallel import split_rows
-from cnnfilter.shapes import Shape
 from cnnfilter.trainable import Fixed, Place, Trainable
 from cnnfilter.trainable_layers import BatchNorming, do_together, make_trainable
 

@@ -12,8 +12,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from cnnfilter.layers import Activation, GlobalPool, Layers
-from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.layer import Layer, Shape
+from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.stack import Activation, GlobalPool, Layers
 from cnnfilter.loops import layers as loops
 from cnnfilter.map_filters import (
     CLIPPING,
@@ -28,7 +29,6 @@ from cnnfilter.map_filters import (
     squeeze,
 )
 from cnnfilter.model_file import Weights
-from cnnfilter.shapes import Layer, Shape
 
 Run = Callable[[Maps, Maps, Workers], None]
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
+from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.map_filters import Scratch
-from cnnfilter.shapes import Layer, Shape
 
 Floats = NDArray[np.float32]
 Values = Mapping[str, Floats]

@@ -13,15 +13,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.activation import activate, slope
 from cnnfilter.errors import ModelError
 from cnnfilter.filters.pooling.pool import PoolAxis
-from cnnfilter.layers import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
-from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.activations import activate, slope
+from cnnfilter.layers.layer import Layer, Shape, WindowLayer
+from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.stack import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
 from cnnfilter.loops import layers as layer_loops
 from cnnfilter.loops import training as loops
 from cnnfilter.map_filters import CLIPPING, LINEAR
-from cnnfilter.shapes import Layer, Shape, WindowLayer
 from cnnfilter.trainable import Floats, Place, Trainable, Values, add_bias_slopes, draw_starts, geometry_of, rows_of
 from cnnfilter.trainable_convolutions import Convolving, DepthwiseConvolving, TiledConvolving
 

@@ -14,7 +14,8 @@ from cnnfilter.duplicates import Duplicate, find_duplicates
 from cnnfilter.errors import DataError
 from cnnfilter.evaluation import Evaluation
 from cnnfilter.head_training import HeadTraining, train_head
-from cnnfilter.layers import Layers, parse_layers
+from cnnfilter.layers.layer import Shape
+from cnnfilter.layers.stack import Layers, parse_layers
 from cnnfilter.model_file import Model, write_model
 from cnnfilter.network import Network, make_network
 from cnnfilter.network_training import NetworkTraining, Settings, train_network
@@ -22,7 +23,6 @@ from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import find_shape
 from cnnfilter.preparation import scale
 from cnnfilter.runtime.atomic_files import replace_file
-from cnnfilter.shapes import Shape
 from cnnfilter.watching import Epoch, Watcher
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnfilter import ModelError, activate
-from cnnfilter.activation import NAMES, slope
+from cnnfilter.layers.activations import NAMES, slope
 
 VALUES = np.array([-100, -3, -0.5, 0, 0.25, 2, 6, 7, 100], np.float32)
 

@@ -16,12 +16,12 @@ import weakref
 import numpy as np
 import pytest
 
-from cnnfilter import crew
-from cnnfilter.batch import run
-from cnnfilter.crew import MOST_UNFINISHED, Turns, in_order
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import read_image, write_image
-from cnnfilter.task import Source, Target, Task, describe
+from cnnfilter.jobs import worker_pool
+from cnnfilter.jobs.job import Source, Target, Task, describe
+from cnnfilter.jobs.run import run
+from cnnfilter.jobs.worker_pool import MOST_UNFINISHED, Turns, in_order
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
 
 
 def test_the_threads_do_not_run_far_ahead(monkeypatch):
-    monkeypatch.setattr(crew, "AHEAD", 2)
+    monkeypatch.setattr(worker_pool, "AHEAD", 2)
     begun = []
     results = in_order(begun.append, range(100), jobs=2)
     next(results)
@@ -242,8 +242,8 @@ def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, thread
 def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
     code = f"""
 import sys, _thread
-from cnnfilter.batch import run
-from cnnfilter.task import *
+from cnnfilter.jobs.run import run
+from cnnfilter.jobs.job import *
 def work(task):
     task.write(task.read())
     assert _thread._count() == 0

@@ -123,7 +123,7 @@ def test_examples_of_the_help_run(example, tmp_path, monkeypatch):
 
 
 def test_help_names_every_layer():
-    from cnnfilter.layers import _READERS
+    from cnnfilter.layers.stack import _READERS
 
     assert len(EXAMPLES) >= 3
     for name in _READERS:

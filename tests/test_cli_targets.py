@@ -11,7 +11,7 @@ import pytest
 from cnnfilter.cli.options import FORMATS
 from cnnfilter.cli.targets import Naming, find_sources, plan
 from cnnfilter.images.files import SUFFIXES, write_image
-from cnnfilter.task import Source
+from cnnfilter.jobs.job import Source
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnfilter import ModelError, grammar
-from cnnfilter.grammar import Stage, Written, quoted, split_stages
+from cnnfilter import ModelError
+from cnnfilter.layers import grammar
+from cnnfilter.layers.grammar import Stage, Written, quoted, split_stages
 
 
 def test_stages_words_and_options():

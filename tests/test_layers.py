@@ -18,7 +18,7 @@ from cnnfilter import (
     parse_layers,
     pool,
 )
-from cnnfilter.layers import Layers, run_layers
+from cnnfilter.layers.stack import Layers, run_layers
 
 TEXTS = [
     "conv 32x3x3 | relu | maxpool 2 | flatten | dense 10",
@@ -79,9 +79,9 @@ def test_any_stack_reads_back_as_itself(text):
 
 
 def test_every_name_has_a_layer():
-    from cnnfilter import layer_names, layers
+    from cnnfilter.layers import names, stack
 
-    assert tuple(layers._READERS) == layer_names.NAMES
+    assert tuple(stack._READERS) == names.NAMES
 
 
 def test_layers_are_a_tuple():

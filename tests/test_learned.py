@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnfilter import parse_layers
-from cnnfilter.summary import summarize
+from cnnfilter.layers.summary import summarize
 
 
 @pytest.mark.parametrize(

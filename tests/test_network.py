@@ -14,10 +14,10 @@ import pytest
 from cnnfilter import Network, activate, load_model, read_image
 from cnnfilter import weights as models
 from cnnfilter.errors import ModelError, ShapeError
-from cnnfilter.layers import parse_layers
+from cnnfilter.layers.layer import show_shape
+from cnnfilter.layers.stack import parse_layers
 from cnnfilter.model_file import Backbone, Calibration
 from cnnfilter.network import checksum, load_first_layers
-from cnnfilter.shapes import show_shape
 from tests import naive
 from tests.test_model_file import save, small_model
 

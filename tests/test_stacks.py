@@ -9,8 +9,8 @@ from cnnfilter.errors import ImageError, ModelError, ShapeError
 from cnnfilter.filters.alpha_pooling import pool_image
 from cnnfilter.filters.images import filter_image
 from cnnfilter.images.files import Image, to_rgb
-from cnnfilter.layers import parse_layers, refuse_learned, run_layers
-from cnnfilter.stacks import AS_PICTURE, apply_layers, signed_rule, spread_maps
+from cnnfilter.layers.images import AS_PICTURE, apply_layers, signed_rule, spread_maps
+from cnnfilter.layers.stack import parse_layers, refuse_learned, run_layers
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
@@ -115,7 +115,7 @@ def test_the_labels_say_layer_and_number(rng, monkeypatch):
         labels.extend(label for label, _ in maps)
         return np.zeros((3, 3, 3), np.uint8)
 
-    monkeypatch.setattr("cnnfilter.stacks.contact_sheet", note)
+    monkeypatch.setattr("cnnfilter.layers.images.contact_sheet", note)
     apply(picture(rng, "L"), "conv sobel-h blur | maxpool 2")
     apply(picture(rng, "L"), "conv sobel-h blur")
     apply(picture(rng, "L"), "conv sobel-h blur | flatten")
@@ -210,7 +210,7 @@ def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, t
     expected, share = apply(image, text, dtype=dtype, signed=signed)
     if dtype is None:
         assert expected.pixels.tobytes() == run_layers(image.pixels, text).tobytes()
-    monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", numbers)
+    monkeypatch.setattr("cnnfilter.layers.bands._NUMBERS", numbers)
     made = []
 
     def empty(shape, dtype):
@@ -233,8 +233,8 @@ def test_what_lies_between_layers_is_never_there_as_a_whole(rng, monkeypatch):
         heights.append(len(pixels))
         return run_layers(pixels, layers)
 
-    monkeypatch.setattr("cnnfilter.stacks.run_layers", spy)
-    monkeypatch.setattr("cnnfilter.layer_bands._NUMBERS", 10 * 12 * 6)
+    monkeypatch.setattr("cnnfilter.layers.images.run_layers", spy)
+    monkeypatch.setattr("cnnfilter.layers.bands._NUMBERS", 10 * 12 * 6)
     image = picture(rng, "RGB", size=(95, 12))
     apply(image, "conv sobel-h sobel-v | relu | maxpool 2", dtype=None)
     assert len(heights) >= 10
@@ -256,7 +256,7 @@ def test_a_window_that_does_not_fit(rng, mode):
 
 
 def test_more_maps_than_a_sheet_holds_are_refused_before_any_work(rng, monkeypatch):
-    monkeypatch.setattr("cnnfilter.stacks.run_layers", None)
+    monkeypatch.setattr("cnnfilter.layers.images.run_layers", None)
     with pytest.raises(ImageError, match="6480000 maps do not fit"):
         apply(picture(rng, "RGB", size=(1200, 1800)), "flatten")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import ShapeError, parse_layers
-from cnnfilter.layers import run_layers
-from cnnfilter.summary import summarize
+from cnnfilter.layers.stack import run_layers
+from cnnfilter.layers.summary import summarize
 
 
 def rows(text, shape):

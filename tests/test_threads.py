@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from cnnfilter.crew import in_order
+from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
@@ -139,7 +139,7 @@ def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
     def next_item(crew):
         raise MemoryError
 
-    monkeypatch.setattr("cnnfilter.crew._Crew._next", next_item)
+    monkeypatch.setattr("cnnfilter.jobs.worker_pool._Crew._next", next_item)
     with pytest.raises(MemoryError):
         list(in_order(int, range(5), jobs=2))
 

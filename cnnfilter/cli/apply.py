@@ -13,7 +13,7 @@ from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
-    from cnnfilter.task import Task
+    from cnnfilter.jobs.job import Task
 
 HELP = """\
 Send pictures through a stack of layers: one reading, one writing, float32 in between.
@@ -71,11 +71,11 @@ Applied = Callable[..., "tuple[Image, float]"]
 
 def _stack(text: str, alpha: str) -> Applied:
     """Layers whose weights their text gives."""
-    from cnnfilter.layer_names import check
+    from cnnfilter.layers.names import check
 
     check(text)  # before numpy is imported
-    from cnnfilter.layers import parse_layers, refuse_learned
-    from cnnfilter.stacks import apply_layers
+    from cnnfilter.layers.images import apply_layers
+    from cnnfilter.layers.stack import parse_layers, refuse_learned
 
     stack = parse_layers(text)
     refuse_learned(stack)
@@ -89,9 +89,9 @@ def _network(text: str) -> Applied | None:
     first, bar, rest = text.partition("|")
     if not first.strip().endswith("]") and not is_model(first.strip()):
         return None  # known without importing what a network needs
-    from cnnfilter.layers import Layers, parse_layers, refuse_learned
+    from cnnfilter.layers.images import apply_network
+    from cnnfilter.layers.stack import Layers, parse_layers, refuse_learned
     from cnnfilter.network import load_first_layers
-    from cnnfilter.stacks import apply_network
 
     layers = load_first_layers(first.strip())
     then = parse_layers(rest) if bar else None

@@ -18,8 +18,8 @@ from cnnfilter.cli.messages import print_line
 
 if TYPE_CHECKING:
     from cnnfilter.classification import Label
+    from cnnfilter.jobs.job import Source, Target, Task
     from cnnfilter.network import Network
-    from cnnfilter.task import Source, Target, Task
 
 EXIT_NO = 4
 

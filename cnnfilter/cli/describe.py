@@ -15,8 +15,8 @@ from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, print_line
 
 if TYPE_CHECKING:
+    from cnnfilter.layers.summary import Row, Summary
     from cnnfilter.network import Network
-    from cnnfilter.summary import Row, Summary
 
 HELP = """\
 Print what each layer makes of a picture: output shape, parameters, multiply-adds, memory, receptive field,
@@ -96,20 +96,20 @@ def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filt
             network = load_model(layers)
             stack = network.layers
         else:
-            from cnnfilter.layer_names import check
+            from cnnfilter.layers.names import check
 
             check(layers)  # before numpy is imported
             if shape is None and filters is None:
                 raise click.UsageError(
                     "Shapes and counts follow from the picture's: give --input HxWxC, such as --input 224x224x3."
                 )
-            from cnnfilter.layers import parse_layers
+            from cnnfilter.layers.stack import parse_layers
 
             stack = parse_layers(layers)
     if filters is not None:
         _draw_filters(network, filters, force)
         return
-    from cnnfilter.summary import summarize
+    from cnnfilter.layers.summary import summarize
 
     with options.about("'LAYERS|MODEL'"):
         summary = summarize(stack, shape or network.input_shape)  # type: ignore[union-attr]

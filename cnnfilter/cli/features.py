@@ -16,8 +16,8 @@ from cnnfilter.cli.inputs import Inputs, inputs, model
 if TYPE_CHECKING:
     import numpy as np
 
+    from cnnfilter.jobs.job import Task
     from cnnfilter.network import Network
-    from cnnfilter.task import Task
 
 HELP = """\
 Write what a network makes of pictures: for each its pooled vector (1280 numbers with the network that comes with

@@ -12,7 +12,7 @@ from cnnfilter.cli.running import Running
 from cnnfilter.cli.selection import Selection
 
 if TYPE_CHECKING:
-    from cnnfilter.task import Source, Target, Task
+    from cnnfilter.jobs.job import Source, Target, Task
 
 
 class Inputs:

@@ -18,7 +18,7 @@ from cnnfilter.images import begun
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
-    from cnnfilter.task import Task
+    from cnnfilter.jobs.job import Task
 
 Command = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from cnnfilter.cli import options
 from cnnfilter.cli.pictures import Pictures, pictures
 
 if TYPE_CHECKING:
-    from cnnfilter.task import Task
+    from cnnfilter.jobs.job import Task
 
 HELP = """\
 Shrink pictures by pooling: the largest, smallest or mean value of each window.

@@ -13,7 +13,7 @@ import click
 from cnnfilter.cli.messages import print_line, reason, say
 
 if TYPE_CHECKING:
-    from cnnfilter.task import Task
+    from cnnfilter.jobs.job import Task
 
 LONG = 1.0
 """Seconds after which a run is long enough for a progress line."""

@@ -13,7 +13,7 @@ from cnnfilter.cli.options import Count, Size
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
-    from cnnfilter.task import Source, Target, Task
+    from cnnfilter.jobs.job import Source, Target, Task
 
 
 def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -136,7 +136,7 @@ class Running:
         self, sources: Sequence[Source], targets: Iterable[Target] | None = None, *, strip: bool = False
     ) -> list[Task]:
         """Pair what is read with what is written."""
-        from cnnfilter.task import Task
+        from cnnfilter.jobs.job import Task
 
         places = [None] * len(sources) if targets is None else targets
         return [
@@ -176,8 +176,8 @@ class Running:
         -------
         Whether none has failed.
         """
-        from cnnfilter import batch
         from cnnfilter.cli.report import Reporter, announce_compilation, collect_garbage
+        from cnnfilter.jobs import run as batch
 
         reporter = Reporter(
             len(tasks),

@@ -14,7 +14,7 @@ import click
 from cnnfilter.cli.patterns import Patterns
 
 if TYPE_CHECKING:
-    from cnnfilter.task import Source
+    from cnnfilter.jobs.job import Source
 
 
 class Selection:

@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli.patterns import Patterns
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import LOSSLESS, SUFFIXES, format_of_suffix, sniff
-from cnnfilter.task import STDIN, STDOUT, Source, Target
+from cnnfilter.jobs.job import STDIN, STDOUT, Source, Target
 
 EVERYTHING = Patterns()
 

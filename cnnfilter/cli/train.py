@@ -287,7 +287,7 @@ def _check_texts(how: dict[str, Any]) -> None:
         parse_augmentation(how["augment"])
     if how["layers"] is not None:
         with options.about("'--layers'"):
-            from cnnfilter.layers import parse_layers
+            from cnnfilter.layers.stack import parse_layers
 
             how["layers"] = parse_layers(how["layers"])
 
@@ -347,10 +347,10 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
             f"a head on {body.name}: dense {len(dataset.classes)} on {features:,} features, {size:,} parameters{more}",
             f"about {_clock(seconds)}",
         ]
+    from cnnfilter.layers.summary import summarize
     from cnnfilter.network_training import Settings, check_settings
     from cnnfilter.network_training import seconds_for as seconds_for_network
     from cnnfilter.pixels import find_shape
-    from cnnfilter.summary import summarize
 
     shape = how["input"] or find_shape(dataset.train)
     settings = Settings(layers, shape, how["epochs"], how["batch"])

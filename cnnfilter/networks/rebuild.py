@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.layers import parse_layers
+from cnnfilter.layers.stack import parse_layers
 from cnnfilter.model_file import Model, Preparation, write_model
 from cnnfilter.runtime.atomic_files import replace_file
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter import load_folder
-from cnnfilter.layers import parse_layers
+from cnnfilter.layers.stack import parse_layers
 from cnnfilter.optimisers import AdamW
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.samples import read_each

@@ -1,7 +1,7 @@
 """Layers: from text and back, and what a stack of them makes of a picture.
 
 Here are the layers that need no weights, each with what it computes; those with weights are in
-`cnnfilter.learned`. A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the units of the
+`cnnfilter.layers.learned`. A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the units of the
 file.
 
 What computes them is imported by the layer that needs it: most networks that are loaded have none of them.
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import grammar
-from cnnfilter.activation import NAMES as ACTIVATIONS
-from cnnfilter.activation import activate, find_activation
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
 from cnnfilter.filters.windows import BORDERS, Axis, border_constant, window_axes
-from cnnfilter.grammar import Stage, flag, option, split_stages, word, words
-from cnnfilter.layer_names import in_layer, is_learned, name_of
-from cnnfilter.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers import grammar
+from cnnfilter.layers.activations import NAMES as ACTIVATIONS
+from cnnfilter.layers.activations import activate, find_activation
+from cnnfilter.layers.grammar import Stage, flag, option, split_stages, word, words
+from cnnfilter.layers.layer import Field, Layer, Shape, WindowLayer, show_shape, three_axes
+from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
+from cnnfilter.layers.names import in_layer, is_learned, name_of
 from cnnfilter.runtime import buffers
-from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
 
 if TYPE_CHECKING:
     from cnnfilter.kernels.lookup import KernelSet

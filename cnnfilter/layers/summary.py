@@ -6,9 +6,9 @@ import itertools
 import math
 from typing import NamedTuple
 
-from cnnfilter.layers import FixedConvolution, Layers
-from cnnfilter.learned import Convolution, Dense, Depthwise, InvertedBottleneck
-from cnnfilter.shapes import Field, Layer, Shape
+from cnnfilter.layers.layer import Field, Layer, Shape
+from cnnfilter.layers.learned import Convolution, Dense, Depthwise, InvertedBottleneck
+from cnnfilter.layers.stack import FixedConvolution, Layers
 
 BYTES = 4
 """Of a float32, in which maps and weights are held."""
@@ -58,7 +58,7 @@ def summarize(layers: Layers, shape: Shape) -> Summary:
 
     Examples
     --------
-    >>> from cnnfilter.layers import parse_layers
+    >>> from cnnfilter.layers.stack import parse_layers
     >>> summary = summarize(parse_layers("conv 32x3x3 | relu | maxpool 2 | flatten | dense 10"), (28, 28, 1))
     >>> [row.parameters for row in summary.rows], summary.rows[2].output, summary.rows[2].receptive_field
     ([320, 0, 0, 0, 62730], (14, 14, 32), (4, 4))

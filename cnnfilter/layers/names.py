@@ -6,9 +6,9 @@ import difflib
 import re
 
 from cnnfilter.errors import CnnfilterError, ModelError
-from cnnfilter.grammar import Stage, split_stages, suggestion
 from cnnfilter.kernels import text as kernel_grammar
 from cnnfilter.kernels.catalogue import ENTRIES
+from cnnfilter.layers.grammar import Stage, split_stages, suggestion
 
 NAMES = (
     "conv",
@@ -59,7 +59,7 @@ def check(text: str) -> None:
     Raises
     ------
     ModelError, KernelError
-        As `cnnfilter.layers.parse_layers`, which finds what else is wrong.
+        As `cnnfilter.layers.stack.parse_layers`, which finds what else is wrong.
     """
     for number, stage in enumerate(split_stages(text), 1):
         try:

@@ -15,8 +15,9 @@ from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
 from cnnfilter.images.files import to_rgb
 from cnnfilter.images.image import Image, check_size, mode_of
-from cnnfilter.layer_bands import Rows, bands, count_near, rows_of
-from cnnfilter.layers import (
+from cnnfilter.layers.bands import Rows, bands, count_near, rows_of
+from cnnfilter.layers.layer import Layer, Shape
+from cnnfilter.layers.stack import (
     Activation,
     Empty,
     FixedConvolution,
@@ -29,7 +30,6 @@ from cnnfilter.layers import (
     run_layers,
 )
 from cnnfilter.runtime import buffers
-from cnnfilter.shapes import Layer, Shape
 
 if TYPE_CHECKING:
     from cnnfilter.network import FirstLayers
@@ -240,7 +240,7 @@ def apply_network(
 def signed_rule(layers: Layers) -> str:
     """Return what ``auto`` means for the values that come out of `layers`: abs or clip.
 
-    >>> from cnnfilter.layers import parse_layers
+    >>> from cnnfilter.layers.stack import parse_layers
     >>> [signed_rule(parse_layers(text)) for text in ("conv sobel-h | maxpool 2", "conv sobel-h | relu")]
     ['abs', 'clip']
     """
@@ -260,7 +260,7 @@ def _labelled(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:
 def _map_names(layers: Layers) -> list[str]:
     """Return what the last layer's maps are called, in turn: each with its kernel, where that can be told.
 
-    >>> from cnnfilter.layers import parse_layers
+    >>> from cnnfilter.layers.stack import parse_layers
     >>> _map_names(parse_layers("conv sobel-h sobel-v | maxpool 2"))
     ['sobel-h | maxpool 2', 'sobel-v | maxpool 2']
     """

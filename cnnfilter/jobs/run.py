@@ -17,10 +17,10 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from cnnfilter.crew import Turns, in_order
 from cnnfilter.errors import CnnfilterError
+from cnnfilter.jobs.job import Task
+from cnnfilter.jobs.worker_pool import Turns, in_order
 from cnnfilter.runtime import limits
-from cnnfilter.task import Task
 
 
 def run(

@@ -11,11 +11,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnnfilter import grammar
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.windows import Axis, window_axes
-from cnnfilter.grammar import option, word
-from cnnfilter.shapes import Field, Layer, Shape, WindowLayer, show_shape, three_axes
+from cnnfilter.layers import grammar
+from cnnfilter.layers.grammar import option, word
+from cnnfilter.layers.layer import Field, Layer, Shape, WindowLayer, show_shape, three_axes
 
 
 @dataclass(frozen=True)

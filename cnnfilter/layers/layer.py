@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.windows import Axis
-from cnnfilter.grammar import Written
+from cnnfilter.layers.grammar import Written
 
 Shape = tuple[int, ...]
 

@@ -3,7 +3,7 @@
 ``'conv 32x3x3 stride=2 | relu'`` is stages between ``|``, words between spaces, options as ``key=value``; a
 word that holds spaces or ``|`` is quoted. A layer is a dataclass whose fields say which words it takes
 (`word`, `words`, `option`, `flag`), so that reading, writing and the errors come from one place. What the
-layers do is in `cnnfilter.layers` and `cnnfilter.learned`.
+layers do is in `cnnfilter.layers.stack` and `cnnfilter.layers.learned`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
 from cnnfilter.loops.augmentation import change
-from cnnfilter.model_file import Preparation
+from cnnfilter.networks.model_file import Preparation
 
 Floats = NDArray[np.float32]
 

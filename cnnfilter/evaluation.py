@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cnnfilter.dataset import Dataset, load_folder
 from cnnfilter.errors import DataError
 from cnnfilter.layers.activations import activate
-from cnnfilter.model_file import Calibration
-from cnnfilter.network import Network
+from cnnfilter.networks.model_file import Calibration
+from cnnfilter.networks.network import Network
 from cnnfilter.samples import Picture, Samples, Skipped, read_each
 
 KEPT = 0.95

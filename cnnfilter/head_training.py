@@ -15,9 +15,9 @@ from cnnfilter.duplicates import fingerprint
 from cnnfilter.errors import ImageError
 from cnnfilter.head import Head, class_weights, fit_head
 from cnnfilter.layers.stack import parse_layers
-from cnnfilter.model_file import Backbone, Model
-from cnnfilter.network import Network, checksum, load_model
-from cnnfilter.preparation import fit, scale
+from cnnfilter.networks.model_file import Backbone, Model
+from cnnfilter.networks.network import Network, checksum, load_model
+from cnnfilter.networks.preparation import fit, scale
 from cnnfilter.runtime.parallel import default_threads
 from cnnfilter.samples import Files, Picture, Samples, Skipped, read_each
 from cnnfilter.watching import Watcher

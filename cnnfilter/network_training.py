@@ -20,7 +20,7 @@ from cnnfilter.first_kernels import start_from_kernels
 from cnnfilter.head import class_weights
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
-from cnnfilter.model_file import Model, Preparation, Weights
+from cnnfilter.networks.model_file import Model, Preparation, Weights
 from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import Pixels, measure, read_pixels
 from cnnfilter.runtime.blas import one_thread

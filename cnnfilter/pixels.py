@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cnnfilter.duplicates import fingerprint
 from cnnfilter.layers.layer import Shape
-from cnnfilter.model_file import Preparation
-from cnnfilter.preparation import as_picture, fit
+from cnnfilter.networks.model_file import Preparation
+from cnnfilter.networks.preparation import as_picture, fit
 from cnnfilter.samples import Files, Picture, Rows, Samples, Skipped, read_each
 from cnnfilter.watching import Watcher
 

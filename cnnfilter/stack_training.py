@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ModelError
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers
-from cnnfilter.map_filters import Scratch, Workers
-from cnnfilter.model_file import Weights
+from cnnfilter.networks.map_convolutions import Scratch, Workers
+from cnnfilter.networks.model_file import Weights
 from cnnfilter.runtime.parallel import split_rows
 from cnnfilter.trainable import Fixed, Place, Trainable
 from cnnfilter.trainable_layers import BatchNorming, do_together, make_trainable

@@ -10,10 +10,10 @@ import numpy as np
 from cnnfilter.jit.instructions import LANES
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import Convolution, Depthwise
-from cnnfilter.loops import layers as layer_loops
 from cnnfilter.loops import training as loops
 from cnnfilter.loops import winograd
-from cnnfilter.map_filters import LINEAR
+from cnnfilter.networks import layer_loops
+from cnnfilter.networks.map_convolutions import LINEAR
 from cnnfilter.trainable import (
     Floats,
     Place,

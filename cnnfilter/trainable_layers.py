@@ -19,9 +19,9 @@ from cnnfilter.layers.activations import activate, slope
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.layers.stack import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
-from cnnfilter.loops import layers as layer_loops
 from cnnfilter.loops import training as loops
-from cnnfilter.map_filters import CLIPPING, LINEAR
+from cnnfilter.networks import layer_loops
+from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR
 from cnnfilter.trainable import Floats, Place, Trainable, Values, add_bias_slopes, draw_starts, geometry_of, rows_of
 from cnnfilter.trainable_convolutions import Convolving, DepthwiseConvolving, TiledConvolving
 

@@ -16,12 +16,12 @@ from cnnfilter.evaluation import Evaluation
 from cnnfilter.head_training import HeadTraining, train_head
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers, parse_layers
-from cnnfilter.model_file import Model, write_model
-from cnnfilter.network import Network, make_network
 from cnnfilter.network_training import NetworkTraining, Settings, train_network
+from cnnfilter.networks.model_file import Model, write_model
+from cnnfilter.networks.network import Network, make_network
+from cnnfilter.networks.preparation import scale
 from cnnfilter.optimisers import Learning
 from cnnfilter.pixels import find_shape
-from cnnfilter.preparation import scale
 from cnnfilter.runtime.atomic_files import replace_file
 from cnnfilter.watching import Epoch, Watcher
 

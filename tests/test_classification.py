@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import Network
-from cnnfilter.classification import (
+from cnnfilter.errors import ModelError
+from cnnfilter.networks.labels import (
     UNKNOWN,
     Label,
     best_labels,
@@ -20,8 +21,7 @@ from cnnfilter.classification import (
     place_for,
     sort_file,
 )
-from cnnfilter.errors import ModelError
-from cnnfilter.model_file import Calibration
+from cnnfilter.networks.model_file import Calibration
 from tests.test_model_file import small_model
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cnnfilter.cli import main, report
 from cnnfilter.cli.training_report import Bar
-from cnnfilter.model_file import read_model
+from cnnfilter.networks.model_file import read_model
 from cnnfilter.watching import Epoch
 
 LAYERS = "conv 4x3x3 | batchnorm | relu | maxpool 2 | flatten | dense 2"

@@ -9,13 +9,13 @@ import pytest
 
 from cnnfilter import load_model, parse_layers
 from cnnfilter.errors import ModelError
-from cnnfilter.model_file import Calibration, Model, Preparation, tensor_shapes
-from cnnfilter.network import Network
+from cnnfilter.networks.model_file import Calibration, Model, Preparation, tensor_shapes
+from cnnfilter.networks.network import Network
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from cnnfilter.export import export_onnx  # noqa: E402 - only where onnx is
+from cnnfilter.networks.onnx import export_onnx  # noqa: E402 - only where onnx is
 
 
 def network(text: str, shape: tuple[int, int, int], rng: np.random.Generator, **more) -> Network:

@@ -7,8 +7,8 @@ import pytest
 
 from cnnfilter import Image, Network
 from cnnfilter.errors import ModelError
-from cnnfilter.heatmap import activation_map, explain, lay_over, layers_before_mean
-from cnnfilter.model_file import Preparation
+from cnnfilter.networks.heatmap import activation_map, explain, lay_over, layers_before_mean
+from cnnfilter.networks.model_file import Preparation
 from tests.test_model_file import small_model
 
 

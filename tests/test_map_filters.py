@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from cnnfilter import map_filters
 from cnnfilter.filters.windows import Axis, window_axes
-from cnnfilter.map_filters import (
+from cnnfilter.networks import map_convolutions
+from cnnfilter.networks.map_convolutions import (
     LINEAR,
     RELU,
     RELU6,
@@ -107,8 +107,8 @@ def _does_not_fit(shape, window):
 @pytest.mark.parametrize("expand", [1, 3])
 def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch, few_places, stride, expand):
     """Whether it is cut into bands of rows or into blocks of maps."""
-    monkeypatch.setattr(map_filters, "_FEW_PLACES", few_places)
-    monkeypatch.setattr(map_filters, "_PIECE", 40)
+    monkeypatch.setattr(map_convolutions, "_FEW_PLACES", few_places)
+    monkeypatch.setattr(map_convolutions, "_PIECE", 40)
     wide = 4 * expand
     source = rng.standard_normal((9, 8, 4)).astype(np.float32)
     expander = Filter(_random(rng, 1, 1, 4, wide), _random(rng, wide), RELU6) if expand > 1 else None

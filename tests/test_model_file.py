@@ -11,7 +11,15 @@ import pytest
 
 from cnnfilter import parse_layers
 from cnnfilter.errors import ModelError
-from cnnfilter.model_file import Backbone, Calibration, Model, Preparation, read_model, tensor_shapes, write_model
+from cnnfilter.networks.model_file import (
+    Backbone,
+    Calibration,
+    Model,
+    Preparation,
+    read_model,
+    tensor_shapes,
+    write_model,
+)
 from cnnfilter.weights.safetensors import write_tensors
 
 LAYERS = "conv 4x3x3 stride=2 | batchnorm | relu | globalpool avg | dense 3 bias=no"

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import weights as models
-from cnnfilter.model_file import read_model, tensor_shapes
 from cnnfilter.networks import rebuild
+from cnnfilter.networks.model_file import read_model, tensor_shapes
 
 FOLDER = Path(models.__file__).parent
 

@@ -16,8 +16,8 @@ from cnnfilter import weights as models
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers.layer import show_shape
 from cnnfilter.layers.stack import parse_layers
-from cnnfilter.model_file import Backbone, Calibration
-from cnnfilter.network import checksum, load_first_layers
+from cnnfilter.networks.model_file import Backbone, Calibration
+from cnnfilter.networks.network import checksum, load_first_layers
 from tests import naive
 from tests.test_model_file import save, small_model
 
@@ -258,7 +258,7 @@ def test_lite0_as_text_counts_what_the_paper_counts(lite0):
 def test_a_network_imports_no_filters_that_it_does_not_have():
     code = """if True:
         import sys
-        from cnnfilter.network import load_model
+        from cnnfilter.networks.network import load_model
         load_model()
         print({"cnnfilter.filters.convolution.convolve", "cnnfilter.kernels.lookup", "cnnfilter.filters.pooling.pool",
         "PIL", "numba"} &

@@ -7,8 +7,8 @@ import pytest
 
 from cnnfilter import Image
 from cnnfilter.errors import ShapeError
-from cnnfilter.model_file import Preparation
-from cnnfilter.preparation import as_colours, crop_box, prepare
+from cnnfilter.networks.model_file import Preparation
+from cnnfilter.networks.preparation import as_colours, crop_box, prepare
 
 PLAIN = Preparation("crop", 1.0, "bicubic", (0.0,), (1.0,))
 

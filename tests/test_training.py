@@ -15,7 +15,7 @@ from cnnfilter import DataError, ModelError, evaluate, load_folder, load_model, 
 from cnnfilter.augmentation import Augmentation, apply_changes, parse_augmentation
 from cnnfilter.checkpoint import read_checkpoint
 from cnnfilter.loops import training as loops
-from cnnfilter.model_file import Preparation
+from cnnfilter.networks.model_file import Preparation
 from cnnfilter.optimisers import OPTIMISERS, SCHEDULES
 from cnnfilter.watching import Watcher
 

@@ -91,7 +91,7 @@ def _network(text: str) -> Applied | None:
         return None  # known without importing what a network needs
     from cnnfilter.layers.images import apply_network
     from cnnfilter.layers.stack import Layers, parse_layers, refuse_learned
-    from cnnfilter.network import load_first_layers
+    from cnnfilter.networks.network import load_first_layers
 
     layers = load_first_layers(first.strip())
     then = parse_layers(rest) if bar else None

@@ -17,9 +17,9 @@ from cnnfilter.cli.inputs import Inputs, inputs, model
 from cnnfilter.cli.messages import print_line
 
 if TYPE_CHECKING:
-    from cnnfilter.classification import Label
     from cnnfilter.jobs.job import Source, Target, Task
-    from cnnfilter.network import Network
+    from cnnfilter.networks.labels import Label
+    from cnnfilter.networks.network import Network
 
 EXIT_NO = 4
 
@@ -104,7 +104,7 @@ def command(
         raise click.UsageError("stdin has no name to be sorted under: name the files for --sort-into.")
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
 
-    from cnnfilter.network import load_model
+    from cnnfilter.networks.network import load_model
 
     with options.about("'-m' / '--model'"):
         network = load_model(model)
@@ -164,7 +164,7 @@ def _refuse_idle(purpose: str | None, format: str, how: str | None, inputs: Inpu
 
 
 def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) -> frozenset[str]:
-    from cnnfilter.classification import find_labels
+    from cnnfilter.networks.labels import find_labels
 
     if not patterns:
         return frozenset()
@@ -185,13 +185,13 @@ def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[T
 
 
 def _look(task: Task, network: Network, count: int, threshold: float | None) -> Looked:
-    from cnnfilter.classification import best_labels
+    from cnnfilter.networks.labels import best_labels
 
     image = task.read()
     if task.target is None:
         probabilities = network.predict(image, threads=task.threads)[0]
     else:
-        from cnnfilter.heatmap import explain
+        from cnnfilter.networks.heatmap import explain
 
         probabilities, laid = explain(network, image, threads=task.threads)
         task.write(laid)
@@ -200,7 +200,7 @@ def _look(task: Task, network: Network, count: int, threshold: float | None) -> 
 
 
 def _sort(looked: Looked, folder: str, how: str, inputs: Inputs) -> None:
-    from cnnfilter.classification import folder_of, place_for, sort_file
+    from cnnfilter.networks.labels import folder_of, place_for, sort_file
 
     into = os.path.join(folder, folder_of(looked.labels[0].label))
     place = place_for(looked.path, into)[0] if inputs.dry_run else sort_file(looked.path, into, how)

@@ -16,7 +16,7 @@ from cnnfilter.cli.messages import one_line, print_line
 
 if TYPE_CHECKING:
     from cnnfilter.layers.summary import Row, Summary
-    from cnnfilter.network import Network
+    from cnnfilter.networks.network import Network
 
 HELP = """\
 Print what each layer makes of a picture: output shape, parameters, multiply-adds, memory, receptive field,
@@ -91,7 +91,7 @@ def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filt
     network = None
     with options.about("'LAYERS|MODEL'"):
         if is_model(layers):
-            from cnnfilter.network import load_model
+            from cnnfilter.networks.network import load_model
 
             network = load_model(layers)
             stack = network.layers
@@ -121,7 +121,7 @@ def _draw_filters(network: Network | None, path: str, force: bool) -> None:
     if network is None:
         raise click.UsageError("--filters needs a model: layers without weights have no filters to draw.")
     from cnnfilter.images.files import write_image
-    from cnnfilter.learned_kernels import draw_filters
+    from cnnfilter.networks.learned_filters import draw_filters
 
     try:
         write_image(path, draw_filters(network), force=force)

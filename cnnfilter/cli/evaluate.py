@@ -13,7 +13,7 @@ from cnnfilter.cli.messages import one_line
 
 if TYPE_CHECKING:
     from cnnfilter.evaluation import Evaluation
-    from cnnfilter.model_file import Calibration
+    from cnnfilter.networks.model_file import Calibration
 
 EXIT_NO = 4
 
@@ -97,7 +97,7 @@ def command(
         training_report.refuse_existing(path, force)
     with options.about("'MODEL'"):
         source = _file_to_write(model, output) if calibrate else ""
-        from cnnfilter.network import load_model
+        from cnnfilter.networks.network import load_model
 
         network = load_model(model)
     if plot:
@@ -144,7 +144,7 @@ def _file_to_write(model: str, output: str | None) -> str:
 def _calibrate(calibration: Calibration, source: str, target: str, force: bool, quiet: bool) -> None:
     import dataclasses
 
-    from cnnfilter.model_file import read_model, stored_dtype, write_model
+    from cnnfilter.networks.model_file import read_model, stored_dtype, write_model
     from cnnfilter.runtime.atomic_files import replace_file
 
     model = dataclasses.replace(read_model(source), calibration=calibration)
@@ -167,7 +167,7 @@ def _sheet(folder: str, number: int) -> str:
 def _draw_mistakes(found: Evaluation, folder: str, force: bool, quiet: bool) -> None:
     from cnnfilter.images.contact_sheets import picture_sheet
     from cnnfilter.images.files import write_image
-    from cnnfilter.preparation import as_picture
+    from cnnfilter.networks.preparation import as_picture
 
     wrong = found.mistakes()
     os.makedirs(folder, exist_ok=True)

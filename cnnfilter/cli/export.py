@@ -33,7 +33,7 @@ def command(model: str, output: str, force: bool, quiet: bool) -> None:
         raise click.BadParameter(f"{output!r} does not end in .onnx.", param_hint="'-o' / '--output'")
     training_report.refuse_existing(output, force)
     training_report.refuse_missing_folder(output)
-    from cnnfilter.network import load_model
+    from cnnfilter.networks.network import load_model
 
     with options.about("'MODEL'"):
         network = load_model(model)
@@ -41,7 +41,7 @@ def command(model: str, output: str, force: bool, quiet: bool) -> None:
 
     if find_spec("onnx") is None:
         raise click.ClickException("export needs the package onnx: pip install 'cnnfilter[onnx]' brings it")
-    from cnnfilter.export import export_onnx
+    from cnnfilter.networks.onnx import export_onnx
     from cnnfilter.runtime.atomic_files import replace_file
 
     data = export_onnx(network)

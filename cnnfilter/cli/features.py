@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnfilter.jobs.job import Task
-    from cnnfilter.network import Network
+    from cnnfilter.networks.network import Network
 
 HELP = """\
 Write what a network makes of pictures: for each its pooled vector (1280 numbers with the network that comes with
@@ -58,7 +58,7 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
             raise click.ClickException(f"{path}: exists already; --force replaces it")
     sources = inputs.sources()
 
-    from cnnfilter.network import load_model
+    from cnnfilter.networks.network import load_model
 
     with options.about("'-m' / '--model'"):
         network = load_model(model)

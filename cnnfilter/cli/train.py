@@ -336,7 +336,7 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
     more = f", augmented by {changes}" if changes else ""
     if layers is None:
         from cnnfilter.head_training import VERSIONS, seconds_for
-        from cnnfilter.network import load_model
+        from cnnfilter.networks.network import load_model
 
         body = load_model()
         features = math.prod(list(body.layers.shapes(body.input_shape))[body.head])

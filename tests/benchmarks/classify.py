@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnfilter.network import load_model
+from cnnfilter.networks.network import load_model
 from tests.benchmarks.networks import onnx_forward, torch_forward
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -63,7 +63,7 @@ import numpy as np, torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, {root!r})
-from cnnfilter.network import load_model
+from cnnfilter.networks.network import load_model
 from tests.benchmarks.networks import torch_forward
 network = load_model()
 forward = torch_forward(network, torch.get_num_threads())

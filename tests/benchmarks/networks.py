@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.filters.windows import Axis
-from cnnfilter.network import Network
+from cnnfilter.networks.network import Network
 
 Forward = Callable[[np.ndarray], np.ndarray]
 

@@ -19,7 +19,7 @@ from cnnfilter.images import mapped_files
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.kernels.lookup import find_kernel, find_kernels
 from cnnfilter.layers.stack import parse_layers
-from cnnfilter.model_file import read_model, write_model
+from cnnfilter.networks.model_file import read_model, write_model
 
 PIXELS = 1 << 14
 

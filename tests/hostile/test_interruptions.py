@@ -75,7 +75,7 @@ KILLING_MODELS = """
 import itertools, os, random, signal, sys, time
 import numpy as np
 from cnnfilter.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cnnfilter.model_file import Backbone, read_model
+from cnnfilter.networks.model_file import Backbone, read_model
 from cnnfilter.training import Trained
 from tests.test_model_file import small_model
 

@@ -15,8 +15,8 @@ import numpy as np
 from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.layers.stack import Activation, GlobalPool, Layers
-from cnnfilter.loops import layers as loops
-from cnnfilter.map_filters import (
+from cnnfilter.networks import layer_loops as loops
+from cnnfilter.networks.map_convolutions import (
     CLIPPING,
     RELU6,
     Bottleneck,
@@ -28,7 +28,7 @@ from cnnfilter.map_filters import (
     convolve_each,
     squeeze,
 )
-from cnnfilter.model_file import Weights
+from cnnfilter.networks.model_file import Weights
 
 Run = Callable[[Maps, Maps, Workers], None]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.kernels.lookup import Kernel, KernelSet
-from cnnfilter.network import Network, load_model
+from cnnfilter.networks.network import Network, load_model
 
 Weights = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnnfilter.errors import ShapeError
 from cnnfilter.images.image import Image
 from cnnfilter.layers.layer import Shape
-from cnnfilter.model_file import Preparation
+from cnnfilter.networks.model_file import Preparation
 
 Box = tuple[int, int, int, int]
 

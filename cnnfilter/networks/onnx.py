@@ -21,7 +21,7 @@ from cnnfilter.filters.windows import Axis
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.layers.stack import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
-from cnnfilter.network import Network
+from cnnfilter.networks.network import Network
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for every runtime of the last years."""

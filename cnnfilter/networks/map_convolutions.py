@@ -1,7 +1,8 @@
 """Learned filters on the maps of one picture: across all maps, map by map, and the inverted bottleneck.
 
 Maps are ``(H, W, C)`` float32, kernels ``(kH, kW, I, O)``. What goes across maps is a matrix product; the loops between
-the products are in `cnnfilter.loops.layers`. The work is cut into pieces by its shape alone, never by the number of
+the products are in `cnnfilter.networks.layer_loops`. The work is cut into pieces by its shape alone, never by the
+number of
 threads, so that the result does not depend on it.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
-from cnnfilter.loops import layers as loops
+from cnnfilter.networks import layer_loops as loops
 from cnnfilter.runtime import blas
 from cnnfilter.runtime.parallel import split_rows
 from cnnfilter.runtime.threads import Started, start_thread, take

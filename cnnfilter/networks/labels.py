@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
-from cnnfilter.network import Network
+from cnnfilter.networks.network import Network
 from cnnfilter.runtime.atomic_files import replace_file
 
 UNKNOWN = "unknown"

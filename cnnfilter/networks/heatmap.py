@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ModelError
 from cnnfilter.images.image import Image
 from cnnfilter.layers.stack import GlobalPool
-from cnnfilter.network import Network
-from cnnfilter.preparation import as_colours, crop_box
+from cnnfilter.networks.network import Network
+from cnnfilter.networks.preparation import as_colours, crop_box
 
 Maps = NDArray[np.float32]
 

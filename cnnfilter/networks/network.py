@@ -1,7 +1,8 @@
 """A network: a stack of layers with weights, that says what is in a picture.
 
-`load_model` finds and reads it; what a model file holds and how it is checked is in `cnnfilter.model_file`, how a
-picture gets through the layers in `cnnfilter.steps`.
+`load_model` finds and reads it; what a model file holds and how it is checked is in `cnnfilter.networks.model_file`,
+how a
+picture gets through the layers in `cnnfilter.networks.plan`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from cnnfilter.images.image import Image
 from cnnfilter.layers.activations import activate
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
-from cnnfilter.map_filters import Scratch, Workers
-from cnnfilter.model_file import Calibration, Model, Preparation, Weights, read_model
-from cnnfilter.preparation import prepare
+from cnnfilter.networks.map_convolutions import Scratch, Workers
+from cnnfilter.networks.model_file import Calibration, Model, Preparation, Weights, read_model
+from cnnfilter.networks.plan import Step, make_steps, run_steps
+from cnnfilter.networks.preparation import prepare
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, run_tasks
-from cnnfilter.steps import Step, make_steps, run_steps
 
 Batch = NDArray[np.float32]
 Picture = Image | ArrayLike

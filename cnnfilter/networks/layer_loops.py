@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The inner loops of a network's layers, on maps with the channels side by side.
 
 A matrix product does the work that goes across channels; these loops do what stands between the products, while the

@@ -29,9 +29,9 @@ _HOME = {
     "parse_layers": "layers.stack",
     "Network": "networks.network",
     "load_model": "networks.network",
-    "load_folder": "dataset",
-    "train": "training",
-    "evaluate": "evaluation",
+    "load_folder": "training.data.dataset",
+    "train": "training.train",
+    "evaluate": "training.evaluation",
     "contact_sheet": "images.contact_sheets",
 }
 

@@ -20,7 +20,7 @@ from PIL import Image
 from cnnfilter.cli import main, report
 from cnnfilter.cli.training_report import Bar
 from cnnfilter.networks.model_file import read_model
-from cnnfilter.watching import Epoch
+from cnnfilter.training.progress import Epoch
 
 LAYERS = "conv 4x3x3 | batchnorm | relu | maxpool 2 | flatten | dense 2"
 
@@ -118,7 +118,7 @@ def test_an_interrupted_training_is_not_begun_anew_by_mistake(data):
 
 
 def test_the_last_good_model_is_written_and_the_exit_code_says_so(data, monkeypatch):
-    from cnnfilter.loops import training as loops
+    from cnnfilter.training.gradients import gradient_loops as loops
 
     calls = []
     right = loops.combine
@@ -137,7 +137,7 @@ def test_the_last_good_model_is_written_and_the_exit_code_says_so(data, monkeypa
 
 
 def test_ctrl_c_says_how_to_go_on(data, monkeypatch):
-    import cnnfilter.network_training as training
+    import cnnfilter.training.network as training
 
     right = training.Course._epoch
 

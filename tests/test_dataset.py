@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from cnnfilter import DataError, load_folder
-from cnnfilter.duplicates import find_duplicates, fingerprint
-from cnnfilter.labelled_arrays import read_idx
-from cnnfilter.samples import Skipped, read_each
+from cnnfilter.training.data.array_files import read_idx
+from cnnfilter.training.data.duplicates import find_duplicates, fingerprint
+from cnnfilter.training.data.examples import Skipped, read_each
 
 
 def picture(path, value=0, size=(8, 6)):

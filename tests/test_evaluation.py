@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import DataError, evaluate, load_folder
-from cnnfilter.evaluation import Evaluation, as_object, report, wilson_interval
-from cnnfilter.samples import Rows, Samples
+from cnnfilter.training.data.examples import Rows, Samples
+from cnnfilter.training.evaluation import Evaluation, as_object, report, wilson_interval
 
 
 def evaluation(labels, answers, classes, *, sureness=4.0, **more):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter.head import PENALTIES, _fit, class_weights, fit_head, minimise
+from cnnfilter.training.logistic_regression import PENALTIES, _fit, class_weights, fit_head, minimise
 
 
 def blobs(rng, count, classes=3, features=12, apart=1.5):

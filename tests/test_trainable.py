@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnfilter import parse_layers, stack_training
+from cnnfilter import parse_layers
 from cnnfilter.errors import ModelError
 from cnnfilter.runtime.blas import one_thread
-from cnnfilter.stack_training import Stack, Targets
-from cnnfilter.trainable import Place, Trainable
-from cnnfilter.trainable_convolutions import TiledConvolving
-from cnnfilter.trainable_layers import make_trainable
+from cnnfilter.training.gradients import stack as stack_training
+from cnnfilter.training.gradients.convolutions import TiledConvolving
+from cnnfilter.training.gradients.layer import Place, Trainable
+from cnnfilter.training.gradients.layers import make_trainable
+from cnnfilter.training.gradients.stack import Stack, Targets
 
 STEP = 1e-2  # of a difference; float32 gives about five digits
 

@@ -12,8 +12,8 @@ from cnnfilter.cli import options, training_report
 from cnnfilter.cli.messages import one_line
 
 if TYPE_CHECKING:
-    from cnnfilter.evaluation import Evaluation
     from cnnfilter.networks.model_file import Calibration
+    from cnnfilter.training.evaluation import Evaluation
 
 EXIT_NO = 4
 
@@ -103,8 +103,8 @@ def command(
     if plot:
         training_report.need_matplotlib()
 
-    from cnnfilter.dataset import load_folder
-    from cnnfilter.evaluation import as_object, choose, evaluate, report
+    from cnnfilter.training.data.dataset import load_folder
+    from cnnfilter.training.evaluation import as_object, choose, evaluate, report
 
     # Held back only if that is asked for: otherwise a folder without splits counts as a whole.
     share = validation if split in ("validation", "train") else 0.0

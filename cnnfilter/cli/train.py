@@ -18,8 +18,8 @@ from cnnfilter.cli.evaluate import Share
 from cnnfilter.cli.messages import one_line
 
 if TYPE_CHECKING:
-    from cnnfilter.dataset import Dataset
-    from cnnfilter.training import Trained
+    from cnnfilter.training.data.dataset import Dataset
+    from cnnfilter.training.train import Trained
 
 HELP = """\
 Make a classifier of labelled pictures, and say how good it is on pictures that it did not learn from.
@@ -201,8 +201,8 @@ def command(
             f"{checkpoint}: a training was interrupted; --resume goes on with it, --force begins anew"
         )
 
-    from cnnfilter.dataset import load_folder
-    from cnnfilter.training import train
+    from cnnfilter.training.data.dataset import load_folder
+    from cnnfilter.training.train import train
 
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     dataset = load_folder(data, validation=validation, seed=seed, **limit)
@@ -282,7 +282,7 @@ def _check_files(output: str, log: str | None, plot: str | None, force: bool) ->
 def _check_texts(how: dict[str, Any]) -> None:
     """Read what is written in a grammar of its own, so that it is refused before anything else."""
     with options.about("'--augment'"):
-        from cnnfilter.augmentation import parse_augmentation
+        from cnnfilter.training.augmentation import parse_augmentation
 
         parse_augmentation(how["augment"])
     if how["layers"] is not None:
@@ -307,7 +307,7 @@ def _saying_how_to_go_on(checkpoint: str | None) -> Iterator[None]:
 
 def described(dataset: Dataset) -> list[str]:
     """Say what was found: the splits, and the pictures of each class."""
-    from cnnfilter.evaluation import aligned
+    from cnnfilter.training.evaluation import aligned
 
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
@@ -330,13 +330,13 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
 
     It fills in the shape of the input where the pictures say it.
     """
-    from cnnfilter.augmentation import parse_augmentation
+    from cnnfilter.training.augmentation import parse_augmentation
 
     changes = str(parse_augmentation(how["augment"]))
     more = f", augmented by {changes}" if changes else ""
     if layers is None:
-        from cnnfilter.head_training import VERSIONS, seconds_for
         from cnnfilter.networks.network import load_model
+        from cnnfilter.training.head import VERSIONS, seconds_for
 
         body = load_model()
         features = math.prod(list(body.layers.shapes(body.input_shape))[body.head])
@@ -348,9 +348,9 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
             f"about {_clock(seconds)}",
         ]
     from cnnfilter.layers.summary import summarize
-    from cnnfilter.network_training import Settings, check_settings
-    from cnnfilter.network_training import seconds_for as seconds_for_network
-    from cnnfilter.pixels import find_shape
+    from cnnfilter.training.data.decoded import find_shape
+    from cnnfilter.training.network import Settings, check_settings
+    from cnnfilter.training.network import seconds_for as seconds_for_network
 
     shape = how["input"] or find_shape(dataset.train)
     settings = Settings(layers, shape, how["epochs"], how["batch"])
@@ -384,7 +384,7 @@ def _clock(seconds: float) -> str:
 
 
 def _report(trained: Trained, quiet: bool) -> None:
-    from cnnfilter.evaluation import report
+    from cnnfilter.training.evaluation import report
 
     if trained.duplicates and not quiet:
         one = trained.duplicates[0]

@@ -14,12 +14,12 @@ import click
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, reason, say
 from cnnfilter.cli.report import Progress, announce_compilation, collect_garbage
-from cnnfilter.watching import Watcher
+from cnnfilter.training.progress import Watcher
 
 if TYPE_CHECKING:
-    from cnnfilter.evaluation import Evaluation
-    from cnnfilter.samples import Skipped
-    from cnnfilter.watching import Epoch
+    from cnnfilter.training.data.examples import Skipped
+    from cnnfilter.training.evaluation import Evaluation
+    from cnnfilter.training.progress import Epoch
 
 _COMMON = (
     click.option(
@@ -185,8 +185,8 @@ def need_matplotlib() -> None:
 
 def draw(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:
     """Draw the confusion matrix, and the epochs if there were some, as PNG."""
-    from cnnfilter.plots import draw_training
     from cnnfilter.runtime.atomic_files import replace_file
+    from cnnfilter.training.plots import draw_training
 
     data = draw_training(evaluation, history)
     with replace_file(path, force=force) as file:

@@ -27,7 +27,7 @@ Examples:
 def import_loops() -> None:
     """Import every module of compiled loops; their names end in ``_loops``."""
     for module in pkgutil.walk_packages(cnnfilter.__path__, "cnnfilter."):
-        if module.name.endswith("_loops") or module.name.startswith("cnnfilter.loops."):
+        if module.name.endswith("_loops"):
             importlib.import_module(module.name)
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from cnnfilter import load_folder
 from cnnfilter.layers.stack import parse_layers
-from cnnfilter.optimisers import AdamW
 from cnnfilter.runtime.blas import one_thread
-from cnnfilter.samples import read_each
-from cnnfilter.stack_training import Stack, Targets
+from cnnfilter.training.data.examples import read_each
+from cnnfilter.training.gradients.stack import Stack, Targets
+from cnnfilter.training.optimisers import AdamW
 from tests.benchmarks.classify import turns
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

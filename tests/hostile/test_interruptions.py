@@ -74,9 +74,9 @@ def test_killed_at_any_moment_of_writing():
 KILLING_MODELS = """
 import itertools, os, random, signal, sys, time
 import numpy as np
-from cnnfilter.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cnnfilter.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cnnfilter.networks.model_file import Backbone, read_model
-from cnnfilter.training import Trained
+from cnnfilter.training.train import Trained
 from tests.test_model_file import small_model
 
 rng = np.random.default_rng(1)

@@ -10,11 +10,11 @@ import numpy as np
 from cnnfilter.jit.instructions import LANES
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import Convolution, Depthwise
-from cnnfilter.loops import training as loops
-from cnnfilter.loops import winograd
 from cnnfilter.networks import layer_loops
 from cnnfilter.networks.map_convolutions import LINEAR
-from cnnfilter.trainable import (
+from cnnfilter.training.gradients import gradient_loops as loops
+from cnnfilter.training.gradients import winograd_loops
+from cnnfilter.training.gradients.layer import (
     Floats,
     Place,
     Trainable,
@@ -102,7 +102,8 @@ class Convolving(Trainable):
 
 
 class TiledConvolving(Trainable):
-    """`conv 64x3x3` at stride 1: Winograd's way, see `cnnfilter.loops.winograd`; it takes 4 products instead of 9."""
+    """`conv 64x3x3` at stride 1: Winograd's way, see `cnnfilter.training.gradients.winograd_loops`; it takes 4
+    products instead of 9."""
 
     layer: Convolution
 
@@ -149,9 +150,9 @@ class TiledConvolving(Trainable):
         for first, rows in self._pieces(len(numbers)):
             seen = self._tiles("seen", rows, self.shape[2], place)
             given = self._tiles("given", rows, self.output[2], place)
-            winograd.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
+            winograd_loops.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
             np.matmul(seen, self.kernels, out=given)
-            winograd.out_of_tiles(out.reshape(-1), given.reshape(-1), first, self.given, self.bias, *self.range)
+            winograd_loops.out_of_tiles(out.reshape(-1), given.reshape(-1), first, self.given, self.bias, *self.range)
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
@@ -165,20 +166,20 @@ class TiledConvolving(Trainable):
         for first, rows in self._pieces(len(numbers)):
             seen = self._tiles("seen", rows, self.shape[2], place)
             given = self._tiles("given", rows, self.output[2], place)
-            winograd.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
-            winograd.into_tiles(slopes.reshape(-1), given.reshape(-1), first, self.given)
+            winograd_loops.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
+            winograd_loops.into_tiles(slopes.reshape(-1), given.reshape(-1), first, self.given)
             np.matmul(seen.transpose(0, 2, 1), given, out=share)
             total += share
             if not place.first:
                 np.matmul(given, self.turned, out=seen)
-                winograd.add_from_tiles(back.reshape(-1), seen.reshape(-1), first, self.seen)
+                winograd_loops.add_from_tiles(back.reshape(-1), seen.reshape(-1), first, self.seen)
         kernel = place.slopes["kernel"]
         kernel += (_CARRY.T @ total.reshape(16, -1)).reshape(kernel.shape)
         add_bias_slopes(slopes.reshape(-1, self.output[2]), place)
         return back
 
 
-_CARRY = np.kron(winograd.OF_KERNELS, winograd.OF_KERNELS)
+_CARRY = np.kron(winograd_loops.OF_KERNELS, winograd_loops.OF_KERNELS)
 
 
 class DepthwiseConvolving(Trainable):

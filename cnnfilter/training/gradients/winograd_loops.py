@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The loops of Winograd's convolution of 3x3: each 2x2 of the outputs takes 16 products instead of 36.
 
 An output's tile of 2x2 sees 4x4 numbers of the maps. Those, the kernels and the outputs are carried over to another

@@ -19,11 +19,20 @@ from cnnfilter.layers.activations import activate, slope
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.layers.stack import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
-from cnnfilter.loops import training as loops
 from cnnfilter.networks import layer_loops
 from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR
-from cnnfilter.trainable import Floats, Place, Trainable, Values, add_bias_slopes, draw_starts, geometry_of, rows_of
-from cnnfilter.trainable_convolutions import Convolving, DepthwiseConvolving, TiledConvolving
+from cnnfilter.training.gradients import gradient_loops as loops
+from cnnfilter.training.gradients.convolutions import Convolving, DepthwiseConvolving, TiledConvolving
+from cnnfilter.training.gradients.layer import (
+    Floats,
+    Place,
+    Trainable,
+    Values,
+    add_bias_slopes,
+    draw_starts,
+    geometry_of,
+    rows_of,
+)
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 """Of batch norm, as PyTorch's."""

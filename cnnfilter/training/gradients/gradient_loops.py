@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The loops of training: what stands between the matrix products, forward and backward, on a batch of maps.
 
 Maps are (N·H, W·C); a row of an output is one place of one picture, (N·H'·W', C). A geometry holds ``H, W, C, H',

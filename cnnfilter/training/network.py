@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.augmentation import NONE, Augmentation, apply_changes
-from cnnfilter.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cnnfilter.dataset import Dataset
 from cnnfilter.errors import DataError
-from cnnfilter.first_kernels import start_from_kernels
-from cnnfilter.head import class_weights
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Model, Preparation, Weights
-from cnnfilter.optimisers import Learning
-from cnnfilter.pixels import Pixels, measure, read_pixels
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, split_rows
-from cnnfilter.samples import Skipped
-from cnnfilter.stack_training import Fill, Stack, Targets
-from cnnfilter.watching import Epoch, Watcher
+from cnnfilter.training.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cnnfilter.training.data.dataset import Dataset
+from cnnfilter.training.data.decoded import Pixels, measure, read_pixels
+from cnnfilter.training.data.examples import Skipped
+from cnnfilter.training.gradients.stack import Fill, Stack, Targets
+from cnnfilter.training.initial_kernels import start_from_kernels
+from cnnfilter.training.logistic_regression import class_weights
+from cnnfilter.training.optimisers import Learning
+from cnnfilter.training.progress import Epoch, Watcher
 
 Floats = NDArray[np.float32]
 

@@ -1,7 +1,8 @@
 """Labelled pictures, each decoded when it is asked for: from files, or from one array.
 
-What finds them is in `cnnfilter.labelled_files` and `cnnfilter.labelled_arrays`; what they make together, in
-`cnnfilter.dataset`.
+What finds them is in `cnnfilter.training.data.image_files` and `cnnfilter.training.data.array_files`; what they make
+together, in
+`cnnfilter.training.data.dataset`.
 """
 
 from __future__ import annotations

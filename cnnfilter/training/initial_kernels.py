@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ModelError
 from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.layers.learned import Convolution
-from cnnfilter.stack_training import Stack
+from cnnfilter.training.gradients.stack import Stack
 
 NAMES = (
     "sobel-h",

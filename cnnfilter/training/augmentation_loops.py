@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The loop that makes training pictures of pictures: moved, turned, enlarged, brighter, with a hole."""
 
 from __future__ import annotations

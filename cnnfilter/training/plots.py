@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.evaluation import Evaluation
-from cnnfilter.watching import Epoch
+from cnnfilter.training.evaluation import Evaluation
+from cnnfilter.training.progress import Epoch
 
 
 def draw_training(evaluation: Evaluation | None, history: Sequence[Epoch] = ()) -> bytes:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
 from cnnfilter.images.files import MAX_PIXELS
-from cnnfilter.labelled_arrays import Part, find_idx, read_idx_pairs, read_npz
-from cnnfilter.labelled_files import Labelled, find_in_csv, find_in_folder
-from cnnfilter.samples import Files, Rows, Samples, Skipped
+from cnnfilter.training.data.array_files import Part, find_idx, read_idx_pairs, read_npz
+from cnnfilter.training.data.examples import Files, Rows, Samples, Skipped
+from cnnfilter.training.data.image_files import Labelled, find_in_csv, find_in_folder
 
 SPLITS = ("train", "validation", "test")
 SHARE = 0.2

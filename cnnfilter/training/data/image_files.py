@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cnnfilter.errors import DataError, ImageError
 from cnnfilter.images.formats.detect import sniff
-from cnnfilter.samples import Skipped
+from cnnfilter.training.data.examples import Skipped
 
 SPLITS = {
     "train": "train",

@@ -21,8 +21,8 @@ from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.map_convolutions import Scratch, Workers
 from cnnfilter.networks.model_file import Weights
 from cnnfilter.runtime.parallel import split_rows
-from cnnfilter.trainable import Fixed, Place, Trainable
-from cnnfilter.trainable_layers import BatchNorming, do_together, make_trainable
+from cnnfilter.training.gradients.layer import Fixed, Place, Trainable
+from cnnfilter.training.gradients.layers import BatchNorming, do_together, make_trainable
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

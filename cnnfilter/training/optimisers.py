@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.loops.training import step_adamw, step_sgd
+from cnnfilter.training.gradients.gradient_loops import step_adamw, step_sgd
 
 Floats = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
 from cnnfilter.runtime.atomic_files import replace_file
-from cnnfilter.watching import Epoch
+from cnnfilter.training.progress import Epoch
 from cnnfilter.weights.safetensors import TensorFile, write_tensors
 
 FORMAT = "cnnfilter-checkpoint-1"

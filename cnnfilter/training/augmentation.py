@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
-from cnnfilter.loops.augmentation import change
 from cnnfilter.networks.model_file import Preparation
+from cnnfilter.training.augmentation_loops import change
 
 Floats = NDArray[np.float32]
 

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter import weights as models
-from cnnfilter.augmentation import NONE, Augmentation, apply_changes
-from cnnfilter.dataset import Dataset
-from cnnfilter.duplicates import fingerprint
 from cnnfilter.errors import ImageError
-from cnnfilter.head import Head, class_weights, fit_head
 from cnnfilter.layers.stack import parse_layers
 from cnnfilter.networks.model_file import Backbone, Model
 from cnnfilter.networks.network import Network, checksum, load_model
 from cnnfilter.networks.preparation import fit, scale
 from cnnfilter.runtime.parallel import default_threads
-from cnnfilter.samples import Files, Picture, Samples, Skipped, read_each
-from cnnfilter.watching import Watcher
+from cnnfilter.training.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.training.data.dataset import Dataset
+from cnnfilter.training.data.duplicates import fingerprint
+from cnnfilter.training.data.examples import Files, Picture, Samples, Skipped, read_each
+from cnnfilter.training.logistic_regression import Head, class_weights, fit_head
+from cnnfilter.training.progress import Watcher
 
 VERSIONS = 3
 """Changed pictures that an augmentation makes of each training picture, beside the picture itself."""

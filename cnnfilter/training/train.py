@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnfilter import __version__
-from cnnfilter.augmentation import parse_augmentation
-from cnnfilter.dataset import Dataset, load_folder
-from cnnfilter.duplicates import Duplicate, find_duplicates
 from cnnfilter.errors import DataError
-from cnnfilter.evaluation import Evaluation
-from cnnfilter.head_training import HeadTraining, train_head
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers, parse_layers
-from cnnfilter.network_training import NetworkTraining, Settings, train_network
 from cnnfilter.networks.model_file import Model, write_model
 from cnnfilter.networks.network import Network, make_network
 from cnnfilter.networks.preparation import scale
-from cnnfilter.optimisers import Learning
-from cnnfilter.pixels import find_shape
 from cnnfilter.runtime.atomic_files import replace_file
-from cnnfilter.watching import Epoch, Watcher
+from cnnfilter.training.augmentation import parse_augmentation
+from cnnfilter.training.data.dataset import Dataset, load_folder
+from cnnfilter.training.data.decoded import find_shape
+from cnnfilter.training.data.duplicates import Duplicate, find_duplicates
+from cnnfilter.training.evaluation import Evaluation
+from cnnfilter.training.head import HeadTraining, train_head
+from cnnfilter.training.network import NetworkTraining, Settings, train_network
+from cnnfilter.training.optimisers import Learning
+from cnnfilter.training.progress import Epoch, Watcher
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.duplicates import fingerprint
 from cnnfilter.layers.layer import Shape
 from cnnfilter.networks.model_file import Preparation
 from cnnfilter.networks.preparation import as_picture, fit
-from cnnfilter.samples import Files, Picture, Rows, Samples, Skipped, read_each
-from cnnfilter.watching import Watcher
+from cnnfilter.training.data.duplicates import fingerprint
+from cnnfilter.training.data.examples import Files, Picture, Rows, Samples, Skipped, read_each
+from cnnfilter.training.progress import Watcher
 
 IN_MEMORY = 1 << 31
 """Bytes; more go to a temporary file, which the system keeps in memory as far as there is room."""

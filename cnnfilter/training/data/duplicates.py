@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.samples import Samples
+from cnnfilter.training.data.examples import Samples
 
 NEAR = 8
 """Bits of 128 in which the fingerprints of nearly equal pictures differ at most (other pictures: about 64)."""

@@ -11,12 +11,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.dataset import Dataset, load_folder
 from cnnfilter.errors import DataError
 from cnnfilter.layers.activations import activate
 from cnnfilter.networks.model_file import Calibration
 from cnnfilter.networks.network import Network
-from cnnfilter.samples import Picture, Samples, Skipped, read_each
+from cnnfilter.training.data.dataset import Dataset, load_folder
+from cnnfilter.training.data.examples import Picture, Samples, Skipped, read_each
 
 KEPT = 0.95
 """Share of the right answers that a threshold for unknown lets through."""

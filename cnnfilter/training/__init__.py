@@ -1,0 +1,1 @@
+"""Learn weights from labelled pictures, and judge what was learned."""

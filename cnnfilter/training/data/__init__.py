@@ -1,0 +1,1 @@
+"""Labelled pictures: from folders, tables and arrays, in splits."""

@@ -1,0 +1,1 @@
+"""Forward and backward passes of the layers that are trained."""

@@ -21,7 +21,7 @@ def run() -> NoReturn:
     # Products of matrices are shared among threads of ours (`cnnfilter.runtime.blas`).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports make many objects and no garbage, which the collector would look for among them again and again.
-    # (`cnnfilter.cli.report.collect_garbage` is called when they are over.)
+    # (`cnnfilter.cli.reporter.collect_garbage` is called when they are over.)
     gc.set_threshold(1_000_000, 20, 20)
     from cnnfilter.cli import main
 

@@ -476,8 +476,9 @@ def test_a_long_run_on_a_terminal_shows_how_far_it_is(photo):
         shutil.copy(photo, f"{index}.png")
     run(*COPY, photo, "-o", "first.png")
     code = """
-from cnnfilter.cli import main, report
-report.LONG = report.REDRAWN = 0.0
+from cnnfilter.cli import main
+from cnnfilter.cli import reporter
+reporter.LONG = reporter.REDRAWN = 0.0
 main(prog_name="cnnfilter")
 """
     shown, ended = on_terminal(*COPY, "0.png", "nothere.png", "1.png", "2.png", "-o", "out/", start=["-c", code])

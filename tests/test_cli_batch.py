@@ -326,7 +326,7 @@ def test_pictures_that_fit_only_one_after_the_other_are_done_so():
 
 
 def test_every_limit_is_in_the_table_with_its_default():
-    from cnnfilter.cli.convolve import command
+    from cnnfilter.cli.commands.convolve import command
     from cnnfilter.runtime import limits
 
     defaults = {

@@ -20,8 +20,8 @@ from click.testing import CliRunner
 import cnnfilter
 from cnnfilter import load_model, read_image
 from cnnfilter.cli import main
-from cnnfilter.cli.classify import HELP
-from cnnfilter.cli.features import HELP as FEATURES_HELP
+from cnnfilter.cli.commands.classify import HELP
+from cnnfilter.cli.commands.features import HELP as FEATURES_HELP
 from tests.test_model_file import save, small_model
 
 SAMPLES = Path(__file__).parents[1] / "samples"

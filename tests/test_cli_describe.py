@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnfilter.cli import main
-from cnnfilter.cli.describe import HELP, size
+from cnnfilter.cli.commands.describe import HELP, size
 
 NETWORK = "conv 32x3x3 | relu | maxpool 2 | flatten | dense 10"
 

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from cnnfilter.cli import main
-from cnnfilter.cli.kernel_drawing import draw_blocks, draw_picture, every, number_texts, wants_colour
-from cnnfilter.cli.kernels import command
+from cnnfilter.cli.commands.kernels import command
+from cnnfilter.cli.reports.kernel_drawing import draw_blocks, draw_picture, every, number_texts, wants_colour
 from cnnfilter.images.files import read_image, write_image
 from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 from cnnfilter.kernels.lookup import find_kernel, find_kernels

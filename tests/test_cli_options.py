@@ -8,8 +8,8 @@ import click
 import pytest
 
 from cnnfilter.cli import options
-from cnnfilter.cli.convolve import command as convolve
-from cnnfilter.cli.pool import command as pool
+from cnnfilter.cli.commands.convolve import command as convolve
+from cnnfilter.cli.commands.pool import command as pool
 from cnnfilter.filters.convolution import convolve as convolution
 from cnnfilter.filters.pooling import pool as pooling
 

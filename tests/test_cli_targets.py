@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.cli.options import FORMATS
-from cnnfilter.cli.targets import Naming, find_sources, plan
+from cnnfilter.cli.output_files import Naming, find_sources, plan
 from cnnfilter.images.files import SUFFIXES, write_image
 from cnnfilter.jobs.job import Source
 

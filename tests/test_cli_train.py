@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cnnfilter.cli import main, report
-from cnnfilter.cli.training_report import Bar
+from cnnfilter.cli import main, reporter
+from cnnfilter.cli.reports.training import Bar
 from cnnfilter.networks.model_file import read_model
 from cnnfilter.training.progress import Epoch
 
@@ -154,8 +154,8 @@ def test_ctrl_c_says_how_to_go_on(data, monkeypatch):
 
 def test_options_are_the_parameters_with_the_same_defaults():
     from cnnfilter import evaluate, load_folder, train
-    from cnnfilter.cli.evaluate import command as evaluating
-    from cnnfilter.cli.train import command as training
+    from cnnfilter.cli.commands.evaluate import command as evaluating
+    from cnnfilter.cli.commands.train import command as training
 
     found = set()
     for command, typed, functions in (
@@ -382,8 +382,8 @@ def test_a_full_disk_leaves_no_model(data):
 
 def test_a_bar_shows_the_loss_and_the_last_validation_accuracy(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(report, "LONG", 0.0)
-    monkeypatch.setattr(report, "REDRAWN", 0.0)
+    monkeypatch.setattr(reporter, "LONG", 0.0)
+    monkeypatch.setattr(reporter, "REDRAWN", 0.0)
     with Bar() as bar:
         bar.begin("epoch 1", 469)
         bar.advance(2.30259)

@@ -27,17 +27,17 @@ from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 
 COMMANDS = {
-    "convolve": "cnnfilter.cli.convolve",
-    "pool": "cnnfilter.cli.pool",
-    "apply": "cnnfilter.cli.apply",
-    "kernels": "cnnfilter.cli.kernels",
-    "describe": "cnnfilter.cli.describe",
-    "classify": "cnnfilter.cli.classify",
-    "features": "cnnfilter.cli.features",
-    "train": "cnnfilter.cli.train",
-    "evaluate": "cnnfilter.cli.evaluate",
-    "export": "cnnfilter.cli.export",
-    "warmup": "cnnfilter.cli.warmup",
+    "convolve": "cnnfilter.cli.commands.convolve",
+    "pool": "cnnfilter.cli.commands.pool",
+    "apply": "cnnfilter.cli.commands.apply",
+    "kernels": "cnnfilter.cli.commands.kernels",
+    "describe": "cnnfilter.cli.commands.describe",
+    "classify": "cnnfilter.cli.commands.classify",
+    "features": "cnnfilter.cli.commands.features",
+    "train": "cnnfilter.cli.commands.train",
+    "evaluate": "cnnfilter.cli.commands.evaluate",
+    "export": "cnnfilter.cli.commands.export",
+    "warmup": "cnnfilter.cli.commands.warmup",
 }
 
 EXIT_FAILED = 1

@@ -70,7 +70,7 @@ class Selection:
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Find what is to be read; in folders without the folder `leave_out`, where the results go."""
-        from cnnfilter.cli.targets import find_sources
+        from cnnfilter.cli.output_files import find_sources
 
         paths = [*self.paths, *self._listed]
         found = list(find_sources(paths, self.recursive, leave_out=leave_out, matches=self.matches))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.pictures import gathered
-from cnnfilter.cli.running import Running
-from cnnfilter.cli.selection import Selection
+from cnnfilter.cli.input_files import Selection
+from cnnfilter.cli.read_write import gathered
+from cnnfilter.cli.run_options import Running
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Source, Target, Task

@@ -6,8 +6,9 @@ import os
 
 import click
 
-from cnnfilter.cli import options, training_report
+from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.reports import training
 
 HELP = """\
 Write a model as an ONNX file, for onnxruntime and the many programs that read it.
@@ -31,8 +32,8 @@ Examples:
 def command(model: str, output: str, force: bool, quiet: bool) -> None:
     if not output.endswith(".onnx"):
         raise click.BadParameter(f"{output!r} does not end in .onnx.", param_hint="'-o' / '--output'")
-    training_report.refuse_existing(output, force)
-    training_report.refuse_missing_folder(output)
+    training.refuse_existing(output, force)
+    training.refuse_missing_folder(output)
     from cnnfilter.networks.network import load_model
 
     with options.about("'MODEL'"):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.options import Format
-from cnnfilter.cli.running import Running
-from cnnfilter.cli.selection import Selection
+from cnnfilter.cli.run_options import Running
 from cnnfilter.images import begun
 from cnnfilter.runtime import limits
 
@@ -88,7 +88,7 @@ class Writing:
         self.format = format
         self.strip = strip
         if output is not None:  # refuses what can be no output, before anything heavy is imported
-            from cnnfilter.cli.targets import Naming
+            from cnnfilter.cli.output_files import Naming
 
             Naming(output, format, tag="", to_stdout=False)
 
@@ -116,7 +116,7 @@ class Pictures:
         tag : str
             What is done, for the names of results that nobody named.
         """
-        from cnnfilter.cli.targets import Naming, plan
+        from cnnfilter.cli.output_files import Naming, plan
 
         writing = self.writing
         sources = self.selection.sources(leave_out=writing.output)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cnnfilter.cli import options, training_report
-from cnnfilter.cli.describe import Shape, table
-from cnnfilter.cli.evaluate import Share
+from cnnfilter.cli import options
+from cnnfilter.cli.commands.describe import Shape, table
+from cnnfilter.cli.commands.evaluate import Share
 from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.reports import training as training_report
 
 if TYPE_CHECKING:
     from cnnfilter.training.data.dataset import Dataset

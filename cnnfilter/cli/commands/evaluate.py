@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnfilter.cli import options, training_report
+from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.reports import training as training_report
 
 if TYPE_CHECKING:
     from cnnfilter.networks.model_file import Calibration

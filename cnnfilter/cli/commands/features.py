@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.inputs import Inputs, inputs, model
+from cnnfilter.cli.read_only import Inputs, inputs, model
 
 if TYPE_CHECKING:
     import numpy as np

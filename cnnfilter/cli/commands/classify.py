@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.inputs import Inputs, inputs, model
 from cnnfilter.cli.messages import print_line
+from cnnfilter.cli.read_only import Inputs, inputs, model
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Source, Target, Task
@@ -173,7 +173,7 @@ def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) ->
 
 
 def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[Target]:
-    from cnnfilter.cli.targets import Naming, plan
+    from cnnfilter.cli.output_files import Naming, plan
 
     if heatmap == "-":
         raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")

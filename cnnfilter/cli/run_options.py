@@ -176,7 +176,7 @@ class Running:
         -------
         Whether none has failed.
         """
-        from cnnfilter.cli.report import Reporter, announce_compilation, collect_garbage
+        from cnnfilter.cli.reporter import Reporter, announce_compilation, collect_garbage
         from cnnfilter.jobs import run as batch
 
         reporter = Reporter(

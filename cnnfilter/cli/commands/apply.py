@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.pictures import Pictures, pictures
+from cnnfilter.cli.read_write import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image

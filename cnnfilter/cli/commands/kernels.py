@@ -151,7 +151,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
 
     with about("'KERNEL'"):
         check(kernel)  # before numpy is imported
-    from cnnfilter.cli.kernel_report import description, record
+    from cnnfilter.cli.reports.kernel import description, record
     from cnnfilter.kernels.lookup import find_kernels
 
     with about("'KERNEL'"):
@@ -171,7 +171,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
 
 
 def _write_png(found: KernelSet, path: str, force: bool) -> None:
-    from cnnfilter.cli.kernel_drawing import draw_picture
+    from cnnfilter.cli.reports.kernel_drawing import draw_picture
     from cnnfilter.images.files import format_of_suffix, write_image
 
     if path == "-":
@@ -260,7 +260,7 @@ def fit(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from cnnfilter.cli.kernel_report import record
+    from cnnfilter.cli.reports.kernel import record
     from cnnfilter.kernels.fitting import fit_kernel, known_name, rounded, simplify
 
     pictures = _read_pair(before, after)
@@ -303,7 +303,7 @@ def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
 
 def _pasteable(kernel: Kernel, exact: bool) -> str:
     """The weights as text for -k: fractions where they are whole numbers over a divisor."""
-    from cnnfilter.cli.kernel_drawing import number_texts
+    from cnnfilter.cli.reports.kernel_drawing import number_texts
     from cnnfilter.kernels.files import kernel_text
     from cnnfilter.kernels.structure import whole_numbers
 

@@ -13,7 +13,7 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, reason, say
-from cnnfilter.cli.report import Progress, announce_compilation, collect_garbage
+from cnnfilter.cli.reporter import Progress, announce_compilation, collect_garbage
 from cnnfilter.training.progress import Watcher
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
     python tests/fuzz/run.py --seconds 60 png kernel
 
 It needs atheris (``pip install atheris``). What it finds is kept in tests/fuzz/findings/TARGET, and
-tests/test_fuzz.py tries it again on every run from then on.
+tests/fuzz/test_fuzz.py tries it again on every run from then on.
 """
 
 from __future__ import annotations

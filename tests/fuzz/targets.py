@@ -129,7 +129,7 @@ def seeds() -> dict[str, list[bytes]]:
     """Return for each target some right inputs to start from."""
     from cnnfilter.kernels.catalogue import ENTRIES
     from tests.hostile.files import small_files
-    from tests.test_model_file import small_model
+    from tests.networks.test_model_file import small_model
 
     files = small_files()
     pictures = [files["png"], files["apng"], encode_image(np.zeros((3, 3), np.uint16), "png")]

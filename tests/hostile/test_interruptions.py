@@ -77,7 +77,7 @@ import numpy as np
 from cnnfilter.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cnnfilter.networks.model_file import Backbone, read_model
 from cnnfilter.training.train import Trained
-from tests.test_model_file import small_model
+from tests.networks.test_model_file import small_model
 
 rng = np.random.default_rng(1)
 network = "conv 64x5x5 | relu | conv 64x3x3 | globalpool avg | dense 3"

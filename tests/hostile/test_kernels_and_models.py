@@ -11,7 +11,7 @@ import pytest
 from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.networks.model_file import read_model
-from tests.test_model_file import save, small_model
+from tests.networks.test_model_file import save, small_model
 
 WEIGHTS = np.array([[0, -1, 0.5], [1, 2, -3]])
 

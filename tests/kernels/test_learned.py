@@ -8,7 +8,7 @@ import pytest
 from cnnfilter import Network, convolve, find_kernel, load_model
 from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.networks.learned_filters import draw_filters, filters_of
-from tests.test_model_file import save, small_model
+from tests.networks.test_model_file import save, small_model
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def test_pytorch_agrees(rng):
 
 
 # Made by onnxruntime 1.32 (SAME_UPPER with a dilation: by the reference evaluator of onnx 1.23), border 0.
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "convolution.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "convolution.json").read_text())
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "direct", "separable", "fft"])

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import Image, encode_image, read_image
-from tests.test_png import chunk
+from tests.images.test_png import chunk
 
 
 def frames_of(file: bytes, mode: str) -> list[np.ndarray]:

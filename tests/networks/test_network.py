@@ -19,9 +19,9 @@ from cnnfilter.layers.stack import parse_layers
 from cnnfilter.networks.model_file import Backbone, Calibration
 from cnnfilter.networks.network import checksum, load_first_layers
 from tests import naive
-from tests.test_model_file import save, small_model
+from tests.networks.test_model_file import save, small_model
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 PHOTOS = {"chelsea": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg", "camera": "camera.png"}
 LABELS = {"chelsea": "tiger cat", "coffee": "espresso", "rocket": "missile", "camera": "tripod"}
 
@@ -34,7 +34,7 @@ def lite0() -> Network:
 @pytest.fixture(scope="module")
 def reference():
     """Inputs, pooled vectors and logits that PyTorch gave for the float32 weights."""
-    with np.load(Path(__file__).parent / "golden" / "lite0_reference.npz") as archive:
+    with np.load(Path(__file__).parents[1] / "golden" / "lite0_reference.npz") as archive:
         return dict(archive)
 
 

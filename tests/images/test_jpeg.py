@@ -20,7 +20,7 @@ from cnnfilter.images.files import Image, Metadata, encode_image, read_image
 from cnnfilter.images.formats import jpeg, jpeg_pixels
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 
-PHOTO = Path(__file__).parents[1] / "samples" / "coffee.png"
+PHOTO = Path(__file__).parents[2] / "samples" / "coffee.png"
 MODES = {"L": 1, "RGB": 3, "CMYK": 4}
 
 

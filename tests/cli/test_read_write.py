@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from cnnfilter.cli import main
 from cnnfilter.images.files import read_image, write_image
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 COMMANDS = {
     "convolve": ["convolve", "-k", "gaussian:1"],

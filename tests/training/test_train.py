@@ -390,7 +390,7 @@ def test_augmentation_reads_back_as_itself():
 def photos(tmp_path_factory):
     """Photos of a cat and of coffee, cut differently each: folders as somebody would make them."""
     root = tmp_path_factory.mktemp("photos")
-    samples = os.path.join(os.path.dirname(__file__), "..", "samples")
+    samples = os.path.join(os.path.dirname(__file__), "..", "..", "samples")
     rng = np.random.default_rng(5)
     for label in ("chelsea", "coffee"):
         picture = Image.open(os.path.join(samples, f"{label}.png")).convert("RGB")

@@ -58,7 +58,7 @@ def run(folder: Path | str, **environment: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -101,7 +101,7 @@ def test_an_object_that_is_no_image_is_linked_by_llvm(tmp_path):
     without = PROGRAM.replace("@native.inline", refusing)
     refuse = "def refuse(obj, entry):\n    raise __import__('cnnfilter').jit.machine_code.UnsupportedObjectError\n"
     environment = {**os.environ, "CNNFILTER_CACHE_DIR": str(tmp_path)}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for imported in (True, False):
         done = subprocess.run(
             [sys.executable, "-c", refuse + without], env=environment, capture_output=True, text=True, cwd=root
@@ -138,7 +138,7 @@ def test_without_a_place_for_the_cache_it_compiles_in_memory():
 @pytest.mark.slow
 def test_several_processes_at_once(tmp_path):
     environment = {**os.environ, "CNNFILTER_CACHE_DIR": str(tmp_path)}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     processes = [
         subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, text=True, cwd=root)
         for _ in range(3)

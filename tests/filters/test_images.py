@@ -17,7 +17,7 @@ from cnnfilter.images.files import write_image
 from cnnfilter.images.image import Image
 from cnnfilter.kernels.lookup import find_kernel
 from tests import naive
-from tests.test_large import PEAK
+from tests.images.test_mapped_files import PEAK
 
 
 def picture(rng, shape=(12, 14), dtype=np.uint8, channels=4) -> Image:

@@ -14,7 +14,7 @@ from tests.benchmarks import fit, whole_process
 from tests.benchmarks.measure import OURS, Constant, Row, Target, Unavailable, measure
 from tests.benchmarks.table import render, summary
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_one_row_runs_as_json() -> None:

@@ -9,7 +9,7 @@ from cnnfilter import Image, Network
 from cnnfilter.errors import ModelError
 from cnnfilter.networks.heatmap import activation_map, explain, lay_over, layers_before_mean
 from cnnfilter.networks.model_file import Preparation
-from tests.test_model_file import small_model
+from tests.networks.test_model_file import small_model
 
 
 @pytest.mark.parametrize(

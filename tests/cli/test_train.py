@@ -371,7 +371,7 @@ def test_a_full_disk_leaves_no_model(data):
         "--epochs",
         "1",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "m.safetensors.checkpoint: cannot be written (File too large)" in done.stderr
@@ -424,7 +424,7 @@ def test_a_killed_training_goes_on_to_the_same_file(data):
         "shift",
         "-q",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([*command, "-o", "a.safetensors"], env=environment)
     waited = time.monotonic() + 60
     while not os.path.exists("a.safetensors.checkpoint") and time.monotonic() < waited:

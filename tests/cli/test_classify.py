@@ -22,9 +22,9 @@ from cnnfilter import load_model, read_image
 from cnnfilter.cli import main
 from cnnfilter.cli.commands.classify import HELP
 from cnnfilter.cli.commands.features import HELP as FEATURES_HELP
-from tests.test_model_file import save, small_model
+from tests.networks.test_model_file import save, small_model
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 @pytest.fixture(autouse=True)

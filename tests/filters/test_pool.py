@@ -15,7 +15,7 @@ from cnnfilter.filters.pooling.pool import global_pool, pool_axes
 from cnnfilter.runtime import parallel
 from tests import naive
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "pooling.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pooling.json").read_text())
 
 
 def same_bits(one, other):

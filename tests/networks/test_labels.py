@@ -22,7 +22,7 @@ from cnnfilter.networks.labels import (
     sort_file,
 )
 from cnnfilter.networks.model_file import Calibration
-from tests.test_model_file import small_model
+from tests.networks.test_model_file import small_model
 
 
 @pytest.fixture

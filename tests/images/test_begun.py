@@ -23,7 +23,7 @@ from cnnfilter.images import begun
 from cnnfilter.images.files import Image, encode_image, read_image
 from cnnfilter.images.formats import deflate, png_ahead, png_chunks
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 PNG, JPEG = SAMPLES / "coffee.png", SAMPLES / "rocket.jpg"
 
 

@@ -25,6 +25,7 @@ from cnnfilter import __version__
 from cnnfilter.cli.messages import one_line, reason, say
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
+from cnnfilter.runtime.limits import LEAST_MEMORY, allowed_memory
 
 COMMANDS = {
     "convolve": "cnnfilter.cli.commands.convolve",
@@ -39,6 +40,9 @@ COMMANDS = {
     "export": "cnnfilter.cli.commands.export",
     "warmup": "cnnfilter.cli.commands.warmup",
 }
+
+_TO_RUN = (112 << 20, 56 << 20)
+"""Bytes of addresses, and of data, below which Python or numpy may end the process in any way."""
 
 EXIT_FAILED = 1
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
@@ -80,7 +84,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            limits.refuse_little_memory()
+            refuse_little_memory()
             return super().invoke(ctx)
         except CnnfilterError as error:
             raise click.ClickException(str(error)) from error
@@ -128,6 +132,22 @@ class Commands(click.Group):
             code = EXIT_FAILED
         _give_up_stdout()
         return code
+
+
+def refuse_little_memory() -> None:
+    """Raise where those limits are too low for any work.
+
+    Raises
+    ------
+    CnnfilterError
+        It says what would do.
+    """
+    for allowed, needed, name in zip(allowed_memory(), _TO_RUN, ("-v", "-d"), strict=True):
+        if allowed is not None and allowed < needed:
+            raise CnnfilterError(
+                f"{allowed >> 20} MB of memory are allowed (ulimit {name}); "
+                f"{LEAST_MEMORY >> 20} would do for small pictures"
+            )
 
 
 def _advice(name: str) -> str:

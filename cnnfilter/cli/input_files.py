@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnfilter.cli.patterns import Patterns
+from cnnfilter.errors import ImageError
+from cnnfilter.images.formats.detect import SUFFIXES, sniff
+from cnnfilter.jobs.job import STDIN
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Source
@@ -70,7 +73,6 @@ class Selection:
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Find what is to be read; in folders without the folder `leave_out`, where the results go."""
-        from cnnfilter.cli.output_files import find_sources
 
         paths = [*self.paths, *self._listed]
         found = list(find_sources(paths, self.recursive, leave_out=leave_out, matches=self.matches))
@@ -115,3 +117,70 @@ def _ask_for_input(explicit: bool) -> None:
     raise click.UsageError(
         f"{what}. Name a file, or send one through a pipe:\n  {command} photo.jpg …\n  cat photo.jpg | {command} …"
     )
+
+
+EVERYTHING = Patterns()
+
+
+def find_sources(
+    inputs: Sequence[str],
+    recursive: bool = False,
+    *,
+    leave_out: str | None = None,
+    matches: Patterns = EVERYTHING,
+) -> Iterator[Source]:
+    """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
+
+    Below a folder the entries come sorted, hidden ones are skipped, and so is `leave_out`, if it is a folder:
+    where the results go.
+    """
+    for path in inputs:
+        if recursive and path != STDIN and os.path.isdir(path):
+            yield from _walk(path, leave_out, matches)
+        elif path == STDIN or matches.file(path):
+            yield Source(path)
+
+
+def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Source]:
+    found = False
+    unreadable: list[OSError] = []
+    for root, folders, files in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and matches.folder(path := os.path.normpath(os.path.join(root, name)))
+            and not _same(path, leave_out)
+        )
+        for name in sorted(files):
+            path = os.path.normpath(os.path.join(root, name))
+            if not name.startswith(".") and matches.file(path) and _is_picture(path):
+                found = True
+                yield Source(path)
+    yield from (Source(error.filename, error) for error in unreadable)
+    if not found and not unreadable:
+        of_those = " that --include and --exclude leave" if matches.any else ""
+        raise click.BadParameter(f"there is no picture in the folder {folder!r}{of_those}.", param_hint="'INPUT'")
+
+
+def _same(path: str, other: str | None) -> bool:
+    return other is not None and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def _is_picture(path: str) -> bool:
+    """Whether a file of a folder is to be read: its name or its content says that it is a picture.
+
+    By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has
+    no mark.
+    """
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
+        return True
+    return os.path.isfile(path) and _format_of(Source(path)) not in (None, "tga")
+
+
+def _format_of(source: Source) -> str | None:
+    """Return the format of an input; None if it cannot be told, which reading it will report."""
+    try:
+        return sniff(source.head())
+    except (ImageError, OSError):
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -221,3 +222,69 @@ alpha = click.option(
     show_default=True,
     help="Keep the alpha channel, filter it like a colour, or drop it. Colour is weighted by it anyway.",
 )
+
+
+class Share(Type):
+    """``0.9`` or ``90%``."""
+
+    name = "P"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is not a share, such as 0.9 or 90%.", param, ctx)
+        return share
+
+
+class Duration(Type):
+    """``90``, ``90s``, ``10m``, ``1.5h``: seconds."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d+\.?\d*)(s|m|h)?", str(value))
+        if match is None or not 0 < float(match[1]) < 1e6:
+            self.fail(f"{value!r} is not a time, such as 90s, 10m or 1.5h.", param, ctx)
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
+class Positive(Type):
+    """A number above 0, or from 0 up to below `end`."""
+
+    name = "V"
+
+    def __init__(self, *, zero: bool = False, end: float = math.inf) -> None:
+        self.zero = zero
+        self.end = end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (number > 0 or (self.zero and number == 0)) or number >= self.end:
+            limit = "" if self.end == math.inf else f" and below {self.end:g}"
+            self.fail(f"{value!r} is not a number {'from 0 up' if self.zero else 'above 0'}{limit}.", param, ctx)
+        return number
+
+
+class Shape(Type):
+    """``HxWxC``, whole numbers from 1."""
+
+    name = "HxWxC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        numbers = re.split("[x,]", value.lower())
+        if len(numbers) != 3 or not all(re.fullmatch("0*[1-9][0-9]{0,5}", number) for number in numbers):
+            self.fail(
+                f"{value!r} is not height x width x channels, such as 28x28x1 (grey) or 224x224x3 (colour).",
+                param,
+                ctx,
+            )
+        return tuple(map(int, numbers))

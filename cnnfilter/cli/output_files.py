@@ -4,83 +4,17 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from cnnfilter.cli.patterns import Patterns
+from cnnfilter.cli.input_files import _format_of
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import LOSSLESS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.images.formats.detect import LOSSLESS, format_of_suffix
 from cnnfilter.jobs.job import STDIN, STDOUT, Source, Target
 
-EVERYTHING = Patterns()
-
 FIELDS = ("stem", "name", "ext", "dir", "index")
-
-
-def find_sources(
-    inputs: Sequence[str],
-    recursive: bool = False,
-    *,
-    leave_out: str | None = None,
-    matches: Patterns = EVERYTHING,
-) -> Iterator[Source]:
-    """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
-
-    Below a folder the entries come sorted, hidden ones are skipped, and so is `leave_out`, if it is a folder:
-    where the results go.
-    """
-    for path in inputs:
-        if recursive and path != STDIN and os.path.isdir(path):
-            yield from _walk(path, leave_out, matches)
-        elif path == STDIN or matches.file(path):
-            yield Source(path)
-
-
-def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Source]:
-    found = False
-    unreadable: list[OSError] = []
-    for root, folders, files in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and matches.folder(path := os.path.normpath(os.path.join(root, name)))
-            and not _same(path, leave_out)
-        )
-        for name in sorted(files):
-            path = os.path.normpath(os.path.join(root, name))
-            if not name.startswith(".") and matches.file(path) and _is_picture(path):
-                found = True
-                yield Source(path)
-    yield from (Source(error.filename, error) for error in unreadable)
-    if not found and not unreadable:
-        of_those = " that --include and --exclude leave" if matches.any else ""
-        raise click.BadParameter(f"there is no picture in the folder {folder!r}{of_those}.", param_hint="'INPUT'")
-
-
-def _same(path: str, other: str | None) -> bool:
-    return other is not None and os.path.exists(other) and os.path.samefile(path, other)
-
-
-def _is_picture(path: str) -> bool:
-    """Whether a file of a folder is to be read: its name or its content says that it is a picture.
-
-    By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has
-    no mark.
-    """
-    if os.path.splitext(path)[1].lower() in SUFFIXES:
-        return True
-    return os.path.isfile(path) and _format_of(Source(path)) not in (None, "tga")
-
-
-def _format_of(source: Source) -> str | None:
-    """Return the format of an input; None if it cannot be told, which reading it will report."""
-    try:
-        return sniff(source.head())
-    except (ImageError, OSError):
-        return None
 
 
 class Naming:
@@ -269,3 +203,18 @@ def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None
         reader = readers.get(place)
         if reader is not None and reader is not source:
             raise _bad_output(f"the result of {source.name!r} would replace {target.name!r}, another input.")
+
+
+def refuse_existing(path: str, force: bool) -> None:
+    """Refuse to write over a file, or where there is no folder, before any work."""
+    if os.path.isdir(path):
+        raise click.ClickException(f"{path}: is a folder")
+    if os.path.lexists(path) and not force:
+        raise click.ClickException(f"{path}: exists already; --force replaces it")
+
+
+def refuse_missing_folder(path: str) -> None:
+    """Refuse a file in a folder that there is not, before any work."""
+    folder = os.path.dirname(path)
+    if folder and not os.path.isdir(folder):
+        raise click.ClickException(f"{path}: there is no folder {folder!r}")

@@ -21,8 +21,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-from cnnfilter.errors import CnnfilterError
-
 PIXELS = 89_478_485
 """Width times height times frames: 256 MiB as 8-bit RGB."""
 
@@ -41,8 +39,6 @@ memory: int | None = None
 LEAST_MEMORY = 128 << 20
 """Bytes that the program needs with a small picture."""
 
-_TO_RUN = (112 << 20, 56 << 20)
-"""Bytes of addresses, and of data, below which Python or numpy may end the process in any way."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -101,22 +97,6 @@ def at_most(size: int | None) -> Iterator[None]:
 def is_memory_limited() -> bool:
     """Whether somebody counts the memory of this process (``ulimit -v``, ``ulimit -d``, ``--max-memory``)."""
     return any(allowed is not None for allowed in allowed_memory())
-
-
-def refuse_little_memory() -> None:
-    """Raise where those limits are too low for any work.
-
-    Raises
-    ------
-    CnnfilterError
-        It says what would do.
-    """
-    for allowed, needed, name in zip(allowed_memory(), _TO_RUN, ("-v", "-d"), strict=True):
-        if allowed is not None and allowed < needed:
-            raise CnnfilterError(
-                f"{allowed >> 20} MB of memory are allowed (ulimit {name}); "
-                f"{LEAST_MEMORY >> 20} would do for small pictures"
-            )
 
 
 def is_for_want_of_memory(error: BaseException | None) -> bool:

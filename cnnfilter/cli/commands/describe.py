@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, print_line
+from cnnfilter.cli.options import Shape
 
 if TYPE_CHECKING:
     from cnnfilter.layers.summary import Row, Summary
@@ -48,24 +48,6 @@ Examples:
   cnnfilter describe efficientnet-lite0
   cnnfilter describe efficientnet-lite0 --filters filters.png
 """
-
-
-class Shape(options.Type):
-    """``HxWxC``, whole numbers from 1."""
-
-    name = "HxWxC"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        numbers = re.split("[x,]", value.lower())
-        if len(numbers) != 3 or not all(re.fullmatch("0*[1-9][0-9]{0,5}", number) for number in numbers):
-            self.fail(
-                f"{value!r} is not height x width x channels, such as 28x28x1 (grey) or 224x224x3 (colour).",
-                param,
-                ctx,
-            )
-        return tuple(map(int, numbers))
 
 
 @click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of layers or a model.")

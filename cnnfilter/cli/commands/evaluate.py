@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnfilter.cli import options
+from cnnfilter.cli import options, output_files
 from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.options import Share
 from cnnfilter.cli.reports import training as training_report
 
 if TYPE_CHECKING:
@@ -39,22 +40,6 @@ Examples:
   cnnfilter evaluate pets.safetensors photos/ --min-accuracy 0.9 || echo 'not good enough'
   cnnfilter evaluate pets.safetensors photos/ --split validation --calibrate
 """
-
-
-class Share(options.Type):
-    """``0.9`` or ``90%``."""
-
-    name = "P"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value)
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"{text!r} is not a share, such as 0.9 or 90%.", param, ctx)
-        return share
 
 
 @click.command("evaluate", help=HELP, short_help="Say how good a model is on labelled pictures.")
@@ -95,7 +80,7 @@ def command(
     if output and not calibrate:
         raise click.UsageError("-o belongs to --calibrate, which is not given.")
     for path in filter(None, (output, plot, errors and _sheet(errors, 1))):
-        training_report.refuse_existing(path, force)
+        output_files.refuse_existing(path, force)
     with options.about("'MODEL'"):
         source = _file_to_write(model, output) if calibrate else ""
         from cnnfilter.networks.network import load_model

@@ -6,9 +6,8 @@ import os
 
 import click
 
-from cnnfilter.cli import options
+from cnnfilter.cli import options, output_files
 from cnnfilter.cli.messages import one_line
-from cnnfilter.cli.reports import training
 
 HELP = """\
 Write a model as an ONNX file, for onnxruntime and the many programs that read it.
@@ -32,8 +31,8 @@ Examples:
 def command(model: str, output: str, force: bool, quiet: bool) -> None:
     if not output.endswith(".onnx"):
         raise click.BadParameter(f"{output!r} does not end in .onnx.", param_hint="'-o' / '--output'")
-    training.refuse_existing(output, force)
-    training.refuse_missing_folder(output)
+    output_files.refuse_existing(output, force)
+    output_files.refuse_missing_folder(output)
     from cnnfilter.networks.network import load_model
 
     with options.about("'MODEL'"):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from cnnfilter.cli import options
-from cnnfilter.cli.commands.describe import Shape, table
-from cnnfilter.cli.commands.evaluate import Share
+from cnnfilter.cli import options, output_files
+from cnnfilter.cli.commands.describe import table
 from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.options import Duration, Positive, Shape, Share
 from cnnfilter.cli.reports import training as training_report
 
 if TYPE_CHECKING:
@@ -45,38 +44,6 @@ Examples:
       --layers 'conv 16x3x3 | relu | maxpool 2 | conv 32x3x3 | relu | maxpool 2 | flatten | dense 10'
   cnnfilter describe digits.safetensors --filters what-it-learned.png
 """
-
-
-class Duration(options.Type):
-    """``90``, ``90s``, ``10m``, ``1.5h``: seconds."""
-
-    name = "T"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        match = re.fullmatch(r"(\d+\.?\d*)(s|m|h)?", str(value))
-        if match is None or not 0 < float(match[1]) < 1e6:
-            self.fail(f"{value!r} is not a time, such as 90s, 10m or 1.5h.", param, ctx)
-        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
-
-
-class Positive(options.Type):
-    """A number above 0, or from 0 up to below `end`."""
-
-    name = "V"
-
-    def __init__(self, *, zero: bool = False, end: float = math.inf) -> None:
-        self.zero = zero
-        self.end = end
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (number > 0 or (self.zero and number == 0)) or number >= self.end:
-            limit = "" if self.end == math.inf else f" and below {self.end:g}"
-            self.fail(f"{value!r} is not a number {'from 0 up' if self.zero else 'above 0'}{limit}.", param, ctx)
-        return number
 
 
 _FROM_NOTHING = (
@@ -274,8 +241,8 @@ def _check_files(output: str, log: str | None, plot: str | None, force: bool) ->
             f"{output!r} does not end in .safetensors, as model files do.", param_hint="'-o' / '--output'"
         )
     for path in filter(None, (output, log, plot)):
-        training_report.refuse_existing(path, force or (path == log and click.get_current_context().params["resume"]))
-        training_report.refuse_missing_folder(path)
+        output_files.refuse_existing(path, force or (path == log and click.get_current_context().params["resume"]))
+        output_files.refuse_missing_folder(path)
     if plot:
         training_report.need_matplotlib()
 

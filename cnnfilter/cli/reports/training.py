@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -158,21 +157,6 @@ def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
         say("Skipped", *left_out)
     if len(skipped) > _LISTED:
         click.echo(f"Skipped: {len(skipped) - _LISTED:,} more", err=True)
-
-
-def refuse_existing(path: str, force: bool) -> None:
-    """Refuse to write over a file, or where there is no folder, before any work."""
-    if os.path.isdir(path):
-        raise click.ClickException(f"{path}: is a folder")
-    if os.path.lexists(path) and not force:
-        raise click.ClickException(f"{path}: exists already; --force replaces it")
-
-
-def refuse_missing_folder(path: str) -> None:
-    """Refuse a file in a folder that there is not, before any work."""
-    folder = os.path.dirname(path)
-    if folder and not os.path.isdir(folder):
-        raise click.ClickException(f"{path}: there is no folder {folder!r}")
 
 
 def need_matplotlib() -> None:

@@ -14,10 +14,11 @@ import click
 from cnnfilter.cli.patterns import Patterns
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import SUFFIXES, sniff
-from cnnfilter.jobs.job import STDIN
+from cnnfilter.jobs.source_target import STDIN
+from cnnfilter.jobs.source_target import Source
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Source
+    pass
 
 
 class Selection:

@@ -15,7 +15,7 @@ from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime.limits import parse_size
 
 if TYPE_CHECKING:
-    from cnnfilter.kernels.lookup import KernelSet
+    from cnnfilter.kernels.kernel import KernelSet
 
     Type = click.ParamType[Any]
     Choice = click.Choice[str]
@@ -206,7 +206,8 @@ def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool 
     with about("'-k' / '--kernel'"):
         for spec in specs:
             check(spec)  # before numpy is imported
-        from cnnfilter.kernels.lookup import KernelSet, find_kernels
+        from cnnfilter.kernels.kernel import KernelSet
+        from cnnfilter.kernels.lookup import find_kernels
 
         for named in map(find_kernels, specs):
             kernels = [kernel.flip() for kernel in named] if flip else list(named)

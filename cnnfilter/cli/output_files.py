@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli.input_files import _format_of
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import LOSSLESS, format_of_suffix
-from cnnfilter.jobs.job import STDIN, STDOUT, Source, Target
+from cnnfilter.jobs.source_target import STDIN, STDOUT, Source, Target
 
 FIELDS = ("stem", "name", "ext", "dir", "index")
 

@@ -12,7 +12,8 @@ from cnnfilter.cli.read_write import gathered
 from cnnfilter.cli.run_options import Running
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Source, Target, Task
+    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.source_target import Source, Target
 
 
 class Inputs:

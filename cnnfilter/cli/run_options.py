@@ -13,7 +13,8 @@ from cnnfilter.cli.options import Count, Size
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Source, Target, Task
+    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.source_target import Source, Target
 
 
 def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

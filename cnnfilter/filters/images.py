@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
-from cnnfilter.filters.convolution.convolve import combine_maps, filter_picture, signed_rule
+from cnnfilter.filters.convolution.convolve import filter_picture, signed_rule
+from cnnfilter.filters.convolution.regions import combine_maps
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
+from cnnfilter.images.contact_sheets import contact_sheet
 from cnnfilter.images.dtypes import to_picture, top_of
-from cnnfilter.images.image import Image, check_size
-from cnnfilter.kernels.lookup import Kernel, find_kernels
+from cnnfilter.images.image import Image, check_size, mode_of
+from cnnfilter.kernels.kernel import Kernel
+from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.runtime import buffers
 
 Samples = NDArray[Any]
@@ -256,3 +259,24 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
     taken: Samples = opacity[rows[:, None], columns[None, :]]
     taken[(rows[:, None] < 0) | (columns[None, :] < 0)] = top
     return taken
+
+
+def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
+    """Lay the maps that several kernels gave side by side, as far as the format allows.
+
+    Parameters
+    ----------
+    image : what `filter_image` gives for ``combine="stack"``: K maps of each of C channels
+    names : those of the K kernels
+    format : npy holds the maps as they are, tiff one page a kernel, all others a contact sheet
+    """
+    if format == "npy":
+        return image.replace(mode="maps")
+    kernels = len(names)
+    channels = image.pixels.shape[2] // kernels
+    if format == "tiff":
+        pages = tuple(np.ascontiguousarray(image.pixels[:, :, number::kernels]) for number in range(kernels))
+        return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
+    marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
+    labels = [name + mark for mark in marks for name in names]
+    return image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))

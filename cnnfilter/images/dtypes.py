@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter.filters.convolution.border_loops import finish
+from cnnfilter.images.dtype_loops import finish
 from cnnfilter.runtime import buffers
 
 Samples = NDArray[Any]

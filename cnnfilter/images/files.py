@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images import begun
+from cnnfilter.images.colour import on_or_off, on_white, to_eight_bits, to_rgb
 from cnnfilter.images.formats.detect import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, ImageWarning, check_size, mode_of, turned, warn
 from cnnfilter.images.metadata import Metadata, upright
@@ -268,16 +269,16 @@ def _fit(image: Image, format: str) -> Image:
     if image.mode == "CMYK" and "CMYK" not in modes:
         image = to_rgb(image)
     if image.has_alpha and format == "gif":
-        image = _on_or_off(image)
+        image = on_or_off(image)
     if image.has_alpha and not {"LA", "RGBA"} & set(modes):
-        image = _on_white(image, format)
+        image = on_white(image, format)
     if image.mode == "L" and "L" not in modes:
         image = image.map(lambda pixels: pixels.repeat(3, axis=2))
     if image.mode == "LA" and "LA" not in modes:
         image = image.map(lambda pixels: pixels[:, :, [0, 0, 0, 1]])
     if image.pixels.dtype == np.uint16 and format not in _SIXTEEN_BITS:
         warn(f"{format} holds 8 bits: the 16-bit values are rounded to them; png and tiff would keep them")
-        image = image.map(_to_eight_bits)
+        image = image.map(to_eight_bits)
     return image
 
 
@@ -292,55 +293,3 @@ def _fit_frames(image: Image, format: str) -> Image:
     kind, other = ("frame", "gif, webp and png") if image.durations else ("page", "tiff")
     warn(f"{format} holds one {kind}: the first of {len(image.frames)} is written; {other} would keep all")
     return image.replace(frames=(), durations=(), loop=None)
-
-
-def to_rgb(image: Image) -> Image:
-    """Return CMYK as RGB: by its profile if it has one for 8 bits, else what is left of white by the inks."""
-    icc = image.metadata.icc_for("CMYK")
-    if icc and image.pixels.dtype == np.uint8:
-        from cnnfilter.images.formats import pillow
-
-        return image.map(lambda pixels: pillow.inks_to_rgb(pixels, icc)).replace(mode="RGB")
-    full = np.iinfo(image.pixels.dtype).max
-
-    def convert(pixels: np.ndarray) -> np.ndarray:
-        left = full - pixels.astype(np.uint64)
-        rgb = (2 * left[:, :, :3] * left[:, :, 3:] + full) // (2 * full)
-        return rgb.astype(pixels.dtype)
-
-    return image.map(convert)
-
-
-def _on_or_off(image: Image) -> Image:
-    """GIF's pixels are there or not: half is there. What is not there takes no colour of the palette."""
-    full = np.iinfo(image.pixels.dtype).max
-
-    def decide(pixels: np.ndarray) -> np.ndarray:
-        there = pixels[:, :, -1:] > full // 2
-        alpha = np.full_like(pixels[:, :, -1:], full)
-        return np.where(there, np.concatenate([pixels[:, :, :-1], alpha], axis=2), 0).astype(pixels.dtype)
-
-    frames = image.frames or (image.pixels,)
-    if any(((frame[:, :, -1] != full) & (frame[:, :, -1] != 0)).any() for frame in frames):
-        warn("gif holds no half transparency: each pixel is kept or left out; webp and png would keep it")
-    return image.map(decide)
-
-
-def _on_white(image: Image, format: str) -> Image:
-    """Lay a picture with transparency on white paper, which is what viewers show."""
-    full = 255 if image.pixels.dtype == np.uint8 else 65535
-
-    def lay(pixels: np.ndarray) -> np.ndarray:
-        colour, alpha = pixels[:, :, :-1].astype(np.uint64), pixels[:, :, -1:].astype(np.uint64)
-        mixed = (2 * (colour * alpha + full * (full - alpha)) + full) // (2 * full)
-        return mixed.astype(pixels.dtype)
-
-    frames = image.frames or (image.pixels,)
-    if any((frame[:, :, -1] != full).any() for frame in frames):
-        warn(f"{format} holds no transparency: the picture is laid on white; png and webp would keep it")
-    return image.map(lay)
-
-
-def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Round 0…65535 to 0…255: 257 steps are one."""
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

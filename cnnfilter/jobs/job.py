@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnfilter.errors import ImageError, UnreadableError
-from cnnfilter.images import begun
+from cnnfilter.errors import UnreadableError
 from cnnfilter.images.formats.detect import FLOATS
+from cnnfilter.jobs.source_target import STDOUT, Source, Target, open_stdout
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from cnnfilter.images.files import Image
     from cnnfilter.images.mapped_files import NewFile
 
-STDIN = STDOUT = "-"
 
 CLIPPED_ENOUGH_TO_SAY = 0.01
 """Share of the samples above which clipping is worth a word."""
@@ -34,98 +31,6 @@ LARGE = 64 << 20
 
 MOST_PACKED = 1000
 """How many bytes of pixels a byte of a TIFF file comes to at most, as Deflate packs them."""
-
-
-class Source:
-    """Where one picture comes from: a file, or ``-`` for standard input.
-
-    An `error` that was met while looking for it is raised when it is read.
-    """
-
-    def __init__(self, path: str, error: Exception | None = None) -> None:
-        self.path = path
-        self.error = error
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return "stdin" if self.path == STDIN else self.path
-
-    @cached_property
-    def _streamed(self) -> bytes | None:
-        """All bytes of what can be read only once; None for an ordinary file."""
-        if self.error is not None:
-            raise self.error
-        if self.path == STDIN:
-            return _read_stdin()
-        mode = os.stat(self.path).st_mode
-        if stat.S_ISREG(mode):
-            return None
-        if stat.S_ISDIR(mode):
-            raise ImageError("is a folder; -r reads the pictures in it")
-        if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
-            raise ImageError("is a device, not a picture")
-        with open(self.path, "rb") as file:
-            return file.read()
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it can be read more than once."""
-        return self.error is None and self.path != STDIN and os.path.isfile(self.path)
-
-    def head(self, size: int = 64) -> bytes:
-        """Return the first bytes, by which a format is recognised."""
-        if self._streamed is not None:
-            return self._streamed[:size]
-        with open(self.path, "rb") as file:
-            return file.read(size)
-
-    def take(self) -> str | bytes:
-        """Return what `read_image` wants: the path, or the bytes, which are then let go."""
-        data = self._streamed
-        if data is None:
-            return self.path
-        self.__dict__["_streamed"] = b""
-        return data
-
-
-def _read_stdin() -> bytes:
-    if sys.stdin is None:
-        raise OSError(errno.EBADF, "closed")
-    data = begun.bytes_of_stdin()
-    if data is None:
-        data = sys.stdin.buffer.read()
-    if not data:
-        raise ImageError("empty: no picture came in")
-    return data
-
-
-class Target:
-    """Where one picture goes: a file, or ``-`` for standard output; and in which format."""
-
-    def __init__(self, path: str, format: str | None, *, make_folder: bool = False) -> None:
-        self.path = path
-        self.format = format
-        self.make_folder = make_folder
-        self.force = False
-        self.needless: str | None = None
-        """Why it is not written, where that is known before any work."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return "stdout" if self.path == STDOUT else self.path
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is replaced as a whole: no stream, device or pipe."""
-        return self.path != STDOUT and (os.path.isfile(self.path) or not os.path.exists(self.path))
-
-    def make_its_folder(self) -> None:
-        """Make the folder that it is to be in, if that was asked for."""
-        folder = os.path.dirname(self.path) or "."
-        if self.make_folder and not os.path.isdir(folder):
-            os.makedirs(folder, exist_ok=True)
 
 
 class Task:
@@ -313,7 +218,7 @@ class Task:
                 **self.limit,
             }
             if self.target.path == STDOUT:
-                write_image(_stdout(), image, **options)
+                write_image(open_stdout(), image, **options)
                 sys.stdout.flush()
             else:
                 self._write_file(image, options)
@@ -391,10 +296,6 @@ class Task:
         """Keep a line that is shown unless somebody asked for silence."""
         if text not in self.warnings:
             self.warnings.append(text)
-
-
-def _stdout() -> BinaryIO:
-    return sys.stdout.buffer
 
 
 def _milliseconds(began: float) -> str:

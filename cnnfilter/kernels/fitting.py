@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.kernels.catalogue import ENTRIES
-from cnnfilter.kernels.lookup import Kernel, find_kernels
+from cnnfilter.kernels.kernel import Kernel
+from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.kernels.structure import whole_numbers
 
 MOST_WEIGHTS = 1024

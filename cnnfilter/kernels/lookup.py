@@ -17,168 +17,28 @@ How a text is taken apart and refused is in `cnnfilter.kernels.text`; what is do
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import importlib
 import os
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels.catalogue import ENTRIES, Entry
 from cnnfilter.kernels.files import (
     Table,
-    from_array,
     parse_json,
     parse_rows,
     read_kernel_file,
     rectangle,
 )
 from cnnfilter.kernels.formulas import FORMULAS
-from cnnfilter.kernels.structure import clear_sum, symmetries, symmetry_in_words
+from cnnfilter.kernels.kernel import Kernel, KernelSet
 from cnnfilter.kernels.structure import factor as factor
 from cnnfilter.kernels.text import canonical, empty, entry_and_values, kind_of, unknown
 from cnnfilter.runtime import limits
-
-Weights = NDArray[np.float64]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Kernel:
-    """The weights of a filter, as they are multiplied with the picture.
-
-    Attributes
-    ----------
-    weights : float64 (kH, kW), read-only
-    name : what was typed, or a short stand-in for numbers and arrays (``kernel-3x3``).
-    divisor : what the drawn numbers were divided by to give `weights`.
-    offset : what the kernel's file wants added to every result, in the picture's units.
-    purpose, source : one line each for a kernel of the catalogue, else empty.
-
-    Examples
-    --------
-    >>> kernel = find_kernel("sobel-h")
-    >>> kernel.weights
-    array([[-1., -2., -1.],
-           [ 0.,  0.,  0.],
-           [ 1.,  2.,  1.]])
-    >>> kernel.rank, kernel.is_zero_sum, kernel.tag
-    (1, True, 'sobel-h')
-    """
-
-    weights: Weights
-    name: str = ""
-    divisor: float = 1.0
-    offset: float = 0.0
-    purpose: str = ""
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        weights = from_array(self.weights)
-        weights.flags.writeable = False
-        object.__setattr__(self, "weights", weights)
-        if not self.name:
-            object.__setattr__(self, "name", "kernel-{}x{}".format(*weights.shape))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Kernel):
-            return NotImplemented
-        return self.offset == other.offset and np.array_equal(self.weights, other.weights)
-
-    def __hash__(self) -> int:
-        # + 0.0 makes -0.0 hash as the 0.0 that it equals.
-        return hash((self.weights.shape, (self.weights + 0.0).tobytes(), self.offset))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        height, width = self.weights.shape
-        return height, width
-
-    @property
-    def tag(self) -> str:
-        """The name in letters that every file system takes: ``gaussian-1.4``."""
-        return _tag(self.name) or "kernel-{}x{}".format(*self.shape)
-
-    @functools.cached_property
-    def sum(self) -> float:
-        """The sum of the weights; exactly 0 where they cancel but for rounding (1e-9 of their sizes' sum)."""
-        return clear_sum(self.weights.ravel())
-
-    @property
-    def is_zero_sum(self) -> bool:
-        """Whether the weights cancel: such a kernel finds differences, and takes the brightness away."""
-        return self.sum == 0
-
-    @functools.cached_property
-    def factors(self) -> list[tuple[Weights, Weights]]:
-        """The separable terms of `factor`."""
-        return factor(self.weights)
-
-    @property
-    def rank(self) -> int:
-        """How many separable terms make up the kernel."""
-        return len(self.factors)
-
-    @property
-    def symmetry(self) -> str:
-        """What mirrors and turns do to it, in words."""
-        return symmetry_in_words(symmetries(self.weights))
-
-    def flip(self) -> Kernel:
-        """The kernel turned by 180°: with it, cross-correlation becomes the mathematician's convolution."""
-        return dataclasses.replace(self, weights=self.weights[::-1, ::-1])
-
-    def transpose(self) -> Kernel:
-        """The kernel with y and x exchanged."""
-        return dataclasses.replace(self, weights=self.weights.T)
-
-    def normalized(self) -> Kernel:
-        """The kernel divided by its sum, so that it keeps the brightness.
-
-        Raises
-        ------
-        KernelError
-            If the weights sum to 0.
-
-        Examples
-        --------
-        >>> find_kernel("1 2 1").normalized().weights
-        array([[0.25, 0.5 , 0.25]])
-        """
-        if self.is_zero_sum:
-            raise KernelError(f"{self.name} sums to 0 and cannot be divided by it: leave normalize away")
-        return dataclasses.replace(self, weights=self.weights / self.sum, divisor=self.divisor * self.sum)
-
-
-class KernelSet(tuple[Kernel, ...]):
-    """The kernels that one name stands for, and how their results become one picture.
-
-    `combine` is "magnitude" for the pairs of derivatives (``sobel``), "max" for the eight directions of
-    ``kirsch`` and ``robinson``, and "magnitude" for a single kernel, where nothing is to be combined.
-    """
-
-    name: str
-    combine: str
-
-    def __new__(cls, kernels: Iterable[Kernel], combine: str = "magnitude", name: str = "") -> KernelSet:
-        made = super().__new__(cls, kernels)
-        made.combine = combine
-        made.name = name or made[0].name
-        return made
-
-    @property
-    def tag(self) -> str:
-        """The name in letters that every file system takes."""
-        return _tag(self.name) or self[0].tag
-
-
-def _tag(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60]
-
 
 Spec = str | os.PathLike[str] | Kernel | ArrayLike
 
@@ -287,9 +147,9 @@ def _remembered(text: str, largest: int) -> KernelSet:
 
 
 def _find_learned(text: str) -> KernelSet:
-    # A network stands on floors above this one, and is looked for only when somebody names it.
-    learned: KernelSet = importlib.import_module("cnnfilter.networks.learned_filters").find_learned(text)
-    return learned
+    from cnnfilter.kernels.learned import find_learned
+
+    return find_learned(text)
 
 
 _FINDERS: dict[str, Callable[[str], KernelSet]] = {

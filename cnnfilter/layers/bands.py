@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from cnnfilter.filters.pooling.pool import PoolAxis
 from cnnfilter.filters.windows import Axis, RowBand, border_constant, source_positions
+from cnnfilter.layers.fixed import Activation, AvgPool, Batch, FixedConvolution, GlobalPool, MaxPool
 from cnnfilter.layers.layer import Layer, Shape
-from cnnfilter.layers.stack import Activation, AvgPool, Batch, FixedConvolution, GlobalPool, Layers, MaxPool
+from cnnfilter.layers.stack import Layers
 
 _NUMBERS = 1 << 21
 """Numbers that the maps after a layer have in a band, at most where a row is not longer: 8 MiB."""

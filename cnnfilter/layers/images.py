@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,28 +11,18 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.filters.alpha_pooling import pool_image
 from cnnfilter.filters.images import filter_image, join_bands
+from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
-from cnnfilter.images.files import to_rgb
-from cnnfilter.images.image import Image, check_size, mode_of
+from cnnfilter.images.image import Image, check_size
 from cnnfilter.layers.bands import Rows, bands, count_near, rows_of
+from cnnfilter.layers.fixed import Activation, Empty, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
 from cnnfilter.layers.layer import Layer, Shape
-from cnnfilter.layers.stack import (
-    Activation,
-    Empty,
-    FixedConvolution,
-    Flatten,
-    GlobalPool,
-    Gray,
-    Layers,
-    MaxPool,
-    refuse_learned,
-    run_layers,
-)
+from cnnfilter.layers.stack import Layers, refuse_learned, run_layers
 from cnnfilter.runtime import buffers
 
 if TYPE_CHECKING:
-    from cnnfilter.networks.network import FirstLayers
+    pass
 
 Maps = NDArray[np.float32]
 
@@ -86,7 +76,7 @@ def apply_layers(
     """
     refuse_learned(layers)
     if max_pixels is not None:
-        _refuse_large(image.colour.shape, layers, max_pixels)
+        refuse_large(image.colour.shape, layers, max_pixels)
     if signed == "auto":
         signed = signed_rule(layers) if dtype is None or np.dtype(dtype).kind != "f" else "keep"
     if image.mode == "CMYK" and any(isinstance(layer, Gray) for layer in layers):
@@ -186,55 +176,10 @@ def _stored(maps: Maps, dtype: np.dtype[Any], scale: Scale) -> tuple[NDArray[Any
     return out, clipped / max(out.size, 1)
 
 
-def _refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:
+def refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:
     for shape in layers.shapes(first):
         if len(shape) == 3:
             check_size(shape[1], shape[0], max_pixels)
-
-
-def apply_network(
-    image: Image,
-    first: FirstLayers,
-    then: Layers | None = None,
-    *,
-    signed: str = "auto",
-    dtype: DTypeLike | None = None,
-    max_pixels: int | None = None,
-    threads: int | None = None,
-) -> tuple[Image, float]:
-    """Send every frame of a picture through the first layers of a network, and then through layers without weights.
-
-    Parameters
-    ----------
-    signed : auto is stretch, because a network's numbers are not in the units of the picture
-    dtype, max_pixels : as in `apply_layers`, and so is what is returned
-
-    Raises
-    ------
-    ShapeError
-        Where a layer does not fit what the one before gives.
-    """
-    shares = [0.0]
-
-    def applied(frame: NDArray[Any]) -> NDArray[Any]:
-        still = image.replace(pixels=frame, frames=(), durations=(), loop=None)
-        maps = first.maps(still, threads)
-        if then is not None:
-            if max_pixels is not None:
-                _refuse_large(maps.shape, then, max_pixels)
-            maps = run_layers(maps, then)
-        if dtype is None:
-            return maps
-        if maps.shape[2] not in AS_PICTURE:
-            names = [first.filter_name(number) for number in range(maps.shape[2])]
-            return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
-        pixels, clipped = to_picture(maps, dtype, "stretch" if signed == "auto" else signed)
-        shares.append(clipped)
-        return pixels
-
-    result = image.map(applied)
-    channels = result.pixels.shape[2]
-    return result.replace(mode="maps" if dtype is None else mode_of(channels)), max(shares)
 
 
 def signed_rule(layers: Layers) -> str:
@@ -273,27 +218,6 @@ def _map_names(layers: Layers) -> list[str]:
         if isinstance(layer, (Gray, Flatten)):  # the maps before are mixed
             break
     return [str(last)]
-
-
-def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
-    """Lay the maps that several kernels gave side by side, as far as the format allows.
-
-    Parameters
-    ----------
-    image : what `filter_image` gives for ``combine="stack"``: K maps of each of C channels
-    names : those of the K kernels
-    format : npy holds the maps as they are, tiff one page a kernel, all others a contact sheet
-    """
-    if format == "npy":
-        return image.replace(mode="maps")
-    kernels = len(names)
-    channels = image.pixels.shape[2] // kernels
-    if format == "tiff":
-        pages = tuple(np.ascontiguousarray(image.pixels[:, :, number::kernels]) for number in range(kernels))
-        return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
-    marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
-    labels = [name + mark for mark in marks for name in names]
-    return image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))
 
 
 def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> Part:

@@ -6,9 +6,10 @@ import itertools
 import math
 from typing import NamedTuple
 
+from cnnfilter.layers.fixed import FixedConvolution
 from cnnfilter.layers.layer import Field, Layer, Shape
 from cnnfilter.layers.learned import Convolution, Dense, Depthwise, InvertedBottleneck
-from cnnfilter.layers.stack import FixedConvolution, Layers
+from cnnfilter.layers.stack import Layers
 
 BYTES = 4
 """Of a float32, in which maps and weights are held."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
 from cnnfilter.images.image import Image
-from cnnfilter.layers.stack import GlobalPool
+from cnnfilter.layers.fixed import GlobalPool
 from cnnfilter.networks.network import Network
 from cnnfilter.networks.preparation import as_colours, crop_box
 

@@ -1,51 +1,14 @@
-"""A learned filter as a kernel: ``MODEL#LAYER[FILTER]`` or ``MODEL#LAYER[FILTER,MAP]``.
-
-Layers are counted from 1, as `describe` counts them, filters and maps from 0. A filter across several maps is the sum
-over them: what it makes of a picture whose channels are alike. Of an inverted bottleneck it is the depthwise filter.
-"""
+"""The learned filters of a network: as arrays, and drawn on a contact sheet."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.errors import KernelError, ModelError
-from cnnfilter.kernels.lookup import Kernel, KernelSet
-from cnnfilter.networks.network import Network, load_model
+from cnnfilter.errors import ModelError
+from cnnfilter.networks.network import Network
 
 Weights = NDArray[np.float64]
-
-_SPEC = re.compile(r"(.+)#(\d+)\[(\d+)(?:,(\d+))?\]")
-EXAMPLE = "efficientnet-lite0#1[3]"
-
-
-def find_learned(text: str) -> KernelSet:
-    """Return the kernel of a learned filter.
-
-    Raises
-    ------
-    KernelError
-        If it is not written as above, or the model, layer, filter or map is not there.
-    """
-    match = _SPEC.fullmatch(text)
-    if match is None:
-        raise KernelError(f"{text!r}: a learned filter is written MODEL#LAYER[FILTER], as in {EXAMPLE}")
-    model, layer, filter, source = match[1], int(match[2]), int(match[3]), match[4]
-    try:
-        network = load_model(model)
-        maps = filters_of(network, layer)
-    except ModelError as error:
-        raise KernelError(f"{text!r}: {error}") from error
-    if filter >= maps.shape[3]:
-        raise KernelError(f"{text!r}: layer {layer} has the filters 0 to {maps.shape[3] - 1}")
-    chosen = maps[:, :, :, filter]
-    if source is not None:
-        if int(source) >= chosen.shape[2]:
-            raise KernelError(f"{text!r}: its filters have the maps 0 to {chosen.shape[2] - 1}")
-        chosen = chosen[:, :, int(source), None]
-    return KernelSet([Kernel(chosen.sum(axis=2, dtype=np.float64), text)])
 
 
 def filters_of(network: Network, layer: int) -> Weights:

@@ -10,29 +10,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
 from cnnfilter.networks import layer_loops as loops
-from cnnfilter.runtime import blas
-from cnnfilter.runtime.parallel import split_rows
-from cnnfilter.runtime.threads import Started, start_thread, take
-
-Maps = NDArray[np.float32]
+from cnnfilter.runtime.buffers import Maps, Scratch, aligned
+from cnnfilter.runtime.parallel import Piece, Workers, split_rows
 
 _PIECE = 1 << 18
 """Numbers that a piece of work has between two products: 1 MiB, half of a usual second-level cache."""
 _TILE = 1024
 _NOTHING = np.zeros(0, np.float32)
-_LINE = 64
-"""Bytes of a cache line. Vectors that lie across two of them take twice as long to load."""
 _FEW_PLACES = 256
 """Up to so many places, the pieces are blocks of maps instead of bands of rows."""
 _BLOCKS = 2
@@ -48,100 +41,6 @@ class Range(NamedTuple):
 LINEAR, RELU, RELU6 = Range(), Range(0.0), Range(0.0, 6.0)
 CLIPPING = {"relu": RELU, "relu6": RELU6}
 """The activations that are a range."""
-
-
-def _aligned(size: int) -> Maps:
-    """Return memory for so many numbers that begins with a cache line."""
-    memory = np.empty(size * 4 + _LINE, np.uint8)
-    first = -memory.ctypes.data % _LINE
-    return memory[first : first + size * 4].view(np.float32)
-
-
-class Scratch:
-    """Arrays for what stands between two steps, reused: each name has one piece of memory that grows."""
-
-    def __init__(self) -> None:
-        self._zeros = np.zeros(0, np.float32)
-        self._memory: dict[str, Maps] = {}
-        self._views: dict[tuple[str, tuple[int, ...]], Maps] = {}
-
-    def array(self, name: str, *shape: int) -> Maps:
-        """Return an array of `shape` with anything in it."""
-        view = self._views.get((name, shape))
-        if view is None:
-            size = math.prod(shape)
-            memory = self._memory.get(name)
-            if memory is None or memory.size < size:
-                memory = self._memory[name] = _aligned(size)
-                self._views = {key: view for key, view in self._views.items() if key[0] != name}
-            view = self._views[name, shape] = memory[:size].reshape(shape)
-        return view
-
-    def zeros(self, size: int) -> Maps:
-        """Return at least so many zeros, which stay so."""
-        if self._zeros.size < size:
-            self._zeros = _aligned(size)
-            self._zeros[:] = 0
-        return self._zeros
-
-
-Piece = Callable[[Scratch], None]
-
-
-class Workers:
-    """What computes the pieces of a step: the calling thread, whose scratch is `scratch`, and others with their own."""
-
-    def __init__(self, threads: int = 1) -> None:
-        self.scratch = Scratch()
-        self._others: list[Started] = []
-        self._calls: SimpleQueue[Piece | None] = SimpleQueue()
-        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        for others in range(threads - 1):
-            if not blas.has_room_for(others + 2):
-                break
-            thread = start_thread(partial(_serve, self._calls, self._ended))
-            if thread is None:
-                break
-            self._others.append(thread)
-
-    def __del__(self) -> None:
-        for _ in self._others:
-            self._calls.put(None)
-
-    def run(self, pieces: Sequence[Piece]) -> None:
-        """Compute every piece; the first exception of one is raised when all have ended."""
-        if not self._others:
-            for piece in pieces:
-                piece(self.scratch)
-            return
-        waiting = iter(pieces)  # next() on it is atomic under the GIL
-
-        def work(scratch: Scratch) -> None:
-            for piece in waiting:
-                piece(scratch)
-
-        others = min(len(self._others), len(pieces) - 1)
-        for _ in range(others):
-            self._calls.put(work)
-        failures: list[BaseException | None] = []
-        try:
-            work(self.scratch)
-        finally:
-            failures += [take(self._ended, self._others) for _ in range(others)]
-        for failure in failures:
-            if failure is not None:
-                raise failure
-
-
-def _serve(calls: SimpleQueue[Piece | None], ended: SimpleQueue[BaseException | None]) -> None:
-    scratch = Scratch()
-    while (call := calls.get()) is not None:
-        try:
-            call(scratch)
-        except BaseException as failure:
-            ended.put(failure)
-        else:
-            ended.put(None)
 
 
 @dataclass(frozen=True)
@@ -160,7 +59,7 @@ class Filter:
     @functools.cached_property
     def taps(self) -> Maps:
         """The kernel of each map by itself as (kH·kW, C)."""
-        taps = _aligned(self.kernel.size).reshape(-1, self.bias.size)
+        taps = aligned(self.kernel.size).reshape(-1, self.bias.size)
         taps[...] = self.kernel.reshape(taps.shape)
         return taps
 

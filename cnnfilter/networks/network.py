@@ -8,7 +8,6 @@ picture gets through the layers in `cnnfilter.networks.plan`.
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -24,12 +23,12 @@ from cnnfilter.images.image import Image
 from cnnfilter.layers.activations import activate
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
-from cnnfilter.networks.map_convolutions import Scratch, Workers
 from cnnfilter.networks.model_file import Calibration, Model, Preparation, Weights, read_model
 from cnnfilter.networks.plan import Step, make_steps, run_steps
 from cnnfilter.networks.preparation import prepare
 from cnnfilter.runtime.blas import one_thread
-from cnnfilter.runtime.parallel import default_threads, run_tasks
+from cnnfilter.runtime.buffers import Scratch
+from cnnfilter.runtime.parallel import Workers, default_threads, run_tasks
 
 Batch = NDArray[np.float32]
 Picture = Image | ArrayLike
@@ -270,15 +269,8 @@ def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
     ((1, 1000), (2, 1280))
     """
     given = os.fspath(model)
-    path = models.path_of(given) if given in models.NAMES else given
-    try:
-        loaded = read_model(path)
-    except FileNotFoundError:
-        raise ModelError(f"no model {given!r}: there are {', '.join(models.NAMES)}, or a file's path") from None
-    except OSError as error:
-        raise ModelError(f"model {given!r} cannot be read: {error.strerror or error}") from error
-    except ModelError as error:
-        raise ModelError(f"model {given!r} {error}") from error
+    with models.naming(given):
+        loaded = read_model(models.find(given))
     return make_network(loaded, given)
 
 
@@ -300,14 +292,9 @@ def _on_backbone(head: Model, given: str) -> Model:
     """Put the layers of a head behind those of the model that it was trained on."""
     backbone = head.backbone
     assert backbone is not None
-    if backbone.name not in models.NAMES:
-        raise ModelError(f"model {given!r} is a head for {backbone.name!r}, which this cnnfilter does not have")
-    found = checksum(models.path_of(backbone.name))
-    if found != backbone.sha256:
-        raise ModelError(
-            f"model {given!r} is a head for another {backbone.name} (sha256 {backbone.sha256[:12]}…, not {found[:12]}…)"
-        )
-    body = read_model(models.path_of(backbone.name))
+    with models.naming(given):
+        path = models.find_backbone(backbone.name, backbone.sha256)
+    body = read_model(path)
     if backbone.layers > len(body.layers):
         raise ModelError(f"model {given!r}: its backbone has {len(body.layers)} layers, not {backbone.layers}")
     layers = Layers((*body.layers[: backbone.layers], *head.layers))
@@ -320,12 +307,3 @@ def _on_backbone(head: Model, given: str) -> Model:
     return Model(
         layers, weights, body.input_shape, head.classes, body.preparation, head.provenance, backbone, head.calibration
     )
-
-
-def checksum(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = ["FirstLayers", "Network", "checksum", "load_first_layers", "load_model", "make_network"]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from cnnfilter import __version__
 from cnnfilter.errors import ModelError
 from cnnfilter.filters.windows import Axis
+from cnnfilter.layers.fixed import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
-from cnnfilter.layers.stack import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
 from cnnfilter.networks.network import Network
 
 OPSET, IR_VERSION = 17, 8

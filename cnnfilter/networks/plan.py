@@ -12,23 +12,23 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from cnnfilter.layers.fixed import Activation, GlobalPool
 from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
-from cnnfilter.layers.stack import Activation, GlobalPool, Layers
+from cnnfilter.layers.stack import Layers
 from cnnfilter.networks import layer_loops as loops
 from cnnfilter.networks.map_convolutions import (
     CLIPPING,
     RELU6,
     Bottleneck,
     Filter,
-    Maps,
-    Scratch,
-    Workers,
     convolve_across,
     convolve_each,
     squeeze,
 )
 from cnnfilter.networks.model_file import Weights
+from cnnfilter.runtime.buffers import Maps, Scratch
+from cnnfilter.runtime.parallel import Workers
 
 Run = Callable[[Maps, Maps, Workers], None]
 

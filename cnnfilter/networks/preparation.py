@@ -77,7 +77,7 @@ def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:
     if channels not in (1, 3):
         raise ShapeError(f"a network that takes {channels} maps takes no picture; 1 (grey) or 3 (RGB) would do")
     if image.mode == "CMYK":
-        from cnnfilter.images.files import to_rgb
+        from cnnfilter.images.colour import to_rgb
 
         image = to_rgb(image)
     pixels = image.colour

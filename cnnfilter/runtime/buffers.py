@@ -71,3 +71,45 @@ class Memory(local):
         if key not in self._kept or self._kept[key].size < size:
             self._kept[key] = np.empty(size, dtype)
         return self._kept[key][:size].reshape(shape)
+
+
+Maps = NDArray[np.float32]
+
+
+_LINE = 64
+"""Bytes of a cache line. Vectors that lie across two of them take twice as long to load."""
+
+
+def aligned(size: int) -> Maps:
+    """Return memory for so many numbers that begins with a cache line."""
+    memory = np.empty(size * 4 + _LINE, np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + size * 4].view(np.float32)
+
+
+class Scratch:
+    """Arrays for what stands between two steps, reused: each name has one piece of memory that grows."""
+
+    def __init__(self) -> None:
+        self._zeros = np.zeros(0, np.float32)
+        self._memory: dict[str, Maps] = {}
+        self._views: dict[tuple[str, tuple[int, ...]], Maps] = {}
+
+    def array(self, name: str, *shape: int) -> Maps:
+        """Return an array of `shape` with anything in it."""
+        view = self._views.get((name, shape))
+        if view is None:
+            size = math.prod(shape)
+            memory = self._memory.get(name)
+            if memory is None or memory.size < size:
+                memory = self._memory[name] = aligned(size)
+                self._views = {key: view for key, view in self._views.items() if key[0] != name}
+            view = self._views[name, shape] = memory[:size].reshape(shape)
+        return view
+
+    def zeros(self, size: int) -> Maps:
+        """Return at least so many zeros, which stay so."""
+        if self._zeros.size < size:
+            self._zeros = aligned(size)
+            self._zeros[:] = 0
+        return self._zeros

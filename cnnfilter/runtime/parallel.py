@@ -10,9 +10,12 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import TypeVar
 
-from cnnfilter.runtime.threads import start_thread
+from cnnfilter.runtime import blas
+from cnnfilter.runtime.buffers import Scratch
+from cnnfilter.runtime.threads import Started, start_thread, take
 
 Result = TypeVar("Result")
 
@@ -100,3 +103,62 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
     if not all(done):  # a thread had no memory to go on
         raise MemoryError
     return results  # type: ignore[return-value]  # every place is filled
+
+
+Piece = Callable[[Scratch], None]
+
+
+class Workers:
+    """What computes the pieces of a step: the calling thread, whose scratch is `scratch`, and others with their own."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.scratch = Scratch()
+        self._others: list[Started] = []
+        self._calls: SimpleQueue[Piece | None] = SimpleQueue()
+        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        for others in range(threads - 1):
+            if not blas.has_room_for(others + 2):
+                break
+            thread = start_thread(partial(_serve, self._calls, self._ended))
+            if thread is None:
+                break
+            self._others.append(thread)
+
+    def __del__(self) -> None:
+        for _ in self._others:
+            self._calls.put(None)
+
+    def run(self, pieces: Sequence[Piece]) -> None:
+        """Compute every piece; the first exception of one is raised when all have ended."""
+        if not self._others:
+            for piece in pieces:
+                piece(self.scratch)
+            return
+        waiting = iter(pieces)  # next() on it is atomic under the GIL
+
+        def work(scratch: Scratch) -> None:
+            for piece in waiting:
+                piece(scratch)
+
+        others = min(len(self._others), len(pieces) - 1)
+        for _ in range(others):
+            self._calls.put(work)
+        failures: list[BaseException | None] = []
+        try:
+            work(self.scratch)
+        finally:
+            failures += [take(self._ended, self._others) for _ in range(others)]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+
+def _serve(calls: SimpleQueue[Piece | None], ended: SimpleQueue[BaseException | None]) -> None:
+    scratch = Scratch()
+    while (call := calls.get()) is not None:
+        try:
+            call(scratch)
+        except BaseException as failure:
+            ended.put(failure)
+        else:
+            ended.put(None)

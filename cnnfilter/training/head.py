@@ -12,7 +12,7 @@ from cnnfilter import weights as models
 from cnnfilter.errors import ImageError
 from cnnfilter.layers.stack import parse_layers
 from cnnfilter.networks.model_file import Backbone, Model
-from cnnfilter.networks.network import Network, checksum, load_model
+from cnnfilter.networks.network import Network, load_model
 from cnnfilter.networks.preparation import fit, scale
 from cnnfilter.runtime.parallel import default_threads
 from cnnfilter.training.augmentation import NONE, Augmentation, apply_changes
@@ -142,7 +142,7 @@ def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
         input_shape=shape,
         classes=dataset.classes,
         preparation=body.preparation,
-        backbone=Backbone(models.DEFAULT, checksum(models.path_of(models.DEFAULT)), body.head),
+        backbone=Backbone(models.DEFAULT, models.checksum(models.path_of(models.DEFAULT)), body.head),
     )
 
 

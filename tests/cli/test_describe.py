@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from cnnfilter.cli import main
-from cnnfilter.cli.commands.describe import HELP, size
+from cnnfilter.cli.commands.describe import HELP
+from cnnfilter.cli.reports.layer_table import size
 
 NETWORK = "conv 32x3x3 | relu | maxpool 2 | flatten | dense 10"
 

@@ -8,10 +8,11 @@ import click
 import numpy as np
 import pytest
 
+from cnnfilter.cli.input_files import find_sources
 from cnnfilter.cli.options import FORMATS
-from cnnfilter.cli.output_files import Naming, find_sources, plan
+from cnnfilter.cli.output_files import Naming, plan
 from cnnfilter.images.files import SUFFIXES, write_image
-from cnnfilter.jobs.job import Source
+from cnnfilter.jobs.source_target import Source
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnnfilter import ShapeError, pool
-from cnnfilter.filters.pooling import any_window_loops as loops
 from cnnfilter.filters.pooling import pool as pooling
+from cnnfilter.filters.pooling import small_window_loops as loops
 from cnnfilter.filters.pooling.pool import global_pool, pool_axes
 from cnnfilter.runtime import parallel
 from tests import naive

@@ -19,8 +19,9 @@ import pytest
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import read_image, write_image
 from cnnfilter.jobs import worker_pool
-from cnnfilter.jobs.job import Source, Target, Task, describe
+from cnnfilter.jobs.job import Task, describe
 from cnnfilter.jobs.run import run
+from cnnfilter.jobs.source_target import Source, Target
 from cnnfilter.jobs.worker_pool import MOST_UNFINISHED, Turns, in_order
 
 

@@ -8,7 +8,8 @@ import pytest
 from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.kernels import fitting
 from cnnfilter.kernels.fitting import fit_kernel, known_name, rounded, simplify
-from cnnfilter.kernels.lookup import Kernel, find_kernel
+from cnnfilter.kernels.kernel import Kernel
+from cnnfilter.kernels.lookup import find_kernel
 
 SPECS = [
     "sharpen",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import cnnfilter
 from cnnfilter import Network, convolve, find_kernel, load_model
+from cnnfilter import weights as models
 from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.networks.learned_filters import draw_filters, filters_of
+from cnnfilter.networks.model_file import Backbone
 from tests.networks.test_model_file import save, small_model
 
 
@@ -59,6 +67,41 @@ def test_it_filters_a_grey_picture_as_the_layer_does(rng):
 def test_refusals(path, spec, message):
     with pytest.raises(KernelError, match=message):
         find_kernel(path + spec)
+
+
+def test_filters_of_a_head_are_those_of_its_backbone(tmp_path, rng):
+    head = load_model().head
+    backbone = Backbone("efficientnet-lite0", models.checksum(models.path_of("efficientnet-lite0")), head)
+    path = save(tmp_path / "h.safetensors", small_model(rng, "dense 3", (1280,), backbone=backbone))
+    np.testing.assert_array_equal(find_kernel(f"{path}#1[5]").weights, find_kernel("efficientnet-lite0#1[5]").weights)
+    with pytest.raises(KernelError, match=f"h.safetensors has the layers 1 to {head + 1}, not {head + 2}$"):
+        find_kernel(f"{path}#{head + 2}[0]")
+    with pytest.raises(KernelError, match=f"layer {head + 1} of h.safetensors, 'dense 3', has no filters"):
+        find_kernel(f"{path}#{head + 1}[0]")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (
+            Backbone("efficientnet-lite9", "0" * 64, 3),
+            "is a head for 'efficientnet-lite9', which this cnnfilter does not",
+        ),
+        (Backbone("efficientnet-lite0", "0" * 64, 3), "is a head for another efficientnet-lite0"),
+    ],
+)
+def test_a_head_for_another_model_is_refused(tmp_path, rng, backbone, message):
+    path = save(tmp_path / "h.safetensors", small_model(rng, "dense 3", (20,), backbone=backbone))
+    with pytest.raises(KernelError, match=message):
+        find_kernel(f"{path}#1[0]")
+
+
+def test_one_tensor_is_read_and_no_network(path):
+    code = f"import sys; from cnnfilter import find_kernel; find_kernel({path + '#1[2]'!r}); print(*sys.modules)"
+    root = str(Path(cnnfilter.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"cnnfilter.networks.network", "cnnfilter.layers.stack"} & set(done.stdout.decode().split())
 
 
 def test_an_unknown_model_is_named():

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels.catalogue import COMPASS, ENTRIES
-from cnnfilter.kernels.lookup import (
-    Kernel,
-    KernelSet,
-    find_kernel,
-    find_kernels,
-    kernel_names,
-)
+from cnnfilter.kernels.kernel import Kernel, KernelSet
+from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
 from cnnfilter.runtime import limits
 
 SINGLE = [

@@ -7,9 +7,10 @@ import pytest
 
 from cnnfilter.errors import ImageError, ModelError, ShapeError
 from cnnfilter.filters.alpha_pooling import pool_image
-from cnnfilter.filters.images import filter_image
-from cnnfilter.images.files import Image, to_rgb
-from cnnfilter.layers.images import AS_PICTURE, apply_layers, signed_rule, spread_maps
+from cnnfilter.filters.images import filter_image, spread_maps
+from cnnfilter.images.colour import to_rgb
+from cnnfilter.images.files import Image
+from cnnfilter.layers.images import AS_PICTURE, apply_layers, signed_rule
 from cnnfilter.layers.stack import parse_layers, refuse_learned, run_layers
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}

@@ -9,18 +9,8 @@ import pytest
 
 from cnnfilter import Network
 from cnnfilter.errors import ModelError
-from cnnfilter.networks.labels import (
-    UNKNOWN,
-    Label,
-    best_labels,
-    copy_file,
-    find_labels,
-    folder_of,
-    link_file,
-    move_file,
-    place_for,
-    sort_file,
-)
+from cnnfilter.jobs.sorting import copy_file, folder_of, link_file, move_file, place_for, sort_file
+from cnnfilter.networks.labels import UNKNOWN, Label, best_labels, find_labels
 from cnnfilter.networks.model_file import Calibration
 from tests.networks.test_model_file import small_model
 

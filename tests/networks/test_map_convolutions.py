@@ -16,12 +16,12 @@ from cnnfilter.networks.map_convolutions import (
     Bottleneck,
     Filter,
     Range,
-    Scratch,
-    Workers,
     convolve_across,
     convolve_each,
     squeeze,
 )
+from cnnfilter.runtime.buffers import Scratch
+from cnnfilter.runtime.parallel import Workers
 from tests import naive
 
 

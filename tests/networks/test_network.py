@@ -17,7 +17,7 @@ from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers.layer import show_shape
 from cnnfilter.layers.stack import parse_layers
 from cnnfilter.networks.model_file import Backbone, Calibration
-from cnnfilter.networks.network import checksum, load_first_layers
+from cnnfilter.networks.network import load_first_layers
 from tests import naive
 from tests.networks.test_model_file import save, small_model
 
@@ -103,7 +103,7 @@ def test_lite0_is_what_it_says(lite0):
     assert lite0.outputs == 1000
     assert len(set(lite0.classes)) == 1000
     assert lite0.classes[134] != lite0.classes[517]
-    assert checksum(models.path_of(lite0.name)) in Path(models.__file__).with_name("NOTICE.txt").read_text()
+    assert models.checksum(models.path_of(lite0.name)) in Path(models.__file__).with_name("NOTICE.txt").read_text()
 
 
 # --- every kind of layer ---------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_what_cannot_be_loaded_says_which(tmp_path):
 
 def test_a_head_stands_on_its_backbone(tmp_path, rng, lite0):
     file = models.path_of("efficientnet-lite0")
-    backbone = Backbone("efficientnet-lite0", checksum(file), lite0.head)
+    backbone = Backbone("efficientnet-lite0", models.checksum(file), lite0.head)
     features = lite0.layers[: lite0.head].output_shape(lite0.input_shape)
     head = small_model(rng, "dense 3", features, backbone=backbone)
     network = load_model(save(tmp_path / "head.safetensors", head))

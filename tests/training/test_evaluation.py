@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cnnfilter import DataError, evaluate, load_folder
+from cnnfilter.cli.reports.evaluation import as_object, report
 from cnnfilter.training.data.examples import Rows, Samples
-from cnnfilter.training.evaluation import Evaluation, as_object, report, wilson_interval
+from cnnfilter.training.evaluation import Evaluation, wilson_interval
 
 
 def evaluation(labels, answers, classes, *, sureness=4.0, **more):

@@ -89,8 +89,8 @@ def _network(text: str) -> Applied | None:
     first, bar, rest = text.partition("|")
     if not first.strip().endswith("]") and not is_model(first.strip()):
         return None  # known without importing what a network needs
-    from cnnfilter.layers.images import apply_network
     from cnnfilter.layers.stack import Layers, parse_layers, refuse_learned
+    from cnnfilter.networks.images import apply_network
     from cnnfilter.networks.network import load_first_layers
 
     layers = load_first_layers(first.strip())

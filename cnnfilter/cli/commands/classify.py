@@ -17,7 +17,8 @@ from cnnfilter.cli.messages import print_line
 from cnnfilter.cli.read_only import Inputs, inputs, model
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Source, Target, Task
+    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.source_target import Source, Target
     from cnnfilter.networks.labels import Label
     from cnnfilter.networks.network import Network
 
@@ -200,7 +201,7 @@ def _look(task: Task, network: Network, count: int, threshold: float | None) -> 
 
 
 def _sort(looked: Looked, folder: str, how: str, inputs: Inputs) -> None:
-    from cnnfilter.networks.labels import folder_of, place_for, sort_file
+    from cnnfilter.jobs.sorting import folder_of, place_for, sort_file
 
     into = os.path.join(folder, folder_of(looked.labels[0].label))
     place = place_for(looked.path, into)[0] if inputs.dry_run else sort_file(looked.path, into, how)

@@ -13,7 +13,7 @@ from cnnfilter.cli.read_write import Pictures, pictures
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
     from cnnfilter.jobs.job import Task
-    from cnnfilter.kernels.lookup import KernelSet
+    from cnnfilter.kernels.kernel import KernelSet
 
 HELP = """\
 Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own.
@@ -146,6 +146,6 @@ def _against_clipping(chosen: list[KernelSet]) -> str:
 
 
 def _spread(image: Image, names: list[str], task: Task) -> Image:
-    from cnnfilter.layers.images import spread_maps
+    from cnnfilter.filters.images import spread_maps
 
     return spread_maps(image, names, task.format or "png")

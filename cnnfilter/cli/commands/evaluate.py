@@ -89,8 +89,9 @@ def command(
     if plot:
         training_report.need_matplotlib()
 
+    from cnnfilter.cli.reports.evaluation import as_object, report
     from cnnfilter.training.data.dataset import load_folder
-    from cnnfilter.training.evaluation import as_object, choose, evaluate, report
+    from cnnfilter.training.evaluation import choose, evaluate
 
     # Held back only if that is asked for: otherwise a folder without splits counts as a whole.
     share = validation if split in ("validation", "train") else 0.0

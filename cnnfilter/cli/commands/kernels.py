@@ -21,7 +21,7 @@ from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 if TYPE_CHECKING:
     from cnnfilter.images.files import Image
     from cnnfilter.kernels.fitting import Residual
-    from cnnfilter.kernels.lookup import Kernel, KernelSet
+    from cnnfilter.kernels.kernel import Kernel, KernelSet
 
 HELP = """\
 List the named kernels, show what one does, or find the one that was used.

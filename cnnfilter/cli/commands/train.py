@@ -12,10 +12,10 @@ import click
 from click.core import ParameterSource
 
 from cnnfilter.cli import options, output_files
-from cnnfilter.cli.commands.describe import table
 from cnnfilter.cli.messages import one_line
 from cnnfilter.cli.options import Duration, Positive, Shape, Share
 from cnnfilter.cli.reports import training as training_report
+from cnnfilter.cli.reports.layer_table import table
 
 if TYPE_CHECKING:
     from cnnfilter.training.data.dataset import Dataset
@@ -275,7 +275,7 @@ def _saying_how_to_go_on(checkpoint: str | None) -> Iterator[None]:
 
 def described(dataset: Dataset) -> list[str]:
     """Say what was found: the splits, and the pictures of each class."""
-    from cnnfilter.training.evaluation import aligned
+    from cnnfilter.cli.reports.evaluation import aligned
 
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
@@ -352,7 +352,7 @@ def _clock(seconds: float) -> str:
 
 
 def _report(trained: Trained, quiet: bool) -> None:
-    from cnnfilter.training.evaluation import report
+    from cnnfilter.cli.reports.evaluation import report
 
     if trained.duplicates and not quiet:
         one = trained.duplicates[0]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.cli.reports.kernel_drawing import draw_blocks, every, number_texts, wants_colour
-from cnnfilter.kernels.lookup import Kernel
+from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.structure import symmetries, whole_numbers
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.kernels.lookup import Kernel
+from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.structure import whole_numbers
 
 if TYPE_CHECKING:

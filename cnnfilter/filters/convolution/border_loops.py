@@ -48,32 +48,6 @@ def fill(source, scratch, rows, columns, channels, left, right, constant):
                     out[c * channels + k] = row[columns[c] * channels + k] if columns[c] >= 0 else constant
 
 
-@loop(
-    "i8(f4[:, ::1], u1[:, ::1], i8, f4, f4, i8, f4)",
-    "i8(f4[:, ::1], u2[:, ::1], i8, f4, f4, i8, f4)",
-)
-def finish(values, out, first, gain, shift, fold, top):
-    """Round ``values·gain + shift`` (H, N) half up into 0…top; return how many samples lay outside.
-
-    They go to ``out[:, first : first + N]``. With `fold` the absolute value is taken first. NaN becomes 0.
-    """
-    clipped = 0
-    limit = top + np.float32(0.5)
-    for y in range(values.shape[0]):
-        row = values[y]
-        target = out[y][first:]
-        outside = np.int32(0)  # as wide as the samples, so that as many fit into a vector
-        for x in range(row.shape[0]):
-            value = row[x] * gain + shift
-            if fold:
-                value = abs(value)
-            outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= limit)))
-            value = value if value > np.float32(0) else np.float32(0)
-            target[x] = np.int32(min(value, top) + np.float32(0.5))
-        clipped += int(outside)
-    return clipped
-
-
 @loop("i8(i4[:, ::1], i8, i8)")
 def largest_bits(values, first, count):
     """Return the largest of the bits, without the sign, of float32 ``values[:, first : first + count]``.

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.pooling import any_window_loops as loops
+from cnnfilter.filters.pooling import small_window_loops
 from cnnfilter.filters.windows import Axis, Padding, Pair, pair, whole_numbers
 from cnnfilter.runtime import buffers
 from cnnfilter.runtime.parallel import run_in_bands
@@ -265,12 +266,12 @@ def _small(
     """Return what to ask for the loop of a small window, or None where there is none for this work."""
     window = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
     alike = (columns.taps, columns.stride, rows.dilation, columns.dilation) == (rows.taps, rows.stride, 1, 1)
-    if not alike or window not in loops.SMALL:
+    if not alike or window not in small_window_loops.SMALL:
         return None
     if op == "avg" and not (rows.are_whole(include_pad=include_pad) and columns.are_whole(include_pad=include_pad)):
         return None
     asked = (op, source.dtype.str[1:], target.str[1:], *window)
-    return asked if asked[:3] in loops.WAYS else None
+    return asked if asked[:3] in small_window_loops.WAYS else None
 
 
 def _join_small(
@@ -283,18 +284,18 @@ def _join_small(
     """
     channels = source.shape[2]
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
-    if rows.outputs < loops.ROWS:
-        target = np.empty((loops.ROWS, target.shape[1]), target.dtype)
-    loop = loops.small_windows(*asked)
+    if rows.outputs < small_window_loops.ROWS:
+        target = np.empty((small_window_loops.ROWS, target.shape[1]), target.dtype)
+    loop = small_window_loops.small_windows(*asked)
     blank = np.full(flat.shape[1], _neutral(asked[0], source.dtype), source.dtype)
-    parts, spares = loops.scratch_of_small(asked, channels)
+    parts, spares = small_window_loops.scratch_of_small(asked, channels)
 
     def band(y0: int, y1: int) -> None:
         part, spare = np.empty(parts, source.dtype), np.empty(spares, pooled.dtype)
         loop(flat, blank, part, spare, target, channels, rows.before, columns.before, y0, y1)
 
     run_in_bands(band, len(target), threads=threads)
-    if rows.outputs < loops.ROWS:
+    if rows.outputs < small_window_loops.ROWS:
         pooled.reshape(rows.outputs, -1)[...] = target[: rows.outputs]
 
 

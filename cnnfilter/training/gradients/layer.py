@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
 from cnnfilter.layers.layer import Layer, Shape
-from cnnfilter.networks.map_convolutions import Scratch
+from cnnfilter.runtime.buffers import Scratch
 
 Floats = NDArray[np.float32]
 Values = Mapping[str, Floats]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ModelError
 from cnnfilter.filters.pooling.pool import PoolAxis
 from cnnfilter.layers.activations import activate, slope
+from cnnfilter.layers.fixed import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
-from cnnfilter.layers.stack import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
 from cnnfilter.networks import layer_loops
 from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR
 from cnnfilter.training.gradients import gradient_loops as loops

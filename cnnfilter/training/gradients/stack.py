@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ModelError
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers
-from cnnfilter.networks.map_convolutions import Scratch, Workers
 from cnnfilter.networks.model_file import Weights
-from cnnfilter.runtime.parallel import split_rows
+from cnnfilter.runtime.buffers import Scratch
+from cnnfilter.runtime.parallel import Workers, split_rows
 from cnnfilter.training.gradients.layer import Fixed, Place, Trainable
 from cnnfilter.training.gradients.layers import BatchNorming, do_together, make_trainable
 

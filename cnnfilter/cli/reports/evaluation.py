@@ -1,0 +1,120 @@
+"""An evaluation as text for people and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnfilter.training.evaluation import Evaluation
+
+
+def as_object(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as what JSON holds; NaN becomes None."""
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    label, share = evaluation.majority
+    return {
+        "accuracy": evaluation.accuracy,
+        "count": len(evaluation),
+        "interval": list(evaluation.interval),
+        "majority": {"class": label, "accuracy": share},
+        "loss": evaluation.loss,
+        "classes": list(evaluation.classes),
+        "confusion": evaluation.confusion.tolist(),
+        "per_class": [
+            {
+                "class": row.label,
+                "count": row.count,
+                "precision": number(row.precision),
+                "recall": number(row.recall),
+                "f1": number(row.f1),
+            }
+            for row in evaluation.per_class
+        ],
+        "skipped": [{"path": path, "reason": reason} for path, reason in evaluation.skipped],
+    }
+
+
+def verdict(evaluation: Evaluation, what: str) -> str:
+    """Say the accuracy in one line, with its interval and that of the most frequent class."""
+    low, high = evaluation.interval
+    label, share = evaluation.majority
+    return (
+        f"accuracy {evaluation.accuracy:.1%} of {len(evaluation):,} {what + ' ' if what else ''}pictures "
+        f"(95 % interval {low:.1%} to {high:.1%}; always saying {label!r}: {share:.1%})"
+    )
+
+
+def report(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str]:
+    """Write an evaluation as lines: the verdict, class by class, the confusion matrix, and the surest mistakes."""
+    lines = [verdict(evaluation, what), "", *_class_table(evaluation), "", *_confusion_table(evaluation)]
+    wrong = evaluation.mistakes()
+    if wrong[:mistakes]:
+        lines += ["", f"surest mistakes ({min(mistakes, len(wrong))} of {len(wrong):,}):"]
+        lines += [
+            f"  {found.probability:6.1%}  {found.answer!r} instead of {found.truth!r}: {found.name}"
+            for found in wrong[:mistakes]
+        ]
+    return lines
+
+
+def _class_table(evaluation: Evaluation) -> list[str]:
+    said = evaluation.confusion.sum(axis=0)
+    rows: list[tuple[str, ...]] = [("class", "pictures", "precision", "recall", "F1")]
+    for row, answers in zip(evaluation.per_class, said, strict=True):
+        if row.count or answers:
+            rows.append((row.label, f"{row.count:,}", *map(_percent, (row.precision, row.recall, row.f1))))
+    return aligned(rows)
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.1%}"
+
+
+_WIDEST = 20
+"""Classes of a confusion matrix as text; beyond, the most frequent confusions are listed."""
+
+
+def _confusion_table(evaluation: Evaluation) -> list[str]:
+    confusion = evaluation.confusion
+    used = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+    if len(used) > _WIDEST:
+        return _confusions(evaluation)
+    rows: list[tuple[str, ...]] = [("is \\ said", *(str(number) for number in used))]
+    for number in used:
+        counts = (str(count) if count else "." for count in confusion[number, used])
+        rows.append((f"{number} {evaluation.classes[number]}", *counts))
+    return aligned(rows)
+
+
+def _confusions(evaluation: Evaluation) -> list[str]:
+    confusion = evaluation.confusion.copy()
+    np.fill_diagonal(confusion, 0)
+    order = np.argsort(-confusion, axis=None, kind="stable")[:_WIDEST]
+    lines = ["most frequent confusions:"]
+    for place in order:
+        row, column = divmod(int(place), len(evaluation.classes))
+        if confusion[row, column]:
+            truth, answer = evaluation.classes[row], evaluation.classes[column]
+            lines.append(f"  {confusion[row, column]:,} times {answer!r} instead of {truth!r}")
+    return lines if len(lines) > 1 else ["no confusions"]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of cells as lines, the first column to the left and the others to the right.
+
+    >>> aligned([("a", "10"), ("bcd", "5")])
+    ['a    10', 'bcd   5']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,261 @@
+"""Which regions of a result are computed, and on which threads."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfilter.filters.convolution.algorithms import DirectTaps, Engine, Finish
+from cnnfilter.filters.convolution.border_loops import largest_bits
+from cnnfilter.filters.convolution.direct_loops import ROWS
+from cnnfilter.filters.convolution.geometry import Region, Rows
+from cnnfilter.filters.windows import NEAR_BORDERS, border_constant
+from cnnfilter.images.dtypes import Scale, store_band
+from cnnfilter.runtime.buffers import Memory
+from cnnfilter.runtime.parallel import run_tasks
+
+_MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
+
+
+_ENOUGH = 1 << 21  # samples of a region that make what its call costs small
+
+
+_LONG = 1 << 32  # multiply-adds of a region: a tenth of a second or a few, which is all that an interruption waits
+
+
+_HIGH = 64  # rows of a window of which the bands of a result see not much of others again
+
+
+_INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
+
+
+Samples = NDArray[Any]
+
+
+class Work:
+    """One run of some engines over a picture."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        weights: list[Samples],
+        engines: list[Engine],
+        combine: str,
+        threads: int,
+        wait_for: Callable[[int], None] | None,
+    ) -> None:
+        self.source = samples.reshape(samples.shape[0], -1)
+        self.weights = weights
+        self.engines = engines
+        self.combine = combine
+        self.threads = threads
+        self.wait_for = wait_for
+        self.biases = [0.0] * len(engines)
+        self.fold = False
+        self.rows, self.columns = engines[0].geometry.outputs
+        self.channels = engines[0].geometry.channels
+        maps = len(engines) if combine == "stack" else 1
+        self.shape = (self.rows, self.columns, self.channels * maps)
+        self.memory = Memory()
+
+    @property
+    def is_the_same_in_bands(self) -> bool:
+        """Whether rows can be made for themselves: not by tiles, nor by what begins with all rows of the window."""
+        return self.combine != "stack" and all(
+            engine.columns is None and engine.geometry.vertical.reach <= _HIGH for engine in self.engines
+        )
+
+    def store(self, out: Samples, first: int, scale: Scale, threads: int) -> tuple[int, int]:
+        """Fill `out` with the rows from `first` on; return how many samples were clipped, and of how many."""
+        rows = out.reshape(len(out), -1)
+        dtype = out.dtype
+        is_rounded = self.source.dtype == dtype != np.float32 and not self.combine
+        part = self._rounded if is_rounded and self._reads(self.engines[0]) == dtype else self._summed
+        # Of a larger picture each fourth row tells what is clipped as well as all of them.
+        every = 4 if math.prod(self.shape) > 1 << 18 else 1
+
+        def stored(region: Region) -> tuple[int, int]:
+            return part(region, rows[region.top - first : region.bottom - first], scale, every)
+
+        counts = self._in_regions(stored, threads, first, first + len(out))
+        clipped, counted = (sum(count) for count in zip(*counts, strict=True))
+        return clipped, counted
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest finite result."""
+
+        def part(region: Region) -> tuple[float, float]:
+            sums = self._sums(region)
+            finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
+            return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+        found = self._in_regions(part, self.threads, 0, self.rows)
+        return min(low for low, _ in found), max(high for _, high in found)
+
+    def _rounded(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
+        """Store a region in its rows as an engine rounds it; return how many samples were clipped, and of how many."""
+        finish = Finish(scale.gain, self.biases[0] * scale.gain + scale.shift, scale.fold, scale.top, every)
+        count = (region.right - region.left) * self.channels
+        clipped = self._run(self.engines[0], region, here, region.left * self.channels, finish)
+        return clipped, -(-len(here) // every) * count
+
+    def _summed(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
+        """Do the same with sums that are combined, or rounded afterwards."""
+        in_place = here.dtype == np.float32 and not self.combine  # the sums are made where they stay
+        sums = self._sums(region, here if in_place else None)
+        left, right = region.left * self.shape[2], region.right * self.shape[2]
+        return store_band(sums, here, scale, left, right - left), len(here) * (right - left)
+
+    def _sums(self, region: Region, out: Samples | None = None) -> Samples:
+        """Return the float32 sums of all engines in a region, with their biases, combined.
+
+        They are an array of their own, or stand in their place in `out`, the region's rows.
+        """
+        height, count = region.bottom - region.top, (region.right - region.left) * self.channels
+        first = 0 if out is None else region.left * self.channels
+        maps = (
+            [out]
+            if out is not None
+            else [self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.engines))]
+        )
+        finish = Finish(shift=0.0 if out is None else self.biases[0])
+        for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
+            self._run(engine, region, own, first, finish)
+            is_float = self.source.dtype == np.float32
+            if is_float and not engine.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY:
+                # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
+                exact = DirectTaps(weights, replace(engine.geometry, phased=True))
+                exact.run(self._seen(exact, region), own, first, count, finish)
+        return combine_maps(maps, self.combine, self.biases, self.fold) if out is None else out
+
+    def _reads(self, engine: Engine) -> np.dtype[Any]:
+        """Return the type of the samples that an engine gets: the picture's own, if it can hold the border's too."""
+        border = border_constant(engine.geometry.border)
+        own = self.source.dtype
+        is_held = border is None or own.kind == "f" or border in range(np.iinfo(own).max + 1)
+        return own if engine.rounds and is_held else np.dtype(np.float32)
+
+    def _run(self, engine: Engine, region: Region, out: Samples, first: int, finish: Finish) -> int:
+        """Make an engine store its sums of a region in the columns from `first` on of `out`, as its `run` does."""
+        sides = engine.sides
+        if sides and self._reads(engine) == self.source.dtype and sides.suit(region):
+            return sides.run(self.source, region, out, first, finish)
+        count = (region.right - region.left) * self.channels
+        return engine.run(self._seen(engine, region), out, first, count, finish)
+
+    def _seen(self, engine: Engine, region: Region) -> Rows:
+        """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
+        geometry, dtype = engine.geometry, self._reads(engine)
+        if self.source.dtype == dtype and geometry.is_inner(region):
+            return geometry.window(self.source, region)
+        return geometry.fill(self.source, region, dtype, self.memory)
+
+    def _in_regions(self, part: Callable[[Region], Any], threads: int, first: int, end: int) -> list[Any]:
+        """Call `part` for regions that make up the rows `first` to `end` of the result.
+
+        Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
+        and the rows above and below if a constant stands there. All else is filtered where it stands, in bands, whose
+        height changes no result. Other regions depend on the picture alone.
+        """
+        columns = self.columns
+        inner, size = self._inner
+        high = self._high(threads)
+        outer = [Region(0, inner.top, 0, columns), Region(inner.bottom, self.rows, 0, columns)]
+        sides = [
+            Region(inner.top, inner.bottom, 0, inner.left),
+            inner,
+            Region(inner.top, inner.bottom, inner.right, columns),
+        ]
+        rows = Region(first, end, 0, columns)
+        regions = [piece for region in outer for piece in _cut(region.overlap(rows), *size)]
+        regions += [piece for region in sides for piece in _cut(region.overlap(rows), high, columns)]
+        # What is near in a file that is mapped comes at about the same time, the widest first: the system clears
+        # new memory as it is written, which is better done as it is filled.
+        regions.sort(key=lambda region: (region.top, region.left - region.right))
+
+        def quietly(region: Region) -> Any:
+            if self.wait_for is not None:
+                self.wait_for(self._last_row(region))
+            with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
+                return part(region)
+
+        wanted = [region for region in regions if not region.is_empty]
+        return run_tasks([functools.partial(quietly, region) for region in wanted], threads)
+
+    @functools.cached_property
+    def _inner(self) -> tuple[Region, tuple[int, int]]:
+        """Return what is filtered where it stands, and the size of the pieces of all else."""
+        engines = self.engines
+        size = (
+            min(engine.band for engine in engines),
+            min((engine.columns for engine in engines if engine.columns is not None), default=self.columns),
+        )
+        if any(engine.geometry.phased and engine.geometry.horizontal.stride > 1 for engine in engines):
+            size = size[0], self.columns
+        inner = Region(self.rows, self.rows, 0, 0)
+        if all(each.inner_band is not None and self._reads(each) == self.source.dtype for each in engines):
+            inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in engines))
+            inner = inner.beside(-(-max(engine.least for engine in engines) // self.channels), self.columns)
+        return Region(self.rows, self.rows, 0, 0) if inner.is_empty else inner, size
+
+    def _high(self, threads: int) -> int:
+        """Return how many rows a band of what is filtered where it stands has."""
+        line = self.columns * self.channels
+        pieces = 1 if threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
+        least = min(engine.inner_band or 1 for engine in self.engines)
+        high = max(least, min(-(-self.rows // pieces), _MOST // line), 1)
+        high = min(high, max(_LONG // (line * max(engine.products for engine in self.engines)), ROWS))
+        return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
+
+    def _last_row(self, region: Region) -> int:
+        """Return how many rows of the picture, from the top, have to be there for a region."""
+        last = 1
+        for axis, border in ((engine.geometry.vertical, engine.geometry.border) for engine in self.engines):
+            is_near = border.partition(":")[0] in NEAR_BORDERS
+            seen = (region.bottom - 1) * axis.stride + axis.reach - axis.before
+            last = max(last, min(seen, axis.size) if is_near else axis.size)
+        return last
+
+
+def _cut(region: Region, height: int, width: int) -> list[Region]:
+    """Return `region` in parts of at most `height` rows and `width` columns."""
+    return [
+        Region(top, min(top + height, region.bottom), left, min(left + width, region.right))
+        for top in range(region.top, region.bottom, height)
+        for left in range(region.left, region.right, width)
+    ]
+
+
+def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fold: bool) -> Samples:
+    """Return float32 `maps`, all (…, C) of one shape, as one; their memory is used up.
+
+    `combine` is one of COMBINATIONS, or "" for a single map. The biases of a stack are added to its maps, else
+    the first one is added to the result. With `fold`, ``max`` takes the largest absolute value.
+    """
+    if combine == "stack":
+        for values, bias in zip(maps, biases, strict=True):
+            values += np.float32(bias)
+        return np.stack(maps, axis=-1).reshape(*maps[0].shape[:-1], -1)
+    total, *others = maps
+    if combine == "magnitude":
+        for values in maps:
+            np.multiply(values, values, out=values)
+    elif combine == "max" and fold:
+        for values in maps:
+            np.abs(values, out=values)
+    add = np.maximum if combine == "max" else np.add
+    for values in others:
+        add(total, values, out=total)
+    if combine == "magnitude":
+        np.sqrt(total, out=total)
+    elif combine == "mean":
+        total /= np.float32(len(maps))
+    if biases[0]:
+        total += np.float32(biases[0])
+    return total

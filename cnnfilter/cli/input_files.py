@@ -5,20 +5,57 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.patterns import Patterns
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import SUFFIXES, sniff
-from cnnfilter.jobs.source_target import STDIN
-from cnnfilter.jobs.source_target import Source
+from cnnfilter.jobs.source_target import STDIN, Source
 
 if TYPE_CHECKING:
     pass
+
+
+class Patterns:
+    """Which paths are meant: like one of `include`, if there are any, and like none of `exclude`.
+
+    ``*``, ``?`` and ``[…]`` as in a shell, but in upper and lower case alike, and ``*`` for slashes too.
+    """
+
+    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        self.include = [pattern.lower() for pattern in include]
+        self.exclude = [pattern.lower() for pattern in exclude]
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a pattern at all."""
+        return bool(self.include or self.exclude)
+
+    def file(self, path: str) -> bool:
+        """Whether a file is to be read.
+
+        >>> Patterns(["*.jpg"], ["*/raw/*"]).file("a/B.JPG"), Patterns(["*.jpg"], ["*/raw/*"]).file("a/raw/b.jpg")
+        (True, False)
+        """
+        return (not self.include or _is_like(path, self.include)) and not _is_like(path, self.exclude)
+
+    def folder(self, path: str) -> bool:
+        """Whether a folder is to be looked into."""
+        return not _is_like(path, self.exclude)
+
+
+EVERYTHING = Patterns()
+
+
+def _is_like(path: str, patterns: list[str]) -> bool:
+    from fnmatch import fnmatchcase
+
+    path = path.lower()
+    name = os.path.basename(path)
+    return any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in patterns)
 
 
 class Selection:
@@ -118,9 +155,6 @@ def _ask_for_input(explicit: bool) -> None:
     raise click.UsageError(
         f"{what}. Name a file, or send one through a pipe:\n  {command} photo.jpg …\n  cat photo.jpg | {command} …"
     )
-
-
-EVERYTHING = Patterns()
 
 
 def find_sources(

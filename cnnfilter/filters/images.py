@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.convolve import filter_picture, signed_rule
 from cnnfilter.filters.convolution.regions import combine_maps
+from cnnfilter.filters.pooling.pool import pool, pool_axes
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
-from cnnfilter.images.contact_sheets import contact_sheet
 from cnnfilter.images.dtypes import to_picture, top_of
 from cnnfilter.images.image import Image, check_size, mode_of
 from cnnfilter.kernels.kernel import Kernel
@@ -277,6 +277,69 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
     if format == "tiff":
         pages = tuple(np.ascontiguousarray(image.pixels[:, :, number::kernels]) for number in range(kernels))
         return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
+    from cnnfilter.images.contact_sheets import contact_sheet  # with Pillow, which no other way here needs
+
     marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
     labels = [name + mark for mark in marks for name in names]
     return image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))
+
+
+def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
+    """Pool every frame of a picture; whole numbers stay whole.
+
+    Parameters
+    ----------
+    alpha : "keep" (pooled where the size changes), "filter" (always pooled), "drop"
+    options : those of `pool`
+    """
+    check_alpha(alpha)
+    return image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
+
+
+def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
+    options = {"dtype": frame.dtype, **options}
+    if not image.has_alpha:
+        pooled: Samples = pool(frame, op, **options)
+        return pooled
+    empty = options.pop("empty", buffers.empty)
+    opaque = is_opaque(frame)
+    if is_worth_bands(frame, empty):
+        window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
+        axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
+        if axes[0].outputs > 1:
+
+            def part(seen: Samples, padding: Sides) -> tuple[Samples, float]:
+                return _pool_with_alpha(seen, opaque, op, alpha, {**options, "padding": padding}), 0.0
+
+            return in_bands(frame, axes, part, empty)[0]
+    return _pool_with_alpha(frame, opaque, op, alpha, options)
+
+
+def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options: dict[str, Any]) -> Samples:
+    """Pool a frame, or rows of one that is `opaque` as a whole or is not."""
+    colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
+    top = top_of(frame.dtype)
+    if opaque:
+        pixels: Samples = pool(colour, op, **options)
+    elif op == "avg":
+        pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
+    else:  # a colour that cannot be seen never wins
+        lowest = {"max": 0 if frame.dtype.kind == "u" else -np.inf, "min": top if frame.dtype.kind == "u" else np.inf}
+        pixels = pool(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
+        if pixels.dtype.kind == "f":
+            pixels[~np.isfinite(pixels)] = 0
+    if alpha == "drop":
+        return pixels
+    new_opacity = opacity
+    if alpha == "filter" or pixels.shape[:2] != opacity.shape[:2]:
+        new_opacity = pool(opacity, op, **options)
+    return np.concatenate([pixels, new_opacity], axis=2)
+
+
+def _weighted_mean(colour: Samples, weight: Samples, options: dict[str, Any]) -> Samples:
+    """Return the mean of the colours, each with its alpha; the padding counts as opaque black, as in `pool`."""
+    window = {**options, "dtype": np.float32}
+    total = pool(colour * weight, "avg", **window)
+    seen = pool(weight, "avg", **window) + (1 - pool(np.ones_like(weight), "avg", **window))
+    mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6)
+    return to_picture(mean, options["dtype"], "keep" if np.dtype(options["dtype"]).kind == "f" else "clip")[0]

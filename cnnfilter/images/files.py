@@ -16,26 +16,9 @@ import numpy as np
 from cnnfilter.errors import ImageError
 from cnnfilter.images import begun
 from cnnfilter.images.colour import on_or_off, on_white, to_eight_bits, to_rgb
-from cnnfilter.images.formats.detect import ANIMATED, FLOATS, LOSSLESS, SUFFIXES, format_of_suffix, sniff
-from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, ImageWarning, check_size, mode_of, turned, warn
+from cnnfilter.images.formats.detect import ANIMATED, FLOATS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turned, warn
 from cnnfilter.images.metadata import Metadata, upright
-
-__all__ = [
-    "ANIMATED",
-    "LOSSLESS",
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "Image",
-    "ImageWarning",
-    "Metadata",
-    "encode_image",
-    "format_of_suffix",
-    "mode_of",
-    "read_image",
-    "sniff",
-    "to_rgb",
-    "write_image",
-]
 
 # The modes that each format holds. A picture of another mode is converted by _fit.
 _MODES = {

@@ -24,11 +24,11 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
-from cnnfilter.errors import CnnfilterError
+from cnnfilter.errors import CnnfilterError, RoomError
 from cnnfilter.jit import cache as code_cache
 from cnnfilter.jit.instructions import Instruction, processor
 from cnnfilter.jit.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
-from cnnfilter.jit.room import refuse_little_room
+from cnnfilter.runtime import limits
 from cnnfilter.runtime.threads import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
@@ -450,3 +450,31 @@ def _stop_address() -> int:
     address = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
     assert address
     return address
+
+
+_TO_IMPORT = (256 << 20, 96 << 20)
+"""Bytes of addresses, and of data, that Numba takes before it compiles anything."""
+
+
+_TO_COMPILE = (128 << 20, 96 << 20)
+"""The same for one loop."""
+
+
+def refuse_little_room() -> None:
+    """Raise where the limits of this process (``ulimit -v``, ``ulimit -d``) leave too little room to compile a loop.
+
+    Raises
+    ------
+    RoomError
+        It says what would do.
+    """
+    imported = "numba.core.compiler" in sys.modules
+    for allowed, taken, to_import, to_compile in zip(
+        limits.allowed_memory(), limits.taken_memory(), _TO_IMPORT, _TO_COMPILE, strict=True
+    ):
+        needed = taken + to_compile + (0 if imported else to_import)
+        if allowed is not None and needed > allowed:
+            raise RoomError(
+                f"compiling a loop takes up to {needed >> 20} MB of memory, and {allowed >> 20} are allowed; "
+                "'cnnfilter warmup' without that limit compiles all of them once and for all"
+            )

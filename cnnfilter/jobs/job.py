@@ -19,7 +19,7 @@ from cnnfilter.runtime import limits
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnfilter.images.files import Image
+    from cnnfilter.images.image import Image
     from cnnfilter.images.mapped_files import NewFile
 
 

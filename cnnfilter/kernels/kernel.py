@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels.files import from_array
-from cnnfilter.kernels.structure import clear_sum, symmetries, symmetry_in_words
-from cnnfilter.kernels.structure import factor as factor
+from cnnfilter.kernels.structure import clear_sum, factor, symmetries, symmetry_in_words
 
 Weights = NDArray[np.float64]
 
@@ -32,6 +31,7 @@ class Kernel:
 
     Examples
     --------
+    >>> from cnnfilter import find_kernel
     >>> kernel = find_kernel("sobel-h")
     >>> kernel.weights
     array([[-1., -2., -1.],
@@ -117,6 +117,7 @@ class Kernel:
 
         Examples
         --------
+        >>> from cnnfilter import find_kernel
         >>> find_kernel("1 2 1").normalized().weights
         array([[0.25, 0.5 , 0.25]])
         """

@@ -36,7 +36,6 @@ from cnnfilter.kernels.files import (
 )
 from cnnfilter.kernels.formulas import FORMULAS
 from cnnfilter.kernels.kernel import Kernel, KernelSet
-from cnnfilter.kernels.structure import factor as factor
 from cnnfilter.kernels.text import canonical, empty, entry_and_values, kind_of, unknown
 from cnnfilter.runtime import limits
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.runtime import limits
-from cnnfilter.runtime.pages import zeros
 
 LEAST = 32 << 20
 """Bytes from which on the system gives memory and takes it back each time; smaller ones glibc keeps."""
@@ -113,3 +112,27 @@ class Scratch:
             self._zeros = aligned(size)
             self._zeros[:] = 0
         return self._zeros
+
+
+LARGE = 4 << 20
+"""Bytes from which on large pages are worth it: memory that the system clears, where others keep what they had."""
+
+
+def zeros(size: int) -> mmap.mmap | bytearray:
+    """Return `size` bytes of 0: many in large pages, where there are such, as each small one would be a trap.
+
+    Raises
+    ------
+    MemoryError
+        There are not so many.
+    """
+    if size < LARGE:
+        return bytearray(size)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    try:
+        memory = mmap.mmap(-1, size, **private)
+    except OSError as error:
+        raise MemoryError(f"no {size:,} bytes for the pixels") from error
+    with contextlib.suppress(AttributeError, OSError):  # not on Linux
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cnnfilter.filters.convolution import algorithms, choice
 from cnnfilter.filters.convolution import convolve as convolution
 from cnnfilter.filters.windows import window_axes
-from cnnfilter.kernels.lookup import factor
+from cnnfilter.kernels.structure import factor
 from tests.benchmarks import pictures
 
 Weights = NDArray[Any]

@@ -274,7 +274,7 @@ def test_commands_that_only_read_take_lists_and_patterns_too(command):
     ],
 )
 def test_a_limit_bites_and_can_be_raised(arguments, message):
-    from cnnfilter.images.files import Image
+    from cnnfilter.images.image import Image
 
     picture("photo.png")
     frames = tuple(np.full((3, 4, 3), value, np.uint8) for value in (0, 100, 200))

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 import cnnfilter
 from cnnfilter.cli import COMMANDS, main
-from cnnfilter.images.files import Image, encode_image, read_image, write_image
+from cnnfilter.images.files import encode_image, read_image, write_image
+from cnnfilter.images.image import Image
 
 PYTHON = [sys.executable, "-m", "cnnfilter"]
 COPY = ["convolve", "-k", "identity"]

@@ -128,7 +128,7 @@ def test_the_borders_are_the_library_s():
 
 
 def test_the_documented_limit_is_the_library_s():
-    from cnnfilter.images.files import MAX_PIXELS
+    from cnnfilter.images.image import MAX_PIXELS
 
     assert f"[default: {MAX_PIXELS}]" in options_of(pool)["max_pixels"].help
 

@@ -11,7 +11,8 @@ import pytest
 from cnnfilter.cli.input_files import find_sources
 from cnnfilter.cli.options import FORMATS
 from cnnfilter.cli.output_files import Naming, plan
-from cnnfilter.images.files import SUFFIXES, write_image
+from cnnfilter.images.files import write_image
+from cnnfilter.images.formats.detect import SUFFIXES
 from cnnfilter.jobs.source_target import Source
 
 

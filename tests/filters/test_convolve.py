@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import KernelError, ShapeError
-from cnnfilter.filters.convolution import convolve as convolution
+from cnnfilter.filters.convolution import regions
 from cnnfilter.filters.convolution.choice import ALGORITHMS
 from cnnfilter.filters.convolution.convolve import convolve, filter_picture
 from cnnfilter.filters.windows import same_padding
@@ -203,7 +203,7 @@ def test_identity_linearity_and_shift(rng):
 )
 @pytest.mark.parametrize("border", ["replicate", "zero", "reflect"])
 def test_threads_do_not_change_a_bit(rng, monkeypatch, dtype, name, border):
-    monkeypatch.setattr(convolution, "_ENOUGH", 1 << 12)  # for many bands, even of a small picture
+    monkeypatch.setattr(regions, "_ENOUGH", 1 << 12)  # for many bands, even of a small picture
     for shape in ((140, 60, 3), (203, 140, 1)):
         pixels = picture(rng, shape, dtype)
         one, many = (filter_picture(pixels, [name], border=border, threads=threads).pixels for threads in (1, 5))
@@ -211,18 +211,18 @@ def test_threads_do_not_change_a_bit(rng, monkeypatch, dtype, name, border):
 
 
 def test_one_thread_works_in_few_bands(rng, monkeypatch):
-    monkeypatch.setattr(convolution, "_ENOUGH", 1 << 12)
+    monkeypatch.setattr(regions, "_ENOUGH", 1 << 12)
     made = []
 
-    def run_tasks(tasks, threads, run=convolution.run_tasks):
+    def run_tasks(tasks, threads, run=regions.run_tasks):
         made.append(len(tasks))
         return run(tasks, threads)
 
-    monkeypatch.setattr(convolution, "run_tasks", run_tasks)
+    monkeypatch.setattr(regions, "run_tasks", run_tasks)
     for threads in (1, 2):
         filter_picture(picture(rng, (203, 140, 1), np.uint8), ["sharpen"], threads=threads)
     assert made == [3, 12]  # its middle and both sides
-    monkeypatch.setattr(convolution, "_LONG", 140 * 9 * 20)  # what 20 rows take
+    monkeypatch.setattr(regions, "_LONG", 140 * 9 * 20)  # what 20 rows take
     filter_picture(picture(rng, (203, 140, 1), np.uint8), ["1 2 3; 4 5 6; 7 8 10"], threads=1)
     assert made[2] == 3 * 11
 
@@ -231,7 +231,7 @@ def test_one_thread_works_in_few_bands(rng, monkeypatch):
 def test_bands_of_much_work_are_the_same(rng, monkeypatch, kernel, algorithm):
     pixels = picture(rng, (61, 140, 3), np.uint8)
     at_once = filter_picture(pixels, [kernel], algorithm=algorithm).pixels
-    monkeypatch.setattr(convolution, "_LONG", 1)
+    monkeypatch.setattr(regions, "_LONG", 1)
     np.testing.assert_array_equal(filter_picture(pixels, [kernel], algorithm=algorithm, threads=2).pixels, at_once)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cnnfilter.images.files import Image, encode_image
+from cnnfilter.images.files import encode_image
+from cnnfilter.images.image import Image
 
 FORMATS = (
     "png",

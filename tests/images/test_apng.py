@@ -11,7 +11,8 @@ import pytest
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.files import Image, encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
+from cnnfilter.images.image import Image
 from tests.images.test_png import chunk
 
 

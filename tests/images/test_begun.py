@@ -20,8 +20,9 @@ from PIL import Image as Pillow
 from cnnfilter.cli import main
 from cnnfilter.errors import ImageError
 from cnnfilter.images import begun
-from cnnfilter.images.files import Image, encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import deflate, png_ahead, png_chunks
+from cnnfilter.images.image import Image
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PNG, JPEG = SAMPLES / "coffee.png", SAMPLES / "rocket.jpg"

@@ -20,16 +20,11 @@ from PIL import ImageCms, ImageOps
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images import files
-from cnnfilter.images.files import (
-    Image,
-    ImageWarning,
-    Metadata,
-    encode_image,
-    format_of_suffix,
-    read_image,
-    write_image,
-)
+from cnnfilter.images.files import encode_image, read_image, write_image
 from cnnfilter.images.formats import pillow
+from cnnfilter.images.formats.detect import ANIMATED, LOSSLESS, SUFFIXES, format_of_suffix
+from cnnfilter.images.image import Image, ImageWarning
+from cnnfilter.images.metadata import Metadata
 
 WRITABLE = ("png", "jpg", "webp", "tiff", "gif", "bmp", "ppm", "npy", "avif", "tga")
 EXACT = ("png", "tiff", "bmp", "ppm", "npy", "tga")
@@ -209,7 +204,7 @@ def test_content_decides_and_not_the_name(tmp_path: Path, photo: Image) -> None:
 def test_the_suffix_decides_how_it_is_written(tmp_path: Path, photo: Image, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write_image(path, photo)
-    assert read_image(path).format == files.SUFFIXES["." + suffix.lower()]
+    assert read_image(path).format == SUFFIXES["." + suffix.lower()]
 
 
 def test_suffixes() -> None:
@@ -217,13 +212,13 @@ def test_suffixes() -> None:
     assert format_of_suffix(Path("x.TIF")) == "tiff"
     with pytest.raises(ImageError, match=r"no picture format has the suffix '\.xyz'; known are .*\.png"):
         format_of_suffix("a.xyz")
-    assert set(files.SUFFIXES.values()) == set(files._MODES) == set(WRITABLE)
-    assert set(WRITABLE) >= files.LOSSLESS | files.ANIMATED
+    assert set(SUFFIXES.values()) == set(files._MODES) == set(WRITABLE)
+    assert set(WRITABLE) >= LOSSLESS | ANIMATED
 
 
 @pytest.mark.parametrize("alias", ["jpeg", "tif", "PNG", "pgm"])
 def test_a_format_may_be_named_by_its_suffix(photo: Image, alias: str) -> None:
-    assert read_image(encode_image(photo, alias)).format == files.SUFFIXES["." + alias.lower()]
+    assert read_image(encode_image(photo, alias)).format == SUFFIXES["." + alias.lower()]
 
 
 def test_sources_and_targets_of_every_kind(tmp_path: Path, photo: Image) -> None:

@@ -16,9 +16,11 @@ from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images import begun
-from cnnfilter.images.files import Image, Metadata, encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import jpeg, jpeg_pixels
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
+from cnnfilter.images.image import Image
+from cnnfilter.images.metadata import Metadata
 
 PHOTO = Path(__file__).parents[2] / "samples" / "coffee.png"
 MODES = {"L": 1, "RGB": 3, "CMYK": 4}

@@ -125,7 +125,7 @@ def test_what_fails_leaves_nothing(arguments, message, all_are_large):
 def test_a_run_that_fails_while_it_fills_the_file_leaves_nothing(all_are_large, monkeypatch):
     np.save("in.npy", np.zeros((20, 20), np.uint8))
     monkeypatch.setattr(
-        "cnnfilter.filters.convolution.convolve.store_band", lambda *args: (_ for _ in ()).throw(MemoryError)
+        "cnnfilter.filters.convolution.regions.store_band", lambda *args: (_ for _ in ()).throw(MemoryError)
     )
     done = invoke("convolve", "-k", "blur", "in.npy", "-o", "out.npy", code=1)
     assert "not enough memory" in done.stderr

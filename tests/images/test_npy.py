@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.files import Image, ImageWarning, encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
+from cnnfilter.images.image import Image, ImageWarning
 
 
 def saved(array: Any, **options: Any) -> bytes:

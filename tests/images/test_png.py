@@ -15,8 +15,10 @@ import pytest
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.files import Image, Metadata, encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import deflate, png, png_chunks, png_loops
+from cnnfilter.images.image import Image
+from cnnfilter.images.metadata import Metadata
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 KINDS = [(c, d) for c in CHANNELS for d in (1, 2, 4, 8, 16) if d in png_chunks._DEPTHS[c]]

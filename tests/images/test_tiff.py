@@ -20,8 +20,10 @@ import tifffile
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.files import Image, ImageWarning, Metadata, encode_image, read_image
+from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats.tiff_segments import open_in_parts
+from cnnfilter.images.image import Image, ImageWarning
+from cnnfilter.images.metadata import Metadata
 
 
 def random_pixels(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -19,8 +19,9 @@ from cnnfilter.errors import ImageError, UnreadableError
 from cnnfilter.filters.convolution.convolve import filter_picture
 from cnnfilter.filters.images import filter_image
 from cnnfilter.images import begun, unfinished
-from cnnfilter.images.files import Image, ImageWarning, encode_image, read_image, read_in_rows
+from cnnfilter.images.files import encode_image, read_image, read_in_rows
 from cnnfilter.images.formats import jpeg_pixels
+from cnnfilter.images.image import Image, ImageWarning
 from cnnfilter.images.unfinished import Arriving, OnDemand, finished
 from cnnfilter.runtime import buffers
 

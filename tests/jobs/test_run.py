@@ -286,7 +286,7 @@ def test_a_folder_that_is_missing_is_made_when_something_is_written(pictures, tm
 
 def through_float(pixels, mode, format):
     """Write a float picture in a format and read it again; return it and the warnings."""
-    from cnnfilter.images.files import Image
+    from cnnfilter.images.image import Image
 
     task = Task(Source("-"), Target(f"x.{format}", format))
     list(run([task], lambda task: task.write(Image(np.float32(pixels), mode))))
@@ -319,7 +319,7 @@ def test_floats_that_would_come_out_black_are_worth_a_word(tmp_path, monkeypatch
 
 
 def test_an_image_is_described_by_its_size():
-    from cnnfilter.images.files import Image
+    from cnnfilter.images.image import Image
 
     assert describe(Image.from_array(np.zeros((2, 3, 4), np.uint16))) == "3x2 RGBA uint16"
     assert describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ImageError, ModelError, ShapeError
-from cnnfilter.filters.alpha_pooling import pool_image
-from cnnfilter.filters.images import filter_image, spread_maps
+from cnnfilter.filters.images import filter_image, pool_image, spread_maps
 from cnnfilter.images.colour import to_rgb
-from cnnfilter.images.files import Image
+from cnnfilter.images.image import Image
 from cnnfilter.layers.images import AS_PICTURE, apply_layers, signed_rule
 from cnnfilter.layers.stack import parse_layers, refuse_learned, run_layers
 

@@ -19,7 +19,7 @@ from cnnfilter.errors import CnnfilterError
 from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 
 if TYPE_CHECKING:
-    from cnnfilter.images.files import Image
+    from cnnfilter.images.image import Image
     from cnnfilter.kernels.fitting import Residual
     from cnnfilter.kernels.kernel import Kernel, KernelSet
 
@@ -172,7 +172,8 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
 
 def _write_png(found: KernelSet, path: str, force: bool) -> None:
     from cnnfilter.cli.reports.kernel_drawing import draw_picture
-    from cnnfilter.images.files import format_of_suffix, write_image
+    from cnnfilter.images.files import write_image
+    from cnnfilter.images.formats.detect import format_of_suffix
 
     if path == "-":
         write_image(sys.stdout.buffer, draw_picture(found), format="png")

@@ -70,7 +70,7 @@ def command(ctx: click.Context, /, pictures: Pictures, op: str, whole: bool, **h
         _refuse_window(ctx)
 
     def pool(task: Task) -> None:
-        from cnnfilter.filters.alpha_pooling import pool_image
+        from cnnfilter.filters.images import pool_image
 
         image = task.read()
         if whole:

@@ -32,7 +32,7 @@ from cnnfilter.filters.convolution.geometry import Geometry, Region, Rows, band_
 from cnnfilter.filters.windows import border_constant
 from cnnfilter.jit.instructions import has_wide_registers
 from cnnfilter.jit.integer_vectors import division
-from cnnfilter.kernels.lookup import factor
+from cnnfilter.kernels.structure import factor
 from cnnfilter.runtime.buffers import Memory
 
 Samples = NDArray[Any]

@@ -30,7 +30,7 @@ from cnnfilter.filters.convolution.algorithms import (
 from cnnfilter.filters.convolution.direct_loops import ROWS
 from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.windows import Axis
-from cnnfilter.kernels.lookup import factor
+from cnnfilter.kernels.structure import factor
 
 Samples = NDArray[Any]
 

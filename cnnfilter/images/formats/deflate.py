@@ -8,7 +8,7 @@ from threading import Condition
 from typing import Any
 
 from cnnfilter.errors import ImageError
-from cnnfilter.runtime.pages import zeros
+from cnnfilter.runtime.buffers import zeros
 from cnnfilter.runtime.threads import PATIENCE, start_thread
 
 _library: Any

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-from cnnfilter.runtime.pages import zeros
+from cnnfilter.runtime.buffers import zeros
 from cnnfilter.runtime.threads import start_thread
 
 MARKER, START, END, SCAN, RESTART, COMMENT = b"\xff", 0xD8, 0xD9, 0xDA, 0xD0, 0xFE

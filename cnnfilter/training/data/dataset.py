@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
-from cnnfilter.images.files import MAX_PIXELS
+from cnnfilter.images.image import MAX_PIXELS
 from cnnfilter.training.data.array_files import Part, find_idx, read_idx_pairs, read_npz
 from cnnfilter.training.data.examples import Files, Rows, Samples, Skipped
 from cnnfilter.training.data.image_files import Labelled, find_in_csv, find_in_folder

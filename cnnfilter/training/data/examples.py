@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ImageError, ShapeError
-from cnnfilter.images.files import MAX_PIXELS, read_image
-from cnnfilter.images.image import Image
+from cnnfilter.images.files import read_image
+from cnnfilter.images.image import MAX_PIXELS, Image
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 Picture = Image | NDArray[Any]

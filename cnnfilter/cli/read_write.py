@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,6 @@ import click
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.options import Format
 from cnnfilter.cli.run_options import Running
-from cnnfilter.images import begun
-from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
@@ -100,11 +97,6 @@ class Pictures:
         self.selection = selection
         self.writing = writing
         self.running = running
-        if selection.is_one and not running.dry_run:
-            if selection.paths[0] == "-":
-                begun.begin_stdin(running.max_pixels or limits.PIXELS)
-            elif os.path.isfile(selection.paths[0]):
-                begun.begin(selection.paths[0], running.max_pixels or limits.PIXELS)
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
         """Read, work on and write every picture; end with exit code 1 if one failed.

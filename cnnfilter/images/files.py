@@ -14,7 +14,6 @@ from typing import IO, Any, cast
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import begun
 from cnnfilter.images.colour import on_or_off, on_white, to_eight_bits, to_rgb
 from cnnfilter.images.formats.detect import ANIMATED, FLOATS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turned, warn
@@ -67,11 +66,6 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
     ImageError
         If it is missing, unreadable, damaged, too large, or not a picture.
     """
-    return read_in_rows(source, max_pixels=max_pixels).finished()
-
-
-def read_in_rows(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Do what `read_image` does; but the pixels may be `Arriving`, if the command line has begun to read them."""
     data, format = _read_bytes(source)
     with AsImageError("cannot be decoded as " + format):
         image = _decode(data, format, max_pixels)
@@ -83,8 +77,6 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         return data, sniff(data)
-    if (known := begun.bytes_of(source)) is not None:
-        return known, sniff(known)
     try:
         if hasattr(source, "read"):
             return _read_stream(source)

@@ -84,19 +84,13 @@ class Task:
         """The format that the result is written in."""
         return self.target.format if self.target else None
 
-    def read(self, *, in_rows: bool = False) -> Image:
-        """Read the picture; `in_rows` allows that its pixels are `Arriving`."""
-        from cnnfilter.images.files import read_in_rows
-        from cnnfilter.images.unfinished import Unfinished
+    def read(self) -> Image:
+        """Read the picture."""
+        from cnnfilter.images.files import read_image
 
         began = time.perf_counter()
-        image = self._mapped() or read_in_rows(self.source.take(), **self.limit)
-        if not in_rows:
-            image = image.finished()
-        if isinstance(image.pixels, Unfinished):
-            self.note(lambda: f"reading {describe(image)}")
-        else:
-            self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
+        image = self._mapped() or read_image(self.source.take(), **self.limit)
+        self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import BinaryIO
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import begun
 
 STDIN = STDOUT = "-"
 
@@ -71,9 +70,7 @@ class Source:
 def read_stdin() -> bytes:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "closed")
-    data = begun.bytes_of_stdin()
-    if data is None:
-        data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read()
     if not data:
         raise ImageError("empty: no picture came in")
     return data

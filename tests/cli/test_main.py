@@ -194,6 +194,7 @@ def shell(line):
         ("cnnfilter --version > /dev/full", 1, "Error: stdout: no space left on device\n"),
         ("cnnfilter {copy} photo.png -o a.png >&-", 0, ""),
         ("cnnfilter {copy} <&-", 1, "Error: stdin: closed\n"),
+        ("cnnfilter {copy} 0>out.png", 1, "Error: stdin: bad file descriptor\n"),
         ("cnnfilter {copy} photo.png -o a.png 2>&-", 0, ""),
         ("cnnfilter {copy} nothere.png 2>&-", 1, ""),
         ("cnnfilter {copy} photo.png -o /dev/full", 1, "Error: /dev/full: no space left on device\n"),
@@ -344,7 +345,7 @@ def test_what_does_not_fit_the_picture(photo, arguments, message):
 
 
 def test_a_bug_keeps_its_traceback(photo, monkeypatch):
-    monkeypatch.setattr("cnnfilter.images.files.read_in_rows", lambda *args, **more: 1 / 0)
+    monkeypatch.setattr("cnnfilter.images.files.read_image", lambda *args, **more: 1 / 0)
     done = invoke(*COPY, photo)
     assert isinstance(done.exception, ZeroDivisionError)
 

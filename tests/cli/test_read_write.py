@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image as PillowImage
 
 from cnnfilter.cli import main
-from cnnfilter.images.files import read_image, write_image
+from cnnfilter.images.files import encode_image, read_image, write_image
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -96,6 +98,31 @@ def test_a_pipe_gives_what_a_file_gives(name, command):
     piped = run(*COMMANDS[command], "-q", input=(SAMPLES / name).read_bytes()).stdout_bytes
     run(*COMMANDS[command], str(SAMPLES / name), "-f", "png", "-o", "out.png", "-q")
     assert piped == Path("out.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["coffee.png", "rocket.jpg"])
+def test_a_pipe_of_the_system_gives_what_a_file_gives(name):
+    command = [sys.executable, "-m", "cnnfilter", "convolve", "-k", "sharpen", "-f", Path(name).suffix[1:]]
+    named = subprocess.run([*command, SAMPLES / name], stdout=subprocess.PIPE, check=True).stdout
+    piped = subprocess.run(command, input=(SAMPLES / name).read_bytes(), stdout=subprocess.PIPE, check=True).stdout
+    assert piped == named
+
+
+@pytest.mark.parametrize("format", ["png", "jpg"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_large_picture_is_refused_and_the_old_result_stays(rng, format, damage):
+    data = bytearray(encode_image(rng.integers(0, 256, (1400, 1100, 3), np.uint8), format))
+    middle = len(data) * 2 // 3
+    if damage == "cut":
+        del data[middle:]
+    else:
+        data[middle : middle + 4] = b"\xff\xd8\xff\xdb"  # a wrong checksum in PNG, in JPEG markers that may not be here
+    Path(f"a.{format}").write_bytes(data)
+    Path("out.png").write_bytes(b"old")
+    done = run("convolve", f"a.{format}", "-k", "sharpen", "-o", "out.png", "--force", code=1)
+    assert done.stderr.startswith(f"Error: a.{format}: ")
+    assert Path("out.png").read_bytes() == b"old"
+    assert sorted(os.listdir()) == [f"a.{format}", "out.png"]
 
 
 def test_sixteen_bits_keep_their_low_byte():

@@ -1,4 +1,4 @@
-"""JPEG: bands joined by restart markers show what one scan shows; reading has no copies, and may have begun before."""
+"""JPEG: bands joined by restart markers show what one scan shows; reading has no copies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import begun
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import jpeg, jpeg_pixels
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
@@ -24,12 +22,6 @@ from cnnfilter.images.metadata import Metadata
 
 PHOTO = Path(__file__).parents[2] / "samples" / "coffee.png"
 MODES = {"L": 1, "RGB": 3, "CMYK": 4}
-
-
-@pytest.fixture(autouse=True)
-def nothing_begun() -> Iterator[None]:
-    yield
-    begun._begun = None
 
 
 def photo(mode: str = "RGB") -> Image:
@@ -141,44 +133,16 @@ def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, 
         assert image.pixels.flags.writeable or without
 
 
-def with_exif() -> bytes:
-    exif = Pillow.Exif()
-    exif[0x0112] = 6
-    return saved("RGB", exif=exif, comment=b"a cup", dpi=(72, 72))
-
-
-def begin(path: Path, content: bytes, max_pixels: int = 1 << 20) -> Any:
-    """Return what is made ahead of a file, and leave it to be taken."""
-    path.write_bytes(content)
-    begun.begin(str(path), max_pixels)
-    return begun._begun and begun._begun.made.result()
-
-
-def test_what_was_begun_is_used_once_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = with_exif()
-    expected = read_image(file)
-    assert begin(tmp_path / "a.jpg", file) is not None
-    with monkeypatch.context() as patch:
-        patch.setattr(jpeg_pixels, "decode", lambda picture, size: pytest.fail("decoded a second time"))
-        image = read_image(str(tmp_path / "a.jpg"))
-    assert (image.pixels == expected.pixels).all()
-    assert image.metadata == expected.metadata
-    assert (read_image(str(tmp_path / "a.jpg")).pixels == expected.pixels).all()
-
-
 @pytest.mark.parametrize("cut", [3, 100, 5000])
-def test_a_damaged_file_that_was_begun_is_told_when_it_is_read(tmp_path: Path, cut: int) -> None:
-    assert begin(tmp_path / "a.jpg", with_exif()[:cut]) is None
+def test_a_cut_file_is_refused(cut: int) -> None:
     with pytest.raises(ImageError, match="cannot be decoded as jpg"):
-        read_image(str(tmp_path / "a.jpg"))
+        read_image(saved("RGB", comment=b"a cup", dpi=(72, 72))[:cut])
 
 
-def test_nothing_is_decoded_that_would_be_refused(tmp_path: Path) -> None:
-    assert begin(tmp_path / "a.jpg", with_exif(), max_pixels=397 * 299 - 1) is None
+def test_more_pixels_than_its_bytes_can_hold_are_refused() -> None:
     huge = bytearray(saved("L"))
     size_at = huge.index(b"\xff\xc0") + 5
     huge[size_at : size_at + 4] = b"\xff\xdc\xff\xdc"
-    assert begin(tmp_path / "b.jpg", bytes(huge), max_pixels=1 << 40) is None
     with pytest.raises(ImageError, match="cut off"):
         read_image(bytes(huge), max_pixels=1 << 40)
 

@@ -385,6 +385,13 @@ def test_too_little_data_is_an_error() -> None:
         read_image(bomb(10, 10, bytes(100)))
 
 
+def test_compressed_data_that_end_too_early_are_an_error(rng: np.random.Generator) -> None:
+    file = encode_image(rng.integers(0, 256, (90, 80, 3), np.uint8), "png")
+    data = b"".join(png_chunks.split(memoryview(file), 1 << 20).data)
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(file[:33] + chunk(b"IDAT", data[: len(data) // 2]) + chunk(b"IEND"))
+
+
 def test_an_unknown_filter_is_an_error() -> None:
     with pytest.raises(ImageError, match="filter that does not exist"):
         read_image(bomb(1, 1, b"\5\0\0\0"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,19 +17,16 @@ from cnnfilter.cli import main
 from cnnfilter.errors import ImageError, UnreadableError
 from cnnfilter.filters.convolution.convolve import filter_picture
 from cnnfilter.filters.images import filter_image
-from cnnfilter.images import begun, unfinished
-from cnnfilter.images.files import encode_image, read_image, read_in_rows
-from cnnfilter.images.formats import jpeg_pixels
+from cnnfilter.images import unfinished
+from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.image import Image, ImageWarning
 from cnnfilter.images.unfinished import Arriving, OnDemand, finished
 from cnnfilter.runtime import buffers
 
 
 @pytest.fixture(autouse=True)
-def all_are_large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unfinished, "LEAST", 0)
-    yield
-    begun._begun = None
 
 
 def arriving(pixels: np.ndarray, step: int = 7, upto: int | None = None) -> Arriving:
@@ -168,18 +164,6 @@ def file_of(pixels: np.ndarray, name: str) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "16.png"])
-def test_a_file_that_was_begun_arrives(rng: np.random.Generator, tmp_path: Path, name: str) -> None:
-    dtype = np.uint16 if name.startswith("16") else np.uint8
-    path = tmp_path / name
-    path.write_bytes(file_of(rng.integers(0, np.iinfo(dtype).max + 1, (1100, 1300, 3)).astype(dtype), name))
-    expected = read_image(path).pixels
-    begun.begin(str(path), 1 << 24)
-    coming = read_in_rows(str(path)).pixels
-    assert isinstance(coming, Arriving)
-    np.testing.assert_array_equal(in_bands(coming, 64), expected)
-
-
 def run(path: Path, target: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["convolve", str(path), "-o", str(target), "-k", "sharpen", *options])
 
@@ -209,39 +193,6 @@ def test_no_result_is_in_memory_as_a_whole(
     assert made == ([(900, 700, 3)] if is_converted else [])
 
 
-def test_verbose_says_what_was_done_together(rng: np.random.Generator, tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(file_of(rng.integers(0, 256, (90, 70, 3), np.uint8), "a.jpg"))
-    told = run(tmp_path / "a.jpg", tmp_path / "b.png", "-v").stderr
-    assert "a.jpg: reading 70x90 RGB uint8\n" in told
-    assert re.search(r"a\.jpg: computed and wrote 70x90 RGB uint8 as png in \d+ ms\n", told)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-@pytest.mark.parametrize("damage", ["cut", "flipped"])
-def test_a_damaged_file_is_refused_as_if_it_were_read_as_a_whole(
-    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
-) -> None:
-    data = bytearray(file_of(rng.integers(0, 256, (900, 700, 3), np.uint8), name))
-    place = len(data) * 2 // 3
-    if damage == "cut":
-        del data[place:]
-    elif name.endswith("png"):
-        data[place] ^= 0xFF
-    else:
-        data[place : place + 4] = b"\xff\xd8\xff\xdb"  # markers where none may be
-    path, target = tmp_path / name, tmp_path / "out.png"
-    path.write_bytes(data)
-    target.write_bytes(b"old")
-    told = run(path, target, "--force")
-    monkeypatch.setattr(begun, "begin", lambda *_: None)
-    expected = run(path, target, "--force")
-    assert (told.exit_code, told.stderr) == (expected.exit_code, expected.stderr)
-    assert told.exit_code == 1
-    assert told.stderr.startswith(f"Error: {path}: ")
-    assert target.read_bytes() == b"old"
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([name, "out.png"])
-
-
 @pytest.mark.parametrize("options", [["-k", "sobel-h", "-f", "tiff"], ["-k", "blur", "-f", "npy"]], ids=str)
 def test_other_formats_get_all_rows(rng: np.random.Generator, tmp_path: Path, options: list[str]) -> None:
     path, target = tmp_path / "a.jpg", tmp_path / "out"
@@ -251,39 +202,3 @@ def test_other_formats_get_all_rows(rng: np.random.Generator, tmp_path: Path, op
     dtype = np.float32 if "npy" in options else np.uint8
     expected = filter_image(read_image(path), [options[1]], dtype=dtype)[0]
     np.testing.assert_array_equal(read_image(target).pixels, expected.pixels)
-
-
-class Decoder:
-    """Stands for a thread that decodes a row whenever somebody waits for it."""
-
-    def __init__(self, decoding: jpeg_pixels.Decoding, rows: int, line: int) -> None:
-        self.decoding, self.left, self.line = decoding, rows, line
-        self.done = 0
-
-    @property
-    def is_alive(self) -> bool:
-        return self.left > 0
-
-    def join(self, seconds: float | None = None) -> None:
-        if not self.is_alive:
-            return
-        memory = self.decoding.memory
-        assert memory is not None
-        memory[self.done * self.line : (self.done + 1) * self.line] = b"\0\0\0\xff" * (self.line // 4)
-        self.done += 1
-        self.left -= 1
-        self.decoding._is_whole = self.left == 0
-
-
-@pytest.mark.parametrize("in_order", [True, False])
-def test_a_row_is_there_when_the_next_one_has_begun(monkeypatch: pytest.MonkeyPatch, in_order: bool) -> None:
-    monkeypatch.setattr(jpeg_pixels, "_STORES_IN_ORDER", in_order)
-    decoding = jpeg_pixels.Decoding.__new__(jpeg_pixels.Decoding)
-    decoding.memory, decoding._line, decoding._is_whole = bytearray(40 * 12), 40, False
-    decoder: Any = Decoder(decoding, 12, 40)
-    decoding._thread = decoder
-    for rows in (1, 5, 11):
-        assert decoding.wait_for(rows)
-        assert decoder.done == (rows + 1 if in_order else 12)
-    assert decoding.wait_for(12)
-    assert decoding.result() is decoding.memory

@@ -113,7 +113,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
     def convolve(task: Task) -> None:
         from cnnfilter.filters.images import filter_image
 
-        image = task.read(in_rows=True)
+        image = task.read()
         sheet = stacked and task.format not in ("npy", "tiff")
         dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
         empty = task.empty_for(image)

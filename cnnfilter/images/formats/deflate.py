@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from threading import Condition
 from typing import Any
 
 from cnnfilter.errors import ImageError
-from cnnfilter.runtime.buffers import zeros
-from cnnfilter.runtime.threads import PATIENCE, start_thread
 
 _library: Any
 try:
@@ -24,7 +21,6 @@ ZLIB_HEADER = b"\x78\x01"
 _RAW = -15  # DEFLATE without zlib's header and trailer, with the largest window
 _LEVEL = 1
 _SLICE = 1 << 16
-_PIECE = 1 << 21  # of what is made ahead: between pieces, the thread has to wait for the interpreter
 _ADLER_BASE = 65521
 
 
@@ -57,9 +53,9 @@ MOST_FOR_A_BYTE = 1032
 class Inflater:
     """Read a zlib stream piece by piece: never more memory than what is asked for."""
 
-    def __init__(self, parts: Iterable[Any], slice_size: int = _SLICE):
+    def __init__(self, parts: Iterable[Any]) -> None:
         self._decompressor = _library.decompressobj()
-        self._slices = _slices(parts, slice_size)
+        self._slices = _slices(parts)
         self._pending: Any = b""
 
     def fill(self, target: memoryview) -> None:
@@ -103,91 +99,10 @@ class Inflater:
         return b""
 
 
-class InflaterAhead:
-    """An `Inflater` that has its first `size` bytes made before they are asked for, on a thread of its own.
-
-    They wait in `memory`, which is free again as far as they were taken.
-    """
-
-    def __init__(self, parts: Iterable[Any], size: int) -> None:
-        """Begin.
-
-        Raises
-        ------
-        MemoryError, RuntimeError
-            There is no room for the bytes, or no thread.
-        """
-        self._inflater = Inflater(_gathered(parts), _PIECE)
-        self.memory = zeros(size)
-        self.size = size
-        self._filled = 0
-        self._taken = 0
-        self._failure: BaseException | None = None
-        self._changed = Condition()
-        thread = start_thread(self._work)
-        if thread is None:
-            raise RuntimeError("there is no thread for it")
-        self._thread = thread
-
-    def _work(self) -> None:
-        try:
-            with memoryview(self.memory) as whole:
-                for first in range(0, self.size, _PIECE):
-                    self._inflater.fill(whole[first : first + _PIECE])
-                    self._tell(min(first + _PIECE, self.size))
-        except BaseException as failure:
-            self._tell(self._filled, failure)
-
-    def _tell(self, filled: int, failure: BaseException | None = None) -> None:
-        with self._changed:
-            self._filled, self._failure = filled, failure
-            self._changed.notify_all()
-
-    def fill(self, target: memoryview) -> None:
-        """Fill a buffer with the next bytes, as `Inflater.fill`."""
-        ready = min(len(target), self.size - self._taken)
-        if ready:
-            self._wait_for(self._taken + ready)
-            with memoryview(self.memory) as whole:
-                target[:ready] = whole[self._taken : self._taken + ready]
-            self._taken += ready
-        if ready < len(target):
-            self._inflater.fill(target[ready:])
-
-    def finish(self) -> None:
-        """Check the stream's end, as `Inflater.finish`."""
-        self._wait_for(self.size)
-        self._inflater.finish()
-
-    def _wait_for(self, end: int) -> None:
-        with self._changed:
-            while self._filled < end and self._failure is None:
-                if not self._thread.is_alive:  # it had no memory to say what is wrong
-                    raise MemoryError
-                self._changed.wait(PATIENCE)
-            if self._filled < end and self._failure is not None:
-                raise self._failure
-
-
-AnyInflater = Inflater | InflaterAhead
-
-
-def _slices(parts: Iterable[Any], size: int) -> Iterator[Any]:
+def _slices(parts: Iterable[Any]) -> Iterator[Any]:
     for part in parts:
-        for start in range(0, len(part), size):
-            yield part[start : start + size]
-
-
-def _gathered(parts: Iterable[Any]) -> Iterator[bytes]:
-    """Join parts to some of at least half a piece each."""
-    group, size = [], 0
-    for part in parts:
-        group.append(part)
-        size += len(part)
-        if size >= _PIECE // 2:
-            yield b"".join(group)
-            group, size = [], 0
-    yield b"".join(group)
+        for start in range(0, len(part), _SLICE):
+            yield part[start : start + _SLICE]
 
 
 def inflate(data: Any, limit: int) -> bytes | None:

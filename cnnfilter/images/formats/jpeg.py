@@ -13,19 +13,18 @@ import io
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import begun
 from cnnfilter.images.formats import jpeg_pixels, pillow
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 from cnnfilter.images.formats.jpeg_pixels import END, MARKER, RESTART, SCAN
-from cnnfilter.images.image import AsImageError, Image, check_size
-from cnnfilter.images.unfinished import Arriving, Unfinished, is_worth_it
+from cnnfilter.images.image import Image, check_size
+from cnnfilter.images.unfinished import Unfinished
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
@@ -50,24 +49,16 @@ def read(data: bytes, max_pixels: int) -> Image:
         if not jpeg_pixels.is_whole(width, height, len(data)):
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
         metadata = pillow.read_metadata(picture)
-        ahead = begun.take(data)
-        if ahead is not None and picture.mode == "RGB" and is_worth_it(3 * width * height):
-            memory = ahead.wait_for_memory()
-            if memory is not None:
-                whole = np.frombuffer(memory, np.uint8)[: 3 * width * height].reshape(height, width, 3)
-                arriving: Any = Arriving(whole, _filling(whole, data, ahead))
-                return Image(arriving, "RGB", "jpg", metadata)
-        pixels, mode = _decoded(picture, len(data), ahead and ahead.result())
+        pixels, mode = _decoded(picture, len(data))
     return Image(pixels, mode, "jpg", metadata)
 
 
-def _decoded(picture: Any, size: int, memory: jpeg_pixels.Pixels | None) -> tuple[np.ndarray, str]:
-    """Return the pixels and the mode of a file of `size` bytes, which are in `memory` if they were decoded ahead."""
+def _decoded(picture: Any, size: int) -> tuple[np.ndarray, str]:
+    """Return the pixels and the mode of a file of `size` bytes."""
     width, height = picture.size
-    if memory is None:
-        memory = jpeg_pixels.room_for(picture)
-        if not jpeg_pixels.decode(picture, size, memory):
-            return pillow.to_array(picture)
+    memory = jpeg_pixels.room_for(picture)
+    if not jpeg_pixels.decode(picture, size, memory):
+        return pillow.to_array(picture)
     pixels = np.frombuffer(memory, np.uint8)
     if picture.mode == "RGB":
         drop_fourth(pixels, 0, width * height)
@@ -81,28 +72,6 @@ def _give_rest_back(memory: jpeg_pixels.Pixels, used: int) -> None:
     if isinstance(memory, mmap.mmap) and unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
             memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
-
-
-def _filling(whole: np.ndarray, data: bytes, ahead: jpeg_pixels.Decoding) -> Iterator[int]:
-    """Move pixels of four bytes together to three as they are decoded, in place; yield how many rows are there.
-
-    What is wrong with the file is found again by decoding it once more.
-    """
-    assert ahead.memory is not None
-    four = np.frombuffer(ahead.memory, np.uint8)
-    height, width, _ = whole.shape
-    step = max(1, _BAND_BYTES // (4 * width))
-    for first in range(0, height, step):
-        end = min(first + step, height)
-        if not ahead.wait_for(end):
-            with AsImageError("cannot be decoded as jpg"):
-                whole[...] = read(data, width * height).pixels
-            yield height
-            return
-        drop_fourth(four, first * width, end * width)
-        if end == height:
-            _give_rest_back(ahead.memory, whole.size)
-        yield end
 
 
 def encode(image: Image, *, threads: int | None = None) -> list[bytes]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from cnnfilter.images import begun
 from cnnfilter.images.formats import deflate
 from cnnfilter.images.formats.png_chunks import (
     COLOUR_TYPE,
@@ -41,7 +40,6 @@ def read(data: bytes, max_pixels: int) -> Image:
     ImageError
         If it is damaged, cut off, or over the limit.
     """
-    ahead = begun.take(data)
     chunks = split(memoryview(data), max_pixels)
     metadata = _metadata(chunks)
     if chunks.animation:
@@ -50,7 +48,7 @@ def read(data: bytes, max_pixels: int) -> Image:
         animation: Image | None = apng.read(chunks, metadata, max_pixels)
         if animation is not None:
             return animation
-    pixels, mode = to_picture(decode(chunks.header, chunks.data, ahead), chunks)
+    pixels, mode = to_picture(decode(chunks.header, chunks.data), chunks)
     return Image(pixels, mode, "png", metadata)
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import deflate, png_loops
-from cnnfilter.images.image import AsImageError, check_size
-from cnnfilter.images.unfinished import Arriving, finished, is_worth_it
+from cnnfilter.images.image import check_size
+from cnnfilter.images.unfinished import finished
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
 
@@ -130,50 +129,28 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
     raise ImageError("the file is cut off")
 
 
-def decode(header: Header, parts: list[memoryview], ahead: deflate.InflaterAhead | None = None) -> Any:
-    """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16.
-
-    `ahead` is what may have begun to inflate the parts: of a large picture, the samples are then `Arriving`.
-    """
+def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
+    """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16."""
     if header.height * header.row_bytes(header.width) > deflate.MOST_FOR_A_BYTE * sum(map(len, parts)) + 4096:
         raise ImageError(f"the file is cut off: {header.width}x{header.height} pixels need more than is there")
-    inflater = ahead or deflate.Inflater(parts)
+    inflater = deflate.Inflater(parts)
     if not header.interlaced:
-        rows = _room(inflater, header.height, header.row_bytes(header.width))
-        filling = _to_the_end(_fill(rows, inflater, header), inflater, header.height)
-        if ahead is not None and header.depth >= 8 and is_worth_it(rows.size):
-            return Arriving(_samples(rows, header, header.width), filling)
-        deque(filling, 0)
-        samples = _samples(rows, header, header.width)
+        samples = _pass(inflater, header, header.height, header.width)
     else:
         kind = np.uint16 if header.depth == 16 else np.uint8
         samples = np.empty((header.height, header.width, _CHANNELS[header.colour]), kind)
         for left, top, across, down in _PASSES:
             target = samples[top::down, left::across]
             if target.size:
-                rows = _room(inflater, target.shape[0], header.row_bytes(target.shape[1]))
-                deque(_fill(rows, inflater, header), 0)
-                target[...] = _samples(rows, header, target.shape[1])
-        inflater.finish()
+                target[...] = _pass(inflater, header, *target.shape[:2])
+    inflater.finish()
     return samples
 
 
-def _to_the_end(filling: Iterator[int], inflater: deflate.AnyInflater, height: int) -> Iterator[int]:
-    """Yield how many rows are there, all of them when the end of the data has been checked as well."""
-    with AsImageError("cannot be decoded as png"):
-        for ready in filling:
-            if ready < height:
-                yield ready
-        inflater.finish()
-    yield height
-
-
-def _fill(rows: np.ndarray, inflater: deflate.AnyInflater, header: Header) -> Iterator[int]:
-    """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache.
-
-    Yields how many rows are there.
-    """
-    height, length = rows.shape
+def _pass(inflater: deflate.Inflater, header: Header, height: int, width: int) -> np.ndarray:
+    """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache."""
+    length = header.row_bytes(width)
+    rows = np.empty((height, length), np.uint8)
     above = np.zeros(length, np.uint8)
     first = 0
     for filtered in _inflate_bands(inflater, height, length):
@@ -185,28 +162,13 @@ def _fill(rows: np.ndarray, inflater: deflate.AnyInflater, header: Header) -> It
         if header.depth == 16:
             above = above.copy()
             part.view(np.uint16).byteswap(inplace=True)
-        yield first
+    return _samples(rows, header, width)
 
 
-def _room(inflater: deflate.AnyInflater, height: int, length: int) -> np.ndarray:
-    """Return an array for rows: where the inflated bytes are if all are in one place, which they leave in this order.
-
-    A row is shorter without its filter type, so that none reaches what was not taken yet.
-    """
-    if _is_ahead(inflater, height, length):
-        return np.frombuffer(inflater.memory, np.uint8, height * length).reshape(height, length)
-    return np.empty((height, length), np.uint8)
-
-
-def _is_ahead(inflater: deflate.AnyInflater, height: int, length: int) -> TypeGuard[deflate.InflaterAhead]:
-    """Whether all rows are inflated by another thread already."""
-    return isinstance(inflater, deflate.InflaterAhead) and inflater.size == height * (1 + length)
-
-
-def _inflate_bands(inflater: deflate.AnyInflater, height: int, length: int) -> Iterator[np.ndarray]:
+def _inflate_bands(inflater: deflate.Inflater, height: int, length: int) -> Iterator[np.ndarray]:
     """Yield bands of filtered rows; of a large picture, the next is inflated meanwhile on a second thread."""
     rows = min(height, max(1, _BAND_BYTES // length))
-    helped = height > 2 * rows and not _is_ahead(inflater, height, length)
+    helped = height > 2 * rows
     buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if helped else 1)]
 
     def fill(index: int) -> np.ndarray:

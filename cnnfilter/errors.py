@@ -21,10 +21,6 @@ class ImageError(CnnfilterError, ValueError):
     """A picture that cannot be read, or not be written as asked."""
 
 
-class UnreadableError(ImageError):
-    """What is wrong with a picture that is read while its result is written."""
-
-
 class KernelError(CnnfilterError, ValueError):
     """A kernel that has no such name, or is not a rectangle of finite numbers."""
 

@@ -47,9 +47,8 @@ def filter_image(
     *,
     alpha: str = "keep",
     max_pixels: int | None = None,
-    on_demand: bool = False,
     **options: Any,
-) -> tuple[Image, Callable[[], float], tuple[str, ...]]:
+) -> tuple[Image, float, tuple[str, ...]]:
     """Convolve every frame of a picture.
 
     Parameters
@@ -57,13 +56,11 @@ def filter_image(
     kernels : each what `find_kernels` takes
     alpha : "keep" (taken where the window's centre is), "filter" (convolved like the colours), "drop"
     max_pixels : of the result, all frames together, that are accepted; checked before memory is taken
-    on_demand : whether pixels may come that are computed when they are asked for, as those of `filter_picture`
     options : those of `filter_picture`
 
     Returns
     -------
-    the picture; what tells, once its pixels are computed, the largest share of clipped samples of a frame; and a line
-    on the algorithm for each kernel
+    the picture; the largest share of clipped samples of a frame; and a line on the algorithm for each kernel
 
     Raises
     ------
@@ -73,10 +70,7 @@ def filter_image(
     check_alpha(alpha)
     if max_pixels is not None:
         _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
-    if on_demand and not image.has_alpha and not image.frames and options.get("combine") != "stack":
-        result = filter_picture(image.pixels, kernels, on_demand=True, **options)
-        return image.replace(pixels=result.pixels), lambda: result.clipped, result.ways
-    clipped = [0.0]
+    clipped: list[float] = []
     ways: list[tuple[str, ...]] = []
 
     def filtered(frame: Samples) -> Samples:
@@ -85,7 +79,7 @@ def filter_image(
         ways.append(how)
         return pixels
 
-    return image.map(filtered), lambda: max(clipped), ways[0]
+    return image.map(filtered), max(clipped), ways[0]
 
 
 def check_alpha(alpha: str) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.images.metadata import Metadata
-from cnnfilter.images.unfinished import Unfinished, finished
 from cnnfilter.runtime import limits
 
 MAX_PIXELS = limits.PIXELS
@@ -122,8 +121,7 @@ class Image:
     Parameters
     ----------
     pixels : ndarray, shape (H, W, C)
-        uint8, uint16 or float32, in the file's own units (0…255, 0…65535); the first frame of an animation. On its
-        way through the command line, a large picture may have `Unfinished` ones.
+        uint8, uint16 or float32, in the file's own units (0…255, 0…65535); the first frame of an animation.
     mode : str
         ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` (0 is no ink), or ``maps`` for any channels.
     format : str
@@ -187,10 +185,6 @@ class Image:
         """Return this picture with other fields (``pixels``, ``mode``, …)."""
         return dataclasses.replace(self, **changes)
 
-    def finished(self) -> Image:
-        """Return it with all its pixels, if they are `Unfinished`."""
-        return self.replace(pixels=self.pixels.finish()) if isinstance(self.pixels, Unfinished) else self
-
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Image:
         """Return the picture with ``function`` applied to each frame's pixels, shape (H, W, C) to (H, W, C').
 
@@ -201,7 +195,7 @@ class Image:
         ('L', (2, 2, 1))
         """
         frames = tuple(_as_pixels(function(frame)) for frame in self.frames)
-        pixels = frames[0] if frames else _as_pixels(function(finished(self.pixels)))
+        pixels = frames[0] if frames else _as_pixels(function(self.pixels))
         same = pixels.shape[2] == self.pixels.shape[2]
         return self.replace(pixels=pixels, frames=frames, mode=self.mode if same else mode_of(pixels.shape[2]))
 

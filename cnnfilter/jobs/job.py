@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnfilter.errors import UnreadableError
 from cnnfilter.images.formats.detect import FLOATS
 from cnnfilter.jobs.source_target import STDOUT, Source, Target, open_stdout
 from cnnfilter.runtime import limits
@@ -113,11 +112,6 @@ class Task:
         self.target.make_its_folder()
         return os.path.dirname(self.target.path) or "."
 
-    @property
-    def takes_rows(self) -> bool:
-        """Whether the result is written row by row, so that they may be computed when they are written."""
-        return self.format in ("png", "jpg") and not self.is_mapped
-
     def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
         """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
         from cnnfilter.runtime.buffers import empty
@@ -194,14 +188,11 @@ class Task:
     def write(self, image: Image) -> None:
         """Write the picture, in the target's format."""
         from cnnfilter.images.files import write_image
-        from cnnfilter.images.unfinished import Unfinished
 
         assert self.target is not None
         if self.stopping.is_set():  # the process may end before the file would be whole
             raise InterruptedError(errno.EINTR, "interrupted")
-        is_computed = not isinstance(image.pixels, Unfinished)
-        if is_computed:
-            self.note(lambda: f"computed in {_milliseconds(self.began)}")
+        self.note(lambda: f"computed in {_milliseconds(self.began)}")
         began = time.perf_counter()
         image = self._fitted(image)
         with self._writing(self.target.name):
@@ -216,8 +207,7 @@ class Task:
                 sys.stdout.flush()
             else:
                 self._write_file(image, options)
-        wrote = "wrote" if is_computed else "computed and wrote"
-        self.note(lambda: f"{wrote} {describe(image)} as {self.format} in {_milliseconds(began)}")
+        self.note(lambda: f"wrote {describe(image)} as {self.format} in {_milliseconds(began)}")
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
         """Return the type of the samples that a result of `image` is to have.
@@ -271,8 +261,6 @@ class Task:
     def _writing(self, name: str) -> Iterator[None]:
         try:
             yield
-        except UnreadableError:  # of the source
-            raise
         except BaseException:
             self.failed_at = name
             raise

@@ -98,10 +98,10 @@ def options_of(command):
 @pytest.mark.parametrize(
     ("command", "function", "not_options"),
     [
-        # dtype, empty and on_demand follow from the formats; pixels and kernels are the arguments.
+        # dtype and empty follow from the formats; pixels and kernels are the arguments.
         (convolve, convolution.convolve, {"pixels", "kernel", "dtype"}),
         # combine: what the kernel's name means, which is magnitude if it means nothing else.
-        (convolve, convolution.filter_picture, {"pixels", "kernels", "dtype", "combine", "empty", "on_demand"}),
+        (convolve, convolution.filter_picture, {"pixels", "kernels", "dtype", "combine", "empty"}),
         (pool, pooling.pool, {"pixels", "dtype", "empty"}),
     ],
 )

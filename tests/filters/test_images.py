@@ -152,7 +152,7 @@ def test_a_large_picture_is_filtered_in_bands(rng, monkeypatch, kernels, dtype, 
     monkeypatch.setattr("cnnfilter.filters.images._NUMBERS", 2000)
     in_bands, share, _ = filter_image(image, kernels, **options)
     assert in_bands.pixels.tobytes() == whole.pixels.tobytes()
-    assert share() == pytest.approx(clipped())
+    assert share == pytest.approx(clipped)
     for op, expected in zip(("max", "avg", "min"), pools, strict=True):
         assert pool_image(image, op, size=3, stride=2, padding=1).pixels.tobytes() == expected.pixels.tobytes()
 

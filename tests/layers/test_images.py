@@ -34,7 +34,7 @@ def test_a_convolution_is_that_of_filter_image(rng, mode, dtype, signed):
     result, clipped = apply(image, "conv sobel-h stride=2", signed=signed)
     expected, share, _ = filter_image(image, ["sobel-h"], border="zero", stride=2, signed=signed)
     assert result.mode == mode
-    assert abs(clipped - share()) < 0.02
+    assert abs(clipped - share) < 0.02
     np.testing.assert_allclose(result.pixels.astype(int), expected.pixels.astype(int), atol=1)
 
 

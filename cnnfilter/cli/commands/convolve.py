@@ -124,12 +124,11 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
             threads=task.threads,
             max_pixels=task.max_pixels,
             empty=empty,
-            on_demand=task.takes_rows,
             **how,
         )
         task.note(lambda: "; ".join(ways))
         task.write(_spread(image, names, task) if stacked else image)
-        task.warn_clipped(clipped(), _against_clipping(chosen))
+        task.warn_clipped(clipped, _against_clipping(chosen))
 
     pictures.run(convolve, tag=_tag(chosen))
 

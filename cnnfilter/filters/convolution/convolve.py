@@ -11,7 +11,6 @@ ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.filter
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +23,6 @@ from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.convolution.regions import Samples, Work
 from cnnfilter.filters.windows import Padding, Pair, window_axes
 from cnnfilter.images.dtypes import Scale
-from cnnfilter.images.unfinished import Arriving, OnDemand, finished, is_worth_it
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.runtime import buffers
@@ -40,18 +38,13 @@ class Filtered(NamedTuple):
     Attributes
     ----------
     pixels : (H', W', C), or (H', W', C·K) for ``combine="stack"`` of K kernels (K maps of each channel).
-    counts : how many samples were clipped, and how many counted, in each part that was computed.
+    clipped : the share of the samples that lay outside the range of an integer picture, 0 to 1.
     ways : one line a kernel: the algorithm and why.
     """
 
     pixels: Samples
-    counts: list[tuple[int, int]]
+    clipped: float
     ways: tuple[str, ...]
-
-    @property
-    def clipped(self) -> float:
-        """The share of the samples that lay outside the range of an integer picture, 0 to 1."""
-        return sum(clipped for clipped, _ in self.counts) / max(sum(counted for _, counted in self.counts), 1)
 
 
 def convolve(
@@ -142,13 +135,12 @@ def filter_picture(
     dtype: DTypeLike | None = None,
     threads: int | None = None,
     empty: Callable[..., Samples] = buffers.empty,
-    on_demand: bool = False,
 ) -> Filtered:
     """Convolve with one or several kernels and store the result in a picture's type.
 
     Parameters
     ----------
-    pixels : uint8, uint16 or float32 (H, W) or (H, W, C); or such that are still arriving
+    pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
     kernels : each what `find_kernel` takes, or a name that means several (``sobel``, ``kirsch``)
     combine : how several results become one: magnitude (root of the sum of squares), max (of the
         absolute values where `signed` says abs), mean, sum, stack (a map for each, side by side as
@@ -158,8 +150,6 @@ def filter_picture(
         A float picture keeps its signs unless one is named.
     dtype : of the result; None for that of `pixels`
     empty : makes the array that the result is stored in, from its shape and dtype
-    on_demand : whether the result may be computed when its rows are asked for, and be counted then; a large one is,
-        unless its bands would not be quite those of the whole
 
     The other parameters are those of `convolve`.
 
@@ -168,8 +158,7 @@ def filter_picture(
     KernelError, ShapeError
         As `convolve`; also kernels whose results differ in size, or no kernel at all.
     """
-    arriving = pixels if isinstance(pixels, Arriving) else None
-    samples = _samples(np.asarray(finished(pixels)) if arriving is None else arriving.memory)
+    samples = _samples(np.asarray(pixels))
     if threads is not None and threads < 1:
         raise ShapeError(f"threads {threads} is not a whole number from 1 up, or None for all cores")
     sets = [find_kernels(kernel) for kernel in kernels]
@@ -207,7 +196,6 @@ def filter_picture(
         [engine for engine, _ in chosen],
         combine if len(found) > 1 else "",
         default_threads() if threads is None else threads,
-        None if arriving is None else arriving.wait_for,
     )
     offsets = [bias + getattr(kernel, "offset", 0.0) for kernel in found]
     work.biases = offsets if combine == "stack" or len(found) == 1 else [bias] * len(found)
@@ -215,18 +203,9 @@ def filter_picture(
     if scale.stretch:
         scale = scale.stretched(*work.extremes())
     work.fold = scale.fold
-    counts: list[tuple[int, int]] = []
-
-    def compute(first: int, end: int, out: Samples) -> None:
-        counts.append(work.store(out, first, scale, work.threads if end - first == work.rows else 1))
-
-    out: Any
-    if on_demand and work.is_the_same_in_bands and is_worth_it(math.prod(work.shape) * target.itemsize):
-        out = OnDemand(work.shape, target, compute)
-    else:
-        out = empty(work.shape, target)
-        compute(0, work.rows, out)
-    return Filtered(out, counts, tuple(why for _, why in chosen))
+    out = empty(work.shape, target)
+    clipped = work.store(out, scale)
+    return Filtered(out, clipped, tuple(why for _, why in chosen))
 
 
 def _samples(pixels: Samples) -> Samples:

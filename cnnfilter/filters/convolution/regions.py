@@ -15,7 +15,7 @@ from cnnfilter.filters.convolution.algorithms import DirectTaps, Engine, Finish
 from cnnfilter.filters.convolution.border_loops import largest_bits
 from cnnfilter.filters.convolution.direct_loops import ROWS
 from cnnfilter.filters.convolution.geometry import Region, Rows
-from cnnfilter.filters.windows import NEAR_BORDERS, border_constant
+from cnnfilter.filters.windows import border_constant
 from cnnfilter.images.dtypes import Scale, store_band
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import run_tasks
@@ -27,9 +27,6 @@ _ENOUGH = 1 << 21  # samples of a region that make what its call costs small
 
 
 _LONG = 1 << 32  # multiply-adds of a region: a tenth of a second or a few, which is all that an interruption waits
-
-
-_HIGH = 64  # rows of a window of which the bands of a result see not much of others again
 
 
 _INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
@@ -48,14 +45,12 @@ class Work:
         engines: list[Engine],
         combine: str,
         threads: int,
-        wait_for: Callable[[int], None] | None,
     ) -> None:
         self.source = samples.reshape(samples.shape[0], -1)
         self.weights = weights
         self.engines = engines
         self.combine = combine
         self.threads = threads
-        self.wait_for = wait_for
         self.biases = [0.0] * len(engines)
         self.fold = False
         self.rows, self.columns = engines[0].geometry.outputs
@@ -64,15 +59,8 @@ class Work:
         self.shape = (self.rows, self.columns, self.channels * maps)
         self.memory = Memory()
 
-    @property
-    def is_the_same_in_bands(self) -> bool:
-        """Whether rows can be made for themselves: not by tiles, nor by what begins with all rows of the window."""
-        return self.combine != "stack" and all(
-            engine.columns is None and engine.geometry.vertical.reach <= _HIGH for engine in self.engines
-        )
-
-    def store(self, out: Samples, first: int, scale: Scale, threads: int) -> tuple[int, int]:
-        """Fill `out` with the rows from `first` on; return how many samples were clipped, and of how many."""
+    def store(self, out: Samples, scale: Scale) -> float:
+        """Fill `out` with the result; return the share of its samples that were clipped."""
         rows = out.reshape(len(out), -1)
         dtype = out.dtype
         is_rounded = self.source.dtype == dtype != np.float32 and not self.combine
@@ -81,11 +69,10 @@ class Work:
         every = 4 if math.prod(self.shape) > 1 << 18 else 1
 
         def stored(region: Region) -> tuple[int, int]:
-            return part(region, rows[region.top - first : region.bottom - first], scale, every)
+            return part(region, rows[region.top : region.bottom], scale, every)
 
-        counts = self._in_regions(stored, threads, first, first + len(out))
-        clipped, counted = (sum(count) for count in zip(*counts, strict=True))
-        return clipped, counted
+        counts: list[tuple[int, int]] = self._in_regions(stored)
+        return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest finite result."""
@@ -95,7 +82,7 @@ class Work:
             finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
             return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
-        found = self._in_regions(part, self.threads, 0, self.rows)
+        found = self._in_regions(part)
         return min(low for low, _ in found), max(high for _, high in found)
 
     def _rounded(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
@@ -156,8 +143,8 @@ class Work:
             return geometry.window(self.source, region)
         return geometry.fill(self.source, region, dtype, self.memory)
 
-    def _in_regions(self, part: Callable[[Region], Any], threads: int, first: int, end: int) -> list[Any]:
-        """Call `part` for regions that make up the rows `first` to `end` of the result.
+    def _in_regions(self, part: Callable[[Region], Any]) -> list[Any]:
+        """Call `part` for regions that make up the result.
 
         Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
         and the rows above and below if a constant stands there. All else is filtered where it stands, in bands, whose
@@ -165,28 +152,24 @@ class Work:
         """
         columns = self.columns
         inner, size = self._inner
-        high = self._high(threads)
         outer = [Region(0, inner.top, 0, columns), Region(inner.bottom, self.rows, 0, columns)]
         sides = [
             Region(inner.top, inner.bottom, 0, inner.left),
             inner,
             Region(inner.top, inner.bottom, inner.right, columns),
         ]
-        rows = Region(first, end, 0, columns)
-        regions = [piece for region in outer for piece in _cut(region.overlap(rows), *size)]
-        regions += [piece for region in sides for piece in _cut(region.overlap(rows), high, columns)]
+        regions = [piece for region in outer for piece in _cut(region, *size)]
+        regions += [piece for region in sides for piece in _cut(region, self._high(), columns)]
         # What is near in a file that is mapped comes at about the same time, the widest first: the system clears
         # new memory as it is written, which is better done as it is filled.
         regions.sort(key=lambda region: (region.top, region.left - region.right))
 
         def quietly(region: Region) -> Any:
-            if self.wait_for is not None:
-                self.wait_for(self._last_row(region))
             with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
                 return part(region)
 
         wanted = [region for region in regions if not region.is_empty]
-        return run_tasks([functools.partial(quietly, region) for region in wanted], threads)
+        return run_tasks([functools.partial(quietly, region) for region in wanted], self.threads)
 
     @functools.cached_property
     def _inner(self) -> tuple[Region, tuple[int, int]]:
@@ -204,23 +187,14 @@ class Work:
             inner = inner.beside(-(-max(engine.least for engine in engines) // self.channels), self.columns)
         return Region(self.rows, self.rows, 0, 0) if inner.is_empty else inner, size
 
-    def _high(self, threads: int) -> int:
+    def _high(self) -> int:
         """Return how many rows a band of what is filtered where it stands has."""
         line = self.columns * self.channels
-        pieces = 1 if threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
+        pieces = 1 if self.threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
         least = min(engine.inner_band or 1 for engine in self.engines)
         high = max(least, min(-(-self.rows // pieces), _MOST // line), 1)
         high = min(high, max(_LONG // (line * max(engine.products for engine in self.engines)), ROWS))
         return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
-
-    def _last_row(self, region: Region) -> int:
-        """Return how many rows of the picture, from the top, have to be there for a region."""
-        last = 1
-        for axis, border in ((engine.geometry.vertical, engine.geometry.border) for engine in self.engines):
-            is_near = border.partition(":")[0] in NEAR_BORDERS
-            seen = (region.bottom - 1) * axis.stride + axis.reach - axis.before
-            last = max(last, min(seen, axis.size) if is_near else axis.size)
-        return last
 
 
 def _cut(region: Region, height: int, width: int) -> list[Region]:

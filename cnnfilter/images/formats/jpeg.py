@@ -24,7 +24,6 @@ from cnnfilter.images.formats import jpeg_pixels, pillow
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 from cnnfilter.images.formats.jpeg_pixels import END, MARKER, RESTART, SCAN
 from cnnfilter.images.image import Image, check_size
-from cnnfilter.images.unfinished import Unfinished
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
@@ -84,7 +83,7 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     threads : int, optional
         The bytes are the same for any number.
     """
-    pixels: Any = image.pixels if isinstance(image.pixels, Unfinished) else np.ascontiguousarray(image.pixels)
+    pixels = np.ascontiguousarray(image.pixels)
     height, width, channels = pixels.shape
     across = -(-width // _BLOCK)
     blocks_high = max(1, min(_BAND_BYTES // (_BLOCK * width * channels), _MOST_BLOCKS // across))
@@ -102,7 +101,7 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     return _join(head, scans, height)
 
 
-def _encoded(pixels: Any, rows: slice, settings: dict[str, Any]) -> bytes:
+def _encoded(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
     """Return rows of a picture as a file."""
     with _memory_file() as file:
         size = _write(file, pixels[rows], settings)
@@ -110,7 +109,7 @@ def _encoded(pixels: Any, rows: slice, settings: dict[str, Any]) -> bytes:
         return _read(file, size)
 
 
-def _scan(pixels: Any, rows: slice, settings: dict[str, Any]) -> bytes:
+def _scan(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
     """Return what the file of rows of a picture has after its headers, without the end."""
     with _memory_file() as file:
         size = _write(file, pixels[rows], settings)

@@ -11,14 +11,13 @@ import struct
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import deflate, png_loops
 from cnnfilter.images.image import check_size
-from cnnfilter.images.unfinished import finished
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
 
@@ -191,11 +190,9 @@ def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:
     return np.ascontiguousarray(parts.reshape(len(rows), -1)[:, :width, None])
 
 
-def to_picture(samples: Any, chunks: Chunks) -> tuple[np.ndarray, str]:
+def to_picture(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
     """Return pixels and mode: colours looked up, depths below 8 stretched to 8, one colour made alpha."""
     header, transparent = chunks.header, chunks.other.get(b"tRNS")
-    if header.colour == _PALETTE or transparent is not None:
-        samples = finished(samples)
     if header.colour == _PALETTE:
         return _look_up(samples[:, :, 0], chunks.other.get(b"PLTE"), transparent)
     mode = {_GREY: "L", _RGB: "RGB", _GREY_ALPHA: "LA", _RGBA: "RGBA"}[header.colour]
@@ -251,8 +248,8 @@ def four_bytes(value: int) -> bytes:
     return struct.pack(">I", value)
 
 
-def compress(pixels: Any, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
-    """Return the zlib stream of a picture's filtered rows, in pieces of some parts each. It may be `Unfinished`.
+def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
+    """Return the zlib stream of a picture's filtered rows, in pieces of some parts each.
 
     The bands' height depends on the picture alone, so the bytes do not depend on the number of threads.
     """
@@ -271,7 +268,7 @@ def compress(pixels: Any, fast: bool, threads: int | None) -> list[tuple[bytes, 
 
 
 def _compress_band(
-    pixels: Any, first: int, end: int, fast: bool, own: threading.local
+    pixels: np.ndarray, first: int, end: int, fast: bool, own: threading.local
 ) -> tuple[tuple[bytes, bytes], int, int]:
     """Filter and compress rows; the thread keeps its `own` memory for those of the next band."""
     rows = _rows_with_one_above(pixels, first, end)
@@ -289,9 +286,9 @@ def _compress_band(
     return blocks, deflate.adler32(data), len(data)
 
 
-def _rows_with_one_above(pixels: Any, first: int, end: int) -> np.ndarray:
+def _rows_with_one_above(pixels: np.ndarray, first: int, end: int) -> np.ndarray:
     """Return a band's rows as the file has them (16 bits with the high byte first), zeros above the first."""
-    band: np.ndarray = pixels[max(first - 1, 0) : end]
+    band = pixels[max(first - 1, 0) : end]
     if pixels.dtype == np.uint16:
         band = band.astype(">u2").view(np.uint8)
     rows = band.reshape(len(band), -1)

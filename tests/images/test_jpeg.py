@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import encode_image, read_image
-from cnnfilter.images.formats import jpeg, jpeg_pixels
+from cnnfilter.images.formats import jpeg
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 from cnnfilter.images.image import Image
 from cnnfilter.images.metadata import Metadata
@@ -126,7 +126,7 @@ def test_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch, mode: str, 
     expected = decoded(file).reshape(299, 397, -1)
     for without in (False, True):  # also where Pillow has to decode into memory of its own
         if without:
-            monkeypatch.setattr(jpeg_pixels, "decode", lambda picture, size, memory: False)
+            monkeypatch.setattr(jpeg, "_decode_into", lambda picture, size, memory: False)
         image = read_image(file)
         assert image.mode == mode
         assert (image.pixels == expected).all()

@@ -1,8 +1,7 @@
 """JPEG (ITU-T T.81): decoded by Pillow without its copies, and encoded by it on several threads.
 
-Pillow keeps a colour in four bytes. It decodes into memory of ours (`cnnfilter.images.formats.jpeg_pixels`), in which
-the three that
-count are moved together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
+Pillow keeps a colour in four bytes. It decodes into memory of ours in which the three that count are
+moved together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
 they are pictures to Pillow, and what they hold after their headers is joined into one.
 """
 
@@ -13,19 +12,24 @@ import io
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats import jpeg_pixels, pillow
+from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
-from cnnfilter.images.formats.jpeg_pixels import END, MARKER, RESTART, SCAN
 from cnnfilter.images.image import Image, check_size
+from cnnfilter.runtime.buffers import zeros
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
+_MARKER, _END, _SCAN, _RESTART = b"\xff", 0xD9, 0xDA, 0xD0
+"""The byte before a marker, and some of them (ITU-T T.81, table B.1)."""
+
+_MODE_IN_MEMORY = {"L": "L", "RGB": "RGBX", "CMYK": "CMYK"}
+_PIXELS_FOR_A_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
 _MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
 _FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
 _BLOCK = 8  # rows and columns, also of what a restart interval counts: chroma is whole
@@ -45,18 +49,27 @@ def read(data: bytes, max_pixels: int) -> Image:
     with pillow.open_file(data, "jpg") as picture:
         width, height = picture.size
         check_size(width, height, max_pixels)
-        if not jpeg_pixels.is_whole(width, height, len(data)):
+        if not _is_whole(width, height, len(data)):
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
         metadata = pillow.read_metadata(picture)
         pixels, mode = _decoded(picture, len(data))
     return Image(pixels, mode, "jpg", metadata)
 
 
+def _is_whole(width: int, height: int, size: int) -> bool:
+    """Whether so many pixels can be in a file of `size` bytes."""
+    return width * height <= _PIXELS_FOR_A_BYTE * size + 65536
+
+
+_Pixels = mmap.mmap | bytearray
+"""Memory for rows of pixels of 1 byte (grey) or 4 (RGB and 255, CMYK)."""
+
+
 def _decoded(picture: Any, size: int) -> tuple[np.ndarray, str]:
     """Return the pixels and the mode of a file of `size` bytes."""
     width, height = picture.size
-    memory = jpeg_pixels.room_for(picture)
-    if not jpeg_pixels.decode(picture, size, memory):
+    memory = _memory_for(picture)
+    if not _decode_into(picture, size, memory):
         return pillow.to_array(picture)
     pixels = np.frombuffer(memory, np.uint8)
     if picture.mode == "RGB":
@@ -66,7 +79,36 @@ def _decoded(picture: Any, size: int) -> tuple[np.ndarray, str]:
     return pixels.reshape(height, width, -1), picture.mode
 
 
-def _give_rest_back(memory: jpeg_pixels.Pixels, used: int) -> None:
+def _memory_for(picture: Any) -> _Pixels:
+    """Return zeros for the pixels of a file that Pillow has opened.
+
+    Raises
+    ------
+    MemoryError
+        There are not so many.
+    """
+    return zeros(picture.width * picture.height * len(_MODE_IN_MEMORY.get(picture.mode, "")))
+
+
+def _decode_into(picture: Any, size: int, memory: _Pixels) -> bool:
+    """Decode a file of `size` bytes that Pillow has opened into its `_memory_for` it.
+
+    Returns whether it is there. It is not where this Pillow does not decode into memory that is given to it.
+    """
+    from PIL import Image as PillowImage
+
+    mode = _MODE_IN_MEMORY.get(picture.mode)
+    if mode is None:
+        return False
+    given: Any = memory
+    shared = PillowImage.frombuffer(mode, picture.size, given, "raw", mode, 0, 1)
+    picture.im = shared.im
+    picture.decodermaxblock = size  # all of it in one piece, for which the interpreter is let go once
+    picture.load()
+    return picture.im is shared.im
+
+
+def _give_rest_back(memory: _Pixels, used: int) -> None:
     unused = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
     if isinstance(memory, mmap.mmap) and unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
@@ -114,7 +156,7 @@ def _scan(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
     with _memory_file() as file:
         size = _write(file, pixels[rows], settings)
         file.seek(0)
-        start = _starts(_read(file, min(size, _HEADERS)))[SCAN][1]
+        start = _starts(_read(file, min(size, _HEADERS)))[_SCAN][1]
         file.seek(start)
         return _read(file, size - start - 2)
 
@@ -174,7 +216,19 @@ def _read(file: Any, size: int) -> bytes:
 
 def _starts(file: bytes) -> dict[int, tuple[int, int]]:
     """Return start and end of a file's segments, by marker."""
-    return {marker: (start, end) for marker, start, end in jpeg_pixels.segments(file)}
+    return {marker: (start, end) for marker, start, end in _segments(file)}
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment of a file, the start of its first scan the last of them."""
+    at = 2
+    while at + 4 <= len(data) and data[at : at + 1] == _MARKER:
+        marker = data[at + 1]
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at, end
+        if marker == _SCAN:
+            return
+        at = end
 
 
 def _join(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
@@ -182,5 +236,5 @@ def _join(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
     size_at = _starts(first)[_FRAME][0] + 5  # behind the marker, the length, and the bits of a sample
     parts = [first[:size_at], height.to_bytes(2, "big"), first[size_at + 2 : -2]]
     for index, scan in enumerate(scans):
-        parts += [MARKER + bytes([RESTART + index % 8]), scan]
-    return [*parts, MARKER + bytes([END])]
+        parts += [_MARKER + bytes([_RESTART + index % 8]), scan]
+    return [*parts, _MARKER + bytes([_END])]

@@ -77,6 +77,26 @@ def slope(values: ArrayLike, name: str) -> Values:
     return found.slope(_floats(values))
 
 
+def log_softmax(values: Values) -> Values:
+    """Return the natural logarithms of the softmax over the last axis.
+
+    They are exact also where the softmax itself is rounded to 0.
+
+    Parameters
+    ----------
+    values : float array of any shape
+
+    Examples
+    --------
+    >>> log_softmax(np.array([1000.0, 0.0]))
+    array([    0., -1000.])
+    """
+    # The largest is taken off first, so that exp cannot overflow; the quotient does not change.
+    logarithms: Values = values - values.max(axis=-1, keepdims=True)
+    logarithms -= np.log(np.exp(logarithms).sum(axis=-1, keepdims=True))
+    return logarithms
+
+
 def find_activation(name: str) -> Activation:
     """The function of a name, with its number if it takes one; ModelError names what would do."""
     word, colon, number = name.partition(":")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
-from cnnfilter.layers.activations import activate
+from cnnfilter.layers.activations import activate, log_softmax
 from cnnfilter.networks.model_file import Calibration
 from cnnfilter.networks.network import Network
 from cnnfilter.training.data.dataset import Dataset, load_folder
@@ -228,9 +228,7 @@ def _share(part: Any, whole: Any) -> float:
 
 
 def _log_probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    scores = logits.astype(np.float64) / temperature
-    scores -= scores.max(axis=1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))  # type: ignore[no-any-return]
+    return log_softmax(logits.astype(np.float64) / temperature)
 
 
 def _loss(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:

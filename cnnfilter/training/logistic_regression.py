@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.layers.activations import log_softmax
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
@@ -171,10 +172,7 @@ def _stratified(labels: Labels, rng: np.random.Generator) -> Labels:
 def _scores(rows: Floats, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the logarithms of the probabilities (N, classes)."""
     single = numbers.astype(np.float32)
-    scores: NDArray[np.float64] = (rows @ single[:-1]).astype(np.float64) + numbers[-1]
-    scores -= scores.max(axis=1, keepdims=True)
-    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    return scores
+    return log_softmax((rows @ single[:-1]).astype(np.float64) + numbers[-1])
 
 
 def _loss(rows: Floats, labels: Labels, importance: Floats, numbers: NDArray[np.float64]) -> float:

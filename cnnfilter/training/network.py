@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
+from cnnfilter.layers.activations import log_softmax
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Model, Preparation, Weights
@@ -259,9 +260,7 @@ class Course:
         for start in range(0, len(labels), _TEST_BATCH):
             own = np.arange(start, min(start + _TEST_BATCH, len(labels)))
             scores = self.stack.predict(len(own), self._filler(array, own, still)).astype(np.float64)
-            scores -= scores.max(axis=1, keepdims=True)
-            at = scores[np.arange(len(own)), labels[own]]
-            loss += float((np.log(np.exp(scores).sum(axis=1)) - at).sum())
+            loss -= float(log_softmax(scores)[np.arange(len(own)), labels[own]].sum())
             right += int(np.count_nonzero(scores.argmax(axis=1) == labels[own]))
         return loss / len(labels), right / len(labels)
 

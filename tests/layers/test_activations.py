@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnfilter import ModelError, activate
-from cnnfilter.layers.activations import NAMES, slope
+from cnnfilter.layers.activations import NAMES, log_softmax, slope
 
 VALUES = np.array([-100, -3, -0.5, 0, 0.25, 2, 6, 7, 100], np.float32)
 
@@ -119,3 +119,12 @@ def test_unknown_names(name, message):
 def test_softmax_has_no_slope():
     with pytest.raises(ModelError, match="each of its outputs depends on every input"):
         slope(VALUES, "softmax")
+
+
+def test_log_softmax_is_the_logarithm_of_softmax_and_does_not_overflow(rng):
+    values = rng.normal(0, 3, (5, 4, 7))
+    np.testing.assert_allclose(log_softmax(values), np.log(activate(values, "softmax")), rtol=1e-12)
+    far = log_softmax(np.array([[1e38, 0, -1e38]], np.float32))
+    assert far.dtype == np.float32
+    assert far[0, 0] == 0
+    assert far[0, 1] == np.float32(-1e38)

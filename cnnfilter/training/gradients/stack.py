@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
+from cnnfilter.layers.activations import log_softmax
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Weights
@@ -254,8 +255,7 @@ def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> 
     labels, importance = targets.labels[first:end], targets.importance[first:end]
     scores = out.reshape(len(out), -1)
     classes, at = scores.shape[1], np.arange(len(labels))
-    logs = scores - scores.max(axis=1, keepdims=True)
-    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    logs = log_softmax(scores)
     smoothing = np.float32(targets.smoothing)
     wanted = np.full(scores.shape, smoothing / classes, np.float32)
     wanted[at, labels] += 1 - smoothing

@@ -16,7 +16,7 @@ from cnnfilter.layers.activations import activate, log_softmax
 from cnnfilter.networks.model_file import Calibration
 from cnnfilter.networks.network import Network
 from cnnfilter.training.data.dataset import Dataset, load_folder
-from cnnfilter.training.data.examples import Picture, Samples, Skipped, read_each
+from cnnfilter.training.data.examples import Examples, Picture, Skipped, read_each
 
 KEPT = 0.95
 """Share of the right answers that a threshold for unknown lets through."""
@@ -55,7 +55,7 @@ class Evaluation:
         What each picture is.
     logits : (N, classes) float array
         The numbers before the softmax.
-    samples : Samples
+    samples : Examples
         The pictures, without the unreadable ones.
     calibration : Calibration
         Of the network.
@@ -66,7 +66,7 @@ class Evaluation:
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
-    samples: Samples
+    samples: Examples
     calibration: Calibration = field(default_factory=Calibration)
     skipped: tuple[Skipped, ...] = ()
 
@@ -181,25 +181,25 @@ def evaluate(
         If the data have classes that the network does not know, there is no such split, or no picture can be read.
     """
     dataset = data if isinstance(data, Dataset) else load_folder(data, validation=0)
-    samples = choose(dataset, split)
+    examples = choose_examples(dataset, split)
     classes = network.classes or tuple(str(number) for number in range(network.outputs))
-    labels = dataset.labels_in(samples, classes, network.name)
+    labels = dataset.labels_in(examples, classes, network.name)
 
-    def look(index: int, picture: Picture) -> NDArray[np.float32]:
+    def logits_of(index: int, picture: Picture) -> NDArray[np.float32]:
         return cast(NDArray[np.float32], network.forward(network.prepare(picture), threads=1)[0])
 
-    logits, unreadable = read_each(samples, look, threads=threads, advance=advance)
+    logits, unreadable = read_each(examples, logits_of, threads=threads, advance=advance)
     read = np.array([row is not None for row in logits], bool)
     if not read.any():
         first = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
-        raise DataError(f"none of the {len(samples)} pictures of {dataset.name} can be read{first}")
+        raise DataError(f"none of the {len(examples)} pictures of {dataset.name} can be read{first}")
     rows = np.stack([row for row in logits if row is not None])
     return Evaluation(
-        classes, labels[read], rows.reshape(len(rows), -1), samples.take(read), network.calibration, tuple(unreadable)
+        classes, labels[read], rows.reshape(len(rows), -1), examples.take(read), network.calibration, tuple(unreadable)
     )
 
 
-def choose(dataset: Dataset, split: str | None) -> Samples:
+def choose_examples(dataset: Dataset, split: str | None) -> Examples:
     """Return the pictures of a split, or those that are best for a verdict."""
     if split == "all":
         return dataset.all()

@@ -18,7 +18,7 @@ from cnnfilter.runtime.parallel import default_threads
 from cnnfilter.training.augmentation import NONE, Augmentation, apply_changes
 from cnnfilter.training.data.dataset import Dataset
 from cnnfilter.training.data.duplicates import fingerprint
-from cnnfilter.training.data.examples import Files, Picture, Samples, Skipped, read_each
+from cnnfilter.training.data.examples import Examples, FileExamples, Picture, Skipped, read_each
 from cnnfilter.training.logistic_regression import Head, class_weights, fit_head
 from cnnfilter.training.progress import Watcher
 
@@ -28,14 +28,14 @@ VERSIONS = 3
 Floats = NDArray[np.float32]
 
 
-class Look(NamedTuple):
+class ExampleFeatures(NamedTuple):
     """What is kept of one picture: the features of its versions (V, F), and its fingerprint."""
 
     features: Floats
     fingerprint: bytes | None
 
 
-class Seen(NamedTuple):
+class SplitFeatures(NamedTuple):
     """What is kept of a split's pictures."""
 
     features: Floats
@@ -48,12 +48,12 @@ class HeadTraining(NamedTuple):
     model: Model
     head: Head
     dataset: Dataset
-    seen: dict[str, Seen]
+    features: dict[str, SplitFeatures]
 
     def logits(self, split: str) -> Floats:
         """Return what the head makes of a split's pictures, with the weights as a file keeps them."""
         weights = self.model.weights[0]
-        return self.seen[split].features[:, 0] @ weights["kernel"] + weights["bias"]
+        return self.features[split].features[:, 0] @ weights["kernel"] + weights["bias"]
 
 
 def train_head(
@@ -74,15 +74,16 @@ def train_head(
     """
     body = load_model()
     watcher.begin("features", len(dataset))
-    seen, unreadable = {}, []
-    for number, (split, samples) in enumerate(dataset.splits.items()):
+    features, unreadable = {}, []
+    for number, (split, examples) in enumerate(dataset.splits.items()):
         changed = augmentation if split == "train" else NONE
-        looks, missing = _look_at(samples, body, changed, np.random.SeedSequence([seed, 3, number]), threads, watcher)
+        features[split], missing = _split_features(
+            examples, body, changed, np.random.SeedSequence([seed, 3, number]), threads, watcher
+        )
         unreadable += missing
-        seen[split] = looks
     dataset = dataset.without(unreadable)
     dataset.check()
-    train = seen["train"].features
+    train = features["train"].features
     versions = train.shape[1]
     labels = np.repeat(dataset.train.labels, versions)
     importance = class_weights(dataset.train.labels, len(dataset.classes), weights)
@@ -96,24 +97,24 @@ def train_head(
         seed=seed,
         threads=threads,
     )
-    return HeadTraining(_as_model(head, dataset, body), head, dataset, seen)
+    return HeadTraining(_as_model(head, dataset, body), head, dataset, features)
 
 
-def _look_at(
-    samples: Samples,
+def _split_features(
+    examples: Examples,
     body: Network,
     augmentation: Augmentation,
     seeds: np.random.SeedSequence,
     threads: int | None,
     watcher: Watcher,
-) -> tuple[Seen, list[Skipped]]:
+) -> tuple[SplitFeatures, list[Skipped]]:
     """Compute the features of every picture that can be read."""
     height, width, channels = body.input_shape
     count = 0 if augmentation == NONE else VERSIONS
-    drawn = augmentation.draw(np.random.default_rng(seeds), count * len(samples), height, width)
-    with_prints = isinstance(samples.source, Files)
+    drawn = augmentation.draw(np.random.default_rng(seeds), count * len(examples), height, width)
+    with_prints = isinstance(examples.source, FileExamples)
 
-    def look(index: int, picture: Picture) -> Look:
+    def example_features(index: int, picture: Picture) -> ExampleFeatures:
         pixels = fit(picture, body.input_shape, body.preparation)
         batch = np.empty((1 + count, height, width, channels), np.float32)
         batch[0] = scale(pixels, body.preparation)
@@ -121,13 +122,13 @@ def _look_at(
             copies = np.repeat(pixels[None], count, axis=0)
             apply_changes(copies, drawn.take(index * count, (index + 1) * count), body.preparation, batch[1:])
         features = body.forward(batch, until=body.head, threads=1).reshape(len(batch), -1)
-        return Look(features, fingerprint(pixels) if with_prints else None)
+        return ExampleFeatures(features, fingerprint(pixels) if with_prints else None)
 
-    looks, unreadable = read_each(samples, look, threads=threads, advance=watcher.advance)
-    kept = [found for found in looks if found is not None]
+    found, unreadable = read_each(examples, example_features, threads=threads, advance=watcher.advance)
+    readable = [each for each in found if each is not None]
     size = (1 + count, int(np.prod(list(body.layers.shapes(body.input_shape))[body.head])))
-    features = np.stack([found.features for found in kept]) if kept else np.empty((0, *size), np.float32)
-    return Seen(features, [found.fingerprint for found in kept]), unreadable
+    features = np.stack([each.features for each in readable]) if readable else np.empty((0, *size), np.float32)
+    return SplitFeatures(features, [each.fingerprint for each in readable]), unreadable
 
 
 def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
@@ -146,8 +147,8 @@ def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
     )
 
 
-def seconds_for(body: Network, dataset: Dataset, looks: int, threads: int | None) -> float:
-    """Estimate how long it takes to look so often, by the first picture that can be read."""
+def seconds_for(body: Network, dataset: Dataset, forward_passes: int, threads: int | None) -> float:
+    """Estimate how long so many forward passes take, by the first picture that can be read."""
     for index in range(min(len(dataset.train), 8)):
         began = time.monotonic()
         try:
@@ -160,5 +161,5 @@ def seconds_for(body: Network, dataset: Dataset, looks: int, threads: int | None
         began = time.monotonic()
         body.forward(body.prepare(picture), until=body.head, threads=1)
         once = time.monotonic() - began
-        return (read * len(dataset) + once * looks) / (threads or default_threads()) + 1
+        return (read * len(dataset) + once * forward_passes) / (threads or default_threads()) + 1
     return 1.0

@@ -42,7 +42,7 @@ class Head(NamedTuple):
     losses: dict[float, float]
 
 
-def _scale(features: Floats) -> NDArray[np.float64]:
+def _feature_scale(features: Floats) -> NDArray[np.float64]:
     """Return what each feature is divided by: the root of its deviation, so that all are about 1.
 
     Half way between features as they are and all of one deviation, it was better than both (on clothing and on
@@ -103,15 +103,15 @@ def fit_head(
         The same for any number of threads.
     """
     mean = features.mean(axis=0, dtype=np.float64)
-    scale = _scale(features)
+    scale = _feature_scale(features)
     rows = ((features - mean) / scale).astype(np.float32)
     importance = np.ones(len(labels), np.float32) if weights is None else weights[labels]
     with one_thread():
         losses = _cross_validate(rows, labels, classes, importance, groups, seed, threads or default_threads())
-        best = _strongest_of_the_good(losses)
-        numbers = _fit(rows, labels, classes, importance, best)
-    kernel = numbers[:-1] / scale[:, None]
-    return Head(kernel.astype(np.float32), (numbers[-1] - mean @ kernel).astype(np.float32), best, losses)
+        best = _strongest_good_penalty(losses)
+        parameters = _fit(rows, labels, classes, importance, best)
+    kernel = parameters[:-1] / scale[:, None]
+    return Head(kernel.astype(np.float32), (parameters[-1] - mean @ kernel).astype(np.float32), best, losses)
 
 
 def _cross_validate(
@@ -127,19 +127,19 @@ def _cross_validate(
 
     if not folds:  # hardly more than a picture a class: nothing to choose by
         return {1.0: float("nan")}
-    numbers: list[NDArray[np.float64] | None] = [None] * len(folds)
+    parameters: list[NDArray[np.float64] | None] = [None] * len(folds)
 
     def fit(index: int, penalty: float) -> float:
         fitted, held = part_of != folds[index], part_of == folds[index]
-        found = _fit(rows[fitted], labels[fitted], classes, importance[fitted], penalty, numbers[index])
-        numbers[index] = found
+        found = _fit(rows[fitted], labels[fitted], classes, importance[fitted], penalty, parameters[index])
+        parameters[index] = found
         return _loss(rows[held], labels[held], importance[held], found)
 
     losses: dict[float, float] = {}
     for penalty in PENALTIES:
         results = run_tasks([partial(fit, index, penalty) for index in range(len(folds))], threads)
         losses[penalty] = float(np.mean(results))
-        if _rises(list(losses.values())):
+        if _has_passed_minimum(list(losses.values())):
             break
     return losses
 
@@ -148,12 +148,12 @@ _AS_GOOD = 0.01
 """Of the mean loss: what is no reason for a weaker penalty. Pictures that are told apart with ease need no boldness."""
 
 
-def _strongest_of_the_good(losses: Mapping[float, float]) -> float:
+def _strongest_good_penalty(losses: Mapping[float, float]) -> float:
     least = min(losses.values())
     return max(penalty for penalty, loss in losses.items() if not loss > least + _AS_GOOD)
 
 
-def _rises(losses: Sequence[float]) -> bool:
+def _has_passed_minimum(losses: Sequence[float]) -> bool:
     """Whether the last two are worse than the best: weaker penalties would be worse still."""
     return len(losses) - 1 - int(np.argmin(losses)) >= 2
 
@@ -169,14 +169,14 @@ def _stratified(labels: Labels, rng: np.random.Generator) -> Labels:
     return parts
 
 
-def _scores(rows: Floats, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_probabilities(rows: Floats, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the logarithms of the probabilities (N, classes)."""
-    single = numbers.astype(np.float32)
-    return log_softmax((rows @ single[:-1]).astype(np.float64) + numbers[-1])
+    single = parameters.astype(np.float32)
+    return log_softmax((rows @ single[:-1]).astype(np.float64) + parameters[-1])
 
 
-def _loss(rows: Floats, labels: Labels, importance: Floats, numbers: NDArray[np.float64]) -> float:
-    losses = -_scores(rows, numbers)[np.arange(len(labels)), labels]
+def _loss(rows: Floats, labels: Labels, importance: Floats, parameters: NDArray[np.float64]) -> float:
+    losses = -_log_probabilities(rows, parameters)[np.arange(len(labels)), labels]
     return float((losses * importance).sum() / importance.sum())
 
 
@@ -194,16 +194,16 @@ def _fit(
     at = np.arange(len(labels))
 
     def value(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        numbers = point.reshape(shape)
-        scores = _scores(rows, numbers)
-        loss = -float(share @ scores[at, labels]) + penalty / 2 * float((numbers[:-1] ** 2).sum())
+        parameters = point.reshape(shape)
+        scores = _log_probabilities(rows, parameters)
+        loss = -float(share @ scores[at, labels]) + penalty / 2 * float((parameters[:-1] ** 2).sum())
         wrong = np.exp(scores)
         wrong[at, labels] -= 1
         wrong *= share[:, None]
-        slope = np.empty(shape)
-        slope[:-1] = rows.T @ wrong.astype(np.float32) + penalty * numbers[:-1]
-        slope[-1] = wrong.sum(axis=0)
-        return loss, slope.ravel()
+        gradient = np.empty(shape)
+        gradient[:-1] = rows.T @ wrong.astype(np.float32) + penalty * parameters[:-1]
+        gradient[-1] = wrong.sum(axis=0)
+        return loss, gradient.ravel()
 
     point = np.zeros(shape).ravel() if start is None else start.ravel()
     return minimise(value, point).reshape(shape)
@@ -227,37 +227,37 @@ def minimise(
     >>> minimise(lambda x: (float(((x - 3) ** 2).sum()), 2 * (x - 3)), np.zeros(2)).round(3)
     array([3., 3.])
     """
-    loss, slope = value(point)
+    loss, gradient = value(point)
     memory: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=10)
     for _ in range(steps):
-        direction = -_two_loops(slope, memory)
-        downhill = float(direction @ slope)
+        direction = -_inverse_hessian_product(gradient, memory)
+        downhill = float(direction @ gradient)
         if downhill == 0:
             break
-        length = 1.0 if memory else min(1.0, 1 / float(np.abs(slope).sum()))
+        length = 1.0 if memory else min(1.0, 1 / float(np.abs(gradient).sum()))
         for _ in range(12):
             step = length * direction
-            new_loss, new_slope = value(point + step)
+            new_loss, new_gradient = value(point + step)
             if new_loss <= loss + 1e-4 * length * downhill:  # Armijo's condition
                 break
             length /= 2
         else:
             break
-        change = new_slope - slope
+        change = new_gradient - gradient
         if float(change @ step) > 1e-12 * float(change @ change):
             memory.append((step, change))
         gain = loss - new_loss
-        point, loss, slope = point + step, new_loss, new_slope
+        point, loss, gradient = point + step, new_loss, new_gradient
         if gain <= tolerance * abs(loss):
             break
     return point
 
 
-def _two_loops(
-    slope: NDArray[np.float64], memory: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
+def _inverse_hessian_product(
+    gradient: NDArray[np.float64], memory: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> NDArray[np.float64]:
     """Multiply the gradient by the inverse of the curvature that the last steps met."""
-    direction = slope.copy()
+    direction = gradient.copy()
     shares = []
     for step, change in reversed(memory):
         share = float(step @ direction) / float(step @ change)

@@ -138,8 +138,8 @@ def train_network(
     dataset.check()
     check_settings(settings, len(dataset.classes))
     with one_thread(), np.errstate(all="ignore"):  # what is no number any more is told by the loss
-        course = Course(dataset, pixels, settings, threads or default_threads(), watcher)
-        return course.run(checkpoint, resume)
+        trainer = Trainer(dataset, pixels, settings, threads or default_threads(), watcher)
+        return trainer.run(checkpoint, resume)
 
 
 def _read_all(
@@ -148,13 +148,13 @@ def _read_all(
     watcher.begin("pictures", len(dataset))
     pixels: dict[str, Pixels] = {}
     unreadable: list[Skipped] = []
-    for split, samples in dataset.splits.items():
-        pixels[split], missing = read_pixels(samples, shape, Preparation("crop", 1.0, "bicubic"), threads, watcher)
+    for split, examples in dataset.splits.items():
+        pixels[split], missing = read_pixels(examples, shape, Preparation("crop", 1.0, "bicubic"), threads, watcher)
         unreadable += missing
     return dataset.without(unreadable), pixels
 
 
-class Course:
+class Trainer:
     """A training on its way: the network, the optimiser, the epochs so far and the best of them."""
 
     def __init__(
@@ -217,29 +217,29 @@ class Course:
         changes = self.settings.augmentation.draw(rng, len(order), height, width)
         self.watcher.begin(f"epoch {number + 1}", len(self.bounds))
         loss = counted = 0.0
-        right = seen = 0
+        right = pictures = 0
         rate = 0.0
         for step, (first, end) in enumerate(self.bounds):
             progress = max((number + step / len(self.bounds)) / self.settings.epochs, self._time_share())
-            if progress >= 1 and seen:
+            if progress >= 1 and pictures:
                 break
             rate = self.settings.learning.rate_at(progress)
             own = order[first:end]
             importance = self.importance[self.labels[own]]
             targets = Targets(self.labels[own], importance, self.settings.smoothing)
             fill = self._filler(self.train, own, changes.take(first, end))
-            verdict = self.stack.learn(len(own), fill, targets, (self.settings.seed, 7, number, step))
-            if not math.isfinite(verdict.loss) or not np.isfinite(self.stack.slopes.sum(dtype=np.float64)):
+            batch_loss = self.stack.learn(len(own), fill, targets, (self.settings.seed, 7, number, step))
+            if not math.isfinite(batch_loss.loss) or not np.isfinite(self.stack.slopes.sum(dtype=np.float64)):
                 raise NotFiniteError(number + 1)
             self.optimiser.step(self.stack.slopes, rate)
-            loss, counted = loss + verdict.loss, counted + float(importance.sum(dtype=np.float64))
-            right, seen = right + verdict.right, seen + len(own)
+            loss, counted = loss + batch_loss.loss, counted + float(importance.sum(dtype=np.float64))
+            right, pictures = right + batch_loss.right, pictures + len(own)
             self.watcher.advance(loss / counted)
-        judged = self._validate()
-        if judged is not None and not math.isfinite(judged[0]):
+        validated = self._validate()
+        if validated is not None and not math.isfinite(validated[0]):
             raise NotFiniteError(number + 1)
         epoch = Epoch(
-            number + 1, time.monotonic() - began, rate, loss / counted, right / seen, *(judged or (None, None))
+            number + 1, time.monotonic() - began, rate, loss / counted, right / pictures, *(validated or (None, None))
         )
         self._note(epoch)
 
@@ -290,8 +290,8 @@ class Course:
         for part in self.pixels.values():
             print_.update(str(part.array.shape).encode())
             print_.update(part.array[:: max(1, len(part.array) // 64)].tobytes())
-        for samples in self.dataset.splits.values():
-            print_.update(samples.labels.tobytes())
+        for examples in self.dataset.splits.values():
+            print_.update(examples.labels.tobytes())
         return {**self.settings.as_texts(), "data": print_.hexdigest()[:16]}
 
     def _point(self) -> dict[str, Floats]:

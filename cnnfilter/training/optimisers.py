@@ -1,4 +1,4 @@
-"""How numbers follow their slopes: SGD with momentum, AdamW, and the rate over the time of a training.
+"""How numbers follow their gradients: SGD with momentum, AdamW, and the rate over the time of a training.
 
 A state is a dict of float32 vectors as long as the numbers, so that a checkpoint can keep it.
 """
@@ -18,46 +18,46 @@ Floats = NDArray[np.float32]
 
 
 class Optimiser:
-    """Changes `values` (P,) by their slopes; `decays` (P,) says which of them are drawn to 0."""
+    """Changes `values` (P,) by their gradients; `weight_decay_mask` (P,) says which of them are drawn to 0."""
 
     name: str
     rate: float
     decay: float
-    keeps: tuple[str, ...]
+    state_names: tuple[str, ...]
 
-    def __init__(self, values: Floats, decays: NDArray[np.bool_], decay: float) -> None:
+    def __init__(self, values: Floats, weight_decay_mask: NDArray[np.bool_], decay: float) -> None:
         self.values = values
-        self.decays = decays.astype(np.float32) * np.float32(decay)
-        self.state = {name: np.zeros_like(values) for name in self.keeps}
+        self.decay_factors = weight_decay_mask.astype(np.float32) * np.float32(decay)
+        self.state = {name: np.zeros_like(values) for name in self.state_names}
         self.steps = 0
 
-    def step(self, slopes: Floats, rate: float) -> None:
+    def step(self, gradients: Floats, rate: float) -> None:
         raise NotImplementedError
 
 
 class SGD(Optimiser):
-    """Momentum as PyTorch's ``torch.optim.SGD(momentum=0.9, nesterov=True)``; decay is added to the slopes."""
+    """Momentum as PyTorch's ``torch.optim.SGD(momentum=0.9, nesterov=True)``; decay is added to the gradients."""
 
-    name, rate, decay, keeps = "sgd", 0.05, 5e-4, ("velocity",)
+    name, rate, decay, state_names = "sgd", 0.05, 5e-4, ("velocity",)
     momentum = 0.9
 
-    def step(self, slopes: Floats, rate: float) -> None:
+    def step(self, gradients: Floats, rate: float) -> None:
         self.steps += 1
-        step_sgd(self.values, slopes, self.state["velocity"], self.decays, self.momentum, rate)
+        step_sgd(self.values, gradients, self.state["velocity"], self.decay_factors, self.momentum, rate)
 
 
 class AdamW(Optimiser):
     """Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; as ``torch.optim.AdamW``."""
 
-    name, rate, decay, keeps = "adamw", 0.003, 0.02, ("mean", "square")
+    name, rate, decay, state_names = "adamw", 0.003, 0.02, ("mean", "square")
     betas, epsilon = (0.9, 0.999), 1e-8
 
-    def step(self, slopes: Floats, rate: float) -> None:
+    def step(self, gradients: Floats, rate: float) -> None:
         self.steps += 1
-        first, second = self.betas
-        of_mean, of_root = 1 / (1 - first**self.steps), 1 / math.sqrt(1 - second**self.steps)
-        state = self.state["mean"], self.state["square"], self.decays
-        step_adamw(self.values, slopes, *state, first, second, of_mean, of_root, self.epsilon, rate)
+        beta1, beta2 = self.betas
+        mean_correction, root_correction = 1 / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
+        state = self.state["mean"], self.state["square"], self.decay_factors
+        step_adamw(self.values, gradients, *state, beta1, beta2, mean_correction, root_correction, self.epsilon, rate)
 
 
 OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "sgd": SGD}
@@ -77,16 +77,16 @@ def one_cycle(progress: float) -> float:
     [0.04, 1.0, 0.5, 0.0]
     """
     if progress < _WARM_UP:
-        return _half_wave(0.04, 1.0, progress / _WARM_UP)
-    return _half_wave(1.0, 1e-5, (progress - _WARM_UP) / (1 - _WARM_UP))
+        return _half_cosine(0.04, 1.0, progress / _WARM_UP)
+    return _half_cosine(1.0, 1e-5, (progress - _WARM_UP) / (1 - _WARM_UP))
 
 
 def cosine(progress: float) -> float:
     """Fall from 1 to 0 by half a cosine wave (Loshchilov & Hutter 2017, "SGDR", without restarts)."""
-    return _half_wave(1.0, 0.0, progress)
+    return _half_cosine(1.0, 0.0, progress)
 
 
-def _half_wave(start: float, end: float, progress: float) -> float:
+def _half_cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
@@ -105,10 +105,10 @@ class Learning(NamedTuple):
     decay: float | None = None
     schedule: str = "one-cycle"
 
-    def make(self, values: Floats, decays: NDArray[np.bool_]) -> Optimiser:
+    def make(self, values: Floats, weight_decay_mask: NDArray[np.bool_]) -> Optimiser:
         """Make the optimiser of some numbers."""
         kind = OPTIMISERS[self.optimiser]
-        return kind(values, decays, kind.decay if self.decay is None else self.decay)
+        return kind(values, weight_decay_mask, kind.decay if self.decay is None else self.decay)
 
     def rate_at(self, progress: float) -> float:
         """Return the rate after a share of the training."""

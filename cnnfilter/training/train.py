@@ -156,7 +156,7 @@ def train(
         head = train_head(
             dataset, augmentation=augmentation, weights=class_weights, seed=seed, threads=threads, watcher=watcher
         )
-        return _judge_head(head, augment, seed)
+        return _evaluate_head(head, augment, seed)
     settings = Settings(
         layers=parse_layers(layers) if isinstance(layers, str) else layers,
         input_shape=input or find_shape(dataset.train),
@@ -172,21 +172,21 @@ def train(
         seed=seed,
     )
     network = train_network(dataset, settings, checkpoint=checkpoint, resume=resume, threads=threads, watcher=watcher)
-    return _judge_network(network, settings, threads)
+    return _evaluate_network(network, settings, threads)
 
 
-def judge(dataset: Dataset) -> str:
+def evaluation_split(dataset: Dataset) -> str:
     """Return the split by which a training is judged; nothing if there is none."""
     return next((split for split in ("test", "validation") if split in dataset.splits), "")
 
 
-def _judge_head(done: HeadTraining, augment: str, seed: int) -> Trained:
-    dataset, split = done.dataset, judge(done.dataset)
+def _evaluate_head(done: HeadTraining, augment: str, seed: int) -> Trained:
+    dataset, split = done.dataset, evaluation_split(done.dataset)
     evaluation = None
     if split:
-        samples = dataset.splits[split]
-        evaluation = Evaluation(dataset.classes, samples.labels, done.logits(split), samples)
-    prints = {name: seen.fingerprints for name, seen in done.seen.items() if name in dataset.splits}
+        examples = dataset.splits[split]
+        evaluation = Evaluation(dataset.classes, examples.labels, done.logits(split), examples)
+    prints = {name: part.fingerprints for name, part in done.features.items() if name in dataset.splits}
     how = f"a head on {done.model.backbone.name}, penalty {done.head.penalty:g}"  # type: ignore[union-attr]
     how += f", augmented by {parse_augmentation(augment)}" if augment else ""
     model = replace(done.model, provenance=provenance(dataset, how, seed, evaluation, split))
@@ -194,16 +194,16 @@ def _judge_head(done: HeadTraining, augment: str, seed: int) -> Trained:
     return Trained(model, dataset, evaluation, split, tuple(duplicates))
 
 
-def _judge_network(done: NetworkTraining, settings: Settings, threads: int | None) -> Trained:
-    dataset, split = done.dataset, judge(done.dataset)
+def _evaluate_network(done: NetworkTraining, settings: Settings, threads: int | None) -> Trained:
+    dataset, split = done.dataset, evaluation_split(done.dataset)
     evaluation = None
     if split:
-        samples, network = dataset.splits[split], Network(done.model)
-        logits = np.empty((len(samples), network.outputs), np.float32)
-        for start in range(0, len(samples), _AT_ONCE):
+        examples, network = dataset.splits[split], Network(done.model)
+        logits = np.empty((len(examples), network.outputs), np.float32)
+        for start in range(0, len(examples), _AT_ONCE):
             part = scale(done.pixels[split].array[start : start + _AT_ONCE], done.model.preparation)
             logits[start : start + len(part)] = network.forward(part, threads=threads).reshape(len(part), -1)
-        evaluation = Evaluation(dataset.classes, samples.labels, logits, samples)
+        evaluation = Evaluation(dataset.classes, examples.labels, logits, examples)
     how = f"a network from nothing, {len(done.history)} epochs"
     if done.best != len(done.history):
         how += f", the best of them {done.best}"

@@ -53,9 +53,9 @@ def our_step(text: str, pictures: np.ndarray, labels: np.ndarray, threads: int) 
 
     def step() -> float:
         with one_thread():
-            verdict = stack.learn(len(labels), fill, targets, (0,))
+            batch_loss = stack.learn(len(labels), fill, targets, (0,))
             optimiser.step(stack.slopes, 1e-3)
-        return verdict.loss / len(labels)
+        return batch_loss.loss / len(labels)
 
     return step, stack
 

@@ -139,14 +139,14 @@ def test_the_last_good_model_is_written_and_the_exit_code_says_so(data, monkeypa
 def test_ctrl_c_says_how_to_go_on(data, monkeypatch):
     import cnnfilter.training.network as training
 
-    right = training.Course._epoch
+    right = training.Trainer._epoch
 
     def interrupted(self, number):
         if number == 2:
             raise KeyboardInterrupt
         right(self, number)
 
-    monkeypatch.setattr(training.Course, "_epoch", interrupted)
+    monkeypatch.setattr(training.Trainer, "_epoch", interrupted)
     result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, code=130)
     assert "the same command with --resume goes on from m.safetensors.checkpoint" in result.stderr
     assert not os.path.exists("m.safetensors")

@@ -10,15 +10,15 @@ import pytest
 
 from cnnfilter import DataError, evaluate, load_folder
 from cnnfilter.cli.reports.evaluation import as_object, report
-from cnnfilter.training.data.examples import Rows, Samples
+from cnnfilter.training.data.examples import ArrayExamples, Examples
 from cnnfilter.training.evaluation import Evaluation, wilson_interval
 
 
 def evaluation(labels, answers, classes, *, sureness=4.0, **more):
     logits = np.full((len(labels), len(classes)), 0, np.float32)
     logits[np.arange(len(labels)), answers] = sureness
-    samples = Samples(
-        Rows([("rows", np.zeros((len(labels), 2, 2), np.uint8))]), np.arange(len(labels)), np.array(labels)
+    samples = Examples(
+        ArrayExamples([("rows", np.zeros((len(labels), 2, 2), np.uint8))]), np.arange(len(labels)), np.array(labels)
     )
     return Evaluation(tuple(classes), np.array(labels), logits, samples, **more)
 

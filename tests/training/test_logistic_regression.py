@@ -16,29 +16,29 @@ def blobs(rng, count, classes=3, features=12, apart=1.5):
 
 def test_minimise_rosenbrocks_valley_from_afar():
     def value(x):
-        slope = np.array([-400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0]), 200 * (x[1] - x[0] ** 2)])
-        return float(100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2), slope
+        gradient = np.array([-400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0]), 200 * (x[1] - x[0] ** 2)])
+        return float(100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2), gradient
 
     assert minimise(value, np.array([-1.2, 1.0]), tolerance=0).round(3).tolist() == [1, 1]
 
 
-def test_the_slope_vanishes_at_the_solution(rng):
+def test_the_gradient_vanishes_at_the_solution(rng):
     rows, labels = blobs(rng, 90)
     importance = rng.uniform(0.5, 2, 90).astype(np.float32)
-    numbers = _fit(rows, labels, 3, importance, 0.05)
-    scores = rows @ numbers[:-1] + numbers[-1]
+    parameters = _fit(rows, labels, 3, importance, 0.05)
+    scores = rows @ parameters[:-1] + parameters[-1]
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     wrong = (powers / powers.sum(axis=1, keepdims=True) - np.eye(3)[labels]) * (importance / importance.sum())[:, None]
-    assert np.abs(rows.T @ wrong + 0.05 * numbers[:-1]).max() < 2e-3
+    assert np.abs(rows.T @ wrong + 0.05 * parameters[:-1]).max() < 2e-3
     assert np.abs(wrong.sum(axis=0)).max() < 2e-3
 
 
 def test_it_finds_what_scikit_learn_finds(rng):
     linear = pytest.importorskip("sklearn.linear_model")
     rows, labels = blobs(rng, 120, apart=0.5)
-    numbers = _fit(rows, labels, 3, np.ones(120, np.float32), 0.1)
+    parameters = _fit(rows, labels, 3, np.ones(120, np.float32), 0.1)
     other = linear.LogisticRegression(C=1 / (0.1 * 120), tol=1e-8, max_iter=1000).fit(rows, labels)
-    np.testing.assert_allclose(numbers[:-1].T, other.coef_, atol=3e-3)
+    np.testing.assert_allclose(parameters[:-1].T, other.coef_, atol=3e-3)
 
 
 def test_a_head_tells_new_rows_apart(rng):

@@ -150,11 +150,11 @@ def test_the_last_good_model_is_kept(data, monkeypatch):
     calls = []
     right = loops.combine
 
-    def wrong_later(rows, slopes, *others):
+    def wrong_later(rows, gradients, *others):
         calls.append(1)
-        right(rows, slopes, *others)
+        right(rows, gradients, *others)
         if len(calls) > 8 * 2:  # of the second epoch on: eight shards a batch
-            slopes[:] = np.nan
+            gradients[:] = np.nan
 
     monkeypatch.setattr(loops, "combine", wrong_later)
     kept = train(data, layers=BARS, epochs=3, schedule="constant", batch=64)
@@ -269,10 +269,10 @@ def test_optimisers_as_pytorchs(name, rng):
     more = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
     other = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]([theirs], lr=0.01, weight_decay=0.1, **more)
     for _ in range(20):
-        slopes = rng.normal(size=50).astype(np.float32)
-        theirs.grad = torch.from_numpy(slopes.copy())
+        gradients = rng.normal(size=50).astype(np.float32)
+        theirs.grad = torch.from_numpy(gradients.copy())
         other.step()
-        mine.step(slopes, 0.01)
+        mine.step(gradients, 0.01)
     np.testing.assert_allclose(values, theirs.detach().numpy(), rtol=1e-4, atol=1e-6)
 
 

@@ -91,21 +91,21 @@ def command(
 
     from cnnfilter.cli.reports.evaluation import as_object, report
     from cnnfilter.training.data.dataset import load_folder
-    from cnnfilter.training.evaluation import choose, evaluate
+    from cnnfilter.training.evaluation import choose_examples, evaluate
 
     # Held back only if that is asked for: otherwise a folder without splits counts as a whole.
     share = validation if split in ("validation", "train") else 0.0
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     dataset = load_folder(data, validation=share, seed=seed, **limit)
-    samples = choose(dataset, split)
+    examples = choose_examples(dataset, split)
     with training_report.Bar(quiet=quiet) as bar:
-        bar.begin("pictures", len(samples))
+        bar.begin("pictures", len(examples))
         found = evaluate(network, dataset, split=split, threads=threads, advance=bar.advance)
     training_report.list_skipped((*dataset.skipped, *found.skipped), quiet)
     if as_json:
         click.echo(json.dumps(as_object(found), ensure_ascii=False))
     else:
-        kind = next((name for name, part in dataset.splits.items() if part is samples), "")
+        kind = next((name for name, part in dataset.splits.items() if part is examples), "")
         click.echo(
             "\n".join(map(one_line, report(found, kind if dataset.held_back or len(dataset.splits) > 1 else "")))
         )

@@ -35,7 +35,7 @@ _IDX_NAME = re.compile(r"(?P<split>[^/\\]*?)[-_.]?(?P<what>images|labels)[-_.]id
 _IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "validation", "valid": "validation"}
 
 
-class Part(NamedTuple):
+class ArraySplit(NamedTuple):
     """The pictures (N, H, W) or (N, H, W, C) and labels (N,) of one split (empty: there is no split)."""
 
     split: str
@@ -65,7 +65,7 @@ def find_idx(path: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[Part]:
+def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[ArraySplit]:
     """Read what `find_idx` found.
 
     Raises
@@ -81,7 +81,7 @@ def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[Part]:
                 raise DataError(f"{other} has no {what} beside it (such as {split}-{what}-idx{axes}-ubyte)")
         known = split if split in ("train", "validation", "test") else ""
         pixels, labels = read_idx(pair["images"]), read_idx(pair["labels"])
-        parts.append(_checked(Part(known, os.path.basename(pair["images"]), pixels, labels)))
+        parts.append(_checked(ArraySplit(known, os.path.basename(pair["images"]), pixels, labels)))
     return parts
 
 
@@ -127,7 +127,7 @@ _LABEL_KEYS = ("labels", "y", "target", "targets", "label", "classes")
 _NPZ_SPLITS = (("", ""), ("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
 
 
-def read_npz(path: str) -> list[Part]:
+def read_npz(path: str) -> list[ArraySplit]:
     """Read pictures and labels of an .npz file: ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test``, ….
 
     Raises
@@ -150,7 +150,7 @@ def read_npz(path: str) -> list[Part]:
             parts = []
             for split, keys in found.items():
                 pixels, labels = (_read_npy(archive, names[key], path) for key in keys)
-                parts.append(_checked(Part(split, f"{os.path.basename(path)}:{keys[0]}", pixels, labels)))
+                parts.append(_checked(ArraySplit(split, f"{os.path.basename(path)}:{keys[0]}", pixels, labels)))
             return parts
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is not an .npz file, or damaged: {error}") from error
@@ -185,7 +185,7 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: str) -> Array:
 # --- both ------------------------------------------------------------------------------------------------
 
 
-def _checked(part: Part) -> Part:
+def _checked(part: ArraySplit) -> ArraySplit:
     pixels, labels = part.pixels, part.labels
     if labels.ndim == 2 and labels.shape[1] == 1:  # Keras writes CIFAR's so
         labels = labels[:, 0]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
 from cnnfilter.images.image import MAX_PIXELS
-from cnnfilter.training.data.array_files import Part, find_idx, read_idx_pairs, read_npz
-from cnnfilter.training.data.examples import Files, Rows, Samples, Skipped
-from cnnfilter.training.data.image_files import Labelled, find_in_csv, find_in_folder
+from cnnfilter.training.data.array_files import ArraySplit, find_idx, read_idx_pairs, read_npz
+from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples, Skipped
+from cnnfilter.training.data.image_files import LabelledFile, find_in_csv, find_in_folder
 
 SPLITS = ("train", "validation", "test")
 SHARE = 0.2
@@ -34,7 +34,7 @@ class Dataset:
         Where they come from.
     classes : tuple of str
         By number; numbers are given by the sorted names.
-    splits : dict of str to Samples
+    splits : dict of str to Examples
         ``train``, ``validation``, ``test``: those that there are. Data that are not parted are all ``train``.
     skipped : tuple of Skipped
     numbered : bool
@@ -45,31 +45,31 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    splits: Mapping[str, Samples]
+    splits: Mapping[str, Examples]
     skipped: tuple[Skipped, ...] = ()
     numbered: bool = False
     held_back: bool = False
 
     @property
-    def train(self) -> Samples:
+    def train(self) -> Examples:
         return self.splits["train"]
 
     @property
-    def validation(self) -> Samples | None:
+    def validation(self) -> Examples | None:
         return self.splits.get("validation")
 
     @property
-    def test(self) -> Samples | None:
+    def test(self) -> Examples | None:
         return self.splits.get("test")
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
 
-    def all(self) -> Samples:
+    def all(self) -> Examples:
         """Return the pictures of all splits."""
         parts = list(self.splits.values())
         places = np.concatenate([part.places for part in parts])
-        return Samples(parts[0].source, places, np.concatenate([part.labels for part in parts]))
+        return Examples(parts[0].source, places, np.concatenate([part.labels for part in parts]))
 
     def without(self, unreadable: Iterable[Skipped]) -> Dataset:
         """Leave out pictures that turned out to be unreadable, and classes that have none left."""
@@ -137,7 +137,7 @@ class Dataset:
             raise DataError(f"{len(classes)} names ({listed(classes)}) for {len(self.classes)} classes of {self.name}")
         return replace(self, classes=tuple(classes), numbered=False)
 
-    def labels_in(self, split: Samples, classes: Sequence[str], whose: str) -> NDArray[np.int64]:
+    def labels_in(self, split: Examples, classes: Sequence[str], whose: str) -> NDArray[np.int64]:
         """Return the labels of a split as numbers in another list of classes.
 
         Raises
@@ -227,16 +227,16 @@ def _load(name: str, max_pixels: int) -> Dataset:
     raise DataError(f"{name} is not a folder of class folders, a .csv of path and label, an IDX file or an .npz")
 
 
-def _of_files(name: str, found: list[Labelled], skipped: list[Skipped], max_pixels: int) -> Dataset:
+def _of_files(name: str, found: list[LabelledFile], skipped: list[Skipped], max_pixels: int) -> Dataset:
     classes = tuple(_in_order({entry.label for entry in found}))
     numbers = {label: number for number, label in enumerate(classes)}
-    source = Files([entry.path for entry in found], max_pixels)
+    source = FileExamples([entry.path for entry in found], max_pixels)
     labels = np.array([numbers[entry.label] for entry in found], np.int64)
     given = np.array([entry.split or "train" for entry in found])
     if len({entry.path for entry in found}) != len(found):
         raise DataError(f"{name} lists a picture twice: {_first_twice(source.paths)}")
     splits = {
-        split: Samples(source, places, labels[places])
+        split: Examples(source, places, labels[places])
         for split in SPLITS
         if (places := np.flatnonzero(given == split)).size
     }
@@ -248,7 +248,7 @@ def _first_twice(paths: Sequence[str]) -> str:
     return next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
 
 
-def _of_arrays(name: str, parts: list[Part]) -> Dataset:
+def _of_arrays(name: str, parts: list[ArraySplit]) -> Dataset:
     classes = tuple(_in_order({_text(label) for part in parts for label in np.unique(part.labels)}))
     numbers = {label: number for number, label in enumerate(classes)}
     shapes = {part.pixels.shape[1:] for part in parts}
@@ -256,11 +256,11 @@ def _of_arrays(name: str, parts: list[Part]) -> Dataset:
     if len(shapes) > 1 or len(dtypes) > 1:
         raise DataError(f"{name} has pictures of different kinds: {', '.join(map(str, (*shapes, *dtypes)))}")
     splits, start = {}, 0
-    source = Rows([(part.title, part.pixels) for part in parts])
+    source = ArrayExamples([(part.title, part.pixels) for part in parts])
     for part in parts:
         values, inverse = np.unique(part.labels, return_inverse=True)
         labels = np.array([numbers[_text(value)] for value in values], np.int64)[inverse]
-        splits[part.split or "train"] = Samples(source, np.arange(start, start + len(labels)), labels)
+        splits[part.split or "train"] = Examples(source, np.arange(start, start + len(labels)), labels)
         start += len(labels)
     return Dataset(name, classes, splits, numbered=_are_numbers(classes))
 

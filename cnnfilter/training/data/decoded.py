@@ -13,7 +13,7 @@ from cnnfilter.layers.layer import Shape
 from cnnfilter.networks.model_file import Preparation
 from cnnfilter.networks.preparation import as_picture, fit
 from cnnfilter.training.data.duplicates import fingerprint
-from cnnfilter.training.data.examples import Files, Picture, Rows, Samples, Skipped, read_each
+from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples, Picture, Skipped, read_each
 from cnnfilter.training.progress import Watcher
 
 IN_MEMORY = 1 << 31
@@ -31,29 +31,32 @@ class Pixels(NamedTuple):
 
 
 def read_pixels(
-    samples: Samples, shape: Shape, how: Preparation, threads: int | None, watcher: Watcher
+    examples: Examples, shape: Shape, how: Preparation, threads: int | None, watcher: Watcher
 ) -> tuple[Pixels, list[Skipped]]:
     """Read every picture of a split, fitted to `shape`."""
-    if isinstance(samples.source, Rows) and (whole := samples.source.rows(samples.places, shape)) is not None:
+    if (
+        isinstance(examples.source, ArrayExamples)
+        and (whole := examples.source.rows(examples.places, shape)) is not None
+    ):
         return Pixels(whole, [None] * len(whole)), []
-    array = _room(len(samples), shape)
-    with_prints = isinstance(samples.source, Files)
+    array = _empty_array(len(examples), shape)
+    with_prints = isinstance(examples.source, FileExamples)
 
     def keep(index: int, picture: Picture) -> bytes:
         array[index] = fit(picture, shape, how)
         return fingerprint(array[index]) if with_prints else b""
 
-    prints, unreadable = read_each(samples, keep, threads=threads, advance=watcher.advance)
+    prints, unreadable = read_each(examples, keep, threads=threads, advance=watcher.advance)
     if not unreadable:
         return Pixels(array, prints), []
     missing = {found.path for found in unreadable}
-    kept = [index for index in range(len(samples)) if samples.name(index) not in missing]
+    kept = [index for index in range(len(examples)) if examples.name(index) not in missing]
     for place, index in enumerate(kept):  # in place: there may be no room for a second array
         array[place] = array[index]
     return Pixels(array[: len(kept)], [prints[index] for index in kept]), unreadable
 
 
-def _room(count: int, shape: Shape) -> NDArray[np.uint8]:
+def _empty_array(count: int, shape: Shape) -> NDArray[np.uint8]:
     if count * math.prod(shape) <= IN_MEMORY:
         return np.empty((count, *shape), np.uint8)
     from cnnfilter.images import mapped_files
@@ -66,15 +69,15 @@ def _room(count: int, shape: Shape) -> NDArray[np.uint8]:
         raise
 
 
-def find_shape(samples: Samples) -> Shape:
+def find_shape(examples: Examples) -> Shape:
     """Choose the shape of a network's input by the first pictures: theirs, if they are small and of one size.
 
     Otherwise 64x64; grey if all of them are.
     """
     shapes = []
-    for index in np.unique(np.linspace(0, len(samples) - 1, 16).astype(int)):
+    for index in np.unique(np.linspace(0, len(examples) - 1, 16).astype(int)):
         try:
-            pixels = as_picture(samples.read(int(index)))
+            pixels = as_picture(examples.read(int(index)))
         except ValueError:
             continue
         grey = bool((pixels == pixels[:, :, :1]).all())

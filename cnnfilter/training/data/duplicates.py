@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.training.data.examples import Samples
+from cnnfilter.training.data.examples import Examples
 
 NEAR = 8
 """Bits of 128 in which the fingerprints of nearly equal pictures differ at most (other pictures: about 64)."""
@@ -46,7 +46,7 @@ def fingerprint(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def find_duplicates(
-    splits: Mapping[str, Samples], fingerprints: Mapping[str, Sequence[bytes | None]] | None = None
+    splits: Mapping[str, Examples], fingerprints: Mapping[str, Sequence[bytes | None]] | None = None
 ) -> list[Duplicate]:
     """Find the pictures that two splits share.
 
@@ -69,14 +69,14 @@ def find_duplicates(
     return list(found.values())
 
 
-def _digests(samples: Samples) -> list[bytes | None]:
+def _digests(examples: Examples) -> list[bytes | None]:
     def digest(index: int) -> bytes | None:
         try:
-            return samples.digest(index)
+            return examples.digest(index)
         except OSError:
             return None
 
-    return [digest(index) for index in range(len(samples))]
+    return [digest(index) for index in range(len(examples))]
 
 
 def _same(ones: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[tuple[int, int]]:

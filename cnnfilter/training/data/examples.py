@@ -31,7 +31,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Source(Protocol):
+class ExampleSource(Protocol):
     """Where pictures come from, by number."""
 
     def name(self, index: int) -> str:
@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Files:
+class FileExamples:
     """Picture files."""
 
     paths: Sequence[str]
@@ -62,7 +62,7 @@ class Files:
             return hashlib.file_digest(file, "sha256").digest()
 
 
-class Rows:
+class ArrayExamples:
     """The rows of arrays (N, H, W) or (N, H, W, C), one array behind the other.
 
     Parameters
@@ -104,18 +104,18 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Samples:
+class Examples:
     """Some of a source's pictures, and the number of each one's class.
 
     Attributes
     ----------
-    source : Source
+    source : ExampleSource
     places : (N,) int array
         Which of the source's pictures.
     labels : (N,) int array
     """
 
-    source: Source
+    source: ExampleSource
     places: NDArray[np.int64]
     labels: NDArray[np.int64]
 
@@ -134,9 +134,9 @@ class Samples:
         """Return a checksum of what is stored; OSError if it cannot be read."""
         return self.source.digest(int(self.places[index]))
 
-    def take(self, which: NDArray[Any]) -> Samples:
+    def take(self, which: NDArray[Any]) -> Examples:
         """Return some of them, by number or by mask."""
-        return Samples(self.source, self.places[which], self.labels[which])
+        return Examples(self.source, self.places[which], self.labels[which])
 
     def counts(self, classes: int) -> NDArray[np.int64]:
         """Count the pictures of each class."""
@@ -147,7 +147,7 @@ Result = TypeVar("Result")
 
 
 def read_each(
-    samples: Samples,
+    examples: Examples,
     work: Callable[[int, Picture], Result],
     *,
     threads: int | None = None,
@@ -165,20 +165,20 @@ def read_each(
     Returns
     -------
     results : list
-        In the order of the samples; None for a picture that cannot be read.
+        In the order of the examples; None for a picture that cannot be read.
     unreadable : list of Skipped
     """
     unreadable: dict[int, Skipped] = {}
 
     def task(index: int) -> Result | None:
         try:
-            return work(index, samples.read(index))
+            return work(index, examples.read(index))
         except (ImageError, ShapeError) as error:
-            unreadable[index] = Skipped(samples.name(index), str(error))
+            unreadable[index] = Skipped(examples.name(index), str(error))
             return None
         finally:
             advance()
 
-    tasks = [partial(task, index) for index in range(len(samples))]
+    tasks = [partial(task, index) for index in range(len(examples))]
     results = run_tasks(tasks, threads or default_threads())
     return results, [unreadable[index] for index in sorted(unreadable)]

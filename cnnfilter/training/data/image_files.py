@@ -31,7 +31,7 @@ _SPLIT_COLUMNS = ("split", "set", "subset")
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-class Labelled(NamedTuple):
+class LabelledFile(NamedTuple):
     """A picture file, the name of its class, and the split that it was found in (empty: none)."""
 
     path: str
@@ -42,7 +42,7 @@ class Labelled(NamedTuple):
 # --- folders ---------------------------------------------------------------------------------------------
 
 
-def find_in_folder(folder: str) -> tuple[list[Labelled], list[Skipped]]:
+def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
     """Find the pictures of a folder of folders.
 
     Raises
@@ -52,13 +52,13 @@ def find_in_folder(folder: str) -> tuple[list[Labelled], list[Skipped]]:
     OSError
         If the folder cannot be listed.
     """
-    found: list[Labelled] = []
+    found: list[LabelledFile] = []
     skipped: list[Skipped] = []
     splits = _split_folders(folder)
     for part, path in splits or [("", folder)]:
         for label, inner in _class_folders(path, skipped):
             files = list(_pictures_below(inner, skipped))
-            found += [Labelled(file, label, part) for file in files]
+            found += [LabelledFile(file, label, part) for file in files]
             if not files:
                 skipped.append(Skipped(inner, "a class without a picture"))
     if splits:
@@ -160,7 +160,7 @@ def _what_there_is(skipped: list[Skipped]) -> str:
 # --- CSV -------------------------------------------------------------------------------------------------
 
 
-def find_in_csv(path: str) -> tuple[list[Labelled], list[Skipped]]:
+def find_in_csv(path: str) -> tuple[list[LabelledFile], list[Skipped]]:
     """Find the pictures that a CSV file lists: path and label, and perhaps the split; with or without a header.
 
     Paths are relative to the file's folder.
@@ -172,7 +172,7 @@ def find_in_csv(path: str) -> tuple[list[Labelled], list[Skipped]]:
     OSError
         If it cannot be read.
     """
-    found: list[Labelled] = []
+    found: list[LabelledFile] = []
     skipped: list[Skipped] = []
     for number, entry in _rows(path):
         if not entry.label or not entry.path:
@@ -188,7 +188,7 @@ def find_in_csv(path: str) -> tuple[list[Labelled], list[Skipped]]:
     return found, skipped
 
 
-def _rows(path: str) -> Iterator[tuple[int, Labelled]]:
+def _rows(path: str) -> Iterator[tuple[int, LabelledFile]]:
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         try:
             rows = [row for row in csv.reader(file, _dialect(file.read(65536), file)) if any(map(str.strip, row))]
@@ -206,7 +206,7 @@ def _rows(path: str) -> Iterator[tuple[int, Labelled]]:
         part = SPLITS.get(cells[2].lower(), "") if cells[2] else ""
         if cells[2] and not part:
             raise DataError(f"{path} line {number}: split {cells[2]!r} is not train, validation or test")
-        yield number, Labelled(cells[0], cells[1], part)
+        yield number, LabelledFile(cells[0], cells[1], part)
 
 
 def _dialect(text: str, file: object) -> type[csv.Dialect] | str:

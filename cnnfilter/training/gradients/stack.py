@@ -35,7 +35,7 @@ Fill = Callable[[int, int, Floats], None]
 """Puts the prepared pictures `first`…`end` of the batch into an array (end - first, H, W, C)."""
 
 
-class Verdict(NamedTuple):
+class BatchLoss(NamedTuple):
     """The sum of the losses of some pictures, and how many answers are right."""
 
     loss: float
@@ -113,7 +113,7 @@ class Stack:
 
     # --- a step ------------------------------------------------------------------------------------------
 
-    def learn(self, count: int, fill: Fill, targets: Targets, seeds: Sequence[int]) -> Verdict:
+    def learn(self, count: int, fill: Fill, targets: Targets, seeds: Sequence[int]) -> BatchLoss:
         """Send a batch forward and backward; `slopes` then holds the slope of its mean loss.
 
         Parameters
@@ -135,7 +135,7 @@ class Stack:
         parts = [_loss(out, targets, first, end, total) for out, (first, end) in zip(outputs, shards, strict=True)]
         self._backward([part[1] for part in parts], shards)
         np.add.reduce(self._shard_slopes[: len(shards)], axis=0, out=self.slopes)
-        return Verdict(sum(part[0].loss for part in parts), sum(part[0].right for part in parts))
+        return BatchLoss(sum(part[0].loss for part in parts), sum(part[0].right for part in parts))
 
     def predict(self, count: int, fill: Fill) -> Floats:
         """Send a batch forward as after training; give the numbers before the softmax (N, classes)."""
@@ -250,7 +250,7 @@ def _between_batch_norms(layers: Sequence[Trainable]) -> list[list[int]]:
     return segments
 
 
-def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[Verdict, Floats]:
+def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[BatchLoss, Floats]:
     """Return a shard's share of the cross-entropy, and its slopes by what came out, for the mean of the batch."""
     labels, importance = targets.labels[first:end], targets.importance[first:end]
     scores = out.reshape(len(out), -1)
@@ -263,4 +263,4 @@ def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> 
     slopes = (np.exp(logs) - wanted) * (importance / np.float32(total))[:, None]
     right = int(np.count_nonzero(scores.argmax(axis=1) == labels))
     loss = float((losses * importance).sum(dtype=np.float64))
-    return Verdict(loss, right), slopes.reshape(out.shape)
+    return BatchLoss(loss, right), slopes.reshape(out.shape)

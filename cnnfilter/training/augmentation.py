@@ -90,10 +90,10 @@ class Augmentation:
         return np.ascontiguousarray(np.stack([top, left, top + high, left + wide], axis=1), np.int64)
 
 
-NONE = Augmentation()
+NO_AUGMENTATION = Augmentation()
 
-_DEFAULTS = {"flip": 0.5, "shift": 0.1, "rotate": 10.0, "crop": 0.8, "brightness": 0.2, "erase": 0.4}
-_LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
+_DEFAULT_AMOUNTS = {"flip": 0.5, "shift": 0.1, "rotate": 10.0, "crop": 0.8, "brightness": 0.2, "erase": 0.4}
+_AMOUNT_LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "flip": ("a share up to 1", lambda value: 0 < value <= 1),
     "shift": ("a share of the size up to 1", lambda value: 0 < value <= 1),
     "rotate": ("degrees up to 180", lambda value: 0 < value <= 180),
@@ -121,16 +121,18 @@ def parse_augmentation(text: str) -> Augmentation:
     amounts: dict[str, float] = {}
     for part in text.split(",") if text.strip() not in ("", "none") else ():
         name, colon, number = (piece.strip() for piece in part.partition(":"))
-        if name not in _DEFAULTS:
-            known = ", ".join(f"{kind}:{amount:g}" for kind, amount in _DEFAULTS.items())
+        if name not in _DEFAULT_AMOUNTS:
+            known = ", ".join(f"{kind}:{amount:g}" for kind, amount in _DEFAULT_AMOUNTS.items())
             raise DataError(f"no augmentation {name!r}; there are {known}")
-        what, fits = _LIMITS[name]
+        what, fits = _AMOUNT_LIMITS[name]
         try:
-            amount = float(number) if colon else _DEFAULTS[name]
+            amount = float(number) if colon else _DEFAULT_AMOUNTS[name]
         except ValueError:
             amount = math.nan
         if not fits(amount):
-            raise DataError(f"augmentation {part.strip()!r}: {name} takes {what}, as in {name}:{_DEFAULTS[name]:g}")
+            raise DataError(
+                f"augmentation {part.strip()!r}: {name} takes {what}, as in {name}:{_DEFAULT_AMOUNTS[name]:g}"
+            )
         amounts[name] = amount
     return Augmentation(**amounts)
 

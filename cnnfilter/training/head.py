@@ -15,15 +15,18 @@ from cnnfilter.networks.model_file import Backbone, Model
 from cnnfilter.networks.network import Network, load_model
 from cnnfilter.networks.preparation import fit, scale
 from cnnfilter.runtime.parallel import default_threads
-from cnnfilter.training.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.training.augmentation import NO_AUGMENTATION, Augmentation, apply_changes
 from cnnfilter.training.data.dataset import Dataset
 from cnnfilter.training.data.duplicates import fingerprint
 from cnnfilter.training.data.examples import Examples, FileExamples, Picture, Skipped, read_each
 from cnnfilter.training.logistic_regression import Head, class_weights, fit_head
 from cnnfilter.training.progress import Watcher
 
-VERSIONS = 3
-"""Changed pictures that an augmentation makes of each training picture, beside the picture itself."""
+CHANGED_COPIES_PER_PICTURE = 3
+"""Changed copies that an augmentation makes of each training picture, beside the picture itself.
+
+A compromise that was not measured: features are computed once for every copy, so that time grows with their number.
+"""
 
 Floats = NDArray[np.float32]
 
@@ -59,7 +62,7 @@ class HeadTraining(NamedTuple):
 def train_head(
     dataset: Dataset,
     *,
-    augmentation: Augmentation = NONE,
+    augmentation: Augmentation = NO_AUGMENTATION,
     weights: str = "auto",
     seed: int = 0,
     threads: int | None = None,
@@ -76,7 +79,7 @@ def train_head(
     watcher.begin("features", len(dataset))
     features, unreadable = {}, []
     for number, (split, examples) in enumerate(dataset.splits.items()):
-        changed = augmentation if split == "train" else NONE
+        changed = augmentation if split == "train" else NO_AUGMENTATION
         features[split], missing = _split_features(
             examples, body, changed, np.random.SeedSequence([seed, 3, number]), threads, watcher
         )
@@ -110,7 +113,7 @@ def _split_features(
 ) -> tuple[SplitFeatures, list[Skipped]]:
     """Compute the features of every picture that can be read."""
     height, width, channels = body.input_shape
-    count = 0 if augmentation == NONE else VERSIONS
+    count = 0 if augmentation == NO_AUGMENTATION else CHANGED_COPIES_PER_PICTURE
     drawn = augmentation.draw(np.random.default_rng(seeds), count * len(examples), height, width)
     with_prints = isinstance(examples.source, FileExamples)
 

@@ -13,7 +13,7 @@ from cnnfilter.kernels.lookup import find_kernel
 from cnnfilter.layers.learned import Convolution
 from cnnfilter.training.gradients.stack import Stack
 
-NAMES = (
+KERNEL_NAMES = (
     "sobel-h",
     "sobel-v",
     "laplacian",
@@ -61,7 +61,7 @@ def start_from_kernels(stack: Stack) -> None:
 
 def _fitting(height: int, width: int) -> Iterator[NDArray[np.float64]]:
     """Yield the kernels in the middle of windows of a size."""
-    for name in NAMES:
+    for name in KERNEL_NAMES:
         small = find_kernel(name).weights
         whole = np.zeros((height, width))
         top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2

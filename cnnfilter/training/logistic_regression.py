@@ -25,12 +25,39 @@ Labels = NDArray[np.int64]
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(2, -11, -1))
 """From strong to weak: 10 … 0.00001, on features of deviation about 1, beside the mean loss of a picture."""
 
-FOLDS = 5
-_MOST_ROWS = 20_000
-"""Of the features that are used to choose the penalty; more would choose the same."""
+FOLD_COUNT = 5
+"""Parts of the cross-validation: five, as Hastie, Tibshirani & Friedman recommend (Statistical Learning, 7.10.1)."""
 
-UNBALANCED = 3.0
-"""Classes are weighted where the largest has more than so many times the pictures of the smallest."""
+_CROSS_VALIDATION_ROWS_MAX = 20_000
+"""Rows that are used to choose the penalty, at most. It bounds the time, and was not measured."""
+
+_LOSS_TOLERANCE = 0.01
+"""Difference of two mean losses (in nats a picture) that counts as none when the penalty is chosen.
+
+Chosen by hand: among penalties that are as good the strongest is taken, since classes that are told apart with ease
+would otherwise get the weakest one, and with it probabilities that are too sure.
+"""
+
+_DEVIATION_SHARE_MIN = 1e-4
+"""Deviation of a feature, as a share of the mean one, below which it counts as constant. Chosen by hand."""
+
+UNBALANCED_RATIO = 3.0
+"""Classes are weighted if the largest has more than so many times the pictures of the smallest. Chosen by hand."""
+
+_HISTORY_STEPS = 10
+"""Steps from which L-BFGS estimates the curvature; Nocedal & Wright, section 7.2, use 3 to 20."""
+
+_ARMIJO_CONSTANT = 1e-4
+"""Share of the expected decrease that a step must reach: c1 in Nocedal & Wright, section 3.1."""
+
+_STEP_HALVINGS_MAX = 12
+"""Halvings after which the search along a direction ends: 1/4096 of the first step. Chosen by hand."""
+
+_CURVATURE_MIN = 1e-12
+"""Curvature along a step, relative to the change of the gradient, below which the step is not remembered.
+
+It keeps the estimate of the inverse Hessian positive definite (Nocedal & Wright, section 7.2); chosen by hand.
+"""
 
 
 class Head(NamedTuple):
@@ -52,7 +79,7 @@ def _feature_scale(features: Floats) -> NDArray[np.float64]:
     mean_square = float(np.sqrt((deviation**2).mean()))
     # What hardly varies is no use, and would only be blown up.
     return (
-        np.where(deviation > 1e-4 * mean_square, np.sqrt(deviation * mean_square), np.inf)
+        np.where(deviation > _DEVIATION_SHARE_MIN * mean_square, np.sqrt(deviation * mean_square), np.inf)
         if mean_square
         else deviation + np.inf
     )
@@ -68,7 +95,7 @@ def class_weights(labels: Labels, classes: int, how: str = "auto") -> Floats:
     """
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     present = counts[counts > 0]
-    if how == "none" or (how == "auto" and present.max() <= UNBALANCED * present.min()):
+    if how == "none" or (how == "auto" and present.max() <= UNBALANCED_RATIO * present.min()):
         return np.ones(classes, np.float32)
     return (len(labels) / (len(present) * np.maximum(counts, 1))).astype(np.float32)
 
@@ -121,9 +148,9 @@ def _cross_validate(
     rng = np.random.default_rng([seed, 2])
     parts = _stratified(labels if groups is None else labels[np.unique(groups, return_index=True)[1]], rng)
     part_of = parts if groups is None else parts[np.unique(groups, return_inverse=True)[1]]
-    used = np.sort(rng.permutation(len(labels))[:_MOST_ROWS])
+    used = np.sort(rng.permutation(len(labels))[:_CROSS_VALIDATION_ROWS_MAX])
     part_of, rows, labels, importance = part_of[used], rows[used], labels[used], importance[used]
-    folds = [number for number in range(FOLDS) if 0 < np.count_nonzero(part_of == number) < len(labels)]
+    folds = [number for number in range(FOLD_COUNT) if 0 < np.count_nonzero(part_of == number) < len(labels)]
 
     if not folds:  # hardly more than a picture a class: nothing to choose by
         return {1.0: float("nan")}
@@ -144,13 +171,9 @@ def _cross_validate(
     return losses
 
 
-_AS_GOOD = 0.01
-"""Of the mean loss: what is no reason for a weaker penalty. Pictures that are told apart with ease need no boldness."""
-
-
 def _strongest_good_penalty(losses: Mapping[float, float]) -> float:
     least = min(losses.values())
-    return max(penalty for penalty, loss in losses.items() if not loss > least + _AS_GOOD)
+    return max(penalty for penalty, loss in losses.items() if not loss > least + _LOSS_TOLERANCE)
 
 
 def _has_passed_minimum(losses: Sequence[float]) -> bool:
@@ -164,7 +187,7 @@ def _stratified(labels: Labels, rng: np.random.Generator) -> Labels:
     start = 0
     for number in np.unique(labels):
         own = rng.permutation(np.flatnonzero(labels == number))
-        parts[own] = (np.arange(len(own)) + start) % FOLDS
+        parts[own] = (np.arange(len(own)) + start) % FOLD_COUNT
         start += len(own)
     return parts
 
@@ -228,23 +251,23 @@ def minimise(
     array([3., 3.])
     """
     loss, gradient = value(point)
-    memory: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=10)
+    memory: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=_HISTORY_STEPS)
     for _ in range(steps):
         direction = -_inverse_hessian_product(gradient, memory)
         downhill = float(direction @ gradient)
         if downhill == 0:
             break
         length = 1.0 if memory else min(1.0, 1 / float(np.abs(gradient).sum()))
-        for _ in range(12):
+        for _ in range(_STEP_HALVINGS_MAX):
             step = length * direction
             new_loss, new_gradient = value(point + step)
-            if new_loss <= loss + 1e-4 * length * downhill:  # Armijo's condition
+            if new_loss <= loss + _ARMIJO_CONSTANT * length * downhill:  # Armijo's condition
                 break
             length /= 2
         else:
             break
         change = new_gradient - gradient
-        if float(change @ step) > 1e-12 * float(change @ change):
+        if float(change @ step) > _CURVATURE_MIN * float(change @ change):
             memory.append((step, change))
         gain = loss - new_loss
         point, loss, gradient = point + step, new_loss, new_gradient

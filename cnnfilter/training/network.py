@@ -19,7 +19,7 @@ from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Model, Preparation, Weights
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, split_rows
-from cnnfilter.training.augmentation import NONE, Augmentation, apply_changes
+from cnnfilter.training.augmentation import NO_AUGMENTATION, Augmentation, apply_changes
 from cnnfilter.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cnnfilter.training.data.dataset import Dataset
 from cnnfilter.training.data.decoded import Pixels, measure, read_pixels
@@ -32,7 +32,8 @@ from cnnfilter.training.progress import Epoch, Watcher
 
 Floats = NDArray[np.float32]
 
-_TEST_BATCH = 256
+PREDICTION_BATCH_PICTURES = 256
+"""Pictures of a batch that is only predicted. Chosen by hand; it bounds the memory of the maps."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Settings:
     batch: int = 128
     learning: Learning = field(default_factory=Learning)
     smoothing: float = 0.0
-    augmentation: Augmentation = NONE
+    augmentation: Augmentation = NO_AUGMENTATION
     weights: str = "auto"
     init: str = "random"
     patience: int | None = None
@@ -255,10 +256,10 @@ class Trainer:
             return None
         array, labels = self.pixels["validation"].array, self.dataset.validation.labels
         height, width, _ = self.settings.input_shape
-        still = NONE.draw(np.random.default_rng(0), _TEST_BATCH, height, width)
+        still = NO_AUGMENTATION.draw(np.random.default_rng(0), PREDICTION_BATCH_PICTURES, height, width)
         loss, right = 0.0, 0
-        for start in range(0, len(labels), _TEST_BATCH):
-            own = np.arange(start, min(start + _TEST_BATCH, len(labels)))
+        for start in range(0, len(labels), PREDICTION_BATCH_PICTURES):
+            own = np.arange(start, min(start + PREDICTION_BATCH_PICTURES, len(labels)))
             scores = self.stack.predict(len(own), self._filler(array, own, still)).astype(np.float64)
             loss -= float(log_softmax(scores)[np.arange(len(own)), labels[own]].sum())
             right += int(np.count_nonzero(scores.argmax(axis=1) == labels[own]))

@@ -65,7 +65,14 @@ OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "sgd": SGD}
 
 # --- the rate ----------------------------------------------------------------------------------------------
 
-_WARM_UP = 0.3
+_WARM_UP_SHARE = 0.3
+"""Share of the training in which the rate of `one_cycle` rises: ``pct_start`` of PyTorch's ``OneCycleLR``."""
+
+_FIRST_RATE_SHARE = 0.04
+"""First rate of `one_cycle`, as a share of the highest one: 1 / ``div_factor`` of PyTorch's ``OneCycleLR``."""
+
+_LAST_RATE_SHARE = 1e-5
+"""Last rate of `one_cycle`, as a share of the highest one (PyTorch: 4e-6)."""
 
 
 def one_cycle(progress: float) -> float:
@@ -76,9 +83,9 @@ def one_cycle(progress: float) -> float:
     >>> [round(one_cycle(progress), 2) for progress in (0, 0.3, 0.65, 1)]
     [0.04, 1.0, 0.5, 0.0]
     """
-    if progress < _WARM_UP:
-        return _half_cosine(0.04, 1.0, progress / _WARM_UP)
-    return _half_cosine(1.0, 1e-5, (progress - _WARM_UP) / (1 - _WARM_UP))
+    if progress < _WARM_UP_SHARE:
+        return _half_cosine(_FIRST_RATE_SHARE, 1.0, progress / _WARM_UP_SHARE)
+    return _half_cosine(1.0, _LAST_RATE_SHARE, (progress - _WARM_UP_SHARE) / (1 - _WARM_UP_SHARE))
 
 
 def cosine(progress: float) -> float:

@@ -14,6 +14,12 @@ import numpy as np
 from cnnfilter.training.evaluation import Evaluation
 from cnnfilter.training.progress import Epoch
 
+_MARKED_EPOCHS_MAX = 40
+"""Epochs up to which each has a dot on its curve; more would touch each other. Chosen by eye."""
+
+_COUNTED_CLASSES_MAX = 40
+"""Classes up to which each cell of the confusion matrix shows its count; more would be too small. Chosen by eye."""
+
 
 def draw_training(evaluation: Evaluation | None, history: Sequence[Epoch] = ()) -> bytes:
     """Draw the epochs (if there are any) beside the confusion matrix (if there is one), as the bytes of a PNG file."""
@@ -40,9 +46,9 @@ def draw_training(evaluation: Evaluation | None, history: Sequence[Epoch] = ()) 
 
 def _curves(axis: Any, what: str, training: Sequence[float], validation: Sequence[float | None]) -> None:
     numbers = range(1, len(training) + 1)
-    axis.plot(numbers, training, label="training", marker="." if len(training) < 40 else "")
+    axis.plot(numbers, training, label="training", marker="." if len(training) < _MARKED_EPOCHS_MAX else "")
     if validation and validation[0] is not None:
-        axis.plot(numbers, validation, label="validation", marker="." if len(training) < 40 else "")
+        axis.plot(numbers, validation, label="validation", marker="." if len(training) < _MARKED_EPOCHS_MAX else "")
     axis.set(xlabel="epoch", title=what)
     axis.grid(alpha=0.3)
     axis.legend()
@@ -62,7 +68,7 @@ def _confusion(axis: Any, evaluation: Evaluation) -> None:
     axis.set_xticks(range(len(used)), names, rotation=90 if len(used) > 4 else 0)
     axis.set_yticks(range(len(used)), names)
     axis.set(xlabel="said", ylabel="is", title=f"accuracy {evaluation.accuracy:.1%}")
-    if len(used) <= 40:
+    if len(used) <= _COUNTED_CLASSES_MAX:
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)

@@ -21,7 +21,7 @@ from cnnfilter.training.data.decoded import find_shape
 from cnnfilter.training.data.duplicates import Duplicate, find_duplicates
 from cnnfilter.training.evaluation import Evaluation
 from cnnfilter.training.head import HeadTraining, train_head
-from cnnfilter.training.network import NetworkTraining, Settings, train_network
+from cnnfilter.training.network import PREDICTION_BATCH_PICTURES, NetworkTraining, Settings, train_network
 from cnnfilter.training.optimisers import Learning
 from cnnfilter.training.progress import Epoch, Watcher
 
@@ -200,8 +200,8 @@ def _evaluate_network(done: NetworkTraining, settings: Settings, threads: int | 
     if split:
         examples, network = dataset.splits[split], Network(done.model)
         logits = np.empty((len(examples), network.outputs), np.float32)
-        for start in range(0, len(examples), _AT_ONCE):
-            part = scale(done.pixels[split].array[start : start + _AT_ONCE], done.model.preparation)
+        for start in range(0, len(examples), PREDICTION_BATCH_PICTURES):
+            part = scale(done.pixels[split].array[start : start + PREDICTION_BATCH_PICTURES], done.model.preparation)
             logits[start : start + len(part)] = network.forward(part, threads=threads).reshape(len(part), -1)
         evaluation = Evaluation(dataset.classes, examples.labels, logits, examples)
     how = f"a network from nothing, {len(done.history)} epochs"
@@ -211,9 +211,6 @@ def _evaluate_network(done: NetworkTraining, settings: Settings, threads: int | 
     prints = {name: pixels.fingerprints for name, pixels in done.pixels.items() if name in dataset.splits}
     duplicates = find_duplicates({name: dataset.splits[name] for name in prints}, prints)
     return Trained(model, dataset, evaluation, split, tuple(duplicates), tuple(done.history), done.best, done.failure)
-
-
-_AT_ONCE = 256
 
 
 def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | None, split: str) -> str:

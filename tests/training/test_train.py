@@ -233,7 +233,7 @@ def test_pictures_beyond_memory_go_to_a_file(data, tmp_path, monkeypatch):
     (root / "a/cut.png").write_bytes((root / "a/0.png").read_bytes()[:50])
     how = {"layers": "conv 3x3x3 | relu | flatten | dense 2", "epochs": 1}
     in_memory = train(root, **how)
-    monkeypatch.setattr("cnnfilter.training.data.decoded.IN_MEMORY", 0)
+    monkeypatch.setattr("cnnfilter.training.data.decoded.MEMORY_BYTES_MAX", 0)
     in_file = train(root, **how)
     assert save(in_file, tmp_path / "a.safetensors") == save(in_memory, tmp_path / "b.safetensors")
     assert in_file.model.input_shape == (8, 8, 1)
@@ -250,7 +250,7 @@ def test_no_room_for_the_file_of_pictures_beyond_memory(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cnnfilter.training.data.decoded.IN_MEMORY", 0)
+    monkeypatch.setattr("cnnfilter.training.data.decoded.MEMORY_BYTES_MAX", 0)
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match="No space left") as caught:
         train(tmp_path / "folder", layers="flatten | dense 2", epochs=1)

@@ -304,11 +304,11 @@ def planned(dataset: Dataset, *, layers: Any, threads: int | None, **how: Any) -
     more = f", augmented by {changes}" if changes else ""
     if layers is None:
         from cnnfilter.networks.network import load_model
-        from cnnfilter.training.head import VERSIONS, seconds_for
+        from cnnfilter.training.head import CHANGED_COPIES_PER_PICTURE, seconds_for
 
         body = load_model()
         features = math.prod(list(body.layers.shapes(body.input_shape))[body.head])
-        looks = len(dataset) + (VERSIONS * len(dataset.train) if changes else 0)
+        looks = len(dataset) + (CHANGED_COPIES_PER_PICTURE * len(dataset.train) if changes else 0)
         size = (features + 1) * len(dataset.classes)
         seconds = seconds_for(body, dataset, looks, threads)
         return [

@@ -20,8 +20,11 @@ from cnnfilter.errors import DataError
 
 Array = NDArray[Any]
 
-_MOST_BYTES = 1 << 34
-"""More than any such file holds; what a small one claims to unpack to is not believed beyond it."""
+_UNPACKED_BYTES_MAX = 1 << 34
+"""Bytes that a file may unpack to (16 GiB).
+
+All of the usual data sets are smaller; a small file that claims more is damaged, or made to fill the memory.
+"""
 
 _IDX_TYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype("u1"),
@@ -111,8 +114,8 @@ def _read_idx(file: Any, path: str) -> Array:
     sizes = file.read(4 * magic[3])
     shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
     wanted = math.prod(shape) * dtype.itemsize
-    if wanted > _MOST_BYTES:
-        raise DataError(f"{path} claims {wanted:,} bytes; {_MOST_BYTES:,} is the limit")
+    if wanted > _UNPACKED_BYTES_MAX:
+        raise DataError(f"{path} claims {wanted:,} bytes; {_UNPACKED_BYTES_MAX:,} is the limit")
     # No more is asked for than is there, whatever the header says.
     data = file.read(wanted + 1)
     if len(data) != wanted or len(shape) != magic[3]:
@@ -138,8 +141,8 @@ def read_npz(path: str) -> list[ArraySplit]:
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(info.file_size for info in archive.infolist())
-            if total > _MOST_BYTES:
-                raise DataError(f"{path} unpacks to {total:,} bytes; {_MOST_BYTES:,} is the limit")
+            if total > _UNPACKED_BYTES_MAX:
+                raise DataError(f"{path} unpacks to {total:,} bytes; {_UNPACKED_BYTES_MAX:,} is the limit")
             names = {name.removesuffix(".npy"): name for name in archive.namelist()}
             found = {split: keys for split, keys in _npz_keys(names).items() if len(keys) == 2}
             if not found:

@@ -20,8 +20,8 @@ from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExampl
 from cnnfilter.training.data.image_files import LabelledFile, find_in_csv, find_in_folder
 
 SPLITS = ("train", "validation", "test")
-SHARE = 0.2
-"""Of the pictures, held back for validation where the data are not parted."""
+VALIDATION_SHARE = 0.2
+"""Share of each class that is held back for validation if the data have no such split, as the help promises."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def listed(names: Sequence[str], most: int = 12) -> str:
 def load_folder(
     path: str | os.PathLike[str],
     *,
-    validation: float = SHARE,
+    validation: float = VALIDATION_SHARE,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Dataset:

@@ -16,11 +16,20 @@ from cnnfilter.training.data.duplicates import fingerprint
 from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples, Picture, Skipped, read_each
 from cnnfilter.training.progress import Watcher
 
-IN_MEMORY = 1 << 31
-"""Bytes; more go to a temporary file, which the system keeps in memory as far as there is room."""
+MEMORY_BYTES_MAX = 1 << 31
+"""Bytes of an array that is held in memory (2 GiB, chosen by hand).
 
-_LARGEST_AS_IS = 96
-_DEFAULT = 64
+A larger one is mapped from a temporary file, of which the system caches as much as memory allows.
+"""
+
+_OWN_SIDE_PIXELS_MAX = 96
+"""Height or width up to which pictures keep their size: that of STL-10, the largest of the usual small data sets."""
+
+_DEFAULT_SIDE_PIXELS = 64
+"""Height and width to which all other pictures are fitted, as the help of ``train`` promises."""
+
+_SHAPE_PICTURES_MAX = 16
+"""Pictures that are read to choose the shape of the input; chosen by hand, so that it takes no noticeable time."""
 
 
 class Pixels(NamedTuple):
@@ -57,7 +66,7 @@ def read_pixels(
 
 
 def _empty_array(count: int, shape: Shape) -> NDArray[np.uint8]:
-    if count * math.prod(shape) <= IN_MEMORY:
+    if count * math.prod(shape) <= MEMORY_BYTES_MAX:
         return np.empty((count, *shape), np.uint8)
     from cnnfilter.images import mapped_files
 
@@ -75,7 +84,7 @@ def find_shape(examples: Examples) -> Shape:
     Otherwise 64x64; grey if all of them are.
     """
     shapes = []
-    for index in np.unique(np.linspace(0, len(examples) - 1, 16).astype(int)):
+    for index in np.unique(np.linspace(0, len(examples) - 1, _SHAPE_PICTURES_MAX).astype(int)):
         try:
             pixels = as_picture(examples.read(int(index)))
         except ValueError:
@@ -84,9 +93,9 @@ def find_shape(examples: Examples) -> Shape:
         shapes.append((*pixels.shape[:2], 1 if grey else 3))
     channels = max((shape[2] for shape in shapes), default=3)
     sizes = {shape[:2] for shape in shapes}
-    if len(sizes) == 1 and max(size := sizes.pop()) <= _LARGEST_AS_IS:
+    if len(sizes) == 1 and max(size := sizes.pop()) <= _OWN_SIDE_PIXELS_MAX:
         return (*size, channels)
-    return (_DEFAULT, _DEFAULT, channels)
+    return (_DEFAULT_SIDE_PIXELS, _DEFAULT_SIDE_PIXELS, channels)
 
 
 def measure(array: NDArray[np.uint8]) -> Preparation:

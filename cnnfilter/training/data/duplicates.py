@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 
 from cnnfilter.training.data.examples import Examples
 
-NEAR = 8
-"""Bits of 128 in which the fingerprints of nearly equal pictures differ at most (other pictures: about 64)."""
+NEAR_BITS_MAX = 8
+"""Bits of 128 in which the fingerprints of nearly equal pictures differ at most, chosen by hand.
 
-_BANDS = 8  # of 16 bits; with up to 7 bits different one band at least is equal, with 8 almost always
+Fingerprints of unrelated pictures differ in 64 bits on average.
+"""
+
+_BAND_COUNT = 8
+"""Bands of 16 bits into which a fingerprint is cut.
+
+Two fingerprints that differ in 7 bits or fewer agree in at least one band, and with 8 bits almost always do.
+"""
 
 
 class Duplicate(NamedTuple):
@@ -89,16 +96,16 @@ def _near(ones: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[
     bands: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for index, print_ in enumerate(ones):
         if print_ is not None and any(print_):  # that of an even picture says nothing
-            for band in range(_BANDS):
+            for band in range(_BAND_COUNT):
                 bands[band, print_[2 * band : 2 * band + 2]].append(index)
     pairs = []
     for index, print_ in enumerate(others):
         if print_ is None or not any(print_):
             continue
         whole = int.from_bytes(print_, "big")
-        near = {one for band in range(_BANDS) for one in bands.get((band, print_[2 * band : 2 * band + 2]), ())}
+        near = {one for band in range(_BAND_COUNT) for one in bands.get((band, print_[2 * band : 2 * band + 2]), ())}
         for one in sorted(near):
-            if (int.from_bytes(ones[one] or b"", "big") ^ whole).bit_count() <= NEAR:
+            if (int.from_bytes(ones[one] or b"", "big") ^ whole).bit_count() <= NEAR_BITS_MAX:
                 pairs.append((one, index))
                 break
     return pairs

@@ -28,7 +28,14 @@ SPLITS = {
 _PATH_COLUMNS = ("path", "file", "filename", "filepath", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "target")
 _SPLIT_COLUMNS = ("split", "set", "subset")
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+_JUNK_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
+"""Files and folders that Windows and macOS put beside pictures, in lower case."""
+
+_HEADER_BYTES = 4096
+"""First bytes of a file, by which `sniff` tells its format."""
+
+_DIALECT_CHARACTERS = 65_536
+"""First characters of a CSV file among which its first line is sought."""
 
 
 class LabelledFile(NamedTuple):
@@ -96,7 +103,7 @@ def _has_folders(folder: str) -> bool:
 
 
 def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
+    return name.startswith(".") or name.lower() in _JUNK_NAMES
 
 
 def _entries(folder: str, skipped: list[Skipped]) -> Iterator[str]:
@@ -139,7 +146,7 @@ def why_no_picture(path: str) -> str | None:
         if not os.path.isfile(path):
             return "no such file" if not os.path.lexists(path) or os.path.islink(path) else "not a file"
         with open(path, "rb") as file:
-            format = sniff(file.read(4096))
+            format = sniff(file.read(_HEADER_BYTES))
     except ImageError as error:
         return str(error)
     except OSError as error:
@@ -191,7 +198,8 @@ def find_in_csv(path: str) -> tuple[list[LabelledFile], list[Skipped]]:
 def _rows(path: str) -> Iterator[tuple[int, LabelledFile]]:
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         try:
-            rows = [row for row in csv.reader(file, _dialect(file.read(65536), file)) if any(map(str.strip, row))]
+            dialect = _dialect(file.read(_DIALECT_CHARACTERS), file)
+            rows = [row for row in csv.reader(file, dialect) if any(map(str.strip, row))]
         except csv.Error as error:
             raise DataError(f"{path} is not a CSV file: {error}") from error
     if not rows:

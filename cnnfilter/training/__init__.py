@@ -1,1 +1,1 @@
-"""Learn weights from labelled pictures, and judge what was learned."""
+"""Learn weights from labelled pictures, and measure how good they are."""

@@ -1,6 +1,7 @@
-"""Training pictures from pictures: each is seen a little differently every time.
+"""Random changes of training pictures: which changes there are, how they are drawn, and how they are written as text.
 
-All that moves is one affine map, so that a picture is sampled once, whatever is asked for.
+Flip, shift, rotation and crop are combined into one affine map, so that each picture is interpolated only once. The
+loop that applies the changes is in `cnnfilter.training.augmentation_loops`.
 """
 
 from __future__ import annotations
@@ -21,28 +22,29 @@ Floats = NDArray[np.float32]
 
 
 class Changes(NamedTuple):
-    """What happens to each of N pictures: where it is sampled (N, 6), how bright (N,), and its hole (N, 4)."""
+    """The changes of N pictures: affine maps (N, 6), factors of brightness (N,) and erased rectangles (N, 4)."""
 
     matrices: Floats
     gains: Floats
     holes: NDArray[np.int64]
 
     def take(self, first: int, end: int) -> Changes:
+        """Return the changes of the pictures `first` to `end` (exclusive)."""
         return Changes(self.matrices[first:end], self.gains[first:end], self.holes[first:end])
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much pictures may change; 0 is not at all.
+    """The largest changes of a picture; 0 turns a kind of change off.
 
     Attributes
     ----------
-    flip : share of the pictures that are mirrored left to right.
-    shift : largest move, as a share of the height and width.
-    rotate : largest turn, in degrees.
-    crop : the smallest share of the height and width that is seen, then enlarged; 0 and 1 see all.
-    brightness : largest change, as a share.
-    erase : largest hole, as a share of the height and width; half of the pictures get one.
+    flip : probability that a picture is mirrored left to right.
+    shift : largest shift, as a share of the height and width.
+    rotate : largest rotation either way, in degrees.
+    crop : smallest share of the height and width that is cut out and enlarged to the full size; 0 and 1 crop nothing.
+    brightness : largest change of the brightness either way, as a share.
+    erase : largest side of the rectangle that is erased in half of the pictures, as a share of the height and width.
     """
 
     flip: float = 0.0
@@ -57,9 +59,10 @@ class Augmentation:
         return ",".join(f"{name}:{value:g}" for name, value in parts if value)
 
     def draw(self, rng: np.random.Generator, count: int, height: int, width: int) -> Changes:
-        """Draw the changes of `count` pictures of a size.
+        """Draw the changes of `count` pictures of size height x width.
 
-        As many numbers are drawn whatever is asked for, so that one kind of change does not alter another.
+        Ten random numbers are drawn for each picture, also for kinds of change that are off, so that turning one kind
+        on or off does not alter the others.
         """
         chance = rng.random((10, count))
         around = 2 * chance - 1
@@ -67,10 +70,10 @@ class Augmentation:
         scale = 1 - (1 - (self.crop or 1)) * chance[1]
         mirror = np.where(chance[2] < self.flip, -1.0, 1.0)
         middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-        # A crop may lie anywhere, and a shift moves it further.
+        # A crop may lie anywhere in the picture; a shift is added to its position.
         move_y = around[3] * (self.shift * height + (1 - scale) * middle_y)
         move_x = around[4] * (self.shift * width + (1 - scale) * middle_x)
-        if not self.rotate and not self.crop:  # whole samples: nothing is blurred
+        if not self.rotate and not self.crop:  # whole pixels, so that nothing is interpolated
             move_y, move_x = np.round(move_y), np.round(move_x)
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         rows = [cos, -sin * mirror, middle_y + move_y - cos * middle_y + sin * mirror * middle_x]
@@ -93,6 +96,8 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation()
 
 _DEFAULT_AMOUNTS = {"flip": 0.5, "shift": 0.1, "rotate": 10.0, "crop": 0.8, "brightness": 0.2, "erase": 0.4}
+"""Amounts of the kinds of change that are written without one, in the units of `Augmentation`; chosen by hand."""
+
 _AMOUNT_LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "flip": ("a share up to 1", lambda value: 0 < value <= 1),
     "shift": ("a share of the size up to 1", lambda value: 0 < value <= 1),
@@ -104,14 +109,15 @@ _AMOUNT_LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 
 def parse_augmentation(text: str) -> Augmentation:
-    """Read ``flip,shift:0.1``: kinds of change between commas, each with how much or without.
+    """Read an augmentation from text such as ``flip,shift:0.1``.
 
-    ``none`` or nothing at all is none.
+    Kinds of change stand between commas, each with an amount or without; the default amount is then used. ``none`` and
+    an empty text change nothing.
 
     Raises
     ------
     DataError
-        For an unknown kind, or an amount that is none.
+        For an unknown kind, or an amount that is not a number or out of range.
 
     Examples
     --------
@@ -138,7 +144,7 @@ def parse_augmentation(text: str) -> Augmentation:
 
 
 def apply_changes(pixels: NDArray[np.uint8], changes: Changes, how: Preparation, out: Floats) -> None:
-    """Change and scale pictures (N, H, W, C) into `out`, of the same shape."""
+    """Write changed pictures to `out` (N, H, W, C), less the mean and divided by the deviation of `how`."""
     count, height, width, channels = pixels.shape
     mean = np.ascontiguousarray(np.broadcast_to(np.array(how.mean, np.float32), (channels,)))
     factor = np.ascontiguousarray(1 / np.broadcast_to(np.array(how.std, np.float32), (channels,)))

@@ -1,7 +1,7 @@
-"""A training that was interrupted: all that is needed to go on as if it had not been.
+"""Checkpoints, from which an interrupted training goes on to the same model.
 
-A checkpoint is a safetensors file beside the model that is to come. It is written after each epoch, and what is drawn
-in an epoch depends on the seed and the epoch's number alone.
+A checkpoint is a safetensors file that lies beside the future model file and is written after each epoch. The random
+numbers of an epoch depend on the seed and the number of the epoch alone, so a checkpoint holds no generator.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ Vectors = Mapping[str, NDArray[np.float32]]
 
 
 class Checkpoint(NamedTuple):
-    """Where a training is.
+    """The state of a training after an epoch.
 
     Attributes
     ----------
-    settings : all that the numbers depend on, by name; a training with others cannot go on from here.
-    vectors : the learned numbers, the optimiser's state, the running statistics, and those of the best epoch.
+    settings : everything that the learned parameters depend on, by name; a training with other settings is refused.
+    vectors : the parameters, the state of the optimiser and the running statistics; and the same of the best epoch.
     history : the epochs so far.
-    best : the number of the best of them.
-    seconds : how long it took so far.
+    best : number of the best epoch, counted from 1.
+    steps : steps of the optimiser so far.
+    seconds : duration of the training so far.
     """
 
     settings: Mapping[str, str]
@@ -45,12 +46,12 @@ class Checkpoint(NamedTuple):
 
 
 def path_of(model: str | os.PathLike[str]) -> str:
-    """Return the checkpoint of a model to come."""
+    """Return the path of the checkpoint that belongs to a model file."""
     return os.fspath(model) + ".checkpoint"
 
 
 def write_checkpoint(path: str, point: Checkpoint) -> None:
-    """Write a checkpoint in place of the last one; OSError leaves that as it was."""
+    """Write a checkpoint in place of the previous one, which stays as it was if there is an OSError."""
     state = {"history": point.history, "best": point.best, "steps": point.steps, "seconds": point.seconds}
     metadata = {"format": FORMAT, "settings": json.dumps(dict(point.settings)), "state": json.dumps(state)}
     with replace_file(path, force=True) as file:
@@ -58,14 +59,14 @@ def write_checkpoint(path: str, point: Checkpoint) -> None:
 
 
 def read_checkpoint(path: str, settings: Mapping[str, str], sizes: Mapping[str, int]) -> Checkpoint:
-    """Read a checkpoint of a training with these settings, and vectors of these sizes.
+    """Read a checkpoint, and check that it belongs to a training with these settings and these sizes of its vectors.
 
     Raises
     ------
     ModelError
-        If it is none, is damaged, or of another training; it says what differs.
+        If the file is not a checkpoint, is damaged, or belongs to another training; the message says what differs.
     FileNotFoundError
-        If there is none.
+        If there is no such file.
     """
     try:
         with TensorFile(path) as file:

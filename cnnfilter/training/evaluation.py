@@ -1,4 +1,7 @@
-"""How good a network is: accuracy and how sure that is, class by class, and what it got wrong."""
+"""Evaluate a network on labelled pictures: accuracy and its interval, figures of each class, mistakes, calibration.
+
+How an evaluation is written as text and as JSON is in `cnnfilter.cli.reports.evaluation`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _TEMPERATURE_STEPS = 40
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is found; NaN where there is nothing to divide by."""
+    """Pictures, precision, recall and F1 of one class; NaN where the divisor is 0."""
 
     label: str
     count: int
@@ -45,7 +48,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture that was taken for something else: by number, what it is, what was said, and how surely."""
+    """A picture with a wrong answer: its number and name, its label, the answer, and the probability of the answer."""
 
     index: int
     name: str
@@ -56,21 +59,21 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says of labelled pictures.
+    """The answers of a network to labelled pictures, and the figures that follow from them.
 
     Attributes
     ----------
     classes : tuple of str
     labels : (N,) int array
-        What each picture is.
+        The number of the class of each picture.
     logits : (N, classes) float array
         The numbers before the softmax.
     samples : Examples
-        The pictures, without the unreadable ones.
+        The labelled pictures, without those that could not be read.
     calibration : Calibration
-        Of the network.
+        The temperature and threshold of the network.
     skipped : tuple of Skipped
-        What could not be read.
+        The pictures that could not be read.
     """
 
     classes: tuple[str, ...]
@@ -85,7 +88,7 @@ class Evaluation:
 
     @property
     def answers(self) -> NDArray[np.int64]:
-        """The likeliest class of each picture."""
+        """The most probable class of each picture."""
         return cast(NDArray[np.int64], self.logits.argmax(axis=1))
 
     @property
@@ -95,6 +98,7 @@ class Evaluation:
 
     @property
     def right(self) -> int:
+        """The number of right answers."""
         return int(np.count_nonzero(self.answers == self.labels))
 
     @property
@@ -109,7 +113,7 @@ class Evaluation:
 
     @property
     def majority(self) -> tuple[str, float]:
-        """The most frequent class and its share: the accuracy of always saying that."""
+        """The most frequent class and its share of the pictures: the accuracy of answering always that."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return self.classes[int(counts.argmax())], float(counts.max() / len(self))
 
@@ -120,7 +124,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """Count the pictures by what they are (rows) and what was said (columns)."""
+        """The number of pictures of each class (rows) that got each answer (columns)."""
         size = len(self.classes)
         return np.bincount(self.labels * size + self.answers, minlength=size * size).reshape(size, size)
 
@@ -135,7 +139,7 @@ class Evaluation:
         ]
 
     def mistakes(self) -> list[Mistake]:
-        """List the wrong answers, the surest first."""
+        """Return the wrong answers, those with the highest probability first."""
         answers, probabilities = self.answers, self.probabilities
         wrong = np.flatnonzero(answers != self.labels)
         sureness = probabilities[wrong, answers[wrong]]
@@ -151,10 +155,13 @@ class Evaluation:
         ]
 
     def calibrated(self) -> Calibration:
-        """Find the temperature that makes the probabilities honest, and the threshold that most right answers reach.
+        """Return the temperature of the least loss, and the threshold that 95 % of the right answers reach.
 
-        The temperature is that of the least loss (Guo et al. 2017, "On Calibration of Modern Neural Networks"); 95 %
-        of the right answers reach the threshold. 1 and 0 where no answer is right.
+        With temperature 1 and threshold 0 if no answer is right.
+
+        References
+        ----------
+        Guo et al. 2017, "On Calibration of Modern Neural Networks".
         """
         temperature = _best_temperature(self.logits, self.labels)
         probabilities = activate(self.logits / np.float32(temperature), "softmax")
@@ -173,23 +180,23 @@ def evaluate(
     threads: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Compare what a network says of pictures with what they are.
+    """Compare the answers of a network with the labels of pictures.
 
     Parameters
     ----------
     data : Dataset or path
-        As `load_folder` takes it.
+        A dataset, or a path that `load_folder` takes.
     split : "train", "validation", "test" or "all", optional
-        If not given: test, else validation, else all there is.
+        If not given: test, else validation, else train.
     threads : int, optional
         All cores if not given; the result is the same for any number.
     advance : callable
-        Called after each picture.
+        Called after each picture, on any thread.
 
     Raises
     ------
     DataError
-        If the data have classes that the network does not know, there is no such split, or no picture can be read.
+        If the network lacks a class of the data, there is no such split, or no picture can be read.
     """
     dataset = data if isinstance(data, Dataset) else load_folder(data, validation=0)
     examples = choose_examples(dataset, split)
@@ -211,7 +218,7 @@ def evaluate(
 
 
 def choose_examples(dataset: Dataset, split: str | None) -> Examples:
-    """Return the pictures of a split, or those that are best for a verdict."""
+    """Return the examples of a split, or of the first of test, validation and train if `split` is None."""
     if split == "all":
         return dataset.all()
     wanted = split or next(name for name in ("test", "validation", "train") if name in dataset.splits)
@@ -221,7 +228,9 @@ def choose_examples(dataset: Dataset, split: str | None) -> Examples:
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share (Wilson 1927).
+    """Return the 95 % confidence interval of the share hits / count, by Wilson's score method.
+
+    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
 
     >>> low, high = wilson_interval(8, 10)
     >>> round(low, 3), round(high, 3)
@@ -247,10 +256,11 @@ def _loss(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: f
 
 
 def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Find it by golden-section search over its logarithm, from 0.05 to 20: the loss has one valley there.
+    """Return the temperature of the least loss, by golden-section search over its logarithm.
 
-    One answer in N + 2 is counted as if it could be any class (Platt 1999), or without a mistake no sureness were
-    enough.
+    The loss has one minimum in the range. A share 1 / (N + 2) of each label is spread over all classes, after Platt
+    1999, "Probabilistic Outputs for Support Vector Machines": without a mistake among the answers, the least loss would
+    otherwise be at temperature 0.
     """
     doubt = 1 / (len(labels) + 2)
 
@@ -267,6 +277,3 @@ def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) ->
         else:
             low = a
     return math.exp((low + high) / 2)
-
-
-# --- as text ---------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""A classifier from few pictures: the shipped network as it is, and a layer of weighted sums on what it sees."""
+"""Train a head, which is a dense layer on the features of the shipped network; the network itself is not changed.
+
+The fit is in `cnnfilter.training.logistic_regression`; here features are computed and the model is put together.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +35,21 @@ Floats = NDArray[np.float32]
 
 
 class ExampleFeatures(NamedTuple):
-    """What is kept of one picture: the features of its versions (V, F), and its fingerprint."""
+    """The features (V, F) of a picture and its changed copies, and the fingerprint of the picture (None for arrays)."""
 
     features: Floats
     fingerprint: bytes | None
 
 
 class SplitFeatures(NamedTuple):
-    """What is kept of a split's pictures."""
+    """The features (N, V, F) and the fingerprints of the pictures of a split that could be read."""
 
     features: Floats
     fingerprints: list[bytes | None]
 
 
 class HeadTraining(NamedTuple):
-    """A head, and the features of each split."""
+    """A trained head as a model, the dataset without unreadable pictures, and the features of each split."""
 
     model: Model
     head: Head
@@ -54,7 +57,7 @@ class HeadTraining(NamedTuple):
     features: dict[str, SplitFeatures]
 
     def logits(self, split: str) -> Floats:
-        """Return what the head makes of a split's pictures, with the weights as a file keeps them."""
+        """Return the logits (N, classes) of the pictures of a split, by the weights as a file stores them."""
         weights = self.model.weights[0]
         return self.features[split].features[:, 0] @ weights["kernel"] + weights["bias"]
 
@@ -73,7 +76,7 @@ def train_head(
     Raises
     ------
     DataError
-        If the pictures that can be read cannot teach: see `Dataset.check`.
+        If the pictures that can be read are not enough: see `Dataset.check`.
     """
     body = load_model()
     watcher.begin("features", len(dataset))
@@ -111,7 +114,7 @@ def _split_features(
     threads: int | None,
     watcher: Watcher,
 ) -> tuple[SplitFeatures, list[Skipped]]:
-    """Compute the features of every picture that can be read."""
+    """Compute the features of every picture of a split that can be read."""
     height, width, channels = body.input_shape
     count = 0 if augmentation == NO_AUGMENTATION else CHANGED_COPIES_PER_PICTURE
     drawn = augmentation.draw(np.random.default_rng(seeds), count * len(examples), height, width)
@@ -135,6 +138,7 @@ def _split_features(
 
 
 def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
+    """Return the model of a head, with its weights rounded as a file stores them."""
     shape = list(body.layers.shapes(body.input_shape))[body.head]
     rounded = {
         name: values.astype(np.float16).astype(np.float32)
@@ -151,7 +155,7 @@ def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
 
 
 def seconds_for(body: Network, dataset: Dataset, forward_passes: int, threads: int | None) -> float:
-    """Estimate how long so many forward passes take, by the first picture that can be read."""
+    """Estimate the seconds that so many forward passes take, from one pass of the first picture that can be read."""
     for index in range(min(len(dataset.train), 8)):
         began = time.monotonic()
         try:
@@ -160,7 +164,7 @@ def seconds_for(body: Network, dataset: Dataset, forward_passes: int, threads: i
             continue
         read = time.monotonic() - began
         batch = body.prepare(picture)
-        body.forward(batch, until=body.head, threads=1)  # loads or compiles the loops
+        body.forward(batch, until=body.head, threads=1)  # a first pass, which loads or compiles the loops
         began = time.monotonic()
         body.forward(body.prepare(picture), until=body.head, threads=1)
         once = time.monotonic() - began

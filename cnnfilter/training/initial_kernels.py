@@ -1,4 +1,4 @@
-"""A network's first layer, started from the kernels that people wrote by hand instead of from noise."""
+"""Initial kernels of the first convolution from the named kernels, instead of random numbers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ KERNEL_NAMES = (
     "kirsch:e",
     "identity",
 )
-"""Edges, lines and corners first: there may be fewer maps than names."""
+"""Named kernels in the order in which they are used. Edges, lines and corners come first, as maps may be fewer."""
 
 
 def start_from_kernels(stack: Stack) -> None:
-    """Replace the first kernels of the first convolution by named ones; the rest stay as drawn.
+    """Replace the first kernels of the first convolution by named ones; the others stay as they were drawn.
 
-    They look at all channels alike, and are as strong as those that are drawn.
+    A named kernel is the same for every input channel. It is scaled so that it responds to a grey picture as strongly
+    as a drawn kernel does on average.
 
     Raises
     ------
     ModelError
-        If the first learned layer is no convolution across maps of 3x3 or more.
+        If the first learned layer is not a convolution across channels with kernels of at least 3x3.
     """
     layer = next(each for each in stack.layers if each.values)
     convolution = layer.layer
@@ -60,7 +61,7 @@ def start_from_kernels(stack: Stack) -> None:
 
 
 def _fitting(height: int, width: int) -> Iterator[NDArray[np.float64]]:
-    """Yield the kernels in the middle of windows of a size."""
+    """Yield the named kernels, each in the middle of a window (height, width) of zeros."""
     for name in KERNEL_NAMES:
         small = find_kernel(name).weights
         whole = np.zeros((height, width))

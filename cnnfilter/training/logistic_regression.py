@@ -1,8 +1,7 @@
-"""A head: a layer of weighted sums on features that stay as they are, with its strength chosen by cross-validation.
+"""Multinomial logistic regression on features, with the L2 penalty chosen by cross-validation.
 
-Multinomial logistic regression with a squared penalty on the weights, by L-BFGS (Nocedal & Wright, Numerical
-Optimization, algorithms 7.4 and 7.5). For two classes it is the logistic regression with a sigmoid: the softmax of two
-numbers is the sigmoid of their difference.
+The loss is minimised by L-BFGS (Nocedal & Wright, Numerical Optimization, algorithms 7.4 and 7.5). With two classes it
+is the logistic regression with a sigmoid, since the softmax of two numbers is the sigmoid of their difference.
 """
 
 from __future__ import annotations
@@ -23,7 +22,10 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(2, -11, -1))
-"""From strong to weak: 10 … 0.00001, on features of deviation about 1, beside the mean loss of a picture."""
+"""Factors of the squared weights that are added to the mean loss, from strong to weak: 10 … 0.00001.
+
+The weights are those of features that are scaled to a deviation of about 1.
+"""
 
 FOLD_COUNT = 5
 """Parts of the cross-validation: five, as Hastie, Tibshirani & Friedman recommend (Statistical Learning, 7.10.1)."""
@@ -39,7 +41,7 @@ would otherwise get the weakest one, and with it probabilities that are too sure
 """
 
 _DEVIATION_SHARE_MIN = 1e-4
-"""Deviation of a feature, as a share of the mean one, below which it counts as constant. Chosen by hand."""
+"""Deviation of a feature, as a share of that of all features, up to which it is constant. Chosen by hand."""
 
 UNBALANCED_RATIO = 3.0
 """Classes are weighted if the largest has more than so many times the pictures of the smallest. Chosen by hand."""
@@ -61,7 +63,7 @@ It keeps the estimate of the inverse Hessian positive definite (Nocedal & Wright
 
 
 class Head(NamedTuple):
-    """Weights (F, classes) and bias (classes,), the penalty that was chosen, and what it was chosen by."""
+    """Weights (F, classes), bias (classes,), the chosen penalty, and the loss of each penalty in cross-validation."""
 
     kernel: Floats
     bias: Floats
@@ -70,14 +72,14 @@ class Head(NamedTuple):
 
 
 def _feature_scale(features: Floats) -> NDArray[np.float64]:
-    """Return what each feature is divided by: the root of its deviation, so that all are about 1.
+    """Return the divisor (F,) of each feature: the geometric mean of its deviation and that of all.
 
-    Half way between features as they are and all of one deviation, it was better than both (on clothing and on
-    digits, from 300 and 600 pictures: by 1 and 3 points of accuracy).
+    This is half way between features as they are and features of deviation 1. It was more accurate than either of
+    them: by 1 and 3 points on pictures of clothing and of digits, from 300 and 600 training pictures.
     """
     deviation = features.std(axis=0, dtype=np.float64)
     mean_square = float(np.sqrt((deviation**2).mean()))
-    # What hardly varies is no use, and would only be blown up.
+    # A constant feature tells nothing; dividing by infinity makes it 0, where a small divisor would amplify its noise.
     return (
         np.where(deviation > _DEVIATION_SHARE_MIN * mean_square, np.sqrt(deviation * mean_square), np.inf)
         if mean_square
@@ -86,12 +88,13 @@ def _feature_scale(features: Floats) -> NDArray[np.float64]:
 
 
 def class_weights(labels: Labels, classes: int, how: str = "auto") -> Floats:
-    """Return how much a picture of each class counts.
+    """Return the weights (classes,) of the pictures of each class in the loss.
 
     Parameters
     ----------
     how : "auto", "balanced" or "none"
-        balanced: every class counts the same in total; auto: so if the classes are more than 3:1.
+        none: every picture counts 1; balanced: every class counts the same in total; auto: balanced if the largest
+        class has more than three times the pictures of the smallest, else none.
     """
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     present = counts[counts > 0]
@@ -110,24 +113,24 @@ def fit_head(
     seed: int = 0,
     threads: int | None = None,
 ) -> Head:
-    """Fit a head.
+    """Fit a head, with the penalty that cross-validation chooses.
 
     Parameters
     ----------
     features : (N, F) array
     labels : (N,) array
-        Numbers below `classes`, each at least once.
+        Numbers of classes, below `classes`; each occurs at least once.
     groups : (N,) array, optional
-        Rows of one number (versions of one picture) stay together in cross-validation.
+        Rows with the same number (a picture and its changed copies) stay in the same part of the cross-validation.
     weights : (classes,) array, optional
-        How much a row of each class counts.
+        The weight of a row of each class in the loss.
     seed : int
-        Of the parts of the cross-validation.
+        The parts of the cross-validation are drawn by it.
 
     Returns
     -------
     Head
-        The same for any number of threads.
+        It is the same for any number of threads.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     scale = _feature_scale(features)
@@ -144,7 +147,7 @@ def fit_head(
 def _cross_validate(
     rows: Floats, labels: Labels, classes: int, importance: Floats, groups: Labels | None, seed: int, threads: int
 ) -> dict[float, float]:
-    """Return the mean loss of each penalty on rows that were not fitted."""
+    """Return the mean loss of each penalty on the part of the rows that was left out of the fit."""
     rng = np.random.default_rng([seed, 2])
     parts = _stratified(labels if groups is None else labels[np.unique(groups, return_index=True)[1]], rng)
     part_of = parts if groups is None else parts[np.unique(groups, return_inverse=True)[1]]
@@ -152,7 +155,7 @@ def _cross_validate(
     part_of, rows, labels, importance = part_of[used], rows[used], labels[used], importance[used]
     folds = [number for number in range(FOLD_COUNT) if 0 < np.count_nonzero(part_of == number) < len(labels)]
 
-    if not folds:  # hardly more than a picture a class: nothing to choose by
+    if not folds:  # all rows are in one part, so that nothing is left to measure on
         return {1.0: float("nan")}
     parameters: list[NDArray[np.float64] | None] = [None] * len(folds)
 
@@ -172,17 +175,18 @@ def _cross_validate(
 
 
 def _strongest_good_penalty(losses: Mapping[float, float]) -> float:
+    """Return the strongest penalty whose loss is the least one, up to the tolerance."""
     least = min(losses.values())
     return max(penalty for penalty, loss in losses.items() if not loss > least + _LOSS_TOLERANCE)
 
 
 def _has_passed_minimum(losses: Sequence[float]) -> bool:
-    """Whether the last two are worse than the best: weaker penalties would be worse still."""
+    """Return whether the last two losses are above the least one; those of weaker penalties would be higher still."""
     return len(losses) - 1 - int(np.argmin(losses)) >= 2
 
 
 def _stratified(labels: Labels, rng: np.random.Generator) -> Labels:
-    """Give each row the number of its part, every class spread evenly."""
+    """Return the number of the part of each row; the rows of each class are spread evenly over the parts."""
     parts = np.empty(len(labels), np.int64)
     start = 0
     for number in np.unique(labels):
@@ -193,12 +197,13 @@ def _stratified(labels: Labels, rng: np.random.Generator) -> Labels:
 
 
 def _log_probabilities(rows: Floats, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithms of the probabilities (N, classes)."""
+    """Return the logarithms of the probabilities (N, classes); the matrix product is in float32."""
     single = parameters.astype(np.float32)
     return log_softmax((rows @ single[:-1]).astype(np.float64) + parameters[-1])
 
 
 def _loss(rows: Floats, labels: Labels, importance: Floats, parameters: NDArray[np.float64]) -> float:
+    """Return the weighted mean of the cross-entropy, without the penalty."""
     losses = -_log_probabilities(rows, parameters)[np.arange(len(labels)), labels]
     return float((losses * importance).sum() / importance.sum())
 
@@ -211,7 +216,7 @@ def _fit(
     penalty: float,
     start: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return weights and, as the last row, bias (F + 1, classes) with the least penalised loss."""
+    """Return the parameters (F + 1, classes) of the least penalised loss: weights and, as the last row, bias."""
     share = (importance / importance.sum()).astype(np.float64)
     shape = (rows.shape[1] + 1, classes)
     at = np.arange(len(labels))
@@ -238,14 +243,21 @@ Function = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 def minimise(
     value: Function, point: NDArray[np.float64], *, steps: int = 200, tolerance: float = 1e-6
 ) -> NDArray[np.float64]:
-    """Find where a smooth convex function is least, by L-BFGS.
+    """Return the point at which a smooth convex function is least, by L-BFGS.
 
     Parameters
     ----------
     value : callable
-        Gives the value at a point, and its gradient.
+        Returns the value at a point (P,) and the gradient (P,).
+    point : (P,) array
+        The point to start from.
+    steps : int
+        Steps at most.
     tolerance : float
-        Stop where a step gains no more than this share of the value (float32 gives no better than 1e-7).
+        Stop after a step that decreases the value by no more than this share of it (float32 resolves 1e-7).
+
+    Examples
+    --------
 
     >>> minimise(lambda x: (float(((x - 3) ** 2).sum()), 2 * (x - 3)), np.zeros(2)).round(3)
     array([3., 3.])
@@ -279,7 +291,10 @@ def minimise(
 def _inverse_hessian_product(
     gradient: NDArray[np.float64], memory: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> NDArray[np.float64]:
-    """Multiply the gradient by the inverse of the curvature that the last steps met."""
+    """Return the gradient, multiplied by the inverse Hessian that is estimated from the last steps.
+
+    `memory` holds the steps and the changes of the gradient: the two-loop recursion, algorithm 7.4.
+    """
     direction = gradient.copy()
     shares = []
     for step, change in reversed(memory):

@@ -1,4 +1,7 @@
-"""Train a network from nothing: epoch after epoch, batch after batch."""
+"""Train a network from nothing: the settings, and the loop over epochs and batches.
+
+Forward and backward passes are in `cnnfilter.training.gradients`, the optimisers in `cnnfilter.training.optimisers`.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ class Settings:
     seed: int = 0
 
     def as_texts(self) -> dict[str, str]:
-        """Return all that the learned numbers depend on, by name."""
+        """Return the settings as text, by name, so that a checkpoint can tell whether they are the same."""
         return {
             "layers": str(self.layers),
             "input": show_shape(self.input_shape),
@@ -72,7 +75,7 @@ class Settings:
 
 
 class NotFiniteError(DataError):
-    """The loss became NaN or infinite; `epoch` is in which, counted from 1."""
+    """The loss became NaN or infinite in the epoch `epoch`, counted from 1."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss is no longer a number in epoch {epoch}; a smaller --rate would do")
@@ -81,9 +84,9 @@ class NotFiniteError(DataError):
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """A trained network, its epochs, and what went into it.
+    """A trained network, the pictures that could be read, the epochs, and the number of the best one.
 
-    `failure` says why it ended early although it should not have: then the model is that of the best epoch before.
+    If the loss became NaN or infinite, `failure` is the error, and the model is that of the best epoch before it.
     """
 
     model: Model
@@ -95,14 +98,14 @@ class NetworkTraining:
 
 
 def check_settings(settings: Settings, classes: int) -> None:
-    """Refuse layers that do not fit the pictures or the classes.
+    """Refuse layers that do not fit the input or the classes.
 
     Raises
     ------
     ShapeError, ModelError
         Where the layers do not fit each other, or cannot be trained.
     DataError
-        If they do not give one number for each class.
+        If their output is not one number for each class.
     """
     given = math.prod(settings.layers.output_shape(settings.input_shape))
     if given != classes:
@@ -124,21 +127,21 @@ def train_network(
     Parameters
     ----------
     checkpoint : str, optional
-        The file that keeps what is needed to go on after an interruption.
+        File that is written after each epoch, from which an interrupted training can go on.
     resume : bool
-        Go on from there, if it is there.
+        Go on from the checkpoint, if the file exists.
 
     Raises
     ------
     DataError
-        If the pictures that can be read cannot teach, or the loss is no number before the first epoch has ended.
+        If the pictures that can be read are not enough, or the loss is not finite in the first epoch.
     ModelError
-        If the checkpoint is of another training.
+        If the checkpoint belongs to another training.
     """
     dataset, pixels = _read_all(dataset, settings.input_shape, threads, watcher)
     dataset.check()
     check_settings(settings, len(dataset.classes))
-    with one_thread(), np.errstate(all="ignore"):  # what is no number any more is told by the loss
+    with one_thread(), np.errstate(all="ignore"):  # NaN and infinity are found in the loss
         trainer = Trainer(dataset, pixels, settings, threads or default_threads(), watcher)
         return trainer.run(checkpoint, resume)
 
@@ -156,7 +159,7 @@ def _read_all(
 
 
 class Trainer:
-    """A training on its way: the network, the optimiser, the epochs so far and the best of them."""
+    """Runs a training: holds the network, the optimiser, the epochs so far and the parameters of the best one."""
 
     def __init__(
         self, dataset: Dataset, pixels: dict[str, Pixels], settings: Settings, threads: int, watcher: Watcher
@@ -177,10 +180,10 @@ class Trainer:
         self.before = 0.0
         self.began = time.monotonic()
 
-    # --- the whole ---------------------------------------------------------------------------------------
+    # --- all epochs --------------------------------------------------------------------------------------
 
     def run(self, checkpoint: str | None, resume: bool) -> NetworkTraining:
-        """Train to the end."""
+        """Train until the epochs, the time or the patience is over."""
         if checkpoint and resume:
             self._go_on_from(checkpoint)
         failure = None
@@ -208,7 +211,7 @@ class Trainer:
         limit = self.settings.time_limit
         return 0.0 if limit is None else (self.before + time.monotonic() - self.began) / limit
 
-    # --- an epoch ----------------------------------------------------------------------------------------
+    # --- one epoch ---------------------------------------------------------------------------------------
 
     def _epoch(self, number: int) -> None:
         began = time.monotonic()
@@ -251,7 +254,7 @@ class Trainer:
         return fill
 
     def _validate(self) -> tuple[float, float] | None:
-        """Return loss and accuracy on the validation pictures."""
+        """Return loss and accuracy on the validation pictures; None if there are none."""
         if self.dataset.validation is None:
             return None
         array, labels = self.pixels["validation"].array, self.dataset.validation.labels
@@ -271,10 +274,10 @@ class Trainer:
             self.best, self.best_vectors = epoch.number, self._vectors()
         self.watcher.epoch(epoch, self.settings.epochs)
 
-    # --- what is kept ------------------------------------------------------------------------------------
+    # --- checkpoint and model ----------------------------------------------------------------------------
 
     def _vectors(self) -> dict[str, Floats]:
-        """Copy the learned numbers and the running statistics."""
+        """Return copies of the parameters and of the running statistics of the batch norms."""
         running = [norm.running for norm in self.stack.norms]
         vectors = {"values": self.stack.values.copy()}
         return vectors | ({"running": np.concatenate(running)} if running else {})
@@ -334,7 +337,7 @@ class Trainer:
 
 
 def _rounded(values: Floats) -> Floats:
-    """Round as the file does, so that the verdict is that of the file."""
+    """Round to float16 as the model file does, so that the evaluation holds for the file."""
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float16).astype(np.float32)
     if not np.isfinite(rounded).all():
@@ -357,7 +360,7 @@ def forget_checkpoint(path: str) -> None:
 
 
 def seconds_for(settings: Settings, pictures: int, threads: int | None) -> float:
-    """Estimate how long a training takes, by a step with nothing in it."""
+    """Estimate the seconds of a training from the time of one step on zeros."""
     stack = Stack(settings.layers, settings.input_shape, np.random.default_rng(0), threads or default_threads())
     count = min(settings.batch, pictures)
     targets = Targets(np.zeros(count, np.int64), np.ones(count, np.float32))
@@ -368,5 +371,5 @@ def seconds_for(settings: Settings, pictures: int, threads: int | None) -> float
         return time.monotonic() - began
 
     with one_thread():
-        step()  # loads or compiles the loops
+        step()  # a first step, which loads or compiles the loops
         return min(step(), step()) * -(-pictures // settings.batch) * settings.epochs

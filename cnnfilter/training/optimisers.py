@@ -1,6 +1,7 @@
-"""How numbers follow their gradients: SGD with momentum, AdamW, and the rate over the time of a training.
+"""Optimisers (SGD with momentum, AdamW) and schedules of the learning rate.
 
-A state is a dict of float32 vectors as long as the numbers, so that a checkpoint can keep it.
+The state of an optimiser is a dict of float32 vectors, each as long as the vector of parameters, so that a checkpoint
+can store it. The compiled steps are in `cnnfilter.training.gradients.gradient_loops`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ Floats = NDArray[np.float32]
 
 
 class Optimiser:
-    """Changes `values` (P,) by their gradients; `weight_decay_mask` (P,) says which of them are drawn to 0."""
+    """Base class: changes the parameters `values` (P,) in place, by their gradients.
+
+    Weight decay applies where `weight_decay_mask` (P,) is true.
+    """
 
     name: str
     rate: float
@@ -32,11 +36,12 @@ class Optimiser:
         self.steps = 0
 
     def step(self, gradients: Floats, rate: float) -> None:
+        """Change the parameters by gradients (P,) at a learning rate."""
         raise NotImplementedError
 
 
 class SGD(Optimiser):
-    """Momentum as PyTorch's ``torch.optim.SGD(momentum=0.9, nesterov=True)``; decay is added to the gradients."""
+    """SGD with momentum, as ``torch.optim.SGD(momentum=0.9, nesterov=True)``; decay is added to the gradients."""
 
     name, rate, decay, state_names = "sgd", 0.05, 5e-4, ("velocity",)
     momentum = 0.9
@@ -47,7 +52,10 @@ class SGD(Optimiser):
 
 
 class AdamW(Optimiser):
-    """Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; as ``torch.optim.AdamW``."""
+    """AdamW, as ``torch.optim.AdamW``.
+
+    Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    """
 
     name, rate, decay, state_names = "adamw", 0.003, 0.02, ("mean", "square")
     betas, epsilon = (0.9, 0.999), 1e-8
@@ -63,7 +71,7 @@ class AdamW(Optimiser):
 OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "sgd": SGD}
 
 
-# --- the rate ----------------------------------------------------------------------------------------------
+# --- schedules ---------------------------------------------------------------------------------------------
 
 _WARM_UP_SHARE = 0.3
 """Share of the training in which the rate of `one_cycle` rises: ``pct_start`` of PyTorch's ``OneCycleLR``."""
@@ -76,7 +84,7 @@ _LAST_RATE_SHARE = 1e-5
 
 
 def one_cycle(progress: float) -> float:
-    """Rise from a 25th to 1 in the first 30 %, and fall to almost nothing, both by half a cosine wave.
+    """Rise from 1/25 to 1 in the first 30 % of the training, then fall to almost 0, both by half a cosine wave.
 
     Smith & Topin 2018, "Super-Convergence", as in PyTorch's ``OneCycleLR``.
 
@@ -105,7 +113,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Learning(NamedTuple):
-    """An optimiser by name, its rate and decay (None: the optimiser's own), and a schedule by name."""
+    """An optimiser and a schedule by name, the highest rate and the weight decay (None: those of the optimiser)."""
 
     optimiser: str = "adamw"
     rate: float | None = None
@@ -113,11 +121,11 @@ class Learning(NamedTuple):
     schedule: str = "one-cycle"
 
     def make(self, values: Floats, weight_decay_mask: NDArray[np.bool_]) -> Optimiser:
-        """Make the optimiser of some numbers."""
+        """Return an optimiser of the parameters `values` (P,)."""
         kind = OPTIMISERS[self.optimiser]
         return kind(values, weight_decay_mask, kind.decay if self.decay is None else self.decay)
 
     def rate_at(self, progress: float) -> float:
-        """Return the rate after a share of the training."""
+        """Return the learning rate when a share `progress` of the training is done."""
         top = OPTIMISERS[self.optimiser].rate if self.rate is None else self.rate
         return top * SCHEDULES[self.schedule](progress)

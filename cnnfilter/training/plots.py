@@ -1,7 +1,4 @@
-"""Pictures of a training: its epochs as curves, and what was taken for what.
-
-They need matplotlib (the extra ``plot``).
-"""
+"""Curves of a training and the confusion matrix of an evaluation, drawn by matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ _COUNTED_CLASSES_MAX = 40
 
 
 def draw_training(evaluation: Evaluation | None, history: Sequence[Epoch] = ()) -> bytes:
-    """Draw the epochs (if there are any) beside the confusion matrix (if there is one), as the bytes of a PNG file."""
+    """Return a PNG file of the curves of loss and accuracy (if there are epochs) beside the confusion matrix."""
     from matplotlib.figure import Figure
 
     panels = 2 * bool(history) + (evaluation is not None)

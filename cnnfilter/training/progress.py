@@ -1,4 +1,4 @@
-"""Who looks on while something is trained: the command line draws bars; by default nobody does."""
+"""Progress callbacks of training. The command line draws bars with them; those of `Watcher` itself do nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 
 class Epoch(NamedTuple):
-    """What one pass over the training pictures came to.
+    """Figures of one pass over the training pictures.
 
-    Accuracy and loss are of the training pictures while they were learned from, and of the validation pictures after it
-    (None without such).
+    `loss` and `accuracy` are means over the batches of the epoch, each computed before the step on that batch.
+    `validation_loss` and `validation_accuracy` are computed after the epoch; None without validation pictures.
+    `rate` is the learning rate of the last step.
     """
 
     number: int
@@ -23,19 +24,19 @@ class Epoch(NamedTuple):
 
 
 class Watcher:
-    """Told what is going on; the calls come from any thread."""
+    """Callbacks that a training calls, from any of its threads. Each does nothing; override those that are wanted."""
 
     def begin(self, what: str, total: int) -> None:
-        """Say that a part of the work begins, of so many steps (0: unknown)."""
+        """Called when a part of the work begins; `total` is its number of steps (0: unknown)."""
 
     def advance(self, loss: float | None = None) -> None:
-        """Count one step; `loss` is the mean of the epoch so far."""
+        """Called after each step; `loss` is the mean loss of the epoch so far."""
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
-        """Say what an epoch came to, and how many there will be."""
+        """Called after each epoch; `epochs` is how many there will be at most."""
 
     def went_before(self, epochs: Sequence[Epoch]) -> None:
-        """Say which epochs there were before a training that goes on."""
+        """Called with the earlier epochs when a training goes on from a checkpoint."""
 
     def say(self, text: str) -> None:
-        """Say something that matters."""
+        """Called with a message for the user."""

@@ -1,4 +1,7 @@
-"""Train a classifier on labelled pictures: a head on the shipped network, or a network from nothing."""
+"""Train a classifier on labelled pictures, evaluate it, and put its model together.
+
+The two kinds of training are in `cnnfilter.training.head` and `cnnfilter.training.network`.
+"""
 
 from __future__ import annotations
 
@@ -28,24 +31,26 @@ from cnnfilter.training.progress import Epoch, Watcher
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training.
+    """The result of a training.
 
     Attributes
     ----------
     model : Model
-        What a model file holds.
+        The content of the model file.
     dataset : Dataset
         The pictures that could be read.
     evaluation : Evaluation, optional
-        On `judged_by`: the test pictures, else the validation pictures; None without either.
-    duplicates : list of Duplicate
+        On the pictures of the split `judged_by`; None if there is no such split.
+    judged_by : str
+        "test", else "validation"; empty if there is neither split.
+    duplicates : tuple of Duplicate
         Pictures that are in two splits.
     history : tuple of Epoch
-        Of a network from nothing.
+        The epochs of a network from nothing; empty for a head.
     best : int
-        The epoch that the model is of.
+        The number of the epoch whose parameters the model has, counted from 1; 0 for a head.
     failure : DataError, optional
-        Why the training ended early, although it should not have; the model is that of the best epoch before.
+        The error that ended the training early; the model is that of the best epoch before it.
     """
 
     model: Model
@@ -59,7 +64,7 @@ class Trained:
 
     @property
     def network(self) -> Network:
-        """The network, ready to predict."""
+        """The trained network, ready to predict."""
         return make_network(self.model)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -68,9 +73,9 @@ class Trained:
         Raises
         ------
         FileExistsError
-            If it exists and `force` is false.
+            If the file exists and `force` is false.
         OSError
-            If it cannot be written; then there is no such file, or still the old one.
+            If it cannot be written; an older file is then still there.
         """
         with replace_file(path, force=force) as file:
             write_model(file, self.model)
@@ -99,54 +104,57 @@ def train(
     threads: int | None = None,
     watcher: Watcher | None = None,
 ) -> Trained:
-    """Train a classifier: a head on the shipped network, or with `layers` a network from nothing.
+    """Train a classifier: a head on the shipped network or, with `layers`, a network from nothing.
 
     Parameters
     ----------
     data : Dataset or path
-        As `load_folder` takes it.
+        A dataset, or a path that `load_folder` takes.
     layers : Layers or str, optional
-        The network, such as ``conv 32x3x3 | relu | maxpool 2 | flatten | dense 10``. What follows up to `init` is for
-        it.
+        The network, such as ``conv 32x3x3 | relu | maxpool 2 | flatten | dense 10``. The parameters from `input` to
+        `init` apply to it only.
     input : (H, W, C), optional
-        What pictures are fitted to; if not given, their own size where they are small and all of one size, else 64x64.
+        Shape to which pictures are fitted; if not given, their own size if they are small and all of one size, else
+        64x64.
     epochs, batch : int
-        How often every picture is seen, and how many at once.
+        Passes over the training pictures, and pictures of one step.
     optimizer : "adamw" or "sgd"
     rate, weight_decay : float, optional
-        The highest rate, and how strongly kernels are drawn to 0; if not given, 0.003 and 0.02 for adamw, 0.05 and
-        0.0005 for sgd.
+        The highest learning rate, and the weight decay of the kernels; if not given, 0.003 and 0.02 for adamw, 0.05
+        and 0.0005 for sgd.
     schedule : "one-cycle", "cosine" or "constant"
-        The rate over the time of the training.
+        The learning rate over the time of the training.
     label_smoothing : float
-        The share of a label that goes to all classes alike.
+        The share of each label that is spread evenly over all classes.
     patience : int, optional
-        Stop when so many epochs in a row have not been better on the validation pictures.
+        Stop after so many epochs in a row without improvement on the validation pictures.
     time_limit : float, optional
-        Seconds by which the schedule is to be through. Where it bites, the result depends on the machine's speed.
+        Seconds in which the schedule runs to its end. If they end before the epochs do, the result depends on the
+        speed of the machine.
     init : "random" or "kernels"
-        Whether the first layer starts from named kernels.
+        kernels: the first layer starts from named kernels.
     augment : str
-        How training pictures are changed, such as ``flip,shift:0.1``; nothing for not at all.
+        Random changes of the training pictures, such as ``flip,shift:0.1``; empty for none.
     class_weights : "auto", "balanced" or "none"
-        Whether every class counts the same, however many pictures it has; auto: if they are more than 3:1.
+        balanced: every class counts the same, whatever its number of pictures; auto: balanced if the largest class
+        has more than three times the pictures of the smallest.
     seed : int
-        Of all that is drawn: the same for the same number.
+        All random numbers follow from it: the same seed gives the same model.
     checkpoint : str, optional
-        A file that keeps what is needed to go on after an interruption, from epoch to epoch.
+        File that is written after each epoch, from which an interrupted training can go on.
     resume : bool
-        Go on from there.
+        Go on from the checkpoint, if the file exists.
     threads : int, optional
-        All cores if not given; the result is the same for any number.
+        Number of threads; all cores if not given. The result is the same for any number.
     watcher : Watcher, optional
-        Told what is going on.
+        Progress callbacks.
 
     Raises
     ------
     DataError
-        If the pictures cannot teach what was asked, or the loss is soon no number.
+        If the pictures do not suffice (see `Dataset.check`), or the loss is not finite in the first epoch.
     ShapeError, ModelError
-        If the layers do not fit each other or cannot be trained, or the checkpoint is of another training.
+        If the layers do not fit each other or cannot be trained, or the checkpoint belongs to another training.
     """
     dataset = data if isinstance(data, Dataset) else load_folder(data, seed=seed)
     dataset.check()
@@ -176,7 +184,7 @@ def train(
 
 
 def evaluation_split(dataset: Dataset) -> str:
-    """Return the split by which a training is judged; nothing if there is none."""
+    """Return the split on which a training is evaluated: test, else validation; empty if there is neither."""
     return next((split for split in ("test", "validation") if split in dataset.splits), "")
 
 
@@ -214,7 +222,7 @@ def _evaluate_network(done: NetworkTraining, settings: Settings, threads: int | 
 
 
 def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | None, split: str) -> str:
-    """Say in words where weights come from."""
+    """Return a sentence that says where the weights come from."""
     name = os.path.basename(os.path.abspath(dataset.name))
     text = (
         f"Trained by cnnfilter {__version__} on {name}: {len(dataset.train):,} pictures of "

@@ -241,7 +241,7 @@ def test_pictures_beyond_memory_go_to_a_file(data, tmp_path, monkeypatch):
 
 
 def test_no_room_for_the_file_of_pictures_beyond_memory(tmp_path, monkeypatch):
-    """It is told before any work: to fill a mapped file on a full disk would end the process."""
+    """The error comes before any work, as writing to a mapped file on a full disk would end the process."""
     for label in "ab":
         (tmp_path / "folder" / label).mkdir(parents=True)
         for number in range(4):
@@ -388,7 +388,7 @@ def test_augmentation_reads_back_as_itself():
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Photos of a cat and of coffee, cut differently each: folders as somebody would make them."""
+    """Photos of a cat and of coffee, each cropped differently, in class folders."""
     root = tmp_path_factory.mktemp("photos")
     samples = os.path.join(os.path.dirname(__file__), "..", "..", "samples")
     rng = np.random.default_rng(5)

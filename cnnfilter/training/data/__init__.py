@@ -1,1 +1,1 @@
-"""Labelled pictures: from folders, tables and arrays, in splits."""
+"""Examples (labelled pictures) from folders, CSV files and arrays, in splits."""

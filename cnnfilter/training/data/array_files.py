@@ -1,6 +1,6 @@
-"""Pictures and labels as arrays: IDX files (MNIST and its kin, also .gz) and .npz.
+"""Read pictures and labels from array files: IDX (the format of MNIST, also packed by gzip) and .npz.
 
-Headers are checked against the bytes that follow before memory is taken.
+Headers are checked before memory is allocated for the arrays.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "validat
 
 
 class ArraySplit(NamedTuple):
-    """The pictures (N, H, W) or (N, H, W, C) and labels (N,) of one split (empty: there is no split)."""
+    """The pictures (N, H, W) or (N, H, W, C) and labels (N,) of one split; `split` is empty if the data have none."""
 
     split: str
     title: str
@@ -51,7 +51,10 @@ class ArraySplit(NamedTuple):
 
 
 def find_idx(path: str) -> dict[str, dict[str, str]]:
-    """Return the IDX files of a folder, or a file's and its fellow's: split to ``images`` and ``labels`` to path."""
+    """Return the IDX files of a folder, or a file and the other one of its pair.
+
+    Each split has a dict of the paths of its ``images`` and ``labels``.
+    """
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
     only = None if os.path.isdir(path) else os.path.basename(path)
     wanted = _IDX_NAME.fullmatch(only) if only else None
@@ -62,14 +65,14 @@ def find_idx(path: str) -> dict[str, dict[str, str]]:
         match = _IDX_NAME.fullmatch(name)
         if match is None or (wanted is not None and match["split"] != wanted["split"]):
             continue
-        # An unpacked file comes before a packed one of the same name, and is as good.
+        # If a file is there both unpacked and packed, the unpacked one is read: it comes first in the order of names.
         split = _IDX_SPLITS.get(match["split"].lower(), match["split"].lower())
         found.setdefault(split, {}).setdefault(match["what"].lower(), os.path.join(folder, name))
     return found
 
 
 def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[ArraySplit]:
-    """Read what `find_idx` found.
+    """Read the pairs of files that `find_idx` found.
 
     Raises
     ------
@@ -89,12 +92,12 @@ def read_idx_pairs(files: dict[str, dict[str, str]]) -> list[ArraySplit]:
 
 
 def read_idx(path: str) -> Array:
-    """Read one IDX file, packed by gzip or not.
+    """Return the array of an IDX file, which may be packed by gzip.
 
     Raises
     ------
     DataError
-        If it is none, or its size is not what its header says.
+        If it is not an IDX file, or its size is not what its header says.
     """
     with open(path, "rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
@@ -116,7 +119,7 @@ def _read_idx(file: Any, path: str) -> Array:
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > _UNPACKED_BYTES_MAX:
         raise DataError(f"{path} claims {wanted:,} bytes; {_UNPACKED_BYTES_MAX:,} is the limit")
-    # No more is asked for than is there, whatever the header says.
+    # One byte more than the header says, to find files that are too long.
     data = file.read(wanted + 1)
     if len(data) != wanted or len(shape) != magic[3]:
         raise DataError(f"{path} says {'x'.join(map(str, shape))}, which is {wanted:,} bytes; it is cut or damaged")
@@ -131,12 +134,14 @@ _NPZ_SPLITS = (("", ""), ("train", "train"), ("val", "validation"), ("valid", "v
 
 
 def read_npz(path: str) -> list[ArraySplit]:
-    """Read pictures and labels of an .npz file: ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test``, ….
+    """Read pictures and labels of an .npz file.
+
+    The arrays are called ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test`` and so on.
 
     Raises
     ------
     DataError
-        If it lacks them, is damaged, or holds what is not numbers or texts.
+        If it lacks them, is damaged, or holds other things than numbers and texts.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -179,18 +184,19 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: str) -> Array:
     try:
         with archive.open(name) as member:
             data = member.read(size)
-        # `allow_pickle` is off: an array of objects is a program.
+        # Without pickle: unpickling an array of objects can run any program.
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: {name} cannot be read: {error}") from error
 
 
-# --- both ------------------------------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------------------
 
 
 def _checked(part: ArraySplit) -> ArraySplit:
+    """Return a split with labels (N,) and pictures from 0 to 255; DataError if they do not fit each other."""
     pixels, labels = part.pixels, part.labels
-    if labels.ndim == 2 and labels.shape[1] == 1:  # Keras writes CIFAR's so
+    if labels.ndim == 2 and labels.shape[1] == 1:  # the shape in which Keras stores the labels of CIFAR
         labels = labels[:, 0]
     shape = "x".join(map(str, pixels.shape))
     if pixels.ndim not in (3, 4) or 0 in pixels.shape or pixels.dtype.kind not in "uif":
@@ -203,6 +209,6 @@ def _checked(part: ArraySplit) -> ArraySplit:
         raise DataError(f"{part.title}: {len(pixels):,} pictures and {len(labels):,} labels do not belong together")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{part.title}: NaN or infinity in the pictures")
-    if pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:  # shares of white, as many keep them
+    if pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:  # shares of white, which many files hold
         pixels = pixels.astype(np.float32) * np.float32(255)
     return part._replace(pixels=pixels, labels=labels)

@@ -1,6 +1,7 @@
-"""Labelled pictures for training: classes, splits, and what was left out.
+"""Data sets of labelled pictures: classes, splits, and the files that were skipped.
 
-Pictures are decoded when they are asked for, and nothing is ever written beside them.
+Files are found in `cnnfilter.training.data.image_files` and `cnnfilter.training.data.array_files`. A picture is decoded
+when it is read, and nothing is written beside the data.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ class Dataset:
     Attributes
     ----------
     name : str
-        Where they come from.
+        The path of the data.
     classes : tuple of str
-        By number; numbers are given by the sorted names.
+        Names, in their order; the position of a name is the number of the class.
     splits : dict of str to Examples
-        ``train``, ``validation``, ``test``: those that there are. Data that are not parted are all ``train``.
+        Those of ``train``, ``validation`` and ``test`` that exist. Data without splits are all ``train``.
     skipped : tuple of Skipped
+        Files that were left out, and why.
     numbered : bool
-        The data have numbers for classes, no names.
+        The classes of the data are numbers, not names.
     held_back : bool
-        The validation split was chosen here, and not found so.
+        The validation split was taken from the training pictures by `load_folder`.
     """
 
     name: str
@@ -66,13 +68,13 @@ class Dataset:
         return sum(map(len, self.splits.values()))
 
     def all(self) -> Examples:
-        """Return the pictures of all splits."""
+        """Return the examples of all splits together."""
         parts = list(self.splits.values())
         places = np.concatenate([part.places for part in parts])
         return Examples(parts[0].source, places, np.concatenate([part.labels for part in parts]))
 
     def without(self, unreadable: Iterable[Skipped]) -> Dataset:
-        """Leave out pictures that turned out to be unreadable, and classes that have none left."""
+        """Return the dataset without pictures that cannot be read, and without classes that have no other pictures."""
         listed = tuple(unreadable)
         if not listed:
             return self
@@ -93,13 +95,13 @@ class Dataset:
         return replace(self, classes=classes, splits=splits, skipped=(*self.skipped, *listed))
 
     def check(self) -> None:
-        """Refuse what cannot teach.
+        """Refuse data from which no classifier can be trained.
 
         Raises
         ------
         DataError
-            If there is no training split, only one class, or a single picture a class; or if a class of another split
-            has no training picture.
+            If there is no training split, only one class, or a single picture of each class; or if a class of another
+            split has no training picture.
         """
         if "train" not in self.splits:
             others = f", only {' and '.join(self.splits)}" if self.splits else ""
@@ -117,19 +119,19 @@ class Dataset:
             )
 
     def _left_out(self) -> str:
-        """Say what was left out, which may be why there is too little."""
+        """Return a text about the skipped files, which may be the reason why there are too few pictures."""
         if not self.skipped:
             return ""
         path, reason = self.skipped[-1]
         return f" ({len(self.skipped):,} left out, such as {path}: {reason})"
 
     def renamed(self, classes: Sequence[str]) -> Dataset:
-        """Give names to classes that have only numbers.
+        """Return the dataset with names for classes that are numbers.
 
         Raises
         ------
         DataError
-            If they have names already, or the count is another.
+            If they have names already, or the names are not as many as the classes.
         """
         if not self.numbered:
             raise DataError(f"{self.name} has names for its classes already: {listed(self.classes)}")
@@ -143,7 +145,7 @@ class Dataset:
         Raises
         ------
         DataError
-            For a class that is not in that list; it names both lists.
+            For a class that is not in that list; the message names both lists.
         """
         present = [self.classes[number] for number in np.unique(split.labels)]
         if self.numbered and not set(present) <= set(classes):
@@ -160,7 +162,7 @@ class Dataset:
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Write names behind each other, in the middle shortened if they are many.
+    """Return names between commas; of more than `most` only the first and the last ones.
 
     >>> listed(["a", "b"]), listed([str(n) for n in range(100)], 4)
     ("'a', 'b'", "'0', '1', … 96 more …, '98', '99'")
@@ -178,26 +180,27 @@ def load_folder(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
-    """Find labelled pictures.
+    """Find labelled pictures and their splits.
 
     Parameters
     ----------
     path
-        A folder of class folders (``DIR/cats/1.jpg``), perhaps in ``train``, ``val`` and ``test``; a CSV file of path
-        and label; IDX files or their folder (MNIST's format, also .gz); or an .npz file of ``images`` and ``labels``.
+        A folder of class folders (``DIR/cats/1.jpg``), which may be in folders ``train``, ``val`` and ``test``; a CSV
+        file of path and label; an IDX file or a folder of them (the format of MNIST, also .gz); or an .npz file of
+        ``images`` and ``labels``.
     validation : float
-        The share of each class to hold back from training if the data have no such split; 0 for none.
+        The share of each class that is held back from training if the data have no validation split; 0 for none.
     seed : int
-        Which pictures are held back: the same for the same number.
+        The pictures that are held back are drawn by it.
     max_pixels : int
-        Larger pictures cannot be read.
+        Pictures of more pixels are refused when they are read.
 
     Raises
     ------
     DataError
-        If there is nothing to learn from: no pictures, or a class in a split that training does not have.
+        If there is no such path, there are no pictures, or they do not suffice for training (see `Dataset.check`).
     OSError
-        If it cannot be read.
+        If the folder or file cannot be read.
 
     Examples
     --------
@@ -274,7 +277,7 @@ def _are_numbers(classes: Sequence[str]) -> bool:
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """Sort names; numbers by their value."""
+    """Return the names in their order; if all are numbers, in the order of their values."""
     found = sorted(names)
     return sorted(found, key=int) if _are_numbers(found) else found
 
@@ -283,6 +286,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _refuse_other_classes(found: Dataset) -> None:
+    """Raise DataError if a class of another split has no training picture."""
     known = set(found.train.labels.tolist())
     trained = [found.classes[number] for number in sorted(known)]
     for split, part in found.splits.items():
@@ -296,7 +300,7 @@ def _refuse_other_classes(found: Dataset) -> None:
 
 
 def _hold_back(found: Dataset, share: float, seed: int) -> Dataset:
-    """Move a share of every class from train to validation, one picture at least, never all."""
+    """Move a share of each class from train to validation: at least one picture, but not all."""
     rng = np.random.default_rng([seed, 1])
     kept, held = [], []
     for number in range(len(found.classes)):

@@ -1,4 +1,4 @@
-"""All pictures of a split as bytes of one size: what a network that is trained from nothing sees again and again."""
+"""Decode all pictures of a split once, fitted to one size, into an array of bytes for training from nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHAPE_PICTURES_MAX = 16
 
 
 class Pixels(NamedTuple):
-    """The pictures (N, H, W, C) that could be read, and their fingerprints (None for those of arrays)."""
+    """The pictures (N, H, W, C) that could be read, and their fingerprints (None for pictures of arrays)."""
 
     array: NDArray[np.uint8]
     fingerprints: list[bytes | None]
@@ -42,7 +42,7 @@ class Pixels(NamedTuple):
 def read_pixels(
     examples: Examples, shape: Shape, how: Preparation, threads: int | None, watcher: Watcher
 ) -> tuple[Pixels, list[Skipped]]:
-    """Read every picture of a split, fitted to `shape`."""
+    """Read every picture of a split, fitted to `shape` (H, W, C), and return those that cannot be read beside them."""
     if (
         isinstance(examples.source, ArrayExamples)
         and (whole := examples.source.rows(examples.places, shape)) is not None
@@ -60,18 +60,19 @@ def read_pixels(
         return Pixels(array, prints), []
     missing = {found.path for found in unreadable}
     kept = [index for index in range(len(examples)) if examples.name(index) not in missing]
-    for place, index in enumerate(kept):  # in place: there may be no room for a second array
+    for place, index in enumerate(kept):  # in place, as memory may not suffice for a second array
         array[place] = array[index]
     return Pixels(array[: len(kept)], [prints[index] for index in kept]), unreadable
 
 
 def _empty_array(count: int, shape: Shape) -> NDArray[np.uint8]:
+    """Return an array (count, *shape), mapped from a temporary file if it is large."""
     if count * math.prod(shape) <= MEMORY_BYTES_MAX:
         return np.empty((count, *shape), np.uint8)
     from cnnfilter.images import mapped_files
 
     try:
-        # What is mapped lives as long as the array.
+        # The array keeps the mapped file open.
         return mapped_files.temporary(None, (count, *shape), np.dtype(np.uint8)).array
     except OSError as error:
         error.filename = error.filename or tempfile.gettempdir()
@@ -79,9 +80,9 @@ def _empty_array(count: int, shape: Shape) -> NDArray[np.uint8]:
 
 
 def find_shape(examples: Examples) -> Shape:
-    """Choose the shape of a network's input by the first pictures: theirs, if they are small and of one size.
+    """Choose the shape (H, W, C) of the input of a network, by some of the pictures.
 
-    Otherwise 64x64; grey if all of them are.
+    It is their own size if they are small and all of one size, else 64x64; with one channel if all of them are grey.
     """
     shapes = []
     for index in np.unique(np.linspace(0, len(examples) - 1, _SHAPE_PICTURES_MAX).astype(int)):
@@ -99,7 +100,7 @@ def find_shape(examples: Examples) -> Shape:
 
 
 def measure(array: NDArray[np.uint8]) -> Preparation:
-    """Return the preparation by which each channel has mean 0 and deviation 1."""
+    """Return the preparation that gives each channel of the pictures (N, H, W, C) mean 0 and deviation 1."""
     counts = np.zeros((array.shape[3], 256), np.int64)
     for start in range(0, len(array), 1024):
         for channel in range(array.shape[3]):

@@ -1,7 +1,6 @@
-"""Labelled pictures, each decoded when it is asked for: from files, or from one array.
+"""Examples, which are labelled pictures: each is decoded when it is read, from a file or from an array.
 
-What finds them is in `cnnfilter.training.data.image_files` and `cnnfilter.training.data.array_files`; what they make
-together, in
+They are found by `cnnfilter.training.data.image_files` and `cnnfilter.training.data.array_files`, and put together in
 `cnnfilter.training.data.dataset`.
 """
 
@@ -25,28 +24,28 @@ Picture = Image | NDArray[Any]
 
 
 class Skipped(NamedTuple):
-    """Something that was found among the data and is no use: where, and why."""
+    """A file or folder that was left out of the data, and the reason."""
 
     path: str
     reason: str
 
 
 class ExampleSource(Protocol):
-    """Where pictures come from, by number."""
+    """A sequence of pictures, each read by its number."""
 
     def name(self, index: int) -> str:
-        """Return what messages call a picture."""
+        """Return the name of a picture for messages."""
 
     def read(self, index: int) -> Picture:
         """Return a picture; ImageError if it cannot be decoded."""
 
     def digest(self, index: int) -> bytes:
-        """Return a checksum of what is stored; OSError if it cannot be read."""
+        """Return a checksum of the stored picture; OSError if it cannot be read."""
 
 
 @dataclass(frozen=True)
 class FileExamples:
-    """Picture files."""
+    """Pictures from files; one of more than `max_pixels` pixels is refused when it is read."""
 
     paths: Sequence[str]
     max_pixels: int = MAX_PIXELS
@@ -63,11 +62,12 @@ class FileExamples:
 
 
 class ArrayExamples:
-    """The rows of arrays (N, H, W) or (N, H, W, C), one array behind the other.
+    """Pictures from arrays (N, H, W) or (N, H, W, C), numbered through from the first array to the last.
 
     Parameters
     ----------
     parts : sequence of (title, array)
+        The title is part of the names of the pictures, such as ``title#3``.
     """
 
     def __init__(self, parts: Sequence[tuple[str, NDArray[Any]]]) -> None:
@@ -81,7 +81,7 @@ class ArrayExamples:
         return title, row, pixels[row]
 
     def rows(self, places: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-        """Return some rows as one array (N, H, W, C), if they are bytes of that shape; else None."""
+        """Return pictures, by number, as one array (N, H, W, C); None unless all are bytes of the shape (H, W, C)."""
         fitting = (shape, shape[:2]) if shape[2] == 1 else (shape,)
         if any(pixels.dtype != np.uint8 or pixels.shape[1:] not in fitting for _, pixels in self.parts):
             return None
@@ -105,14 +105,15 @@ class ArrayExamples:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some of a source's pictures, and the number of each one's class.
+    """Some pictures of a source, and the number of the class of each.
 
     Attributes
     ----------
     source : ExampleSource
     places : (N,) int array
-        Which of the source's pictures.
+        The numbers of the pictures in the source.
     labels : (N,) int array
+        The numbers of their classes.
     """
 
     source: ExampleSource
@@ -123,7 +124,7 @@ class Examples:
         return len(self.places)
 
     def name(self, index: int) -> str:
-        """Return what messages call a picture."""
+        """Return the name of a picture for messages."""
         return self.source.name(int(self.places[index]))
 
     def read(self, index: int) -> Picture:
@@ -131,11 +132,11 @@ class Examples:
         return self.source.read(int(self.places[index]))
 
     def digest(self, index: int) -> bytes:
-        """Return a checksum of what is stored; OSError if it cannot be read."""
+        """Return a checksum of the stored picture; OSError if it cannot be read."""
         return self.source.digest(int(self.places[index]))
 
     def take(self, which: NDArray[Any]) -> Examples:
-        """Return some of them, by number or by mask."""
+        """Return the examples that an array of numbers or a mask selects."""
         return Examples(self.source, self.places[which], self.labels[which])
 
     def counts(self, classes: int) -> NDArray[np.int64]:
@@ -153,20 +154,21 @@ def read_each(
     threads: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[list[Result | None], list[Skipped]]:
-    """Read every picture on threads and do something with it.
+    """Read every picture on threads, and call a function with it.
 
     Parameters
     ----------
     work : callable
-        Takes a picture's number and the picture.
+        Called with the number of a picture and the picture.
     advance : callable
         Called after each picture, on any thread.
 
     Returns
     -------
     results : list
-        In the order of the examples; None for a picture that cannot be read.
+        What `work` returned, in the order of the examples; None for a picture that cannot be read.
     unreadable : list of Skipped
+        The pictures that cannot be read, in the same order.
     """
     unreadable: dict[int, Skipped] = {}
 

@@ -1,6 +1,6 @@
-"""Picture files and what they show: ``DIR/class/*.jpg``, ``DIR/train/class/*.jpg``, or a CSV of path and label.
+"""Find picture files and their classes: ``DIR/class/*.jpg``, ``DIR/train/class/*.jpg``, or a CSV of path and label.
 
-Nothing is decoded here, and nothing ever written: a file counts as a picture by its first bytes.
+A file is taken for a picture by its first bytes. Decoding is left to `cnnfilter.training.data.examples`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-"""What folders (and entries of a CSV) are called that part the data."""
+"""Names of folders and of entries of a CSV that stand for splits, in lower case."""
 
 _PATH_COLUMNS = ("path", "file", "filename", "filepath", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "target")
@@ -39,7 +39,7 @@ _DIALECT_CHARACTERS = 65_536
 
 
 class LabelledFile(NamedTuple):
-    """A picture file, the name of its class, and the split that it was found in (empty: none)."""
+    """A picture file, the name of its class, and its split; `split` is empty if the data have none."""
 
     path: str
     label: str
@@ -50,7 +50,7 @@ class LabelledFile(NamedTuple):
 
 
 def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
-    """Find the pictures of a folder of folders.
+    """Find the pictures of a folder of class folders, and the files that are skipped.
 
     Raises
     ------
@@ -84,10 +84,10 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
 
 
 def _split_folders(folder: str) -> list[tuple[str, str]]:
-    """Return the split folders of a folder, if it is parted that way.
+    """Return the split and the path of each split folder in a folder; nothing if the folder has no splits.
 
-    So it is if every folder in it is called like a split and has folders itself; or if a train folder has. (A class may
-    be called ``train``: then the pictures are directly in it.)
+    A split folder has the name of a split and holds folders itself. The folder has splits if all folders in it are
+    split folders, or one of them is for training. A class called ``train`` is no split folder, as it holds pictures.
     """
     names = [name for name in sorted(os.listdir(folder)) if not _is_junk(name)]
     folders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
@@ -107,7 +107,7 @@ def _is_junk(name: str) -> bool:
 
 
 def _entries(folder: str, skipped: list[Skipped]) -> Iterator[str]:
-    """Yield the paths in a folder, sorted; what is hidden or junk is skipped."""
+    """Yield the paths in a folder, sorted; hidden files and junk are skipped."""
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if _is_junk(name):
@@ -141,7 +141,7 @@ def _pictures_below(folder: str, skipped: list[Skipped]) -> Iterator[str]:
 
 
 def why_no_picture(path: str) -> str | None:
-    """Say why a file is no picture by its first bytes; None if it is one."""
+    """Return the reason why a file is not a picture, by its first bytes; None if it is one."""
     try:
         if not os.path.isfile(path):
             return "no such file" if not os.path.lexists(path) or os.path.islink(path) else "not a file"
@@ -151,7 +151,7 @@ def why_no_picture(path: str) -> str | None:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
-    if format == "tga" and not path.lower().endswith(".tga"):  # its content has no mark
+    if format == "tga" and not path.lower().endswith(".tga"):  # TGA has no signature, so its name must say it
         return "not a picture"
     return None
 
@@ -168,16 +168,16 @@ def _what_there_is(skipped: list[Skipped]) -> str:
 
 
 def find_in_csv(path: str) -> tuple[list[LabelledFile], list[Skipped]]:
-    """Find the pictures that a CSV file lists: path and label, and perhaps the split; with or without a header.
+    """Find the pictures that a CSV file lists, and the files that are skipped.
 
-    Paths are relative to the file's folder.
+    Each line holds a path (relative to the folder of the file), a label and, optionally, a split. A header is optional.
 
     Raises
     ------
     DataError
         If a line lacks its path or label, or there is no picture.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     found: list[LabelledFile] = []
     skipped: list[Skipped] = []
@@ -218,7 +218,7 @@ def _rows(path: str) -> Iterator[tuple[int, LabelledFile]]:
 
 
 def _dialect(text: str, file: object) -> type[csv.Dialect] | str:
-    """Tell commas from semicolons and tabs by the first line, and go back to the start."""
+    """Return the dialect by the delimiter of the first line (comma, semicolon or tab), and rewind the file."""
     file.seek(0)  # type: ignore[attr-defined]
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
@@ -231,7 +231,7 @@ def _dialect(text: str, file: object) -> type[csv.Dialect] | str:
 
 
 def _columns(names: list[str]) -> tuple[int, int, int | None] | None:
-    """Return where path, label and split stand, if the names are a header."""
+    """Return the columns of path, label and split; None if the names are not a header."""
 
     def place(known: tuple[str, ...]) -> int | None:
         return next((names.index(name) for name in known if name in names), None)

@@ -64,33 +64,33 @@ class Augmentation:
         Ten random numbers are drawn for each picture, also for kinds of change that are off, so that turning one kind
         on or off does not alter the others.
         """
-        chance = rng.random((10, count))
-        around = 2 * chance - 1
-        angle = np.radians(self.rotate) * around[0]
-        scale = 1 - (1 - (self.crop or 1)) * chance[1]
-        mirror = np.where(chance[2] < self.flip, -1.0, 1.0)
+        uniform = rng.random((10, count))
+        signed = 2 * uniform - 1
+        angle = np.radians(self.rotate) * signed[0]
+        scale = 1 - (1 - (self.crop or 1)) * uniform[1]
+        mirror = np.where(uniform[2] < self.flip, -1.0, 1.0)
         middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
         # A crop may lie anywhere in the picture; a shift is added to its position.
-        move_y = around[3] * (self.shift * height + (1 - scale) * middle_y)
-        move_x = around[4] * (self.shift * width + (1 - scale) * middle_x)
+        move_y = signed[3] * (self.shift * height + (1 - scale) * middle_y)
+        move_x = signed[4] * (self.shift * width + (1 - scale) * middle_x)
         if not self.rotate and not self.crop:  # whole pixels, so that nothing is interpolated
             move_y, move_x = np.round(move_y), np.round(move_x)
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         rows = [cos, -sin * mirror, middle_y + move_y - cos * middle_y + sin * mirror * middle_x]
         rows += [sin, cos * mirror, middle_x + move_x - sin * middle_y - cos * mirror * middle_x]
-        gains = 1 + self.brightness * around[5]
+        gains = 1 + self.brightness * signed[5]
         return Changes(
             np.ascontiguousarray(np.stack(rows, axis=1), np.float32),
             gains.astype(np.float32),
-            self._holes(chance[6:], height, width),
+            self._holes(uniform[6:], height, width),
         )
 
-    def _holes(self, chance: NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
-        size = self.erase * (0.3 + 0.7 * chance[0]) * (chance[3] < 0.5)
-        high, wide = np.rint(size * height), np.rint(size * width)
-        top = np.floor(chance[1] * (height - high + 1))
-        left = np.floor(chance[2] * (width - wide + 1))
-        return np.ascontiguousarray(np.stack([top, left, top + high, left + wide], axis=1), np.int64)
+    def _holes(self, uniform: NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
+        size = self.erase * (0.3 + 0.7 * uniform[0]) * (uniform[3] < 0.5)
+        heights, widths = np.rint(size * height), np.rint(size * width)
+        top = np.floor(uniform[1] * (height - heights + 1))
+        left = np.floor(uniform[2] * (width - widths + 1))
+        return np.ascontiguousarray(np.stack([top, left, top + heights, left + widths], axis=1), np.int64)
 
 
 NO_AUGMENTATION = Augmentation()

@@ -50,12 +50,17 @@ def path_of(model: str | os.PathLike[str]) -> str:
     return os.fspath(model) + ".checkpoint"
 
 
-def write_checkpoint(path: str, point: Checkpoint) -> None:
+def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in place of the previous one, which stays as it was if there is an OSError."""
-    state = {"history": point.history, "best": point.best, "steps": point.steps, "seconds": point.seconds}
-    metadata = {"format": FORMAT, "settings": json.dumps(dict(point.settings)), "state": json.dumps(state)}
+    state = {
+        "history": checkpoint.history,
+        "best": checkpoint.best,
+        "steps": checkpoint.steps,
+        "seconds": checkpoint.seconds,
+    }
+    metadata = {"format": FORMAT, "settings": json.dumps(dict(checkpoint.settings)), "state": json.dumps(state)}
     with replace_file(path, force=True) as file:
-        write_tensors(file, point.vectors, metadata)
+        write_tensors(file, checkpoint.vectors, metadata)
 
 
 def read_checkpoint(path: str, settings: Mapping[str, str], sizes: Mapping[str, int]) -> Checkpoint:
@@ -72,9 +77,9 @@ def read_checkpoint(path: str, settings: Mapping[str, str], sizes: Mapping[str, 
         with TensorFile(path) as file:
             if file.metadata.get("format") != FORMAT:
                 raise ModelError("is not a checkpoint of this cnnfilter")
-            then = json.loads(file.metadata["settings"])
+            stored = json.loads(file.metadata["settings"])
             state = json.loads(file.metadata["state"])
-            _compare(then, settings)
+            _refuse_other_settings(stored, settings)
             if {name: entry.shape for name, entry in file.entries.items()} != {n: (s,) for n, s in sizes.items()}:
                 raise ModelError("does not fit this training")
             vectors = {name: file.read(name) for name in file.entries}
@@ -86,7 +91,7 @@ def read_checkpoint(path: str, settings: Mapping[str, str], sizes: Mapping[str, 
         raise ModelError(f"checkpoint {path!r} is damaged; without --resume the training begins anew") from error
 
 
-def _compare(then: Any, now: Mapping[str, str]) -> None:
-    for name in {*then, *now}:
-        if then.get(name) != now.get(name):
-            raise ModelError(f"is of a training with {name} {then.get(name)!r}, not {now.get(name)!r}")
+def _refuse_other_settings(stored: Any, settings: Mapping[str, str]) -> None:
+    for name in {*stored, *settings}:
+        if stored.get(name) != settings.get(name):
+            raise ModelError(f"is of a training with {name} {stored.get(name)!r}, not {settings.get(name)!r}")

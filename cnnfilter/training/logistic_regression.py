@@ -219,18 +219,18 @@ def _fit(
     """Return the parameters (F + 1, classes) of the least penalised loss: weights and, as the last row, bias."""
     share = (importance / importance.sum()).astype(np.float64)
     shape = (rows.shape[1] + 1, classes)
-    at = np.arange(len(labels))
+    each = np.arange(len(labels))
 
     def value(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         parameters = point.reshape(shape)
-        scores = _log_probabilities(rows, parameters)
-        loss = -float(share @ scores[at, labels]) + penalty / 2 * float((parameters[:-1] ** 2).sum())
-        wrong = np.exp(scores)
-        wrong[at, labels] -= 1
-        wrong *= share[:, None]
+        logarithms = _log_probabilities(rows, parameters)
+        loss = -float(share @ logarithms[each, labels]) + penalty / 2 * float((parameters[:-1] ** 2).sum())
+        errors = np.exp(logarithms)
+        errors[each, labels] -= 1
+        errors *= share[:, None]
         gradient = np.empty(shape)
-        gradient[:-1] = rows.T @ wrong.astype(np.float32) + penalty * parameters[:-1]
-        gradient[-1] = wrong.sum(axis=0)
+        gradient[:-1] = rows.T @ errors.astype(np.float32) + penalty * parameters[:-1]
+        gradient[-1] = errors.sum(axis=0)
         return loss, gradient.ravel()
 
     point = np.zeros(shape).ravel() if start is None else start.ravel()
@@ -266,14 +266,14 @@ def minimise(
     memory: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=_HISTORY_STEPS)
     for _ in range(steps):
         direction = -_inverse_hessian_product(gradient, memory)
-        downhill = float(direction @ gradient)
-        if downhill == 0:
+        slope_along = float(direction @ gradient)
+        if slope_along == 0:
             break
         length = 1.0 if memory else min(1.0, 1 / float(np.abs(gradient).sum()))
         for _ in range(_STEP_HALVINGS_MAX):
             step = length * direction
             new_loss, new_gradient = value(point + step)
-            if new_loss <= loss + _ARMIJO_CONSTANT * length * downhill:  # Armijo's condition
+            if new_loss <= loss + _ARMIJO_CONSTANT * length * slope_along:  # Armijo's condition
                 break
             length /= 2
         else:

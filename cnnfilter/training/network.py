@@ -22,7 +22,7 @@ from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Model, Preparation, Weights
 from cnnfilter.runtime.blas import one_thread
 from cnnfilter.runtime.parallel import default_threads, split_rows
-from cnnfilter.training.augmentation import NO_AUGMENTATION, Augmentation, apply_changes
+from cnnfilter.training.augmentation import NO_AUGMENTATION, Augmentation, Changes, apply_changes
 from cnnfilter.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cnnfilter.training.data.dataset import Dataset
 from cnnfilter.training.data.decoded import Pixels, measure, read_pixels
@@ -177,15 +177,15 @@ class Trainer:
         self.history: list[Epoch] = []
         self.best = 0
         self.best_vectors = self._vectors()
-        self.before = 0.0
-        self.began = time.monotonic()
+        self.seconds_before = 0.0
+        self.start_time = time.monotonic()
 
     # --- all epochs --------------------------------------------------------------------------------------
 
     def run(self, checkpoint: str | None, resume: bool) -> NetworkTraining:
         """Train until the epochs, the time or the patience is over."""
         if checkpoint and resume:
-            self._go_on_from(checkpoint)
+            self._resume(checkpoint)
         failure = None
         while not self._done():
             try:
@@ -196,7 +196,7 @@ class Trainer:
                 failure = error
                 break
             if checkpoint:
-                self._keep(checkpoint)
+                self._write_checkpoint(checkpoint)
         self._restore(self.best_vectors)
         return NetworkTraining(self._model(), self.dataset, self.pixels, self.history, self.best, failure)
 
@@ -209,7 +209,7 @@ class Trainer:
     def _time_share(self) -> float:
         """Return the share of the time limit that has passed."""
         limit = self.settings.time_limit
-        return 0.0 if limit is None else (self.before + time.monotonic() - self.began) / limit
+        return 0.0 if limit is None else (self.seconds_before + time.monotonic() - self.start_time) / limit
 
     # --- one epoch ---------------------------------------------------------------------------------------
 
@@ -228,16 +228,16 @@ class Trainer:
             if progress >= 1 and pictures:
                 break
             rate = self.settings.learning.rate_at(progress)
-            own = order[first:end]
-            importance = self.importance[self.labels[own]]
-            targets = Targets(self.labels[own], importance, self.settings.smoothing)
-            fill = self._filler(self.train, own, changes.take(first, end))
-            batch_loss = self.stack.learn(len(own), fill, targets, (self.settings.seed, 7, number, step))
+            batch = order[first:end]
+            importance = self.importance[self.labels[batch]]
+            targets = Targets(self.labels[batch], importance, self.settings.smoothing)
+            fill = self._make_fill(self.train, batch, changes.take(first, end))
+            batch_loss = self.stack.learn(len(batch), fill, targets, (self.settings.seed, 7, number, step))
             if not math.isfinite(batch_loss.loss) or not np.isfinite(self.stack.slopes.sum(dtype=np.float64)):
                 raise NotFiniteError(number + 1)
             self.optimiser.step(self.stack.slopes, rate)
             loss, counted = loss + batch_loss.loss, counted + float(importance.sum(dtype=np.float64))
-            right, pictures = right + batch_loss.right, pictures + len(own)
+            right, pictures = right + batch_loss.right, pictures + len(batch)
             self.watcher.advance(loss / counted)
         validated = self._validate()
         if validated is not None and not math.isfinite(validated[0]):
@@ -245,11 +245,11 @@ class Trainer:
         epoch = Epoch(
             number + 1, time.monotonic() - began, rate, loss / counted, right / pictures, *(validated or (None, None))
         )
-        self._note(epoch)
+        self._record(epoch)
 
-    def _filler(self, pixels: NDArray[np.uint8], which: NDArray[np.int64], changes: object) -> Fill:
+    def _make_fill(self, pixels: NDArray[np.uint8], which: NDArray[np.int64], changes: Changes) -> Fill:
         def fill(first: int, end: int, out: Floats) -> None:
-            apply_changes(pixels[which[first:end]], changes.take(first, end), self.preparation, out)  # type: ignore[attr-defined]
+            apply_changes(pixels[which[first:end]], changes.take(first, end), self.preparation, out)
 
         return fill
 
@@ -259,16 +259,16 @@ class Trainer:
             return None
         array, labels = self.pixels["validation"].array, self.dataset.validation.labels
         height, width, _ = self.settings.input_shape
-        still = NO_AUGMENTATION.draw(np.random.default_rng(0), PREDICTION_BATCH_PICTURES, height, width)
+        unchanged = NO_AUGMENTATION.draw(np.random.default_rng(0), PREDICTION_BATCH_PICTURES, height, width)
         loss, right = 0.0, 0
         for start in range(0, len(labels), PREDICTION_BATCH_PICTURES):
-            own = np.arange(start, min(start + PREDICTION_BATCH_PICTURES, len(labels)))
-            scores = self.stack.predict(len(own), self._filler(array, own, still)).astype(np.float64)
-            loss -= float(log_softmax(scores)[np.arange(len(own)), labels[own]].sum())
-            right += int(np.count_nonzero(scores.argmax(axis=1) == labels[own]))
+            batch = np.arange(start, min(start + PREDICTION_BATCH_PICTURES, len(labels)))
+            scores = self.stack.predict(len(batch), self._make_fill(array, batch, unchanged)).astype(np.float64)
+            loss -= float(log_softmax(scores)[np.arange(len(batch)), labels[batch]].sum())
+            right += int(np.count_nonzero(scores.argmax(axis=1) == labels[batch]))
         return loss / len(labels), right / len(labels)
 
-    def _note(self, epoch: Epoch) -> None:
+    def _record(self, epoch: Epoch) -> None:
         self.history.append(epoch)
         if epoch.validation_accuracy is None or epoch.number == 1 or _is_better(epoch, self.history[self.best - 1]):
             self.best, self.best_vectors = epoch.number, self._vectors()
@@ -289,43 +289,50 @@ class Trainer:
             norm.running[...] = vectors["running"][start : start + norm.running.size]
             start += norm.running.size
 
-    def _settings(self) -> dict[str, str]:
-        print_ = hashlib.sha256()
+    def _checkpoint_settings(self) -> dict[str, str]:
+        digest = hashlib.sha256()
         for part in self.pixels.values():
-            print_.update(str(part.array.shape).encode())
-            print_.update(part.array[:: max(1, len(part.array) // 64)].tobytes())
+            digest.update(str(part.array.shape).encode())
+            digest.update(part.array[:: max(1, len(part.array) // 64)].tobytes())
         for examples in self.dataset.splits.values():
-            print_.update(examples.labels.tobytes())
-        return {**self.settings.as_texts(), "data": print_.hexdigest()[:16]}
+            digest.update(examples.labels.tobytes())
+        return {**self.settings.as_texts(), "data": digest.hexdigest()[:16]}
 
-    def _point(self) -> dict[str, Floats]:
+    def _checkpoint_vectors(self) -> dict[str, Floats]:
         vectors = {**self._vectors(), **self.optimiser.state}
         return vectors | {f"best {name}": vector for name, vector in self.best_vectors.items()}
 
-    def _keep(self, path: str) -> None:
-        seconds = self.before + time.monotonic() - self.began
-        point = Checkpoint(self._settings(), self._point(), self.history, self.best, self.optimiser.steps, seconds)
+    def _write_checkpoint(self, path: str) -> None:
+        seconds = self.seconds_before + time.monotonic() - self.start_time
+        state = Checkpoint(
+            self._checkpoint_settings(),
+            self._checkpoint_vectors(),
+            self.history,
+            self.best,
+            self.optimiser.steps,
+            seconds,
+        )
         try:
-            write_checkpoint(path, point)
+            write_checkpoint(path, state)
         except OSError as error:
             self.watcher.say(
                 f"Warning: {path}: cannot be written ({error.strerror or error}); --resume would begin earlier"
             )
 
-    def _go_on_from(self, path: str) -> None:
+    def _resume(self, path: str) -> None:
         try:
-            sizes = {name: vector.size for name, vector in self._point().items()}
-            point = read_checkpoint(path, self._settings(), sizes)
+            sizes = {name: vector.size for name, vector in self._checkpoint_vectors().items()}
+            state = read_checkpoint(path, self._checkpoint_settings(), sizes)
         except FileNotFoundError:
             self.watcher.say(f"no checkpoint {path}: the training begins")
             return
-        vectors = dict(point.vectors)
+        vectors = dict(state.vectors)
         self.best_vectors = {name: vectors.pop(f"best {name}") for name in self._vectors()}
         self._restore(vectors)
         for name, vector in self.optimiser.state.items():
             vector[...] = vectors[name]
-        self.optimiser.steps = point.steps
-        self.history, self.best, self.before = point.history, point.best, point.seconds
+        self.optimiser.steps = state.steps
+        self.history, self.best, self.seconds_before = state.history, state.best, state.seconds
         self.watcher.went_before(self.history)
         self.watcher.say(f"going on after epoch {len(self.history)}")
 
@@ -353,7 +360,7 @@ def _is_better(epoch: Epoch, best: Epoch) -> bool:
     return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
 
 
-def forget_checkpoint(path: str) -> None:
+def remove_checkpoint(path: str) -> None:
     """Remove a checkpoint that is no longer needed."""
     with suppress(FileNotFoundError):
         os.unlink(path)

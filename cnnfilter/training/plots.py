@@ -41,12 +41,12 @@ def draw_training(evaluation: Evaluation | None, history: Sequence[Epoch] = ()) 
     return file.getvalue()
 
 
-def _curves(axis: Any, what: str, training: Sequence[float], validation: Sequence[float | None]) -> None:
+def _curves(axis: Any, title: str, training: Sequence[float], validation: Sequence[float | None]) -> None:
     numbers = range(1, len(training) + 1)
     axis.plot(numbers, training, label="training", marker="." if len(training) < _MARKED_EPOCHS_MAX else "")
     if validation and validation[0] is not None:
         axis.plot(numbers, validation, label="validation", marker="." if len(training) < _MARKED_EPOCHS_MAX else "")
-    axis.set(xlabel="epoch", title=what)
+    axis.set(xlabel="epoch", title=title)
     axis.grid(alpha=0.3)
     axis.legend()
 

@@ -188,37 +188,41 @@ def evaluation_split(dataset: Dataset) -> str:
     return next((split for split in ("test", "validation") if split in dataset.splits), "")
 
 
-def _evaluate_head(done: HeadTraining, augment: str, seed: int) -> Trained:
-    dataset, split = done.dataset, evaluation_split(done.dataset)
+def _evaluate_head(training: HeadTraining, augment: str, seed: int) -> Trained:
+    dataset, split = training.dataset, evaluation_split(training.dataset)
     evaluation = None
     if split:
         examples = dataset.splits[split]
-        evaluation = Evaluation(dataset.classes, examples.labels, done.logits(split), examples)
-    prints = {name: part.fingerprints for name, part in done.features.items() if name in dataset.splits}
-    how = f"a head on {done.model.backbone.name}, penalty {done.head.penalty:g}"  # type: ignore[union-attr]
+        evaluation = Evaluation(dataset.classes, examples.labels, training.logits(split), examples)
+    prints = {name: part.fingerprints for name, part in training.features.items() if name in dataset.splits}
+    how = f"a head on {training.model.backbone.name}, penalty {training.head.penalty:g}"  # type: ignore[union-attr]
     how += f", augmented by {parse_augmentation(augment)}" if augment else ""
-    model = replace(done.model, provenance=provenance(dataset, how, seed, evaluation, split))
+    model = replace(training.model, provenance=provenance(dataset, how, seed, evaluation, split))
     duplicates = find_duplicates({name: dataset.splits[name] for name in prints}, prints)
     return Trained(model, dataset, evaluation, split, tuple(duplicates))
 
 
-def _evaluate_network(done: NetworkTraining, settings: Settings, threads: int | None) -> Trained:
-    dataset, split = done.dataset, evaluation_split(done.dataset)
+def _evaluate_network(training: NetworkTraining, settings: Settings, threads: int | None) -> Trained:
+    dataset, split = training.dataset, evaluation_split(training.dataset)
     evaluation = None
     if split:
-        examples, network = dataset.splits[split], Network(done.model)
+        examples, network = dataset.splits[split], Network(training.model)
         logits = np.empty((len(examples), network.outputs), np.float32)
         for start in range(0, len(examples), PREDICTION_BATCH_PICTURES):
-            part = scale(done.pixels[split].array[start : start + PREDICTION_BATCH_PICTURES], done.model.preparation)
+            part = scale(
+                training.pixels[split].array[start : start + PREDICTION_BATCH_PICTURES], training.model.preparation
+            )
             logits[start : start + len(part)] = network.forward(part, threads=threads).reshape(len(part), -1)
         evaluation = Evaluation(dataset.classes, examples.labels, logits, examples)
-    how = f"a network from nothing, {len(done.history)} epochs"
-    if done.best != len(done.history):
-        how += f", the best of them {done.best}"
-    model = replace(done.model, provenance=provenance(dataset, how, settings.seed, evaluation, split))
-    prints = {name: pixels.fingerprints for name, pixels in done.pixels.items() if name in dataset.splits}
+    how = f"a network from nothing, {len(training.history)} epochs"
+    if training.best != len(training.history):
+        how += f", the best of them {training.best}"
+    model = replace(training.model, provenance=provenance(dataset, how, settings.seed, evaluation, split))
+    prints = {name: pixels.fingerprints for name, pixels in training.pixels.items() if name in dataset.splits}
     duplicates = find_duplicates({name: dataset.splits[name] for name in prints}, prints)
-    return Trained(model, dataset, evaluation, split, tuple(duplicates), tuple(done.history), done.best, done.failure)
+    return Trained(
+        model, dataset, evaluation, split, tuple(duplicates), tuple(training.history), training.best, training.failure
+    )
 
 
 def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | None, split: str) -> str:

@@ -75,24 +75,26 @@ class Dataset:
 
     def without(self, unreadable: Iterable[Skipped]) -> Dataset:
         """Return the dataset without pictures that cannot be read, and without classes that have no other pictures."""
-        listed = tuple(unreadable)
-        if not listed:
+        skipped = tuple(unreadable)
+        if not skipped:
             return self
-        gone = {path for path, _ in listed}
-        kept = {
-            split: part.take(np.array([part.name(index) not in gone for index in range(len(part))], bool))
+        names = {path for path, _ in skipped}
+        remaining = {
+            split: part.take(np.array([part.name(index) not in names for index in range(len(part))], bool))
             for split, part in self.splits.items()
         }
         used = [
             number
             for number in range(len(self.classes))
-            if any((part.labels == number).any() for part in kept.values())
+            if any((part.labels == number).any() for part in remaining.values())
         ]
         renumbered = np.full(len(self.classes), -1)
         renumbered[used] = np.arange(len(used))
-        splits = {split: replace(part, labels=renumbered[part.labels]) for split, part in kept.items() if len(part)}
+        splits = {
+            split: replace(part, labels=renumbered[part.labels]) for split, part in remaining.items() if len(part)
+        }
         classes = tuple(self.classes[number] for number in used)
-        return replace(self, classes=classes, splits=splits, skipped=(*self.skipped, *listed))
+        return replace(self, classes=classes, splits=splits, skipped=(*self.skipped, *skipped))
 
     def check(self) -> None:
         """Refuse data from which no classifier can be trained.
@@ -105,20 +107,20 @@ class Dataset:
         """
         if "train" not in self.splits:
             others = f", only {' and '.join(self.splits)}" if self.splits else ""
-            raise DataError(f"{self.name} has no pictures to train on{others}{self._left_out()}")
+            raise DataError(f"{self.name} has no pictures to train on{others}{self._skipped_note()}")
         _refuse_other_classes(self)
         counts = self.train.counts(len(self.classes))
         if np.count_nonzero(counts) < 2:
             raise DataError(
-                f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two{self._left_out()}"
+                f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two{self._skipped_note()}"
             )
         if counts.max() < 2:
             raise DataError(
                 f"{self.name} has a single picture of each class to train on, which teaches nothing; "
-                f"some ten of each would do{self._left_out()}"
+                f"some ten of each would do{self._skipped_note()}"
             )
 
-    def _left_out(self) -> str:
+    def _skipped_note(self) -> str:
         """Return a text about the skipped files, which may be the reason why there are too few pictures."""
         if not self.skipped:
             return ""
@@ -161,15 +163,15 @@ class Dataset:
         )
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """Return names between commas; of more than `most` only the first and the last ones.
+def listed(names: Sequence[str], shown_max: int = 12) -> str:
+    """Return names between commas; of more than `shown_max` only the first and the last ones.
 
     >>> listed(["a", "b"]), listed([str(n) for n in range(100)], 4)
     ("'a', 'b'", "'0', '1', … 96 more …, '98', '99'")
     """
     shown = [repr(name) for name in names]
-    if len(shown) > most:
-        shown = [*shown[: most // 2], f"… {len(shown) - most // 2 * 2} more …", *shown[-(most // 2) :]]
+    if len(shown) > shown_max:
+        shown = [*shown[: shown_max // 2], f"… {len(shown) - shown_max // 2 * 2} more …", *shown[-(shown_max // 2) :]]
     return ", ".join(shown) or "none"
 
 
@@ -220,24 +222,24 @@ def load_folder(
 
 def _load(name: str, max_pixels: int) -> Dataset:
     if idx := find_idx(name):
-        return _of_arrays(name, read_idx_pairs(idx))
+        return _from_arrays(name, read_idx_pairs(idx))
     if os.path.isdir(name):
-        return _of_files(name, *find_in_folder(name), max_pixels)
+        return _from_files(name, *find_in_folder(name), max_pixels)
     if name.lower().endswith(".npz"):
-        return _of_arrays(name, read_npz(name))
+        return _from_arrays(name, read_npz(name))
     if name.lower().endswith((".csv", ".tsv", ".txt")):
-        return _of_files(name, *find_in_csv(name), max_pixels)
+        return _from_files(name, *find_in_csv(name), max_pixels)
     raise DataError(f"{name} is not a folder of class folders, a .csv of path and label, an IDX file or an .npz")
 
 
-def _of_files(name: str, found: list[LabelledFile], skipped: list[Skipped], max_pixels: int) -> Dataset:
-    classes = tuple(_in_order({entry.label for entry in found}))
+def _from_files(name: str, found: list[LabelledFile], skipped: list[Skipped], max_pixels: int) -> Dataset:
+    classes = tuple(_sorted_classes({entry.label for entry in found}))
     numbers = {label: number for number, label in enumerate(classes)}
     source = FileExamples([entry.path for entry in found], max_pixels)
     labels = np.array([numbers[entry.label] for entry in found], np.int64)
     given = np.array([entry.split or "train" for entry in found])
     if len({entry.path for entry in found}) != len(found):
-        raise DataError(f"{name} lists a picture twice: {_first_twice(source.paths)}")
+        raise DataError(f"{name} lists a picture twice: {_first_repeated(source.paths)}")
     splits = {
         split: Examples(source, places, labels[places])
         for split in SPLITS
@@ -246,13 +248,13 @@ def _of_files(name: str, found: list[LabelledFile], skipped: list[Skipped], max_
     return Dataset(name, classes, splits, tuple(skipped), numbered=_are_numbers(classes))
 
 
-def _first_twice(paths: Sequence[str]) -> str:
+def _first_repeated(paths: Sequence[str]) -> str:
     seen: set[str] = set()
     return next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
 
 
-def _of_arrays(name: str, parts: list[ArraySplit]) -> Dataset:
-    classes = tuple(_in_order({_text(label) for part in parts for label in np.unique(part.labels)}))
+def _from_arrays(name: str, parts: list[ArraySplit]) -> Dataset:
+    classes = tuple(_sorted_classes({_text(label) for part in parts for label in np.unique(part.labels)}))
     numbers = {label: number for number, label in enumerate(classes)}
     shapes = {part.pixels.shape[1:] for part in parts}
     dtypes = {part.pixels.dtype for part in parts}
@@ -276,7 +278,7 @@ def _are_numbers(classes: Sequence[str]) -> bool:
     return all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in classes)
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def _sorted_classes(names: Iterable[str]) -> list[str]:
     """Return the names in their order; if all are numbers, in the order of their values."""
     found = sorted(names)
     return sorted(found, key=int) if _are_numbers(found) else found
@@ -302,12 +304,12 @@ def _refuse_other_classes(found: Dataset) -> None:
 def _hold_back(found: Dataset, share: float, seed: int) -> Dataset:
     """Move a share of each class from train to validation: at least one picture, but not all."""
     rng = np.random.default_rng([seed, 1])
-    kept, held = [], []
+    trained, held_back = [], []
     for number in range(len(found.classes)):
         own = rng.permutation(np.flatnonzero(found.train.labels == number))
         count = min(max(1, round(len(own) * share)), len(own) - 1)
-        held.append(own[:count])
-        kept.append(own[count:])
-    train, validation = (found.train.take(np.sort(np.concatenate(part))) for part in (kept, held))
+        held_back.append(own[:count])
+        trained.append(own[count:])
+    train, validation = (found.train.take(np.sort(np.concatenate(part))) for part in (trained, held_back))
     parts = {"train": train, "validation": validation, **{k: v for k, v in found.splits.items() if k != "train"}}
     return replace(found, splits={name: part for name, part in parts.items() if len(part)}, held_back=True)

@@ -59,10 +59,10 @@ def read_pixels(
     if not unreadable:
         return Pixels(array, prints), []
     missing = {found.path for found in unreadable}
-    kept = [index for index in range(len(examples)) if examples.name(index) not in missing]
-    for place, index in enumerate(kept):  # in place, as memory may not suffice for a second array
-        array[place] = array[index]
-    return Pixels(array[: len(kept)], [prints[index] for index in kept]), unreadable
+    readable = [index for index in range(len(examples)) if examples.name(index) not in missing]
+    for row, index in enumerate(readable):  # in place, as memory may not suffice for a second array
+        array[row] = array[index]
+    return Pixels(array[: len(readable)], [prints[index] for index in readable]), unreadable
 
 
 def _empty_array(count: int, shape: Shape) -> NDArray[np.uint8]:

@@ -97,16 +97,16 @@ def _same(ones: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[
 def _near(ones: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[tuple[int, int]]:
     """Return the positions of near fingerprints; only those that agree in at least one band are compared."""
     bands: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for index, print_ in enumerate(ones):
-        if print_ is not None and any(print_):  # the fingerprint of a uniform picture is 0, and tells nothing
+    for index, bits in enumerate(ones):
+        if bits is not None and any(bits):  # the fingerprint of a uniform picture is 0, and tells nothing
             for band in range(_BAND_COUNT):
-                bands[band, print_[2 * band : 2 * band + 2]].append(index)
+                bands[band, bits[2 * band : 2 * band + 2]].append(index)
     pairs = []
-    for index, print_ in enumerate(others):
-        if print_ is None or not any(print_):
+    for index, bits in enumerate(others):
+        if bits is None or not any(bits):
             continue
-        whole = int.from_bytes(print_, "big")
-        near = {one for band in range(_BAND_COUNT) for one in bands.get((band, print_[2 * band : 2 * band + 2]), ())}
+        whole = int.from_bytes(bits, "big")
+        near = {one for band in range(_BAND_COUNT) for one in bands.get((band, bits[2 * band : 2 * band + 2]), ())}
         for one in sorted(near):
             if (int.from_bytes(ones[one] or b"", "big") ^ whole).bit_count() <= NEAR_BITS_MAX:
                 pairs.append((one, index))

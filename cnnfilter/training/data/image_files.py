@@ -77,7 +77,7 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
         ]
     if not found:
         raise DataError(
-            f"{folder} has no pictures in class folders ({_what_there_is(skipped)}); "
+            f"{folder} has no pictures in class folders ({_first_skipped(skipped)}); "
             "it should look like DIR/cats/1.jpg, DIR/dogs/2.jpg"
         )
     return found, skipped
@@ -156,7 +156,7 @@ def why_no_picture(path: str) -> str | None:
     return None
 
 
-def _what_there_is(skipped: list[Skipped]) -> str:
+def _first_skipped(skipped: list[Skipped]) -> str:
     if not skipped:
         return "it is empty"
     path, reason = skipped[0]
@@ -191,7 +191,7 @@ def find_in_csv(path: str) -> tuple[list[LabelledFile], list[Skipped]]:
         else:
             skipped.append(Skipped(picture, reason))
     if not found:
-        raise DataError(f"{path} lists no picture that can be read ({_what_there_is(skipped)})")
+        raise DataError(f"{path} lists no picture that can be read ({_first_skipped(skipped)})")
     return found, skipped
 
 

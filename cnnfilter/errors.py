@@ -6,7 +6,7 @@
     ├── ShapeError(…, ValueError)    parts do not fit: window and image, layer and layer
     ├── ModelError(…, ValueError)    a model file lacks a part, is damaged, or does not fit its network
     ├── DataError(…, ValueError)     the training images cannot teach what was asked
-    └── RoomError(…, MemoryError)    the limits of memory leave no room for it, but might if less were done at a time
+    └── CompileMemoryError(…, MemoryError)   the limits of memory are too low to compile a loop
 
 A message is one line that says what was given and what would do. The command line prints it after
 ``Error: `` and exits with 1; the file or layer it belongs to is added by the level that knows it.
@@ -37,5 +37,5 @@ class DataError(CnnfilterError, ValueError):
     """Training images that cannot teach what was asked."""
 
 
-class RoomError(CnnfilterError, MemoryError):
+class CompileMemoryError(CnnfilterError, MemoryError):
     """The limits of memory leave no room for something that says how much it needs."""

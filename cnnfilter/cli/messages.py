@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from cnnfilter.errors import RoomError
+from cnnfilter.errors import CompileMemoryError
 from cnnfilter.runtime import limits
 
 
@@ -32,7 +32,7 @@ def reason(error: BaseException) -> str:
     >>> reason(FileNotFoundError(2, "No such file or directory", "a.png"))
     'no such file or directory'
     """
-    if isinstance(error, MemoryError) and not isinstance(error, RoomError):
+    if isinstance(error, MemoryError) and not isinstance(error, CompileMemoryError):
         return f"there is not enough memory for it{_what_limits_it()}"
     if isinstance(error, FileExistsError):
         return "exists already; --force replaces it"

@@ -20,7 +20,7 @@ except ImportError:
     from hashlib import blake2b
 
 _MAGIC = b"cnnfilter loop 1\n"
-_DIGEST = 32
+_DIGEST_BYTES = 32
 
 
 def cache_folder() -> str:
@@ -59,7 +59,7 @@ def read_entry(key: str) -> bytes | None:
             data = file.read()
     except OSError:
         return None
-    start = len(_MAGIC) + _DIGEST
+    start = len(_MAGIC) + _DIGEST_BYTES
     body = data[start:]
     whole = data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : start] == _digest(key, body)
     return body if whole else None
@@ -82,7 +82,7 @@ def write_entry(key: str, body: bytes) -> bool:
 
 
 def _digest(key: str, body: bytes) -> bytes:
-    return blake2b(body, digest_size=_DIGEST, key=key.encode()).digest()
+    return blake2b(body, digest_size=_DIGEST_BYTES, key=key.encode()).digest()
 
 
 def _is_private(folder: str) -> bool:

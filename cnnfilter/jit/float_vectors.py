@@ -9,28 +9,28 @@ import numpy as np
 
 from cnnfilter.jit.instructions import (
     LANES,
-    OF_WORDS,
+    VECTOR_U16,
     Instruction,
-    constant_vector,
-    copy_some,
+    broadcast,
+    float_constant,
     instruction,
     llvm_type,
-    place_of,
-    spread,
+    pointer_at,
+    store_first_lanes,
 )
 
 
 @instruction("vector", "array", "i8")
-def floats(samples, at):
+def load_floats(samples, at):
     """Return the samples (u1, u2 or f4) from `at` on."""
     return samples[at : at + LANES].astype(np.float32)
 
 
-@floats.as_llvm
-def _floats(builder, samples, at):
+@load_floats.as_llvm
+def _load_floats(builder, samples, at):
     from llvmlite import ir
 
-    place, size = place_of(builder, samples, at)
+    place, size = pointer_at(builder, samples, at)
     values = builder.load(place, align=size)
     return values if size == 4 else builder.uitofp(values, ir.VectorType(ir.FloatType(), LANES))
 
@@ -43,7 +43,7 @@ def splat(value):
 
 @splat.as_llvm
 def _splat(builder, value):
-    return spread(builder, value, llvm_type("vector"))
+    return broadcast(builder, value, llvm_type("vector"))
 
 
 @instruction("vector", "vector", "vector", "vector")
@@ -65,7 +65,7 @@ def store(out, at, values):
 
 @store.as_llvm
 def _store(builder, out, at, values):
-    place, size = place_of(builder, out, at)
+    place, size = pointer_at(builder, out, at)
     builder.store(values, place, align=size)
 
 
@@ -79,54 +79,54 @@ def store_rounded(out, at, values, top):
 @store_rounded.as_llvm
 def _store_rounded(builder, out, at, values, top):
 
-    place, size = place_of(builder, out, at)
+    place, size = pointer_at(builder, out, at)
     builder.store(_rounded(builder, values, top, place.type.pointee), place, align=size)
 
 
 def _rounded(builder: Any, values: Any, top: Any, kind: Any) -> Any:
     from llvmlite import ir
 
-    zero, most = constant_vector(0.0), _splat(builder, top)
+    zero, most = float_constant(0.0), _splat(builder, top)
     kept = builder.select(builder.fcmp_ordered(">", values, zero), values, zero)
     kept = builder.select(builder.fcmp_ordered("<", kept, most), kept, most)
-    whole = builder.fptosi(builder.fadd(kept, constant_vector(0.5)), ir.VectorType(ir.IntType(32), LANES))
+    whole = builder.fptosi(builder.fadd(kept, float_constant(0.5)), ir.VectorType(ir.IntType(32), LANES))
     return builder.trunc(whole, kind)
 
 
 @instruction("void", "array", "i8", "vector", "i8")
-def store_some(out, at, values, many):
+def store_first(out, at, values, many):
     """Store the first `many` lanes of a vector in `out` (f4) from `at` on."""
     out[at : at + many] = values[:many]
 
 
-@store_some.as_llvm
-def _store_some(builder, out, at, values, many):
-    copy_some(builder, out, at, values, many)
+@store_first.as_llvm
+def _store_first(builder, out, at, values, many):
+    store_first_lanes(builder, out, at, values, many)
 
 
 @instruction("void", "array", "i8", "vector", "f4", "i8")
-def store_some_rounded(out, at, values, top, many):
+def store_first_rounded(out, at, values, top, many):
     """Store the first `many` lanes of a vector as `store_rounded` does."""
     whole = np.zeros(LANES, out.dtype)
     store_rounded(whole, 0, values, top)
     out[at : at + many] = whole[:many]
 
 
-@store_some_rounded.as_llvm
-def _store_some_rounded(builder, out, at, values, top, many):
+@store_first_rounded.as_llvm
+def _store_first_rounded(builder, out, at, values, top, many):
     from llvmlite import ir
 
-    copy_some(builder, out, at, _rounded(builder, values, top, ir.VectorType(out.type.pointee, LANES)), many)
+    store_first_lanes(builder, out, at, _rounded(builder, values, top, ir.VectorType(out.type.pointee, LANES)), many)
 
 
 @instruction("vector", "vector")
-def absolute(values):
+def absolute_floats(values):
     """Return a vector without its signs."""
     return np.abs(values)
 
 
-@absolute.as_llvm
-def _absolute(builder, values):
+@absolute_floats.as_llvm
+def _absolute_floats(builder, values):
     from llvmlite import ir
 
     whole = ir.VectorType(ir.IntType(32), LANES)
@@ -146,8 +146,8 @@ def _first_lanes(builder, values, many):
 
     number = ir.IntType(32)
     lanes = ir.Constant(ir.VectorType(number, LANES), list(range(LANES)))
-    wanted = builder.icmp_signed("<", lanes, spread(builder, many, lanes.type))
-    return builder.select(wanted, values, constant_vector(0.0))
+    wanted = builder.icmp_signed("<", lanes, broadcast(builder, many, lanes.type))
+    return builder.select(wanted, values, float_constant(0.0))
 
 
 @instruction("i8", "vector", "f4", "i8")
@@ -161,8 +161,8 @@ def count_outside(values, top, seen):
 def _count_outside(builder, values, top, seen):
     from llvmlite import ir
 
-    limit = builder.fadd(_splat(builder, top), constant_vector(0.5))
-    below = builder.fcmp_ordered("<", values, constant_vector(-0.5))
+    limit = builder.fadd(_splat(builder, top), float_constant(0.5))
+    below = builder.fcmp_ordered("<", values, float_constant(-0.5))
     outside = builder.or_(below, builder.fcmp_ordered(">=", values, limit))
     bits = builder.zext(builder.bitcast(outside, ir.IntType(LANES)), seen.type)
     return builder.ctpop(builder.lshr(bits, seen))
@@ -237,7 +237,7 @@ def every_second(kind: str, channels: int, tap: int) -> Instruction:
     lanes = LANES if kind == "vector" else int(kind[3:])
     places = (lane // channels * 2 * channels + lane % channels + tap * channels for lane in range(lanes))
     index = [min(place, 2 * lanes - 1) for place in places]
-    if kind == OF_WORDS:
+    if kind == VECTOR_U16:
         index = [place % 2 * lanes + place // 2 for place in index]
 
     @instruction(kind, kind, kind)

@@ -14,11 +14,11 @@ from typing import Any
 
 LANES = 16
 """Samples of a vector of float32. Where registers are narrower, the compiler takes several for each."""
-WORDS = 2 * LANES
+LANES_U16 = 2 * LANES
 """Samples of a vector of uint16, as wide as LANES of float32."""
-BYTES = 4 * LANES
+LANES_U8 = 4 * LANES
 """Samples of a vector of uint8, as wide."""
-OF_WORDS, OF_BYTES = f"u2x{WORDS}", f"u1x{BYTES}"
+VECTOR_U16, VECTOR_U8 = f"u2x{LANES_U16}", f"u1x{LANES_U8}"
 
 
 class Instruction:
@@ -115,21 +115,21 @@ def llvm_type(kind: str) -> Any:
     return ir.VectorType(ir.FloatType() if sample == "f4" else ir.IntType(8 * int(sample[1])), lanes)
 
 
-def constant_vector(value: float) -> Any:
+def float_constant(value: float) -> Any:
     from llvmlite import ir
 
     return ir.Constant(ir.VectorType(ir.FloatType(), LANES), [value] * LANES)
 
 
-def place_of(builder: Any, array: Any, at: Any, lanes: int = LANES) -> Any:
+def pointer_at(builder: Any, array: Any, at: Any, lanes: int = LANES) -> Any:
     """Return a pointer to the samples of `array` from `at` on, and the bytes of one."""
     from llvmlite import ir
 
     sample = array.type.pointee
-    return builder.bitcast(builder.gep(array, [at]), ir.VectorType(sample, lanes).as_pointer()), bytes_of(sample)
+    return builder.bitcast(builder.gep(array, [at]), ir.VectorType(sample, lanes).as_pointer()), sample_bytes(sample)
 
 
-def bytes_of(sample: Any) -> int:
+def sample_bytes(sample: Any) -> int:
     return 4 if str(sample) == "float" else int(sample.width) // 8
 
 
@@ -157,7 +157,7 @@ def instructions_of(*modules: Any) -> dict[str, Instruction]:
     return {name: value for each in modules for name, value in vars(each).items() if isinstance(value, Instruction)}
 
 
-def spread(builder: Any, value: Any, kind: Any) -> Any:
+def broadcast(builder: Any, value: Any, kind: Any) -> Any:
     """Return a vector of an LLVM type with `value` in each of its lanes."""
     from llvmlite import ir
 
@@ -168,13 +168,13 @@ def spread(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(number, kind.count), [0] * kind.count))
 
 
-def whole_constant(kind: Any, value: int) -> Any:
+def integer_constant(kind: Any, value: int) -> Any:
     from llvmlite import ir
 
     return ir.Constant(kind, [value] * kind.count)
 
 
-def copy_some(builder: Any, out: Any, at: Any, values: Any, many: Any) -> None:
+def store_first_lanes(builder: Any, out: Any, at: Any, values: Any, many: Any) -> None:
     """Store the first `many` lanes of a vector."""
     from llvmlite import ir
     from numba.core import cgutils
@@ -182,5 +182,5 @@ def copy_some(builder: Any, out: Any, at: Any, values: Any, many: Any) -> None:
     kept = cgutils.alloca_once(builder, values.type)
     builder.store(values, kept)
     byte = ir.IntType(8).as_pointer()
-    size = builder.mul(many, many.type(bytes_of(out.type.pointee)))
+    size = builder.mul(many, many.type(sample_bytes(out.type.pointee)))
     cgutils.raw_memcpy(builder, builder.bitcast(builder.gep(out, [at]), byte), builder.bitcast(kept, byte), size, 1)

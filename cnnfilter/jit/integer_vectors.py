@@ -10,82 +10,82 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.jit.instructions import (
-    BYTES,
     LANES,
-    OF_BYTES,
-    OF_WORDS,
-    WORDS,
-    copy_some,
+    LANES_U8,
+    LANES_U16,
+    VECTOR_U8,
+    VECTOR_U16,
+    broadcast,
     instruction,
+    integer_constant,
     llvm_type,
-    place_of,
-    spread,
-    whole_constant,
+    pointer_at,
+    store_first_lanes,
 )
 
 
-@instruction(OF_BYTES, "array", "i8")
+@instruction(VECTOR_U8, "array", "i8")
 def load_bytes(samples, at):
     """Return the samples (u1) from `at` on."""
-    return samples[at : at + BYTES]
+    return samples[at : at + LANES_U8]
 
 
 @load_bytes.as_llvm
 def _load_bytes(builder, samples, at):
-    return builder.load(place_of(builder, samples, at, BYTES)[0], align=1)
+    return builder.load(pointer_at(builder, samples, at, LANES_U8)[0], align=1)
 
 
-@instruction(OF_WORDS, "array", "i8")
-def load_words(samples, at):
+@instruction(VECTOR_U16, "array", "i8")
+def load_bytes_u16(samples, at):
     """Return the samples (u1) from `at` on as uint16."""
-    return samples[at : at + WORDS].astype(np.uint16)
+    return samples[at : at + LANES_U16].astype(np.uint16)
 
 
-@load_words.as_llvm
-def _load_words(builder, samples, at):
-    return builder.zext(builder.load(place_of(builder, samples, at, WORDS)[0], align=1), llvm_type(OF_WORDS))
+@load_bytes_u16.as_llvm
+def _load_bytes_u16(builder, samples, at):
+    return builder.zext(builder.load(pointer_at(builder, samples, at, LANES_U16)[0], align=1), llvm_type(VECTOR_U16))
 
 
-@instruction(OF_WORDS, "array", "i8")
+@instruction(VECTOR_U16, "array", "i8")
 def load_even(samples, at):
     """Return every second of the samples (u1) from `at` on as uint16."""
-    return samples[at : at + BYTES : 2].astype(np.uint16)
+    return samples[at : at + LANES_U8 : 2].astype(np.uint16)
 
 
 @load_even.as_llvm
 def _load_even(builder, samples, at):
-    return builder.and_(_load_pairs(builder, samples, at), whole_constant(llvm_type(OF_WORDS), 255))
+    return builder.and_(_load_pairs(builder, samples, at), integer_constant(llvm_type(VECTOR_U16), 255))
 
 
-@instruction(OF_WORDS, "array", "i8")
+@instruction(VECTOR_U16, "array", "i8")
 def load_odd(samples, at):
     """Return the others of these samples."""
-    return samples[at + 1 : at + BYTES : 2].astype(np.uint16)
+    return samples[at + 1 : at + LANES_U8 : 2].astype(np.uint16)
 
 
 @load_odd.as_llvm
 def _load_odd(builder, samples, at):
-    return builder.lshr(_load_pairs(builder, samples, at), whole_constant(llvm_type(OF_WORDS), 8))
+    return builder.lshr(_load_pairs(builder, samples, at), integer_constant(llvm_type(VECTOR_U16), 8))
 
 
 def _load_pairs(builder: Any, samples: Any, at: Any) -> Any:
     """Return words of two neighbouring bytes, the first of them the low one, as processors with Numba have it."""
-    place = place_of(builder, samples, at, BYTES)[0]
-    return builder.load(builder.bitcast(place, llvm_type(OF_WORDS).as_pointer()), align=1)
+    place = pointer_at(builder, samples, at, LANES_U8)[0]
+    return builder.load(builder.bitcast(place, llvm_type(VECTOR_U16).as_pointer()), align=1)
 
 
-@instruction("void", "array", "i8", OF_BYTES)
+@instruction("void", "array", "i8", VECTOR_U8)
 def store_bytes(out, at, values):
     """Store a vector in `out` (u1) from `at` on."""
-    out[at : at + BYTES] = values
+    out[at : at + LANES_U8] = values
 
 
 @store_bytes.as_llvm
 def _store_bytes(builder, out, at, values):
-    builder.store(values, place_of(builder, out, at, BYTES)[0], align=1)
+    builder.store(values, pointer_at(builder, out, at, LANES_U8)[0], align=1)
 
 
-@instruction(OF_BYTES, OF_BYTES, OF_BYTES)
+@instruction(VECTOR_U8, VECTOR_U8, VECTOR_U8)
 def larger_bytes(best, value):
     """Return the larger ones."""
     return np.maximum(best, value)
@@ -96,21 +96,21 @@ def _larger_bytes(builder, best, value):
     return builder.select(builder.icmp_unsigned(">", value, best), value, best)
 
 
-@instruction(OF_WORDS, OF_WORDS, OF_WORDS)
-def add_words(total, value):
+@instruction(VECTOR_U16, VECTOR_U16, VECTOR_U16)
+def add_u16(total, value):
     """Return the sums, which must fit."""
     return total + value
 
 
-@add_words.as_llvm
-def _add_words(builder, total, value):
+@add_u16.as_llvm
+def _add_u16(builder, total, value):
     return builder.add(total, value)
 
 
-@instruction("void", "array", "i8", OF_WORDS, "f4")
+@instruction("void", "array", "i8", VECTOR_U16, "f4")
 def store_quotients(out, at, sums, count):
     """Store ``sums / count`` in `out` (f4)."""
-    out[at : at + WORDS] = sums.astype(np.float32) / np.float32(count)
+    out[at : at + LANES_U16] = sums.astype(np.float32) / np.float32(count)
 
 
 @store_quotients.as_llvm
@@ -121,146 +121,146 @@ def _store_quotients(builder, out, at, sums, count):
     for first in (0, LANES):  # in halves, for which there is a splat
         lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(first, first + LANES)))
         half = builder.uitofp(builder.shuffle_vector(sums, sums, lanes), floats_type)
-        place, size = place_of(builder, out, builder.add(at, at.type(first)))
-        builder.store(builder.fdiv(half, spread(builder, count, floats_type)), place, align=size)
+        place, size = pointer_at(builder, out, builder.add(at, at.type(first)))
+        builder.store(builder.fdiv(half, broadcast(builder, count, floats_type)), place, align=size)
 
 
-@instruction(OF_WORDS, "i8")
-def splat_words(value):
+@instruction(VECTOR_U16, "i8")
+def splat_u16(value):
     """Return a vector of the whole number `value` alone."""
-    return np.full(WORDS, value, np.int64).astype(np.uint16)
+    return np.full(LANES_U16, value, np.int64).astype(np.uint16)
 
 
-@splat_words.as_llvm
-def _splat_words(builder, value):
-    return spread(builder, value, llvm_type(OF_WORDS))
+@splat_u16.as_llvm
+def _splat_u16(builder, value):
+    return broadcast(builder, value, llvm_type(VECTOR_U16))
 
 
-@instruction(OF_WORDS, "array", "i8")
-def kept_words(sums, at):
+@instruction(VECTOR_U16, "array", "i8")
+def load_u16(sums, at):
     """Return the words (u2) from `at` on."""
-    return sums[at : at + WORDS].copy()
+    return sums[at : at + LANES_U16].copy()
 
 
-@kept_words.as_llvm
-def _kept_words(builder, sums, at):
-    return builder.load(place_of(builder, sums, at, WORDS)[0], align=2)
+@load_u16.as_llvm
+def _load_u16(builder, sums, at):
+    return builder.load(pointer_at(builder, sums, at, LANES_U16)[0], align=2)
 
 
-@instruction("void", "array", "i8", OF_WORDS)
-def keep_words(sums, at, values):
+@instruction("void", "array", "i8", VECTOR_U16)
+def store_u16(sums, at, values):
     """Store words in `sums` (u2) from `at` on."""
-    sums[at : at + WORDS] = values
+    sums[at : at + LANES_U16] = values
 
 
-@keep_words.as_llvm
-def _keep_words(builder, sums, at, values):
-    builder.store(values, place_of(builder, sums, at, WORDS)[0], align=2)
+@store_u16.as_llvm
+def _store_u16(builder, sums, at, values):
+    builder.store(values, pointer_at(builder, sums, at, LANES_U16)[0], align=2)
 
 
-@instruction(OF_WORDS, OF_WORDS, OF_WORDS)
-def subtract_words(total, values):
+@instruction(VECTOR_U16, VECTOR_U16, VECTOR_U16)
+def subtract_u16(total, values):
     """Return the differences."""
     return total - values
 
 
-@subtract_words.as_llvm
-def _subtract_words(builder, total, values):
+@subtract_u16.as_llvm
+def _subtract_u16(builder, total, values):
     return builder.sub(total, values)
 
 
-@instruction("void", "array", "i8", OF_WORDS, "i8", "i8", "i8")
+@instruction("void", "array", "i8", VECTOR_U16, "i8", "i8", "i8")
 def store_divided(out, at, values, more, factor, shift):
     """Store the bytes ``(values + more)·factor >> 16 + shift`` in `out` (u1) from `at` on; all in 16 bits."""
     products = (values.astype(np.uint32) + np.uint32(more)) * np.uint32(factor)
-    out[at : at + WORDS] = products >> np.uint32(16 + shift)
+    out[at : at + LANES_U16] = products >> np.uint32(16 + shift)
 
 
 @store_divided.as_llvm
 def _store_divided(builder, out, at, values, more, factor, shift):
-    dividends = builder.add(values, spread(builder, more, values.type))
-    place = place_of(builder, out, at, WORDS)[0]
+    dividends = builder.add(values, broadcast(builder, more, values.type))
+    place = pointer_at(builder, out, at, LANES_U16)[0]
     builder.store(builder.trunc(_quotients(builder, dividends, factor, shift), place.type.pointee), place, align=1)
 
 
-@instruction("void", "array", "i8", OF_WORDS, OF_WORDS, "i8", "i8")
+@instruction("void", "array", "i8", VECTOR_U16, VECTOR_U16, "i8", "i8")
 def store_pairs_divided(out, at, even, odd, factor, shift):
     """Store what `store_divided` makes of words to which `more` was added, those of even and odd bytes in turn."""
     for first, values in enumerate((even, odd)):
-        out[at + first : at + BYTES : 2] = values.astype(np.uint32) * np.uint32(factor) >> np.uint32(16 + shift)
+        out[at + first : at + LANES_U8 : 2] = values.astype(np.uint32) * np.uint32(factor) >> np.uint32(16 + shift)
 
 
 @store_pairs_divided.as_llvm
 def _store_pairs_divided(builder, out, at, even, odd, factor, shift):
     low, high = (_quotients(builder, values, factor, shift) for values in (even, odd))
-    pairs = builder.or_(low, builder.shl(high, whole_constant(low.type, 8)))
-    place = place_of(builder, out, at, BYTES)[0]
+    pairs = builder.or_(low, builder.shl(high, integer_constant(low.type, 8)))
+    place = pointer_at(builder, out, at, LANES_U8)[0]
     builder.store(builder.bitcast(pairs, place.type.pointee), place, align=1)
 
 
 def _quotients(builder: Any, dividends: Any, factor: Any, shift: Any) -> Any:
     from llvmlite import ir
 
-    word, wide = dividends.type, ir.VectorType(ir.IntType(32), WORDS)
-    product = builder.mul(builder.zext(dividends, wide), builder.zext(spread(builder, factor, word), wide))
-    high = builder.trunc(builder.lshr(product, whole_constant(wide, 16)), word)
-    return builder.lshr(high, spread(builder, shift, word))
+    word, wide = dividends.type, ir.VectorType(ir.IntType(32), LANES_U16)
+    product = builder.mul(builder.zext(dividends, wide), builder.zext(broadcast(builder, factor, word), wide))
+    high = builder.trunc(builder.lshr(product, integer_constant(wide, 16)), word)
+    return builder.lshr(high, broadcast(builder, shift, word))
 
 
-@instruction("void", "array", "i8", OF_WORDS, "i8", "i8", "i8", "i8")
-def store_some_divided(out, at, values, more, factor, shift, many):
+@instruction("void", "array", "i8", VECTOR_U16, "i8", "i8", "i8", "i8")
+def store_first_divided(out, at, values, more, factor, shift, many):
     """Store the first `many` lanes of words as `store_divided` does."""
-    whole = np.zeros(WORDS, np.uint8)
+    whole = np.zeros(LANES_U16, np.uint8)
     store_divided(whole, 0, values, more, factor, shift)
     out[at : at + many] = whole[:many]
 
 
-@store_some_divided.as_llvm
-def _store_some_divided(builder, out, at, values, more, factor, shift, many):
-    dividends = builder.add(values, spread(builder, more, values.type))
-    quotients = builder.trunc(_quotients(builder, dividends, factor, shift), llvm_type(f"u1x{WORDS}"))
-    copy_some(builder, out, at, quotients, many)
+@store_first_divided.as_llvm
+def _store_first_divided(builder, out, at, values, more, factor, shift, many):
+    dividends = builder.add(values, broadcast(builder, more, values.type))
+    quotients = builder.trunc(_quotients(builder, dividends, factor, shift), llvm_type(f"u1x{LANES_U16}"))
+    store_first_lanes(builder, out, at, quotients, many)
 
 
-@instruction(OF_WORDS, OF_WORDS, OF_WORDS)
-def multiply_words(weight, values):
+@instruction(VECTOR_U16, VECTOR_U16, VECTOR_U16)
+def multiply_u16(weight, values):
     """Return the products, of 16 bits."""
     return weight * values
 
 
-@multiply_words.as_llvm
-def _multiply_words(builder, weight, values):
+@multiply_u16.as_llvm
+def _multiply_u16(builder, weight, values):
     return builder.mul(weight, values)
 
 
-@instruction(OF_WORDS, OF_WORDS)
-def absolute_words(values):
+@instruction(VECTOR_U16, VECTOR_U16)
+def absolute_i16(values):
     """Return signed words without their signs."""
     return np.abs(values.view(np.int16)).view(np.uint16)
 
 
-@absolute_words.as_llvm
-def _absolute_words(builder, values):
-    zero = whole_constant(values.type, 0)
+@absolute_i16.as_llvm
+def _absolute_i16(builder, values):
+    zero = integer_constant(values.type, 0)
     return builder.select(builder.icmp_signed("<", values, zero), builder.sub(zero, values), values)
 
 
-@instruction("void", "array", "i8", OF_WORDS)
+@instruction("void", "array", "i8", VECTOR_U16)
 def store_clipped(out, at, values):
     """Store signed words in `out` (u1) from `at` on, kept in 0…255."""
-    out[at : at + WORDS] = values.view(np.int16).clip(0, 255)
+    out[at : at + LANES_U16] = values.view(np.int16).clip(0, 255)
 
 
 @store_clipped.as_llvm
 def _store_clipped(builder, out, at, values):
-    zero, most = whole_constant(values.type, 0), whole_constant(values.type, 255)
+    zero, most = integer_constant(values.type, 0), integer_constant(values.type, 255)
     kept = builder.select(builder.icmp_signed(">", values, zero), values, zero)
     kept = builder.select(builder.icmp_signed("<", kept, most), kept, most)
-    place = place_of(builder, out, at, WORDS)[0]
+    place = pointer_at(builder, out, at, LANES_U16)[0]
     builder.store(builder.trunc(kept, place.type.pointee), place, align=1)
 
 
-@instruction("i8", OF_WORDS, "i8")
+@instruction("i8", VECTOR_U16, "i8")
 def count_clipped(values, seen):
     """Return how many signed words from lane `seen` on lie outside 0…255."""
     return int(np.count_nonzero(values[seen:] > 255))
@@ -270,19 +270,19 @@ def count_clipped(values, seen):
 def _count_clipped(builder, values, seen):
     from llvmlite import ir
 
-    outside = builder.icmp_unsigned(">", values, whole_constant(values.type, 255))  # those below 0 too
-    bits = builder.zext(builder.bitcast(outside, ir.IntType(WORDS)), seen.type)
+    outside = builder.icmp_unsigned(">", values, integer_constant(values.type, 255))  # those below 0 too
+    bits = builder.zext(builder.bitcast(outside, ir.IntType(LANES_U16)), seen.type)
     return builder.ctpop(builder.lshr(bits, seen))
 
 
-@instruction("vector", OF_WORDS, "i8")
-def floats_of_words(values, half):
+@instruction("vector", VECTOR_U16, "i8")
+def floats_of_i16(values, half):
     """Return the first (`half` 0) or the last (1) signed words as floats."""
     return values.view(np.int16)[half * LANES :][:LANES].astype(np.float32)
 
 
-@floats_of_words.as_llvm
-def _floats_of_words(builder, values, half):
+@floats_of_i16.as_llvm
+def _floats_of_i16(builder, values, half):
     from llvmlite import ir
 
     number = ir.VectorType(ir.IntType(32), LANES)

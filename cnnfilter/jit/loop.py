@@ -2,10 +2,10 @@
 
 A loop is a Python function of arrays and numbers that Numba can compile. On its first call its machine
 code is taken from the user's cache, or compiled and put there; then it is called through `ctypes`, which
-releases the GIL. Where code cannot be kept or mapped, the same code runs from the compiler's memory, and
+releases the GIL. Where code cannot be stored or mapped, the same code runs from the compiler's memory, and
 at the last Numba's ordinary dispatch runs the function: the results are the same.
 
-The kept code stands alone, so a loop must not allocate, raise, or hold a reference.
+The stored code stands alone, so a loop must not allocate, raise, or hold a reference.
 
 ``NUMBA_DISABLE_JIT=1`` runs the plain Python function, ``NUMBA_BOUNDSCHECK=1`` goes through dispatch, so
 that an index out of bounds is an exception.
@@ -24,8 +24,8 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
-from cnnfilter.errors import CnnfilterError, RoomError
-from cnnfilter.jit import cache as code_cache
+from cnnfilter.errors import CnnfilterError, CompileMemoryError
+from cnnfilter.jit import cache
 from cnnfilter.jit.instructions import Instruction, processor
 from cnnfilter.jit.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
 from cnnfilter.runtime import limits
@@ -43,15 +43,15 @@ _CTYPES: dict[str, Any] = {
     "f8": ctypes.c_double,
     "void": None,
 }
-_NUMBA = {"u1": "uint8", "u2": "uint16", "i4": "int32", "i8": "int64", "f4": "float32", "f8": "float64"}
-_OPTIONS: dict[str, Any] = {
+_NUMBA_TYPES = {"u1": "uint8", "u2": "uint16", "i4": "int32", "i8": "int64", "f4": "float32", "f8": "float64"}
+_COMPILER_OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # a division by zero gives infinity instead of an exception
     "fastmath": {"contract"},  # a product and its sum may be one instruction; nothing else may change
 }
-_RECIPE = "3"
+_CODE_VERSION = "3"
 """Raised whenever this module makes other code of the same loop."""
 # The compiler's runtime, which the code names on paths that a loop never takes.
-_NEVER_REACHED = re.compile(r"^(NRT_|numba_|Py|_Py)")
+_UNREACHED_NAMES = re.compile(r"^(NRT_|numba_|Py|_Py)")
 
 _loops: list[Loop] = []
 _families: list[Callable[[], Any]] = []
@@ -73,7 +73,7 @@ class Signature(NamedTuple):
     arguments: tuple[Argument, ...]
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def array_indexes(self) -> tuple[int, ...]:
         """Which of the arguments are arrays."""
         return tuple(index for index, argument in enumerate(self.arguments) if argument.axes)
 
@@ -94,7 +94,7 @@ def parse_signature(text: str) -> Signature:
         raise TypeError(f"not a signature of a loop: {text!r}")
     arguments = []
     for kind, axes in re.findall(r"(\w+)(\[[^]]*\])?", match[2]):
-        if kind not in _NUMBA or (axes and not axes.endswith("::1]")):
+        if kind not in _NUMBA_TYPES or (axes and not axes.endswith("::1]")):
             raise TypeError(f"not an argument of a loop: {kind}{axes}")
         arguments.append(Argument(kind, axes.count(",") + 1 if axes else 0))
     return Signature(text, match[1], tuple(arguments))
@@ -119,9 +119,9 @@ class Loop:
         self.constants = constants
         self.signatures = {signature.dtypes: signature for signature in map(parse_signature, signatures)}
         first, *others = self.signatures.values()
-        self._places = first.places
-        if any(signature.places != self._places for signature in others):
-            raise TypeError(f"the forms of {function.__name__} take arrays in different places")
+        self._array_indexes = first.array_indexes
+        if any(signature.array_indexes != self._array_indexes for signature in others):
+            raise TypeError(f"the forms of {function.__name__} take arrays in different positions")
         self._ready: dict[tuple[str, ...], Callable[..., Any]] = {}
         self._by_dtype: dict[tuple[Any, ...], Callable[..., Any]] = {}  # the same, found without naming them
         self._lock = Lock()
@@ -137,9 +137,9 @@ class Loop:
 
     def __call__(self, *arguments: Any) -> Any:
         try:
-            dtypes = tuple([arguments[place].dtype for place in self._places])
+            dtypes = tuple([arguments[place].dtype for place in self._array_indexes])
         except (AttributeError, IndexError):
-            raise TypeError(f"{self.name} takes arrays as arguments {self._places}, counted from 0") from None
+            raise TypeError(f"{self.name} takes arrays as arguments {self._array_indexes}, counted from 0") from None
         call = self._by_dtype.get(dtypes)
         if call is None:
             call = self._by_dtype[dtypes] = self.prepare(tuple([dtype.str[1:] for dtype in dtypes]))
@@ -207,15 +207,15 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
         return loop.function
     if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
         return _with_single_numbers(signature, _jitted(loop.function, nogil=True))
-    key = code_cache.cache_key(_what_it_depends_on(loop, signature))
-    kept = code_cache.read_entry(key)
-    if kept is not None:
+    key = cache.cache_key(_key_parts(loop, signature))
+    stored = cache.read_entry(key)
+    if stored is not None:
         try:
-            code = _load(kept)
+            code = _load_code(stored)
             return _call_through_ctypes(signature, code.entry, code)
         except (OSError, KeyError, ValueError):
             pass  # not on this system: compile
-    refuse_little_room()
+    refuse_little_memory()
     announce(f"compiling {loop.name} once")
     return off_the_main_thread(functools.partial(_compile, loop, signature, key))
 
@@ -244,46 +244,46 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     jitted = _jitted(loop.function)
     names, parameters, values = [], [], []
     for index, (kind, axes) in enumerate(signature.arguments):
-        number = getattr(numba_types, _NUMBA[kind])
+        number = getattr(numba_types, _NUMBA_TYPES[kind])
         sizes = [f"n{index}_{axis}" for axis in range(axes)]
         names += [f"a{index}", *sizes]
         parameters += [numba_types.CPointer(number) if axes else number] + [numba_types.int64] * axes
         values.append(f"carray(a{index}, ({', '.join(sizes)},))" if axes else f"a{index}")
-    result = numba_types.void if signature.result == "void" else getattr(numba_types, _NUMBA[signature.result])
+    result = numba_types.void if signature.result == "void" else getattr(numba_types, _NUMBA_TYPES[signature.result])
     namespace: dict[str, Any] = {"carray": carray, "jitted": jitted}
     exec(f"def entry({', '.join(names)}):\n    return jitted({', '.join(values)})\n", namespace)
     try:
-        compiled = cfunc(result(*parameters), **_OPTIONS)(namespace["entry"])
+        compiled = cfunc(result(*parameters), **_COMPILER_OPTIONS)(namespace["entry"])
     except AttributeError:  # another Numba: its ordinary dispatch does the same
         return jitted  # type: ignore[no-any-return]
     with suppress(AttributeError, RuntimeError):  # it runs all the same, only not the next time without Numba
-        _keep(key, compiled._library._get_compiled_object(), compiled.native_name)
+        _store_code(key, compiled._library._get_compiled_object(), compiled.native_name)
     return _call_through_ctypes(signature, compiled.address, compiled)
 
 
-_IMAGE, _OBJECT = b"image\n", b"object\n"
+_IMAGE_HEADER, _OBJECT_HEADER = b"image\n", b"object\n"
 """How an entry of the cache begins: one image, or an object that is yet to be linked."""
 
 
-def _keep(key: str, obj: bytes, entry: str) -> None:
+def _store_code(key: str, obj: bytes, entry: str) -> None:
     try:
         image = lay_out(obj, entry)
     except UnsupportedObjectError:
         from cnnfilter.jit.linked_code import CodeObject
 
-        code_cache.write_entry(key, _OBJECT + CodeObject(obj, entry).to_bytes())
+        cache.write_entry(key, _OBJECT_HEADER + CodeObject(obj, entry).to_bytes())
     else:
-        if not _foreign_names(image) - _KNOWN_FOREIGN:
-            code_cache.write_entry(key, _IMAGE + image.to_bytes())
+        if not _foreign_names(image) - _FOREIGN_NAMES:
+            cache.write_entry(key, _IMAGE_HEADER + image.to_bytes())
 
 
-def _load(kept: bytes) -> Any:
+def _load_code(stored: bytes) -> Any:
     """Return the code of an entry of the cache, ready to be called at its ``entry``."""
-    if kept.startswith(_IMAGE):
-        return MappedCode(CodeImage.from_bytes(kept[len(_IMAGE) :]), _ForeignSymbols())
+    if stored.startswith(_IMAGE_HEADER):
+        return MappedCode(CodeImage.from_bytes(stored[len(_IMAGE_HEADER) :]), _ForeignSymbols())
     from cnnfilter.jit.linked_code import CodeObject, LinkedCode
 
-    return LinkedCode(CodeObject.from_bytes(kept.removeprefix(_OBJECT)), _stop_address())
+    return LinkedCode(CodeObject.from_bytes(stored.removeprefix(_OBJECT_HEADER)), _stop_address())
 
 
 def _jitted(function: Callable[..., Any], **options: Any) -> Any:
@@ -299,7 +299,7 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     named = {name: replaced(known[name]) for name in function.__code__.co_names if name in known}
     closure = tuple(types.CellType(replaced(cell.cell_contents)) for cell in function.__closure__ or ())
     clone = types.FunctionType(function.__code__, {**known, **named}, function.__name__, function.__defaults__, closure)
-    return njit(clone, **_OPTIONS, **options)
+    return njit(clone, **_COMPILER_OPTIONS, **options)
 
 
 def _call_through_ctypes(signature: Signature, address: int, owner: object) -> Callable[..., Any]:
@@ -351,13 +351,13 @@ def _address(array: Any) -> int:
         return address
 
 
-# --- what kept code depends on ------------------------------------------------------------------------
+# --- what stored code depends on ------------------------------------------------------------------------
 
 
-def _what_it_depends_on(loop: Loop, signature: Signature) -> Iterator[str]:
-    yield from (_RECIPE, loop.name, signature.text, repr(loop.constants))
+def _key_parts(loop: Loop, signature: Signature) -> Iterator[str]:
+    yield from (_CODE_VERSION, loop.name, signature.text, repr(loop.constants))
     yield from _fingerprint(loop.function)
-    yield from _surroundings()
+    yield from _environment()
 
 
 def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
@@ -399,7 +399,7 @@ def _code_parts(code: types.CodeType) -> Iterator[str]:
 
 
 @functools.cache
-def _surroundings() -> tuple[str, ...]:
+def _environment() -> tuple[str, ...]:
     """Return the versions, the processor and the settings that the compiler's output depends on."""
     settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
     return (sys.version, _version_file("numba"), _version_file("llvmlite"), processor(), *settings)
@@ -418,24 +418,24 @@ def _version_file(package: str) -> str:
 
 # --- foreign symbols ----------------------------------------------------------------------------------
 
-_MATH = ("exp", "expf", "exp2f", "log", "logf", "pow", "powf", "tanh", "tanhf", "sqrt", "sqrtf", "fmod", "fmodf")
-_MEMORY = ("memcpy", "memset", "memmove")
-_KNOWN_FOREIGN = frozenset((*_MATH, *_MEMORY))
-"""What a kept loop may call: C's mathematics and memory functions."""
+_MATH_NAMES = ("exp", "expf", "exp2f", "log", "logf", "pow", "powf", "tanh", "tanhf", "sqrt", "sqrtf", "fmod", "fmodf")
+_MEMORY_NAMES = ("memcpy", "memset", "memmove")
+_FOREIGN_NAMES = frozenset((*_MATH_NAMES, *_MEMORY_NAMES))
+"""What a stored loop may call: C's mathematics and memory functions."""
 
 
 def _foreign_names(image: CodeImage) -> set[str]:
-    return {name for _, name in image.outer if not _NEVER_REACHED.match(name)}
+    return {name for _, name in image.outer if not _UNREACHED_NAMES.match(name)}
 
 
 class _ForeignSymbols(dict[str, int]):
     """The addresses of what a loop does not hold itself."""
 
     def __missing__(self, name: str) -> int:
-        if name in _KNOWN_FOREIGN:
-            library = ctypes.CDLL("libm.so.6") if name in _MATH else ctypes.CDLL(None)
+        if name in _FOREIGN_NAMES:
+            library = ctypes.CDLL("libm.so.6") if name in _MATH_NAMES else ctypes.CDLL(None)
             address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-        elif _NEVER_REACHED.match(name):
+        elif _UNREACHED_NAMES.match(name):
             address = _stop_address()
         else:
             raise KeyError(name)
@@ -452,29 +452,29 @@ def _stop_address() -> int:
     return address
 
 
-_TO_IMPORT = (256 << 20, 96 << 20)
+_IMPORT_BYTES = (256 << 20, 96 << 20)
 """Bytes of addresses, and of data, that Numba takes before it compiles anything."""
 
 
-_TO_COMPILE = (128 << 20, 96 << 20)
+_COMPILE_BYTES = (128 << 20, 96 << 20)
 """The same for one loop."""
 
 
-def refuse_little_room() -> None:
+def refuse_little_memory() -> None:
     """Raise where the limits of this process (``ulimit -v``, ``ulimit -d``) leave too little room to compile a loop.
 
     Raises
     ------
-    RoomError
+    CompileMemoryError
         It says what would do.
     """
     imported = "numba.core.compiler" in sys.modules
     for allowed, taken, to_import, to_compile in zip(
-        limits.allowed_memory(), limits.taken_memory(), _TO_IMPORT, _TO_COMPILE, strict=True
+        limits.allowed_memory(), limits.taken_memory(), _IMPORT_BYTES, _COMPILE_BYTES, strict=True
     ):
         needed = taken + to_compile + (0 if imported else to_import)
         if allowed is not None and needed > allowed:
-            raise RoomError(
+            raise CompileMemoryError(
                 f"compiling a loop takes up to {needed >> 20} MB of memory, and {allowed >> 20} are allowed; "
                 "'cnnfilter warmup' without that limit compiles all of them once and for all"
             )

@@ -11,75 +11,75 @@ import numpy as np
 
 from cnnfilter.jit.instructions import (
     LANES,
-    WORDS,
+    LANES_U16,
     Instruction,
-    bytes_of,
     instruction,
+    integer_constant,
     llvm_type,
-    place_of,
-    whole_constant,
+    pointer_at,
+    sample_bytes,
 )
 
-WHOLE = f"u4x{LANES}"
+VECTOR_U32 = f"u4x{LANES}"
 """The kind of vectors of 32-bit whole numbers."""
 
 
-@instruction(WHOLE, "array", "i8")
-def load_whole(samples, at):
+@instruction(VECTOR_U32, "array", "i8")
+def load_bytes_u32(samples, at):
     """Return the samples (u1) from `at` on."""
     return samples[at : at + LANES].astype(np.uint32)
 
 
-@load_whole.as_llvm
-def _load_whole(builder, samples, at):
-    return builder.zext(builder.load(place_of(builder, samples, at)[0], align=1), llvm_type(WHOLE))
+@load_bytes_u32.as_llvm
+def _load_bytes_u32(builder, samples, at):
+    return builder.zext(builder.load(pointer_at(builder, samples, at)[0], align=1), llvm_type(VECTOR_U32))
 
 
-@instruction(WHOLE, "array", "i8")
-def kept_whole(numbers, at):
+@instruction(VECTOR_U32, "array", "i8")
+def load_u32(numbers, at):
     """Return the numbers (i4) from `at` on."""
     return numbers[at : at + LANES].view(np.uint32).copy()
 
 
-@kept_whole.as_llvm
-def _kept_whole(builder, numbers, at):
-    return builder.load(place_of(builder, numbers, at)[0], align=4)
+@load_u32.as_llvm
+def _load_u32(builder, numbers, at):
+    return builder.load(pointer_at(builder, numbers, at)[0], align=4)
 
 
-@instruction("void", "array", "i8", WHOLE)
-def keep_whole(numbers, at, values):
+@instruction("void", "array", "i8", VECTOR_U32)
+def store_u32(numbers, at, values):
     """Store a vector in `numbers` (i4) from `at` on."""
     numbers[at : at + LANES] = values.view(np.int32)
 
 
-@keep_whole.as_llvm
-def _keep_whole(builder, numbers, at, values):
-    builder.store(values, place_of(builder, numbers, at)[0], align=4)
+@store_u32.as_llvm
+def _store_u32(builder, numbers, at, values):
+    builder.store(values, pointer_at(builder, numbers, at)[0], align=4)
 
 
-@instruction(WHOLE, WHOLE, WHOLE)
-def add_whole(total, values):
+@instruction(VECTOR_U32, VECTOR_U32, VECTOR_U32)
+def add_u32(total, values):
     """Return the sums."""
     return total + values
 
 
-@add_whole.as_llvm
-def _add_whole(builder, total, values):
+@add_u32.as_llvm
+def _add_u32(builder, total, values):
     return builder.add(total, values)
 
 
-@instruction(WHOLE, WHOLE, WHOLE)
-def subtract_whole(total, values):
+@instruction(VECTOR_U32, VECTOR_U32, VECTOR_U32)
+def subtract_u32(total, values):
     """Return the differences."""
     return total - values
 
 
-@subtract_whole.as_llvm
-def _subtract_whole(builder, total, values):
+@subtract_u32.as_llvm
+def _subtract_u32(builder, total, values):
     return builder.sub(total, values)
 
 
-@instruction(WHOLE, "array", "i8", "i8")
+@instruction(VECTOR_U32, "array", "i8", "i8")
 def load_difference(sums, ahead, behind):
     """Return the sums (u2 or i4) from `ahead` on less those from `behind` on; of u2, these must fit into an int16."""
     signed = f"i{sums.itemsize}"
@@ -89,30 +89,32 @@ def load_difference(sums, ahead, behind):
 @load_difference.as_llvm
 def _load_difference(builder, sums, ahead, behind):
     sample = sums.type.pointee
-    first, second = (builder.load(place_of(builder, sums, at)[0], align=bytes_of(sample)) for at in (ahead, behind))
+    first, second = (
+        builder.load(pointer_at(builder, sums, at)[0], align=sample_bytes(sample)) for at in (ahead, behind)
+    )
     difference = builder.sub(first, second)
-    return difference if bytes_of(sample) == 4 else builder.sext(difference, llvm_type(WHOLE))
+    return difference if sample_bytes(sample) == 4 else builder.sext(difference, llvm_type(VECTOR_U32))
 
 
-@instruction("vector", WHOLE)
-def floats_of_whole(values):
+@instruction("vector", VECTOR_U32)
+def floats_of_i32(values):
     """Return signed whole numbers as floats."""
     return values.view(np.int32).astype(np.float32)
 
 
-@floats_of_whole.as_llvm
-def _floats_of_whole(builder, values):
+@floats_of_i32.as_llvm
+def _floats_of_i32(builder, values):
     return builder.sitofp(values, llvm_type("vector"))
 
 
 @functools.cache
 def running_sums(kind: str, channels: int) -> Instruction:
-    """Return the instruction that sums pixels from the left on, in vectors of WHOLE or OF_WORDS.
+    """Return the instruction that sums pixels from the left on, in vectors of VECTOR_U32 or VECTOR_U16.
 
     It takes the sums of the pixels before, of which it needs the last, and as many pixels as fit into a vector;
     the lanes that are over have no meaning.
     """
-    lanes = LANES if kind == WHOLE else WORDS
+    lanes = LANES if kind == VECTOR_U32 else LANES_U16
     pixels = lanes // channels
     last = [(pixels - 1) * channels + lane % channels for lane in range(lanes)]
 
@@ -127,7 +129,7 @@ def running_sums(kind: str, channels: int) -> Instruction:
     def _sum_up(builder, former, values):
         from llvmlite import ir
 
-        number, nothing = ir.IntType(32), whole_constant(values.type, 0)
+        number, nothing = ir.IntType(32), integer_constant(values.type, 0)
         span = 1
         while span < pixels:
             # Each pixel and the one `span` before it; lanes from `lanes` on are those of nothing.

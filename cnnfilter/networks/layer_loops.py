@@ -58,7 +58,7 @@ def finish_rows(values, first, end, bias, low, high):
     return first
 
 
-MOST_TAPS = 49
+UNROLLED_TAPS_MAX = 49
 """Of a kernel whose taps are written out one by one; larger ones would take long to compile."""
 
 
@@ -167,7 +167,7 @@ def depthwise(height: int, wide: int, step: int) -> Loop:
     return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
 
 
-MOST_NUMBERS = 32
+UNROLLED_VALUES_MAX = 32
 """Of a window's row whose copy is written out number by number."""
 
 

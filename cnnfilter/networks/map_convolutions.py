@@ -130,7 +130,7 @@ def convolve_across(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: 
     kernel, width = filter.matrix, out.shape[1]
     down, across = axes
     numbers = across.taps * source.shape[2]
-    gather = loops.gather(numbers if numbers <= loops.MOST_NUMBERS and across.dilation == 1 else 0)
+    gather = loops.gather(numbers if numbers <= loops.UNROLLED_VALUES_MAX and across.dilation == 1 else 0)
 
     def band(scratch: Scratch, first: int, end: int) -> None:
         rows = _Rows.of(down, first, end)
@@ -225,7 +225,7 @@ class _Each:
 
 
 def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:
-    if down.taps * across.taps > loops.MOST_TAPS:
+    if down.taps * across.taps > loops.UNROLLED_TAPS_MAX:
         return partial(loops.large_depthwise, across.taps)
     shared = across.dilation == 1 and across.stride < across.taps and across.outputs > 1
     return loops.depthwise(down.taps, across.taps, across.stride if shared else 0)

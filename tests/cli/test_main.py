@@ -632,12 +632,12 @@ def test_the_examples_of_the_help_run(line, rng):
 
 
 def test_warmup_prepares_every_form_of_every_loop(monkeypatch):
-    from cnnfilter.jit import loop as native
+    from cnnfilter.jit import loop as loops
 
-    monkeypatch.setattr(native.Loop, "prepare", lambda loop, dtypes: prepared.append((loop, dtypes)))
+    monkeypatch.setattr(loops.Loop, "prepare", lambda loop, dtypes: prepared.append((loop, dtypes)))
     prepared = []
     done = invoke("warmup")
-    assert prepared == list(native.every_loop())
+    assert prepared == list(loops.every_loop())
     modules = {loop.function.__module__ for loop, _ in prepared}
     assert modules >= {"cnnfilter.filters.convolution.border_loops", "cnnfilter.filters.pooling.any_window_loops"}
     assert re.fullmatch(rf"{len(prepared)} loops are ready after \S+ s\.\n", done.stderr)

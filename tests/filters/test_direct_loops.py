@@ -9,13 +9,29 @@ from cnnfilter.filters.convolution import algorithms
 from cnnfilter.filters.convolution.algorithms import whole_unit
 from cnnfilter.filters.convolution.box_loops import small_means
 from cnnfilter.filters.convolution.convolve import convolve, filter_picture
-from cnnfilter.filters.convolution.direct_loops import LONG, WIDE
+from cnnfilter.filters.convolution.direct_loops import BLOCK_SAMPLES, TILE_SAMPLES
 from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.windows import window_axes
 from cnnfilter.jit.integer_vectors import division
 from cnnfilter.kernels.lookup import find_kernel
 
-WIDTHS = sorted({1, 2, 15, 16, 17, WIDE - 1, WIDE, WIDE + 1, LONG - 1, LONG, LONG + 1, 2 * LONG + 3, 150})
+WIDTHS = sorted(
+    {
+        1,
+        2,
+        15,
+        16,
+        17,
+        TILE_SAMPLES - 1,
+        TILE_SAMPLES,
+        TILE_SAMPLES + 1,
+        BLOCK_SAMPLES - 1,
+        BLOCK_SAMPLES,
+        BLOCK_SAMPLES + 1,
+        2 * BLOCK_SAMPLES + 3,
+        150,
+    }
+)
 DENSE = np.random.default_rng(3).normal(0, 1, (5, 5))
 SPARSE = np.where(np.arange(35).reshape(5, 7) % 3 == 0, DENSE.repeat(2, axis=1)[:, :7], 0)
 KERNELS = {
@@ -73,7 +89,7 @@ def test_every_length_of_a_row(name: str, dtype: type, algorithm: str) -> None:
 def test_an_output_is_the_same_from_any_vector(name: str, dtype: type, algorithm: str) -> None:
     pixels = picture((40, 300, 1), dtype)
     whole = convolve(pixels, KERNELS[name], dtype=dtype, algorithm=algorithm)
-    for left, right in ((0, 300), (1, 299), (50, 300 - 17), (100, 100 + LONG + 40)):
+    for left, right in ((0, 300), (1, 299), (50, 300 - 17), (100, 100 + BLOCK_SAMPLES + 40)):
         crop = np.ascontiguousarray(pixels[3:, left:right])
         part = convolve(crop, KERNELS[name], dtype=dtype, algorithm=algorithm)
         np.testing.assert_array_equal(part[5:-5, 5:-5], whole[8:-5, left + 5 : right - 5])
@@ -85,9 +101,9 @@ def test_nothing_is_read_beyond_the_picture() -> None:
         geometry = Geometry(
             *window_axes((6, columns), (5, 5), padding=(padding[0], padding[3], padding[2], padding[1])), 1, "replicate"
         )
-        inner = geometry.inner.beside(WIDE, geometry.outputs[1])
-        for region in (inner, inner._replace(left=max(inner.right - LONG + 1, 0))):
-            if region.right - region.left < LONG:
+        inner = geometry.inner.beside(TILE_SAMPLES, geometry.outputs[1])
+        for region in (inner, inner._replace(left=max(inner.right - BLOCK_SAMPLES + 1, 0))):
+            if region.right - region.left < BLOCK_SAMPLES:
                 assert not geometry.is_inner(region)
 
 

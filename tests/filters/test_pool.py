@@ -346,7 +346,7 @@ def test_threads_do_not_change_the_result(rng, op):
         assert same_bits(pool(picture, op, threads=3, **options), one)
 
 
-@pytest.mark.parametrize("window", sorted(loops.SMALL))
+@pytest.mark.parametrize("window", sorted(loops.SMALL_WINDOWS))
 def test_small_windows_keep_to_their_rows(rng, window):
     """Widths around that of a vector, with and without padding, where all but the picture is out of bounds."""
     size, stride, channels = window
@@ -368,7 +368,7 @@ def test_small_windows_keep_to_their_rows(rng, window):
 
 def test_nothing_but_the_result_is_written():
     """The vectors of the last row end with it."""
-    for size, stride, channels in sorted(loops.SMALL):
+    for size, stride, channels in sorted(loops.SMALL_WINDOWS):
         for width in (64, 65, 131):
             pixels = np.full((11, width, channels or 1), 7, np.uint8)
             room = np.zeros(pixels.size + 200, np.uint8)
@@ -391,7 +391,7 @@ def test_every_mean_of_a_small_window_of_bytes(size):
     row = np.zeros((size, len(sums) * 2 * size), np.uint8)
     for column in range(size):
         row[:, column :: 2 * size] = planes[:, column]
-    picture = np.tile(row, (2 * loops.ROWS, 1))
+    picture = np.tile(row, (2 * loops.TILE_ROWS, 1))
     got = pool(picture, "avg", size=size, stride=1 if size == 3 else 2, dtype=np.uint8)
     want = (2 * sums + count) // (2 * count)
     np.testing.assert_array_equal(got[0, :: 2 * size if size == 3 else size], want)

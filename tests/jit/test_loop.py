@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.jit import cache
-from cnnfilter.jit import loop as native
+from cnnfilter.jit import loop as loops
 from cnnfilter.jit.instructions import instruction
 from cnnfilter.jit.loop import inline, loop, parse_signature
 from cnnfilter.jit.machine_code import CodeImage, UnsupportedObjectError, lay_out
@@ -22,15 +22,15 @@ from cnnfilter.jit.machine_code import CodeImage, UnsupportedObjectError, lay_ou
 PROGRAM = """
 import math, sys
 import numpy as np
-from cnnfilter.jit import loop as native
-native.announce = lambda message: print(message)
+from cnnfilter.jit import loop as loops
+loops.announce = lambda message: print(message)
 
-@native.inline
+@loops.inline
 def halved(value):
     return value / 2
 
 def make(size):
-    @native.loop("f8(u1[:, ::1], f4[::1], i8)", "f8(f4[:, ::1], f4[::1], i8)", constants=(size,))
+    @loops.loop("f8(u1[:, ::1], f4[::1], i8)", "f8(f4[:, ::1], f4[::1], i8)", constants=(size,))
     def work(values, out, first):
         total = 0.0
         for y in range(first, values.shape[0]):
@@ -97,8 +97,8 @@ def test_numbas_own_ways_give_the_same(warm, setting):
 
 @pytest.mark.slow
 def test_an_object_that_is_no_image_is_linked_by_llvm(tmp_path):
-    refusing = "import cnnfilter.jit.loop as n; n.lay_out = refuse\n\n@native.inline"
-    without = PROGRAM.replace("@native.inline", refusing)
+    refusing = "import cnnfilter.jit.loop as n; n.lay_out = refuse\n\n@loops.inline"
+    without = PROGRAM.replace("@loops.inline", refusing)
     refuse = "def refuse(obj, entry):\n    raise __import__('cnnfilter').jit.machine_code.UnsupportedObjectError\n"
     environment = {**os.environ, "CNNFILTER_CACHE_DIR": str(tmp_path)}
     root = Path(__file__).parents[2]
@@ -159,18 +159,18 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
 
     def add(function=work, constants=()):
         made = loop("void(f4[::1])", constants=constants)(function)
-        native._loops.remove(made)
+        loops._loops.remove(made)
         (signature,) = made.signatures.values()
-        native._surroundings.cache_clear()
-        keys.add(cache.cache_key(native._what_it_depends_on(made, signature)))
+        loops._environment.cache_clear()
+        keys.add(cache.cache_key(loops._key_parts(made, signature)))
 
     add()
     add()
     assert len(keys) == 1
     add(constants=(3,))
-    monkeypatch.setattr(native, "processor", lambda: "another")
+    monkeypatch.setattr(loops, "processor", lambda: "another")
     add()
-    monkeypatch.setattr(native, "_version_file", lambda package: "another")
+    monkeypatch.setattr(loops, "_version_file", lambda package: "another")
     add()
     monkeypatch.setenv("NUMBA_OPT", "1")
     add()
@@ -180,7 +180,7 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
 
     add(work)
     assert len(keys) == 6
-    native._surroundings.cache_clear()
+    loops._environment.cache_clear()
 
 
 def test_every_loop_has_the_same_key_in_another_process():
@@ -188,9 +188,9 @@ def test_every_loop_has_the_same_key_in_another_process():
 from cnnfilter.cli.commands.warmup import import_loops
 import_loops()
 from cnnfilter.jit import cache
-from cnnfilter.jit import loop as native
-for made, dtypes in native.every_loop():
-    print(made.name, dtypes, cache.cache_key(native._what_it_depends_on(made, made.signatures[dtypes])))
+from cnnfilter.jit import loop as loops
+for made, dtypes in loops.every_loop():
+    print(made.name, dtypes, cache.cache_key(loops._key_parts(made, made.signatures[dtypes])))
 """
     one, other = (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -208,7 +208,7 @@ def test_what_emits_an_instruction_belongs_to_the_key():
         exec(text, known)
         made.as_llvm(known["emit"])
         program = types.FunctionType(compile("made(1)", "", "eval"), {"made": made})
-        return tuple(native._fingerprint(program))
+        return tuple(loops._fingerprint(program))
 
     one = types.FunctionType((lambda builder, values, number: builder.neg(values)).__code__, {})
     other = types.FunctionType((lambda builder, values, number: builder.not_(values)).__code__, {})
@@ -223,7 +223,7 @@ def test_an_inline_function_belongs_to_the_key():
         def work(values):
             values[0] = small(values[0])
 
-        return list(native._fingerprint(work))
+        return list(loops._fingerprint(work))
 
     assert loop_over(1) == loop_over(1) != loop_over(2)
 
@@ -233,7 +233,7 @@ def test_only_what_a_signature_says_is_taken():
     def work(values):
         values[0, 0] = 1
 
-    native._loops.remove(work)
+    loops._loops.remove(work)
     with pytest.raises(TypeError, match=r"takes void\(f4\[:, ::1\]\), not arrays of u1"):
         work(np.zeros((2, 2), np.uint8))
     if "NUMBA_DISABLE_JIT" not in os.environ and "NUMBA_BOUNDSCHECK" not in os.environ:
@@ -264,7 +264,7 @@ def test_mathematics_comes_from_the_system():
     def work(values):
         return math.exp(values[0]) + math.tanh(values[1]) + math.log(values[2]) + math.pow(values[3], 0.3)
 
-    native._loops.remove(work)
+    loops._loops.remove(work)
     values = np.array([0.5, 0.25, 3.0, 2.0])
     expected = math.exp(0.5) + math.tanh(0.25) + math.log(3) + 2**0.3
     assert work(values) == pytest.approx(expected, rel=1e-15)

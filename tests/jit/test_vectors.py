@@ -6,59 +6,59 @@ import numpy as np
 import pytest
 
 from cnnfilter.jit.float_vectors import (
-    absolute,
+    absolute_floats,
     add_product,
     count_outside,
     divide,
     every_second,
     fetch,
     first_lanes,
-    floats,
     larger_floats,
     later_lanes,
+    load_floats,
     minus,
     plus,
     splat,
     store,
+    store_first,
+    store_first_rounded,
     store_rounded,
-    store_some,
-    store_some_rounded,
     within,
 )
-from cnnfilter.jit.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS
+from cnnfilter.jit.instructions import LANES, LANES_U8, LANES_U16, VECTOR_U8, VECTOR_U16
 from cnnfilter.jit.integer_vectors import (
-    absolute_words,
-    add_words,
+    absolute_i16,
+    add_u16,
     count_clipped,
     division,
-    floats_of_words,
-    keep_words,
-    kept_words,
+    floats_of_i16,
     larger_bytes,
     load_bytes,
+    load_bytes_u16,
     load_even,
     load_odd,
-    load_words,
-    multiply_words,
-    splat_words,
+    load_u16,
+    multiply_u16,
+    splat_u16,
     store_bytes,
     store_clipped,
     store_divided,
     store_pairs_divided,
     store_quotients,
-    subtract_words,
+    store_u16,
+    subtract_u16,
 )
 from cnnfilter.jit.loop import loop
 from cnnfilter.jit.prefix_sums import (
-    WHOLE,
-    add_whole,
-    floats_of_whole,
-    keep_whole,
-    kept_whole,
+    VECTOR_U32,
+    add_u32,
+    floats_of_i32,
+    load_bytes_u32,
     load_difference,
-    load_whole,
+    load_u32,
     running_sums,
-    subtract_whole,
+    store_u32,
+    subtract_u32,
 )
 from cnnfilter.jit.templates import define
 
@@ -84,20 +84,20 @@ SPECIAL = [
 
 @loop("i8(u1[::1], f4[::1])", "i8(u2[::1], f4[::1])", "i8(f4[::1], f4[::1])")
 def widen(samples, out):
-    store(out, 0, floats(samples, 1))
+    store(out, 0, load_floats(samples, 1))
     return 0
 
 
 @loop("i8(f4[::1], f4[::1], f4)")
 def weigh(samples, out, weight):
     values = splat(weight)
-    store(out, 1, add_product(absolute(floats(samples, 0)), values, floats(samples, LANES)))
+    store(out, 1, add_product(absolute_floats(load_floats(samples, 0)), values, load_floats(samples, LANES)))
     return 0
 
 
 @loop("i8(f4[::1], u1[::1], f4)", "i8(f4[::1], u2[::1], f4)")
 def rounded(samples, out, top):
-    values = floats(samples, 0)
+    values = load_floats(samples, 0)
     store_rounded(out, 3, values, top)
     return count_outside(values, top, 0)
 
@@ -108,7 +108,7 @@ def test_samples_become_floats(dtype: type) -> None:
     out = np.zeros(LANES, np.float32)
     widen(samples, out)
     np.testing.assert_array_equal(out, samples[1:].astype(np.float32))
-    np.testing.assert_array_equal(out, floats.function(samples, 1))
+    np.testing.assert_array_equal(out, load_floats.function(samples, 1))
 
 
 def test_a_product_is_added_to_a_total() -> None:
@@ -144,7 +144,7 @@ def test_python_does_the_same() -> None:
 
 @loop("void(f4[::1], f4[::1], f4, f4)")
 def combined(samples, out, low, high):
-    values, more = floats(samples, 0), floats(samples, LANES)
+    values, more = load_floats(samples, 0), load_floats(samples, LANES)
     store(out, 0, plus(values, more))
     store(out, LANES, minus(values, more))
     store(out, 2 * LANES, within(values, low, high))
@@ -169,19 +169,19 @@ def largest_bytes(samples, others, out):
 
 @loop("i8(f4[::1], f4[::1], f4[::1])")
 def largest_floats(samples, others, out):
-    store(out, 0, larger_floats(floats(samples, 0), floats(others, 0)))
+    store(out, 0, larger_floats(load_floats(samples, 0), load_floats(others, 0)))
     return 0
 
 
 @loop("i8(f4[::1], f4[::1], f4)")
 def quotients(samples, out, count):
-    store(out, 0, divide(floats(samples, 0), count))
+    store(out, 0, divide(load_floats(samples, 0), count))
     return 0
 
 
 @loop("i8(u1[::1], u1[::1], u1[::1], f4[::1], i8, i8, i8, i8)")
 def means(samples, others, out, exact, count, more, factor, shift):
-    sums = add_words(load_words(samples, 0), load_words(others, 0))
+    sums = add_u16(load_bytes_u16(samples, 0), load_bytes_u16(others, 0))
     store_divided(out, 2, sums, more, factor, shift)
     store_quotients(exact, 2, sums, np.float32(count))
     return 0
@@ -196,22 +196,22 @@ def quotient_of(count: int) -> tuple[int, int, int]:
 @loop("i8(u1[::1], u2[::1], u1[::1], f4[::1], i8)")
 def signed_words(samples, kept, out, floats_out, weight):
     """Weigh bytes by a signed weight, 16 bits each: keep, clip and widen them."""
-    values = multiply_words(splat_words(weight), load_words(samples, 1))
-    keep_words(kept, 1, subtract_words(values, splat_words(3)))
-    values = kept_words(kept, 1)
+    values = multiply_u16(splat_u16(weight), load_bytes_u16(samples, 1))
+    store_u16(kept, 1, subtract_u16(values, splat_u16(3)))
+    values = load_u16(kept, 1)
     store_clipped(out, 1, values)
-    store(floats_out, 0, floats_of_words(values, 0))
-    store(floats_out, LANES, floats_of_words(absolute_words(values), 1))
+    store(floats_out, 0, floats_of_i16(values, 0))
+    store(floats_out, LANES, floats_of_i16(absolute_i16(values), 1))
     return count_clipped(values, 5)
 
 
 @pytest.mark.parametrize("weight", [1, -1, 100, -127])
 def test_signed_words(weight: int) -> None:
-    samples = np.random.default_rng(5).integers(0, 256, WORDS + 1).astype(np.uint8)
+    samples = np.random.default_rng(5).integers(0, 256, LANES_U16 + 1).astype(np.uint8)
     exact = samples[1:].astype(int) * weight - 3
     for call in (signed_words, signed_words.function):
-        kept, out = np.zeros(WORDS + 2, np.uint16), np.zeros(WORDS + 2, np.uint8)
-        widened = np.zeros(WORDS, np.float32)
+        kept, out = np.zeros(LANES_U16 + 2, np.uint16), np.zeros(LANES_U16 + 2, np.uint8)
+        widened = np.zeros(LANES_U16, np.float32)
         assert call(samples, kept, out, widened, weight) == ((exact < 0) | (exact > 255))[5:].sum()
         assert list(kept.view(np.int16)) == [0, *exact, 0]
         assert list(out) == [0, *exact.clip(0, 255), 0]
@@ -222,9 +222,9 @@ def test_signed_words(weight: int) -> None:
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_running_sums(channels: int, dtype: type) -> None:
     is_words = dtype == np.uint16
-    lanes, kind = (WORDS, OF_WORDS) if is_words else (LANES, WHOLE)
+    lanes, kind = (LANES_U16, VECTOR_U16) if is_words else (LANES, VECTOR_U32)
     sum_up = running_sums(kind, channels)
-    take, keep = (kept_words, keep_words) if is_words else (kept_whole, keep_whole)
+    take, keep = (load_u16, store_u16) if is_words else (load_u32, store_u32)
     name = "u2" if is_words else "i4"
     pixels = lanes // channels
 
@@ -248,9 +248,9 @@ def test_running_sums(channels: int, dtype: type) -> None:
 
 @loop("void(u1[::1], i4[::1], f4[::1])")
 def sums_of_32_bits(samples, numbers, floats_out):
-    grown = add_whole(kept_whole(numbers, 0), load_whole(samples, 1))
-    keep_whole(numbers, LANES, subtract_whole(grown, kept_whole(numbers, 1)))
-    store(floats_out, 1, floats_of_whole(kept_whole(numbers, LANES)))
+    grown = add_u32(load_u32(numbers, 0), load_bytes_u32(samples, 1))
+    store_u32(numbers, LANES, subtract_u32(grown, load_u32(numbers, 1)))
+    store(floats_out, 1, floats_of_i32(load_u32(numbers, LANES)))
 
 
 @pytest.mark.parametrize("python", [False, True])
@@ -267,7 +267,7 @@ def test_whole_numbers_of_32_bits(python: bool) -> None:
 
 @loop("void(u2[::1], i4[::1], i8, i8)", "void(i4[::1], i4[::1], i8, i8)")
 def differences(sums, out, ahead, behind):
-    keep_whole(out, 0, load_difference(sums, ahead, behind))
+    store_u32(out, 0, load_difference(sums, ahead, behind))
 
 
 @pytest.mark.parametrize("python", [False, True])
@@ -285,9 +285,9 @@ def test_differences_of_sums_have_a_sign(python: bool) -> None:
 @loop("i8(f4[::1], f4[::1], u1[::1], i8)")
 def some(samples, out, rounded_out, many):
     fetch(samples, LANES)  # what comes after: it is not read
-    values = floats(samples, 0)
-    store_some(out, 1, values, many)
-    store_some_rounded(rounded_out, 1, values, 255, many)
+    values = load_floats(samples, 0)
+    store_first(out, 1, values, many)
+    store_first_rounded(rounded_out, 1, values, 255, many)
     store(out, 2 + LANES, first_lanes(values, many))
     return 0
 
@@ -304,8 +304,8 @@ def test_some_lanes(many: int) -> None:
 
 
 def test_the_larger_bytes() -> None:
-    samples, others = np.random.default_rng(2).integers(0, 256, (2, BYTES + 2), np.uint8)
-    out = np.zeros(BYTES + 2, np.uint8)
+    samples, others = np.random.default_rng(2).integers(0, 256, (2, LANES_U8 + 2), np.uint8)
+    out = np.zeros(LANES_U8 + 2, np.uint8)
     largest_bytes(samples, others, out)
     assert list(out) == [0, *np.maximum(samples[:-2], others[2:]), 0]
     assert list(larger_bytes.function(samples, others)) == list(np.maximum(samples, others))
@@ -331,19 +331,19 @@ def test_quotients() -> None:
 @pytest.mark.parametrize("count", range(2, 10))
 def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
     """All sums of two bytes by the loop; all sums of `count` bytes by the function."""
-    for first in range(0, 511, WORDS):
-        sums = np.minimum(np.arange(first, first + WORDS), 510)
+    for first in range(0, 511, LANES_U16):
+        sums = np.minimum(np.arange(first, first + LANES_U16), 510)
         one = np.minimum(sums, 255).astype(np.uint8)
-        out, exact = np.zeros(WORDS + 4, np.uint8), np.zeros(WORDS + 4, np.float32)
+        out, exact = np.zeros(LANES_U16 + 4, np.uint8), np.zeros(LANES_U16 + 4, np.float32)
         means(one, (sums - one).astype(np.uint8), out, exact, count, *quotient_of(count))
         assert list(out) == [0, 0, *((2 * sums + count) // (2 * count)), 0, 0]
         assert list(exact[2:-2]) == list(sums.astype(np.float32) / np.float32(count))
-        quotient = np.zeros(WORDS, np.float32)
+        quotient = np.zeros(LANES_U16, np.float32)
         store_quotients.function(quotient, 0, sums.astype(np.uint16), count)
         assert list(quotient) == list(exact[2:-2])
-    for first in range(0, 255 * count + 1, WORDS):
-        sums = np.minimum(np.arange(first, first + WORDS), 255 * count)
-        out = np.zeros(WORDS, np.uint8)
+    for first in range(0, 255 * count + 1, LANES_U16):
+        sums = np.minimum(np.arange(first, first + LANES_U16), 255 * count)
+        out = np.zeros(LANES_U16, np.uint8)
         store_divided.function(out, 0, sums.astype(np.uint16), *quotient_of(count))
         assert list(out) == list((2 * sums + count) // (2 * count))
 
@@ -354,7 +354,7 @@ def test_lanes_of_neighbours(many: int) -> None:
 
     @loop("void(f4[::1], f4[::1])", constants=(many,))
     def run(samples, out):
-        store(out, 0, take(floats(samples, 0), floats(samples, LANES)))
+        store(out, 0, take(load_floats(samples, 0), load_floats(samples, LANES)))
 
     samples = np.arange(2 * LANES, dtype=np.float32)
     for call in (run, run.function):
@@ -365,33 +365,33 @@ def test_lanes_of_neighbours(many: int) -> None:
 
 @loop("void(u1[::1], u1[::1], i8, i8, i8)")
 def paired_means(samples, out, more, factor, shift):
-    even = add_words(load_even(samples, 0), splat_words(more))
-    odd = add_words(load_odd(samples, 0), splat_words(more))
+    even = add_u16(load_even(samples, 0), splat_u16(more))
+    odd = add_u16(load_odd(samples, 0), splat_u16(more))
     store_pairs_divided(out, 3, even, odd, factor, shift)
 
 
 @pytest.mark.parametrize("python", [False, True])
 def test_means_of_even_and_odd_bytes_stand_in_turn(python: bool) -> None:
-    samples = np.random.default_rng(4).integers(0, 256, BYTES, np.uint8)
-    out = np.zeros(BYTES + 5, np.uint8)
+    samples = np.random.default_rng(4).integers(0, 256, LANES_U8, np.uint8)
+    out = np.zeros(LANES_U8 + 5, np.uint8)
     (paired_means.function if python else paired_means)(samples, out, *quotient_of(9))
     expected = (2 * samples.astype(int) + 9) // 18
     assert list(out) == [0, 0, 0, *expected, 0, 0]
 
 
 @pytest.mark.parametrize(
-    ("kind", "source", "target"), [("vector", "f4", "f4"), (OF_BYTES, "u1", "u1"), (OF_WORDS, "u1", "u1")]
+    ("kind", "source", "target"), [("vector", "f4", "f4"), (VECTOR_U8, "u1", "u1"), (VECTOR_U16, "u1", "u1")]
 )
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("tap", [0, 1, 2])
 def test_every_second_pixel(kind: str, source: str, target: str, channels: int, tap: int) -> None:
     take = every_second(kind, channels, tap)
     low, high, keep, lanes = {
-        "vector": (floats, floats, store, LANES),
-        OF_BYTES: (load_bytes, load_bytes, store_bytes, BYTES),
-        OF_WORDS: (load_even, load_odd, store_divided, WORDS),
+        "vector": (load_floats, load_floats, store, LANES),
+        VECTOR_U8: (load_bytes, load_bytes, store_bytes, LANES_U8),
+        VECTOR_U16: (load_even, load_odd, store_divided, LANES_U16),
     }[kind]
-    next_to, count = (1, ", 1, 32768, 0") if kind == OF_WORDS else (1 + lanes, "")
+    next_to, count = (1, ", 1, 32768, 0") if kind == VECTOR_U16 else (1 + lanes, "")
     line = f"keep(out, 0, take(low(samples, 1), high(samples, {next_to})){count})"
     function = define(
         f"def taken(samples, out):\n    {line}\n    return 0",
@@ -407,7 +407,7 @@ def test_every_second_pixel(kind: str, source: str, target: str, channels: int, 
     out = np.zeros(lanes, target)
     taken(samples, out)
     given = take.function(low.function(samples, 1), high.function(samples, next_to))
-    assert list(out) == list((given + np.uint16(1)) // 2 if kind == OF_WORDS else given)
+    assert list(out) == list((given + np.uint16(1)) // 2 if kind == VECTOR_U16 else given)
     pixels = (2 * lanes // channels - tap + 1) // 2
     wanted = samples[1:][: 2 * lanes // channels * channels].reshape(-1, channels)[tap::2].ravel()[:lanes]
     assert pixels * channels >= len(wanted) > lanes - 2 * channels

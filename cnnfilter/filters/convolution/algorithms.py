@@ -15,19 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.filters.convolution.border_loops import side_sums
-from cnnfilter.filters.convolution.box_loops import HIGH, MOST_CHANNELS, box_means, box_sums, columns_of, small_means
+from cnnfilter.filters.convolution.box_loops import (
+    BOX_CHANNELS_MAX,
+    BOX_ROWS_MAX_U16,
+    box_means,
+    box_sums,
+    columns_of,
+    small_means,
+)
 from cnnfilter.filters.convolution.direct_loops import (
-    LONG,
-    ROWS,
-    SLACK,
-    WIDE,
+    BLOCK_SAMPLES,
+    OVERREAD_SAMPLES,
+    TILE_ROWS,
+    TILE_SAMPLES,
+    integers,
     separable,
     separable_tile,
     taps,
     tile,
-    wholes,
 )
-from cnnfilter.filters.convolution.fourier_loops import PADDING, convolve_pair, transform
+from cnnfilter.filters.convolution.fourier_loops import ROW_PADDING, convolve_pair, transform
 from cnnfilter.filters.convolution.geometry import Geometry, Region, Rows, band_rows
 from cnnfilter.filters.windows import border_constant
 from cnnfilter.jit.instructions import has_wide_registers
@@ -164,7 +171,7 @@ class DirectWholes(DirectTaps):
         if out.dtype != np.uint8:
             return super().run(rows, out, first, count, finish)
         gain, shift = finish.gain * self.unit, finish.shift
-        loop = wholes(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
+        loop = integers(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
         where = *rows, self.tap_rows, self.tap_columns
         place = out, first, count, self.geometry.step
         outside: int = loop(*where, self.wholes, *place, gain, shift, int(finish.fold), finish.every)
@@ -191,12 +198,12 @@ class DirectTile(DirectTaps):
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         super().__init__(weights, geometry)
         self.exact = bool(weights.all())
-        self.least = WIDE
+        self.least = TILE_SAMPLES
         self.matrix = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        if len(out) < ROWS or count < WIDE:
+        if len(out) < TILE_ROWS or count < TILE_SAMPLES:
             return super().run(rows, out, first, count, finish)
         weights = self.matrix * np.float32(finish.gain)
         loop = tile(out.dtype.kind == "u")
@@ -230,17 +237,19 @@ class Separable:
         steps = {geometry.vertical.stride, geometry.vertical.dilation}
         apart = set(np.diff(self.tap_columns).tolist())
         self.apart = min(apart) if apart in _APART and has_wide_registers() else 0
-        self.is_dense = len(terms) == 1 and steps == {1} and len(self.tap_rows) == geometry.vertical.taps >= ROWS - 1
+        self.is_dense = (
+            len(terms) == 1 and steps == {1} and len(self.tap_rows) == geometry.vertical.taps >= TILE_ROWS - 1
+        )
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
         weights = self.row_weights * np.float32(finish.gain)
-        if self.is_dense and len(out) >= ROWS and count >= LONG:
-            lines = self.memory.array("four lines", (4, count + self.reach + SLACK), np.float32)
+        if self.is_dense and len(out) >= TILE_ROWS and count >= BLOCK_SAMPLES:
+            lines = self.memory.array("four lines", (4, count + self.reach + OVERREAD_SAMPLES), np.float32)
             cross = self.column_weights, self.tap_columns, weights
             four_rows = separable_tile(out.dtype.kind == "u", self.apart)
             counted: int = four_rows(*rows, *cross, lines, out, first, count, *finish.passed)
             return counted
-        lines = self.memory.array("lines", (3, count + self.reach + SLACK), np.float32)
+        lines = self.memory.array("lines", (3, count + self.reach + OVERREAD_SAMPLES), np.float32)
         taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
         loop = separable(out.dtype.kind == "u")
         outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *finish.passed)
@@ -262,10 +271,10 @@ class Box(Separable):
         # more than to copy them, if much of a row does.
         self.band = 4 * max(self.band, self.height)
         self.inner_band = None if self.width > geometry.outputs[1] // _NARROW else max(_ANY, 8 * self.height)
-        self.least = LONG
+        self.least = BLOCK_SAMPLES
 
     def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        if out.dtype != np.uint8 or self.geometry.channels > MOST_CHANNELS or count < LONG:
+        if out.dtype != np.uint8 or self.geometry.channels > BOX_CHANNELS_MAX or count < BLOCK_SAMPLES:
             return super().run(rows, out, first, count, finish)
         # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
         window = self.height, self.width
@@ -274,7 +283,7 @@ class Box(Separable):
         quotient = division(many)
         # Means of an odd number of bytes are never half way, so that 1/9 as a float32 gives what 1/9 gives.
         is_mean = abs(gain * many - 1) * 255 < (0.5 / many if many % 2 else _ROUNDING) and finish.shift == 0
-        if quotient and is_mean and many <= _FEW and self.height >= ROWS - 1 and len(out) >= ROWS:
+        if quotient and is_mean and many <= _FEW and self.height >= TILE_ROWS - 1 and len(out) >= TILE_ROWS:
             small_means(channels == 1)(*rows, out, first, count, *window, channels, *quotient)
             return 0
         size = 2, columns_of(count, self.width, channels)
@@ -282,7 +291,7 @@ class Box(Separable):
             lines = self.memory.array("columns", size, np.uint16)
             box_means(channels)(*rows, lines, out, first, count, *window, *quotient)
             return 0
-        high = self.height > HIGH
+        high = self.height > BOX_ROWS_MAX_U16
         lines = self.memory.array("columns", size, np.dtype(np.int32 if high else np.uint16))
         scale = gain, finish.shift, finish.top, finish.every
         outside: int = box_sums(channels, high)(*rows, lines, out, first, count, *window, *scale)
@@ -306,7 +315,7 @@ class Fourier:
         self.columns: int | None = 2 * ((self.size - horizontal.reach) // horizontal.stride + 1)
         angles = 2 * np.pi / self.size * np.arange(self.size)
         self.tables = np.stack([np.cos(angles), -np.sin(angles)]).astype(np.float32)
-        self.spectrum = np.zeros((2, self.size, self.size + PADDING), np.float32)
+        self.spectrum = np.zeros((2, self.size, self.size + ROW_PADDING), np.float32)
         self.spectrum[0, : vertical.reach : vertical.dilation, : horizontal.reach : horizontal.dilation] = weights
         transform(self.spectrum[0], self.spectrum[1], *self.tables)
         self.spectrum /= np.float32(self.size**2)

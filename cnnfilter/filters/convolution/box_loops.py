@@ -7,14 +7,14 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from cnnfilter.filters.convolution.direct_loops import LONG, ROWS, passes
+from cnnfilter.filters.convolution.direct_loops import BLOCK_SAMPLES, TILE_ROWS, passes
 from cnnfilter.jit import float_vectors, integer_vectors, prefix_sums
-from cnnfilter.jit.instructions import BYTES, LANES, OF_WORDS, WORDS, instructions_of
+from cnnfilter.jit.instructions import LANES, LANES_U8, LANES_U16, VECTOR_U16, instructions_of
 from cnnfilter.jit.loop import Loop, family, loop
-from cnnfilter.jit.prefix_sums import WHOLE, running_sums
+from cnnfilter.jit.prefix_sums import VECTOR_U32, running_sums
 from cnnfilter.jit.templates import define, put, unroll
 
-MOST_CHANNELS = LANES
+BOX_CHANNELS_MAX = LANES
 """Channels of a pixel that running sums take."""
 
 _ROWS = """
@@ -27,22 +27,23 @@ def NAME(samples, starts, lines, out, first, count, height, width, ARGUMENTS):
     for x in range(begin):
         lines[0, x] = 0
         lines[1, x] = 0
-    for block in range((reached + LONG - 1) // LONG):
-        x = min(block * LONG, reached - LONG)
-        t{v} = load_KIND(samples, starts[0] + x + SOME * {v})
+    for block in range((reached + BLOCK_SAMPLES - 1) // BLOCK_SAMPLES):
+        x = min(block * BLOCK_SAMPLES, reached - BLOCK_SAMPLES)
+        t{v} = load_bytes_KIND(samples, starts[0] + x + SOME * {v})
         for i in range(height - 1):
-            t{v} = add_KIND(t{v}, load_KIND(samples, starts[i] + x + SOME * {v}))
-        keep_KIND(lines[0], begin + x + SOME * {v}, t{v})
+            t{v} = add_KIND(t{v}, load_bytes_KIND(samples, starts[i] + x + SOME * {v}))
+        store_KIND(lines[0], begin + x + SOME * {v}, t{v})
     for y in range(out.shape[0]):
         row = out[y]
         # From line to line, for the last vectors of a line overlap those before.
         former, columns = lines[y % 2], lines[1 - y % 2]
         entering, leaving = starts[y + height - 1], starts[max(y - 1, 0)]
-        for block in range((reached + LONG - 1) // LONG):
-            x = min(block * LONG, reached - LONG)
-            t{v} = add_KIND(kept_KIND(former, begin + x + SOME * {v}), load_KIND(samples, entering + x + SOME * {v}))
-            t{v} = subtract_KIND(t{v}, load_KIND(samples, leaving + x + SOME * {v}))
-            keep_KIND(columns, begin + x + SOME * {v}, t{v})
+        for block in range((reached + BLOCK_SAMPLES - 1) // BLOCK_SAMPLES):
+            x = min(block * BLOCK_SAMPLES, reached - BLOCK_SAMPLES)
+            t{v} = load_KIND(former, begin + x + SOME * {v})
+            t{v} = add_KIND(t{v}, load_bytes_KIND(samples, entering + x + SOME * {v}))
+            t{v} = subtract_KIND(t{v}, load_bytes_KIND(samples, leaving + x + SOME * {v}))
+            store_KIND(columns, begin + x + SOME * {v}, t{v})
         NOTHING
         for x in range(0, before, STEP):
             MOVE
@@ -53,13 +54,13 @@ def NAME(samples, starts, lines, out, first, count, height, width, ARGUMENTS):
     return clipped
 """
 _MEANS = {
-    "NOTHING": "sums = splat_words(0)",
-    "MOVE": "sums = sum_up(sums, subtract_words(kept_words(columns, x + width * CHANNELS), kept_words(columns, x)))",
+    "NOTHING": "sums = splat_u16(0)",
+    "MOVE": "sums = sum_up(sums, subtract_u16(load_u16(columns, x + width * CHANNELS), load_u16(columns, x)))",
     "STORE": """
-        if at + WORDS <= count:
+        if at + LANES_U16 <= count:
             store_divided(row, first + at, sums, more, factor, shift)
         else:
-            store_some_divided(row, first + at, sums, more, factor, shift, min(STEP, count - at))
+            store_first_divided(row, first + at, sums, more, factor, shift, min(STEP, count - at))
         """,
 }
 _SUMS = {
@@ -69,13 +70,13 @@ _SUMS = {
         """,
     "MOVE": "sums = sum_up(sums, load_difference(columns, x + width * CHANNELS, x))",
     "STORE": """
-        value = add_product(splat(shift), splat(gain), floats_of_whole(sums))
+        value = add_product(splat(shift), splat(gain), floats_of_i32(sums))
         if counts:
             clipped += count_outside(first_lanes(value, min(STEP, count - at)), top, 0)
         if at + LANES <= count:
             store_rounded(row, first + at, value, top)
         else:
-            store_some_rounded(row, first + at, value, top, min(STEP, count - at))
+            store_first_rounded(row, first + at, value, top, min(STEP, count - at))
         """,
 }
 
@@ -87,14 +88,14 @@ def box_means(channels: int) -> Loop:
     ``box_means(samples (S,), starts (R,), lines (2, P), out (H, N), first, count, height, width, more, factor, shift)``
     stores ``(sum + more)·factor >> 16 + shift``, of words, in ``out[:, first : first + count]``; row `r` of what the
     window slides on begins at ``starts[r]``. Each column's sum moves down with the window, then the sum of those under
-    it moves across. `lines` takes what `columns_of` says; `count` is `LONG` or more.
+    it moves across. `lines` takes what `columns_of` says; `count` is `BLOCK_SAMPLES` or more.
     """
-    function = _moving("box_means", _MEANS, "more, factor, shift", "words", channels, WORDS)
+    function = _moving("box_means", _MEANS, "more, factor, shift", "u16", channels, LANES_U16)
     signature = "i8(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8)"
     return loop(signature, constants=(channels,))(function)
 
 
-HIGH = 128
+BOX_ROWS_MAX_U16 = 128
 """Rows of bytes of which two sums differ by no more than 16 bits tell."""
 
 
@@ -104,9 +105,9 @@ def box_sums(channels: int, high: bool) -> Loop:
 
     ``box_sums(samples (S,), starts (R,), lines (2, P), out (H, N), first, count, height, width, gain, shift, top,
     every)`` is `box_means` for ``sum·gain + shift``, and returns how many were clipped in the rows whose number `every`
-    divides. If the window is `high`, of more than `HIGH` rows, `lines` is int32, else uint16.
+    divides. If the window is `high`, of more than `BOX_ROWS_MAX_U16` rows, `lines` is int32, else uint16.
     """
-    kind, lines = ("whole", "i4") if high else ("words", "u2")
+    kind, lines = ("u32", "i4") if high else ("u16", "u2")
     function = _moving("box_sums", _SUMS, "gain, shift, top, every", kind, channels, LANES)
     signature = f"i8(u1[::1], i8[::1], {lines}[:, ::1], u1[:, ::1], i8, i8, i8, i8, f4, f4, f4, i8)"
     return loop(signature, constants=(channels, int(high)))(function)
@@ -114,17 +115,17 @@ def box_sums(channels: int, high: bool) -> Loop:
 
 def columns_of(count: int, width: int, channels: int) -> int:
     """Return how many sums of columns `box_means` and `box_sums` keep for `count` outputs of a window."""
-    return count + 2 * width * channels + 2 * WORDS
+    return count + 2 * width * channels + 2 * LANES_U16
 
 
 _SMALL_MEANS = """
 def small_means(samples, starts, out, first, count, height, width, channels, more, factor, shift):
     for group in range((out.shape[0] + 3) // 4):
         y = min(4 * group, out.shape[0] - 4)
-        for block in range((count + BYTES - 1) // BYTES):
-            x = min(block * BYTES, count - BYTES)
-            t{r}_0 = splat_words(more)
-            t{r}_1 = splat_words(more)
+        for block in range((count + LANES_U8 - 1) // LANES_U8):
+            x = min(block * LANES_U8, count - LANES_U8)
+            t{r}_0 = splat_u16(more)
+            t{r}_1 = splat_u16(more)
             PASSES
             store_pairs_divided(out[y + {r}], first + x, t{r}_0, t{r}_1, factor, shift)
 """
@@ -133,26 +134,26 @@ _PASS = {
         place = starts[y + LINE] + x
         even, odd = load_even(samples, place), load_odd(samples, place)
         for j in range(1, width):
-            even = add_words(even, load_even(samples, place + j * channels))
-            odd = add_words(odd, load_odd(samples, place + j * channels))
-        t{r}_0 = add_words(t{r}_0, even)
-        t{r}_1 = add_words(t{r}_1, odd)
+            even = add_u16(even, load_even(samples, place + j * channels))
+            odd = add_u16(odd, load_odd(samples, place + j * channels))
+        t{r}_0 = add_u16(t{r}_0, even)
+        t{r}_1 = add_u16(t{r}_1, odd)
         """,
     # Here the odd bytes are the even ones of a place further on: what both sums have in common is added once.
     True: """
         place = starts[y + LINE] + x
         even, odd = load_even(samples, place), load_odd(samples, place)
-        both = splat_words(0)
+        both = splat_u16(0)
         for j in range(2, width, 2):
-            both = add_words(both, add_words(odd, load_even(samples, place + j)))
+            both = add_u16(both, add_u16(odd, load_even(samples, place + j)))
             odd = load_odd(samples, place + j)
         if width % 2 == 0:
-            both = add_words(both, odd)
+            both = add_u16(both, odd)
             odd = load_odd(samples, place + width - 1)
-        even = add_words(even, both)
-        odd = add_words(odd, both)
-        t{r}_0 = add_words(t{r}_0, even)
-        t{r}_1 = add_words(t{r}_1, odd)
+        even = add_u16(even, both)
+        odd = add_u16(odd, both)
+        t{r}_0 = add_u16(t{r}_0, even)
+        t{r}_1 = add_u16(t{r}_1, odd)
         """,
 }
 
@@ -163,9 +164,9 @@ def small_means(grey: bool) -> Loop:
 
     ``small_means(samples (S,), starts (R,), out (H, N), first, count, height, width, channels, more, factor, shift)``:
     each sum across is added to all rows that see it, even and odd bytes apart. If `grey`, `channels` is 1. `out` has
-    four rows or more, `count` is `LONG` or more.
+    four rows or more, `count` is `BLOCK_SAMPLES` or more.
     """
-    text = unroll(put(_SMALL_MEANS, "PASSES", passes(textwrap.dedent(_PASS[grey]))), r=ROWS)
+    text = unroll(put(_SMALL_MEANS, "PASSES", passes(textwrap.dedent(_PASS[grey]))), r=TILE_ROWS)
     function = _defined(text, "small_means")
     signature = "void(u1[::1], i8[::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8)"
     return loop(signature, constants=(int(grey),))(function)
@@ -173,20 +174,19 @@ def small_means(grey: bool) -> Loop:
 
 def _moving(name: str, across: dict[str, str], arguments: str, kind: str, channels: int, lanes: int) -> Any:
     """Return the function of a loop: with `kind` of vectors for the sums of columns, of `lanes` for those across."""
-    some = WORDS if kind == "words" else LANES
-    text = unroll(_ROWS, v=LONG // some)
+    some = LANES_U16 if kind == "u16" else LANES
+    text = unroll(_ROWS, v=BLOCK_SAMPLES // some)
     for mark, lines in across.items():
         text = put(text, mark, textwrap.dedent(lines).strip("\n"))
     sizes = {"SOME": some, "STEP": lanes // channels * channels, "CHANNELS": channels}
     for mark, value in ({"NAME": name, "ARGUMENTS": arguments, "KIND": kind} | sizes).items():
         text = text.replace(mark, str(value))
-    return _defined(text, name, sum_up=running_sums(OF_WORDS if across is _MEANS else WHOLE, channels))
+    return _defined(text, name, sum_up=running_sums(VECTOR_U16 if across is _MEANS else VECTOR_U32, channels))
 
 
 def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:
-    for size, value in (("LONG", LONG), ("LANES", LANES), ("WORDS", WORDS), ("BYTES", BYTES)):
-        text = text.replace(size, str(value))
+    sizes = {"BLOCK_SAMPLES": BLOCK_SAMPLES, "LANES": LANES, "LANES_U16": LANES_U16, "LANES_U8": LANES_U8}
     made: Callable[..., Any] = define(
-        text, name, __name__, **instructions_of(float_vectors, integer_vectors, prefix_sums), **more
+        text, name, __name__, **sizes, **instructions_of(float_vectors, integer_vectors, prefix_sums), **more
     )
     return made

@@ -27,7 +27,7 @@ from cnnfilter.filters.convolution.algorithms import (
     Sides,
     whole_unit,
 )
-from cnnfilter.filters.convolution.direct_loops import ROWS
+from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
 from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.windows import Axis
 from cnnfilter.kernels.structure import factor
@@ -140,7 +140,7 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal
     found = [_Candidate(_taps_cost(taps, bytes_only), "direct", lambda: DirectTaps(weights, geometry))]
-    if height >= ROWS - 1 and vertical.stride == vertical.dilation == 1:
+    if height >= TILE_ROWS - 1 and vertical.stride == vertical.dilation == 1:
         found.append(_Candidate(_tile_cost(weights.size, bytes_only), "direct", lambda: DirectTile(weights, geometry)))
     unit = whole_unit(weights) if bytes_only else 0.0
     if unit:

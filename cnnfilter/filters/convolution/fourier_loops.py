@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.jit.instructions import LANES, instruction, place_of
+from cnnfilter.jit.instructions import LANES, instruction, pointer_at
 from cnnfilter.jit.loop import inline, loop
 
-PADDING = 16
+ROW_PADDING = 16
 """Samples between two rows of a tile, so that rows a power of two long do not share a cache set."""
 
 
@@ -112,12 +112,12 @@ def exchange_blocks(plane, y, x, line):
 def _exchange_blocks(builder, plane, y, x, line):
     upper, lower = (builder.add(builder.mul(row, line), column) for row, column in ((y, x), (x, y)))
     blocks = [
-        [builder.load(place_of(builder, plane, _below(builder, at, row, line))[0], align=4) for row in range(LANES)]
+        [builder.load(pointer_at(builder, plane, _below(builder, at, row, line))[0], align=4) for row in range(LANES)]
         for at in (upper, lower)
     ]
     for at, block in zip((lower, upper), blocks, strict=True):
         for row, values in enumerate(_transposed(builder, block)):
-            builder.store(values, place_of(builder, plane, _below(builder, at, row, line))[0], align=4)
+            builder.store(values, pointer_at(builder, plane, _below(builder, at, row, line))[0], align=4)
 
 
 def _below(builder: Any, at: Any, rows: int, line: Any) -> Any:
@@ -145,7 +145,7 @@ def _transposed(builder: Any, block: list[Any]) -> list[Any]:
 
 @inline
 def _transpose(plane):
-    """Exchange rows and columns of the square part of a plane (N, N + PADDING), block by block."""
+    """Exchange rows and columns of the square part of a plane (N, N + ROW_PADDING), block by block."""
     size, line = plane.shape
     for y in range(0, size, LANES):
         for x in range(0, y + 1, LANES):
@@ -182,7 +182,7 @@ def _store(plane, out, first, step, down, across, columns):
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[::1])")
 def transform(re, im, cosines, sines):
-    """Transform a tile (N, N + PADDING) in place, both ways; it is transposed afterwards."""
+    """Transform a tile (N, N + ROW_PADDING) in place, both ways; it is transposed afterwards."""
     _forward(re, im, cosines, sines)
     _transpose(re)
     _transpose(im)
@@ -193,7 +193,7 @@ def transform(re, im, cosines, sines):
 def convolve_pair(planes, spectrum, tables, samples, starts, tiles, step, rows, out, down, across):
     """Correlate one or two tiles of `samples` with the kernel of a spectrum.
 
-    `planes` (2, N, N + PADDING) is the memory to work in, `spectrum` the like for the kernel, `tables` (2, N)
+    `planes` (2, N, N + ROW_PADDING) is the memory to work in, `spectrum` the like for the kernel, `tables` (2, N)
     cos and −sin. A row of `tiles` is (left, columns, first, count): where in a row the samples of a tile begin and
     how many columns there are, where its results go in the rows of `out` (H, N') and how many there are. `rows` of
     samples are read, each from its place in `starts` on, their columns `step` apart.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.filters.convolution.border_loops import fill
-from cnnfilter.filters.convolution.direct_loops import LONG, SLACK
+from cnnfilter.filters.convolution.direct_loops import BLOCK_SAMPLES, OVERREAD_SAMPLES
 from cnnfilter.filters.windows import Axis, border_constant, source_positions
 from cnnfilter.runtime.buffers import Memory
 
@@ -88,7 +88,7 @@ class Geometry:
         return self._is_long(region) and region.overlap(self.inner) == region
 
     def _is_long(self, region: Region) -> bool:
-        return (region.right - region.left) * self.channels >= LONG
+        return (region.right - region.left) * self.channels >= BLOCK_SAMPLES
 
     @property
     def line(self) -> int:
@@ -129,7 +129,7 @@ class Geometry:
             left, right = max(min(left, end) - first, 0), max(min(right, end) - first, 0)
         needed = self._needed(region)
         line = len(columns) * self.channels
-        samples = memory.array("scratch", (len(needed) * line + SLACK,), dtype)
+        samples = memory.array("scratch", (len(needed) * line + OVERREAD_SAMPLES,), dtype)
         scratch = samples[: len(needed) * line].reshape(-1, line)
         constant = border_constant(self.border) or 0.0
         fill(source, scratch, needed, columns, self.channels, left, right, constant)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.filters.convolution.algorithms import DirectTaps, Engine, Finish
 from cnnfilter.filters.convolution.border_loops import largest_bits
-from cnnfilter.filters.convolution.direct_loops import ROWS
+from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
 from cnnfilter.filters.convolution.geometry import Region, Rows
 from cnnfilter.filters.windows import border_constant
 from cnnfilter.images.dtypes import Scale, store_band
@@ -193,7 +193,7 @@ class Work:
         pieces = 1 if self.threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
         least = min(engine.inner_band or 1 for engine in self.engines)
         high = max(least, min(-(-self.rows // pieces), _MOST // line), 1)
-        high = min(high, max(_LONG // (line * max(engine.products for engine in self.engines)), ROWS))
+        high = min(high, max(_LONG // (line * max(engine.products for engine in self.engines)), TILE_ROWS))
         return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
 
 

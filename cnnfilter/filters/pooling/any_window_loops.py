@@ -43,16 +43,16 @@ def added(total, value):
     return total + value
 
 
-_JOINS: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added}
+_COMBINE: dict[str, Inline] = {"max": larger, "min": smaller, "sum": added}
 
-LINES = 4
+WORK_ROWS = 4
 """Lines of numbers that the loops below work with, as wide as the windows reach."""
 
 
 @functools.cache
-def down_any(op: str) -> Inline:
+def combine_rows_for(op: str) -> Inline:
     """Make the pooling of a window's rows down."""
-    join = _JOINS[op]
+    combine = _COMBINE[op]
 
     @inline
     def down(source, line, first, end, apart, neutral):
@@ -66,25 +66,25 @@ def down_any(op: str) -> Inline:
         while r + 3 * apart < end:
             row0, row1, row2, row3 = source[r], source[r + apart], source[r + 2 * apart], source[r + 3 * apart]
             for j in range(line.shape[0]):
-                line[j] = join(join(join(join(line[j], row0[j]), row1[j]), row2[j]), row3[j])
+                line[j] = combine(combine(combine(combine(line[j], row0[j]), row1[j]), row2[j]), row3[j])
             r += 4 * apart
         while r < end:
             row0 = source[r]
             for j in range(line.shape[0]):
-                line[j] = join(line[j], row0[j])
+                line[j] = combine(line[j], row0[j])
             r += apart
 
     return down
 
 
 @functools.cache
-def across_any(op: str) -> Inline:
+def pool_across_for(op: str) -> Inline:
     """Make the pooling of one line across, for any window."""
-    join = _JOINS[op]
+    combine = _COMBINE[op]
 
     @inline
     def across(work, out, window):
-        """Pool the first line of `work` (LINES, P·C) across into `out` (W'·C); the others are used up.
+        """Pool the first line of `work` (WORK_ROWS, P·C) across into `out` (W'·C); the others are used up.
 
         Windows of 1, 2, 4 … taps are joined from two halves, and those that make up `taps` from left to
         right, so the work grows with the logarithm of the window.
@@ -105,7 +105,7 @@ def across_any(op: str) -> Inline:
                         joined[j] = shifted[j]
                 else:
                     for j in range(shifted.shape[0]):
-                        joined[j] = join(joined[j], shifted[j])
+                        joined[j] = combine(joined[j], shifted[j])
                 covered += width
             rest >>= 1
             if rest > 0:
@@ -113,7 +113,7 @@ def across_any(op: str) -> Inline:
                 wider = work[at]
                 shifted = windows[width * step :][: reach - (2 * width - 1) * step]
                 for j in range(shifted.shape[0]):
-                    wider[j] = join(windows[j], shifted[j])
+                    wider[j] = combine(windows[j], shifted[j])
                 width *= 2
         if stride == 1:
             for j in range(out.shape[0]):
@@ -167,7 +167,7 @@ def seen_columns(work, window, columns, neutral):
 @family(("max",), ("min",))
 def extremes(op: str) -> Loop:
     """Make the loop of max or min of whole numbers. What is joined first does not matter to them."""
-    down, across = down_any(op), across_any(op)
+    down, across = combine_rows_for(op), pool_across_for(op)
 
     @loop(
         *(f"void({t}[:, ::1], {t}[:, ::1], {t}[:, ::1], i8[::1], i8, i8, i8)" for t in ("u1", "u2")),
@@ -177,7 +177,7 @@ def extremes(op: str) -> Loop:
         """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
 
         `window` is C, taps down and across, stride down and across, dilation down and across, padding at the top and
-        at the left; `work` (LINES, P·C) takes lines as wide as the windows reach.
+        at the left; `work` (WORK_ROWS, P·C) takes lines as wide as the windows reach.
         """
         seen = seen_columns(work, window, source.shape[1], neutral)
         for y in range(y0, y1):
@@ -195,7 +195,7 @@ def ring_extremes(op: str) -> Loop:
     row up, and the next one from its first row down, and a window is a part of each (van Herk 1992; Gil and Werman
     1993).
     """
-    join, across = _JOINS[op], across_any(op)
+    combine, across = _COMBINE[op], pool_across_for(op)
 
     @loop(
         *(
@@ -228,12 +228,12 @@ def ring_extremes(op: str) -> Loop:
                         upper[j] = pooled[j]
                 else:
                     for j in range(upper.shape[0]):
-                        upper[j] = join(upper[j], pooled[j])
+                        upper[j] = combine(upper[j], pooled[j])
                 if r % held == held - 1 or r == height - 1:
                     for above in range(r - 1, max(r - r % held, begun) - 1, -1):
                         over, under = ring[above % held], ring[(above + 1) % held]
                         for j in range(over.shape[0]):
-                            over[j] = join(over[j], under[j])
+                            over[j] = combine(over[j], under[j])
             done = max(done, end)
             out, lower = target[y], ring[first % held]
             if not joins:
@@ -242,10 +242,10 @@ def ring_extremes(op: str) -> Loop:
                 for r in range(first, end, apart):
                     row = ring[r % held]
                     for j in range(out.shape[0]):
-                        out[j] = join(out[j], row[j])
+                        out[j] = combine(out[j], row[j])
             elif first // held != (end - 1) // held:
                 for j in range(out.shape[0]):
-                    out[j] = join(lower[j], upper[j])
+                    out[j] = combine(lower[j], upper[j])
             elif end == height:
                 for j in range(out.shape[0]):
                     out[j] = lower[j]
@@ -259,7 +259,7 @@ def ring_extremes(op: str) -> Loop:
 @family(())
 def means() -> Loop:
     """Make the loop of the mean. Sums of whole numbers are int32, where that is enough, or float64."""
-    down, across = down_any("sum"), across_any("sum")
+    down, across = combine_rows_for("sum"), pool_across_for("sum")
 
     @loop(
         *(

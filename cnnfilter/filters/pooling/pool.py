@@ -266,12 +266,12 @@ def _small(
     """Return what to ask for the loop of a small window, or None where there is none for this work."""
     window = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
     alike = (columns.taps, columns.stride, rows.dilation, columns.dilation) == (rows.taps, rows.stride, 1, 1)
-    if not alike or window not in small_window_loops.SMALL:
+    if not alike or window not in small_window_loops.SMALL_WINDOWS:
         return None
     if op == "avg" and not (rows.are_whole(include_pad=include_pad) and columns.are_whole(include_pad=include_pad)):
         return None
     asked = (op, source.dtype.str[1:], target.str[1:], *window)
-    return asked if asked[:3] in small_window_loops.WAYS else None
+    return asked if asked[:3] in small_window_loops.VECTOR_INSTRUCTIONS else None
 
 
 def _join_small(
@@ -284,18 +284,18 @@ def _join_small(
     """
     channels = source.shape[2]
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
-    if rows.outputs < small_window_loops.ROWS:
-        target = np.empty((small_window_loops.ROWS, target.shape[1]), target.dtype)
+    if rows.outputs < small_window_loops.TILE_ROWS:
+        target = np.empty((small_window_loops.TILE_ROWS, target.shape[1]), target.dtype)
     loop = small_window_loops.small_windows(*asked)
     blank = np.full(flat.shape[1], _neutral(asked[0], source.dtype), source.dtype)
-    parts, spares = small_window_loops.scratch_of_small(asked, channels)
+    parts, spares = small_window_loops.scratch_shapes(asked, channels)
 
     def band(y0: int, y1: int) -> None:
         part, spare = np.empty(parts, source.dtype), np.empty(spares, pooled.dtype)
         loop(flat, blank, part, spare, target, channels, rows.before, columns.before, y0, y1)
 
     run_in_bands(band, len(target), threads=threads)
-    if rows.outputs < small_window_loops.ROWS:
+    if rows.outputs < small_window_loops.TILE_ROWS:
         pooled.reshape(rows.outputs, -1)[...] = target[: rows.outputs]
 
 
@@ -372,7 +372,7 @@ def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int6
 def _lines(channels: int, columns: PoolAxis, dtype: np.dtype[Any]) -> Pixels:
     """Make room for rows as wide as the windows reach."""
     reach = (columns.outputs - 1) * columns.stride + columns.reach
-    return np.empty((loops.LINES, reach * channels), dtype)
+    return np.empty((loops.WORK_ROWS, reach * channels), dtype)
 
 
 def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:

@@ -7,23 +7,23 @@ import functools
 from typing import Any, NamedTuple
 
 from cnnfilter.jit import float_vectors, integer_vectors
-from cnnfilter.jit.instructions import BYTES, LANES, OF_BYTES, OF_WORDS, WORDS, instructions_of
+from cnnfilter.jit.instructions import LANES, LANES_U8, LANES_U16, VECTOR_U8, VECTOR_U16, instructions_of
 from cnnfilter.jit.loop import Loop, family, inline, loop
 from cnnfilter.jit.templates import define, put, unroll
 
 Pair = tuple[int, int]
 
 
-SMALL = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
+SMALL_WINDOWS = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
 """Square windows that have loops of their own: taps, stride, channels (0: any)."""
 
 
-ROWS = 4
+TILE_ROWS = 4
 """Rows of the result that these give at once, from rows of the picture that most of them share."""
 
 
-class Way(NamedTuple):
-    """How windows are joined: the kind of vectors, their lanes, and the instructions.
+class VectorInstructions(NamedTuple):
+    """How windows are combined: the kind of vectors, their lanes, and the instructions.
 
     With a stride of 2 `halves` load the samples that two vectors hold, and down comes first, unless it matters which of
     equal samples was met first.
@@ -32,25 +32,36 @@ class Way(NamedTuple):
     kind: str
     lanes: int
     load: str
-    join: str
+    combine: str
     store: str
     halves: tuple[str, str] = ("load(ROW, at)", "load(ROW, at + LANES)")
-    down_first: bool = True
+    rows_first: bool = True
 
 
-_OF_PAIRS = "load_even(ROW, at)", "load_odd(ROW, at)"
+_EVEN_AND_ODD = "load_even(ROW, at)", "load_odd(ROW, at)"
 
 
-WAYS = {
-    ("max", "u1", "u1"): Way(OF_BYTES, BYTES, "load_bytes", "larger_bytes", "store_bytes(PLACE, JOINED)"),
-    ("max", "f4", "f4"): Way("vector", LANES, "floats", "larger_floats", "store(PLACE, JOINED)", down_first=False),
-    ("avg", "u1", "u1"): Way(
-        OF_WORDS, WORDS, "load_words", "add_words", "store_divided(PLACE, JOINED, MORE, FACTOR, SHIFT)", _OF_PAIRS
+VECTOR_INSTRUCTIONS = {
+    ("max", "u1", "u1"): VectorInstructions(
+        VECTOR_U8, LANES_U8, "load_bytes", "larger_bytes", "store_bytes(PLACE, COMBINED)"
     ),
-    ("avg", "u1", "f4"): Way(
-        OF_WORDS, WORDS, "load_words", "add_words", "store_quotients(PLACE, JOINED, COUNT)", _OF_PAIRS
+    ("max", "f4", "f4"): VectorInstructions(
+        "vector", LANES, "load_floats", "larger_floats", "store(PLACE, COMBINED)", rows_first=False
     ),
-    ("avg", "f4", "f4"): Way("vector", LANES, "floats", "plus", "store(PLACE, divide(JOINED, COUNT))"),
+    ("avg", "u1", "u1"): VectorInstructions(
+        VECTOR_U16,
+        LANES_U16,
+        "load_bytes_u16",
+        "add_u16",
+        "store_divided(PLACE, COMBINED, MORE, FACTOR, SHIFT)",
+        _EVEN_AND_ODD,
+    ),
+    ("avg", "u1", "f4"): VectorInstructions(
+        VECTOR_U16, LANES_U16, "load_bytes_u16", "add_u16", "store_quotients(PLACE, COMBINED, COUNT)", _EVEN_AND_ODD
+    ),
+    ("avg", "f4", "f4"): VectorInstructions(
+        "vector", LANES, "load_floats", "plus", "store(PLACE, divide(COMBINED, COUNT))"
+    ),
 }
 """The operations, samples and outputs of these loops."""
 
@@ -69,7 +80,7 @@ def cut(row, at, beyond, part):
         part[j] = beyond
 
 
-_SMALL = """
+_TEXT = """
 def small_windows(source, blank, parts, spares, target, channels, top, left, y0, y1):
     line, length, reach = source.shape[1], target.shape[1], parts.shape[1]
     before = left * channels
@@ -80,15 +91,15 @@ def small_windows(source, blank, parts, spares, target, channels, top, left, y0,
         end = blocks
     end = max(begin, end)
     spare{r} = spares[{r}]
-    for group in range((y1 - y0 + ROWS - 1) // ROWS):
-        y = min(y0 + ROWS * group, y1 - ROWS)
+    for group in range((y1 - y0 + TILE_ROWS - 1) // TILE_ROWS):
+        y = min(y0 + TILE_ROWS * group, y1 - TILE_ROWS)
         first = STRIDE * y - top
         row{i} = source[first + {i}] if 0 <= first + {i} < source.shape[0] else blank
         out{r} = target[y + {r}]
         for block in range(begin, end):
             x = min(STEP * block, last)
             at = STRIDE * x - before
-            JOIN(row{i})
+            COMBINE(row{i})
             STORE(out{r}, x)
         for edge in range(begin + blocks - end):
             x = min(STEP * (edge if edge < begin else edge - begin + end), last)
@@ -98,86 +109,90 @@ def small_windows(source, blank, parts, spares, target, channels, top, left, y0,
                 part{i} = parts[{i}]
                 cut(row{i}, at, blank[0], part{i})
                 at = 0
-            JOIN(part{i})
+            COMBINE(part{i})
             STORE(spare{r}, 0)
             for j in range(min(STEP, length - x)):
                 out{r}[x + j] = spare{r}[j]
 """
 
 
-@family(*((*kinds, *window) for kinds in WAYS for window in sorted(SMALL)))
+@family(*((*kinds, *window) for kinds in VECTOR_INSTRUCTIONS for window in sorted(SMALL_WINDOWS)))
 def small_windows(op: str, source: str, target: str, taps: int, stride: int, channels: int) -> Loop:
-    """Return the loop for a window of `SMALL`, one of `WAYS`.
+    """Return the loop for a window of `SMALL_WINDOWS`, one of `VECTOR_INSTRUCTIONS`.
 
     ``small_windows(source (H, W·C), blank (W·C), parts, spares, target (H', W'·C), channels, top, left, y0, y1)``
-    pools rows `y0` to `y1` of `target`, `ROWS` or more. `blank` is a row of padding; `parts` and `spares` have the
-    shapes of `scratch_of_small`.
+    pools rows `y0` to `y1` of `target`, `TILE_ROWS` or more. `blank` is a row of padding; `parts` and `spares` have the
+    shapes of `scratch_shapes`.
     """
-    way = WAYS[op, source, target]
+    instructions = VECTOR_INSTRUCTIONS[op, source, target]
     named = instructions_of(float_vectors, integer_vectors)
-    named |= {"load": named[way.load], "join": named[way.join]}
-    named |= {f"take{tap}": float_vectors.every_second(way.kind, channels, tap) for tap in range(taps) if stride == 2}
+    named |= {"load": named[instructions.load], "combine": named[instructions.combine]}
+    named |= {
+        f"take{tap}": float_vectors.every_second(instructions.kind, channels, tap) for tap in range(taps) if stride == 2
+    }
     function = define(
-        unroll(_text_of_small(way, taps, stride), i=_rows_in(taps, stride), r=ROWS),
+        unroll(_text(instructions, taps, stride), i=_rows_in(taps, stride), r=TILE_ROWS),
         "small_windows",
         __name__,
         **named,
         cut=cut,
-        LANES=way.lanes,
-        STEP=_step(way.lanes, taps, stride, channels),
+        LANES=instructions.lanes,
+        STEP=_step(instructions.lanes, taps, stride, channels),
         STRIDE=stride,
-        ROWS=ROWS,
+        TILE_ROWS=TILE_ROWS,
         COUNT=taps * taps,
         **dict(zip(("MORE", "FACTOR", "SHIFT"), integer_vectors.division(taps * taps) or (), strict=True)),
     )
     arrays = f"{source}[:, ::1], {source}[::1], {source}[:, ::1], {target}[:, ::1], {target}[:, ::1]"
-    constants = (tuple(WAYS).index((op, source, target)), taps, stride, channels)
+    constants = (tuple(VECTOR_INSTRUCTIONS).index((op, source, target)), taps, stride, channels)
     return loop(f"void({arrays}, i8, i8, i8, i8, i8)", constants=constants)(function)
 
 
-def _text_of_small(way: Way, taps: int, stride: int) -> str:
-    """Put how samples are joined and stored in the places of JOIN and STORE."""
-    text = _SMALL
+def _text(instructions: VectorInstructions, taps: int, stride: int) -> str:
+    """Put how samples are combined and stored in the places of COMBINE and STORE."""
+    text = _TEXT
     for row, place in (("row{i}", "out{r}, x"), ("part{i}", "spare{r}, 0")):
-        text = put(text, f"JOIN({row})", _text_of_joins(way, row, taps, stride))
-        text = text.replace(f"STORE({place})", way.store.replace("PLACE", place).replace("JOINED", "joined{r}"))
+        text = put(text, f"COMBINE({row})", _text_of_combining(instructions, row, taps, stride))
+        text = text.replace(
+            f"STORE({place})", instructions.store.replace("PLACE", place).replace("COMBINED", "combined{r}")
+        )
     return text
 
 
-def _text_of_joins(way: Way, row: str, taps: int, stride: int) -> str:
-    """Return the lines that join the windows of `ROWS` rows of the result."""
+def _text_of_combining(instructions: VectorInstructions, row: str, taps: int, stride: int) -> str:
+    """Return the lines that combine the windows of `TILE_ROWS` rows of the result."""
 
     def down(name: str, r: int) -> str:
-        return _joined([f"{name}{stride * r + tap}" for tap in range(taps)])
+        return _nested([f"{name}{stride * r + tap}" for tap in range(taps)])
 
     def taken(low: str, high: str) -> str:
-        return _joined([f"take{tap}({low}, {high})" for tap in range(taps)])
+        return _nested([f"take{tap}({low}, {high})" for tap in range(taps)])
 
-    across_first = stride == 1 or not way.down_first
+    across_first = stride == 1 or not instructions.rows_first
     if stride == 1:
-        lines = [f"across{{i}} = {_joined([f'load({row}, at + {tap} * channels)' for tap in range(taps)])}"]
+        lines = [f"across{{i}} = {_nested([f'load({row}, at + {tap} * channels)' for tap in range(taps)])}"]
     else:
-        low, high = (half.replace("ROW", row) for half in way.halves)
+        low, high = (half.replace("ROW", row) for half in instructions.halves)
         lines = [f"low{{i}} = {low}", f"high{{i}} = {high}"]
         lines += [f"across{{i}} = {taken('low{i}', 'high{i}')}"] if across_first else []
-    for r in range(ROWS):
+    for r in range(TILE_ROWS):
         if across_first:
-            lines += [f"joined{r} = {down('across', r)}"]
+            lines += [f"combined{r} = {down('across', r)}"]
         else:
-            lines += [f"low = {down('low', r)}", f"high = {down('high', r)}", f"joined{r} = {taken('low', 'high')}"]
+            lines += [f"low = {down('low', r)}", f"high = {down('high', r)}", f"combined{r} = {taken('low', 'high')}"]
     return "\n".join(lines)
 
 
-def scratch_of_small(asked: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:
+def scratch_shapes(asked: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:
     """Return the shapes of `parts` and `spares`."""
-    taps, stride, lanes = asked[3], asked[4], WAYS[asked[:3]].lanes
+    taps, stride, lanes = asked[3], asked[4], VECTOR_INSTRUCTIONS[asked[:3]].lanes
     reach = 2 * lanes if stride == 2 else lanes + (taps - 1) * channels
-    return (_rows_in(taps, stride), reach), (ROWS, lanes)
+    return (_rows_in(taps, stride), reach), (TILE_ROWS, lanes)
 
 
 def _rows_in(taps: int, stride: int) -> int:
-    """Count the rows of the picture that `ROWS` rows of the result see."""
-    return (ROWS - 1) * stride + taps
+    """Count the rows of the picture that `TILE_ROWS` rows of the result see."""
+    return (TILE_ROWS - 1) * stride + taps
 
 
 def _step(lanes: int, taps: int, stride: int, channels: int) -> int:
@@ -187,5 +202,5 @@ def _step(lanes: int, taps: int, stride: int, channels: int) -> int:
     return min(lanes // channels, (2 * lanes - taps * channels) // (2 * channels) + 1) * channels
 
 
-def _joined(parts: list[str]) -> str:
-    return functools.reduce("join({}, {})".format, parts)
+def _nested(parts: list[str]) -> str:
+    return functools.reduce("combine({}, {})".format, parts)

@@ -7,44 +7,44 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.jit.instructions import instruction, place_of
+from cnnfilter.jit.instructions import instruction, pointer_at
 from cnnfilter.jit.loop import loop
 
-PIXELS = 16
+VECTOR_PIXELS = 16
 """Pixels that are moved at a time: those of four bytes fill a vector."""
-_LANES = range(4 * PIXELS)
+_LANES = range(4 * VECTOR_PIXELS)
 
 
 @instruction("void", "array", "i8", "array", "i8")
 def store_three(out, to, four, at):
-    """Store the first three bytes of each of PIXELS pixels, four (u1) from `at` on, in `out` from `to` on."""
-    out[to : to + 3 * PIXELS] = four[at : at + 4 * PIXELS].reshape(PIXELS, 4)[:, :3].ravel()
+    """Store the first three bytes of each of VECTOR_PIXELS pixels, four (u1) from `at` on, in `out` from `to` on."""
+    out[to : to + 3 * VECTOR_PIXELS] = four[at : at + 4 * VECTOR_PIXELS].reshape(VECTOR_PIXELS, 4)[:, :3].ravel()
 
 
 @store_three.as_llvm
 def _store_three(builder, out, to, four, at):
-    pixels = builder.load(place_of(builder, four, at, 4 * PIXELS)[0], align=1)
+    pixels = builder.load(pointer_at(builder, four, at, 4 * VECTOR_PIXELS)[0], align=1)
     three = _chosen(builder, pixels, pixels, [lane for lane in _LANES if lane % 4 != 3])
-    builder.store(three, place_of(builder, out, to, 3 * PIXELS)[0], align=1)
+    builder.store(three, pointer_at(builder, out, to, 3 * VECTOR_PIXELS)[0], align=1)
 
 
 @instruction("void", "array", "i8", "array", "i8")
 def store_four(out, to, three, at):
-    """Store PIXELS pixels, three (u1) from `at` on, with 255 behind each, in `out` from `to` on."""
-    pixels = three[at : at + 3 * PIXELS].reshape(PIXELS, 3)
-    out[to : to + 4 * PIXELS] = np.pad(pixels, ((0, 0), (0, 1)), constant_values=255).ravel()
+    """Store VECTOR_PIXELS pixels, three (u1) from `at` on, with 255 behind each, in `out` from `to` on."""
+    pixels = three[at : at + 3 * VECTOR_PIXELS].reshape(VECTOR_PIXELS, 3)
+    out[to : to + 4 * VECTOR_PIXELS] = np.pad(pixels, ((0, 0), (0, 1)), constant_values=255).ravel()
 
 
 @store_four.as_llvm
 def _store_four(builder, out, to, three, at):
     from llvmlite import ir
 
-    pixels = builder.load(place_of(builder, three, at, 3 * PIXELS)[0], align=1)
+    pixels = builder.load(pointer_at(builder, three, at, 3 * VECTOR_PIXELS)[0], align=1)
     full = ir.Constant(pixels.type, [255] * pixels.type.count)
     four = _chosen(
-        builder, pixels, full, [3 * PIXELS if lane % 4 == 3 else lane // 4 * 3 + lane % 4 for lane in _LANES]
+        builder, pixels, full, [3 * VECTOR_PIXELS if lane % 4 == 3 else lane // 4 * 3 + lane % 4 for lane in _LANES]
     )
-    builder.store(four, place_of(builder, out, to, 4 * PIXELS)[0], align=1)
+    builder.store(four, pointer_at(builder, out, to, 4 * VECTOR_PIXELS)[0], align=1)
 
 
 def _chosen(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
@@ -57,8 +57,8 @@ def _chosen(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
 @loop("void(u1[::1], i8, i8)")
 def drop_fourth(memory, first, end):
     """Move the pixels `first` to `end`, of four bytes, together to three, in place; those before have been moved."""
-    together = end - (end - first) % PIXELS
-    for x in range(first, together, PIXELS):  # in this order, nothing is written that is still to be read
+    together = end - (end - first) % VECTOR_PIXELS
+    for x in range(first, together, VECTOR_PIXELS):  # in this order, nothing is written that is still to be read
         store_three(memory, 3 * x, memory, 4 * x)
     for x in range(together, end):
         memory[3 * x] = memory[4 * x]
@@ -69,8 +69,8 @@ def drop_fourth(memory, first, end):
 @loop("void(u1[::1], u1[::1], i8)")
 def add_fourth(three, four, count):
     """Copy `count` pixels of three bytes to four, the fourth 255."""
-    together = count - count % PIXELS
-    for x in range(0, together, PIXELS):
+    together = count - count % VECTOR_PIXELS
+    for x in range(0, together, VECTOR_PIXELS):
         store_four(four, 4 * x, three, 3 * x)
     for x in range(together, count):
         four[4 * x] = three[3 * x]

@@ -40,7 +40,9 @@ class Convolving(Trainable):
         down, across = axes
         self.geometry = geometry_of(axes, shape[2])
         numbers = across.taps * shape[2]
-        self.gather = layer_loops.gather(numbers if numbers <= layer_loops.MOST_NUMBERS and across.dilation == 1 else 0)
+        self.gather = layer_loops.gather(
+            numbers if numbers <= layer_loops.UNROLLED_VALUES_MAX and across.dilation == 1 else 0
+        )
         where = (down.before, across.before, across.outputs, down.taps, across.taps)
         self.steps = (*where, down.stride, across.stride, down.dilation, across.dilation)
         self.pointwise = all(axis.taps == axis.stride == 1 and not axis.before and not axis.after for axis in axes)
@@ -179,7 +181,7 @@ class TiledConvolving(Trainable):
         return back
 
 
-_CARRY = np.kron(winograd_loops.OF_KERNELS, winograd_loops.OF_KERNELS)
+_CARRY = np.kron(winograd_loops.KERNEL_TRANSFORM, winograd_loops.KERNEL_TRANSFORM)
 
 
 class DepthwiseConvolving(Trainable):
@@ -210,7 +212,7 @@ class DepthwiseConvolving(Trainable):
         back = place.scratch.array("back", *numbers.shape)
         rows = slopes.reshape(-1, self.output[2])
         gained = place.slopes["kernel"].reshape(self.matrix.shape)
-        loops.depthwise_kernel_back(rows_of(numbers), gained, rows, self.geometry)
-        loops.depthwise_back(rows_of(back), self.matrix, rows, self.geometry)
+        loops.depthwise_kernel_backward(rows_of(numbers), gained, rows, self.geometry)
+        loops.depthwise_backward(rows_of(back), self.matrix, rows, self.geometry)
         add_bias_slopes(rows, place)
         return back

@@ -66,7 +66,7 @@ def scatter(maps, windows, geometry):
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], u1[:, ::1], i8[::1], f4)")
-def pool_most(maps, out, where, geometry, sign):
+def max_pool(maps, out, where, geometry, sign):
     """Give the largest number of each window (`sign` −1: the smallest), and at which tap it is; the first of equals."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
     places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
@@ -94,15 +94,15 @@ def pool_most(maps, out, where, geometry, sign):
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], u1[:, ::1], i8[::1])")
-def pool_most_back(maps, slopes, where, geometry):
-    """Hand each slope to the number that was chosen."""
+def max_pool_backward(maps, gradients, where, geometry):
+    """Hand each gradient to the number that was chosen."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
     places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
         clear(picture)
         for p in range(places):
-            slope = slopes[n * places + p]
+            gradient = gradients[n * places + p]
             taps = where[n * places + p]
             y, x = corner(p, geometry)
             for i in range(tall):
@@ -113,7 +113,7 @@ def pool_most_back(maps, slopes, where, geometry):
                         target = picture[line][column * channels :]
                         tap = np.uint8(i * wide + j)
                         for c in range(channels):
-                            value = slope[c]
+                            value = gradient[c]
                             target[c] += value if taps[c] == tap else np.float32(0)
 
 
@@ -141,15 +141,15 @@ def depthwise(maps, kernel, bias, out, geometry):
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[:, ::1], i8[::1])")
-def depthwise_back(maps, kernel, slopes, geometry):
-    """Give the slopes of the maps by those of what `depthwise` gave."""
+def depthwise_backward(maps, kernel, gradients, geometry):
+    """Give the gradients of the maps by those of what `depthwise` gave."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
     places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
         clear(picture)
         for p in range(places):
-            slope = slopes[n * places + p]
+            gradient = gradients[n * places + p]
             y, x = corner(p, geometry)
             for i in range(tall):
                 line = y + i * geometry[9]
@@ -159,18 +159,18 @@ def depthwise_back(maps, kernel, slopes, geometry):
                         target = picture[line][column * channels :]
                         weights = kernel[i * wide + j]
                         for c in range(channels):
-                            target[c] += slope[c] * weights[c]
+                            target[c] += gradient[c] * weights[c]
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[:, ::1], i8[::1])")
-def depthwise_kernel_back(maps, kernel, slopes, geometry):
-    """Add to `kernel` its slopes by those of what `depthwise` gave."""
+def depthwise_kernel_backward(maps, kernel, gradients, geometry):
+    """Add to `kernel` its gradients by those of what `depthwise` gave."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
     places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
         for p in range(places):
-            slope = slopes[n * places + p]
+            gradient = gradients[n * places + p]
             y, x = corner(p, geometry)
             for i in range(tall):
                 line = y + i * geometry[9]
@@ -180,18 +180,18 @@ def depthwise_kernel_back(maps, kernel, slopes, geometry):
                         source = picture[line][column * channels :]
                         gained = kernel[i * wide + j]
                         for c in range(channels):
-                            gained[c] += slope[c] * source[c]
+                            gained[c] += gradient[c] * source[c]
 
 
 @loop("void(f4[::1], f4[::1], f4, f4)")
-def keep_between(slopes, values, low, high):
-    """Set the slopes to 0 where `values` is not between `low` and `high`."""
-    for x in range(slopes.shape[0]):
+def clip_backward(gradients, values, low, high):
+    """Set the gradients to 0 where `values` is not between `low` and `high`."""
+    for x in range(gradients.shape[0]):
         # Both are loaded first: a load under a condition would keep the loop from running on vectors.
         value = values[x]
-        slope = slopes[x]
-        slope = slope if value > low else np.float32(0)
-        slopes[x] = slope if value < high else np.float32(0)
+        gradient = gradients[x]
+        gradient = gradient if value > low else np.float32(0)
+        gradients[x] = gradient if value < high else np.float32(0)
 
 
 @loop("void(f4[:, ::1], f8[:, ::1])")
@@ -211,8 +211,8 @@ def moments(rows, out):
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], f8[:, ::1], f4[::1], f4[::1])")
-def slope_moments(rows, slopes, out, mean, scale):
-    """Add up each column of the slopes, and of the slopes times the rows less their mean times `scale`."""
+def gradient_moments(rows, gradients, out, mean, scale):
+    """Add up each column of the gradients, and of the gradients times the rows less their mean times `scale`."""
     for c in range(rows.shape[1]):
         out[0, c] = 0.0
         out[1, c] = 0.0
@@ -220,10 +220,10 @@ def slope_moments(rows, slopes, out, mean, scale):
     products = out[1]
     for p in range(rows.shape[0]):
         row = rows[p]
-        slope = slopes[p]
+        gradient = gradients[p]
         for c in range(row.shape[0]):
-            total[c] += np.float64(slope[c])
-            products[c] += np.float64(slope[c] * ((row[c] - mean[c]) * scale[c]))
+            total[c] += np.float64(gradient[c])
+            products[c] += np.float64(gradient[c] * ((row[c] - mean[c]) * scale[c]))
 
 
 @loop("void(f4[:, ::1], f4[::1], f4[::1], f4, f4, f4[:, ::1])")
@@ -239,13 +239,13 @@ def scale_and_shift(rows, scale, shift, low, high, out):
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[::1], f4[::1])")
-def combine(rows, slopes, of_slope, of_row, more):
-    """Replace the slopes by ``slope · of_slope + row · of_row + more``."""
+def combine(rows, gradients, of_slope, of_row, more):
+    """Replace the gradients by ``gradient · of_slope + row · of_row + more``."""
     for p in range(rows.shape[0]):
         row = rows[p]
-        slope = slopes[p]
+        gradient = gradients[p]
         for c in range(row.shape[0]):
-            slope[c] = slope[c] * of_slope[c] + row[c] * of_row[c] + more[c]
+            gradient[c] = gradient[c] * of_slope[c] + row[c] * of_row[c] + more[c]
 
 
 @loop("void(f4[::1], u2[::1], i8, f4, f4[::1])")
@@ -257,27 +257,27 @@ def drop(numbers, chances, limit, factor, out):
 
 
 @loop("void(f4[::1], f4[::1], f4[::1], f4[::1], f4, f4)")
-def step_sgd(values, slopes, velocity, decays, momentum, rate):
+def step_sgd(values, gradients, velocity, weight_decays, momentum, rate):
     """Move `values` by Nesterov's momentum; each is drawn to 0 as strongly as its decay says."""
     for x in range(values.shape[0]):
-        slope = slopes[x] + decays[x] * values[x]
-        speed = velocity[x] * momentum + slope
+        gradient = gradients[x] + weight_decays[x] * values[x]
+        speed = velocity[x] * momentum + gradient
         velocity[x] = speed
-        values[x] -= rate * (slope + momentum * speed)
+        values[x] -= rate * (gradient + momentum * speed)
 
 
 @loop("void(f4[::1], f4[::1], f4[::1], f4[::1], f4[::1], f4, f4, f4, f4, f4, f4)")
-def step_adamw(values, slopes, mean, square, decays, first, second, of_mean, of_root, epsilon, rate):
-    """Move `values` by the mean of their slopes over the root of that of their squares.
+def step_adamw(values, gradients, mean, square, weight_decays, first, second, of_mean, of_root, epsilon, rate):
+    """Move `values` by the mean of their gradients over the root of that of their squares.
 
     The means keep a share `first` and `second` of what they were; `of_mean` and `of_root` are what they are multiplied
     by because they began with 0.
     """
     for x in range(values.shape[0]):
-        slope = slopes[x]
-        middle = mean[x] + (np.float32(1) - first) * (slope - mean[x])
-        spread = square[x] * second + (np.float32(1) - second) * (slope * slope)
+        gradient = gradients[x]
+        middle = mean[x] + (np.float32(1) - first) * (gradient - mean[x])
+        spread = square[x] * second + (np.float32(1) - second) * (gradient * gradient)
         mean[x] = middle
         square[x] = spread
         step = middle * of_mean / (np.float32(math.sqrt(spread)) * of_root + epsilon)
-        values[x] = values[x] * (np.float32(1) - rate * decays[x]) - rate * step
+        values[x] = values[x] * (np.float32(1) - rate * weight_decays[x]) - rate * step

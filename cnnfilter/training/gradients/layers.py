@@ -133,15 +133,15 @@ class MostPooling(Trainable):
         where = place.kept.get("where")
         if where is None or len(where) != len(rows):
             where = place.kept["where"] = np.empty(rows.shape, np.uint8)
-        loops.pool_most(rows_of(numbers), rows, where, self.geometry, self.sign)
+        loops.max_pool(rows_of(numbers), rows, where, self.geometry, self.sign)
         place.kept["output"] = out
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
         back = place.scratch.array("back", len(slopes), *self.shape)
         if self.range != LINEAR:
-            loops.keep_between(slopes.reshape(-1), place.kept["output"].reshape(-1), *self.range)
-        loops.pool_most_back(rows_of(back), slopes.reshape(-1, self.output[2]), place.kept["where"], self.geometry)
+            loops.clip_backward(slopes.reshape(-1), place.kept["output"].reshape(-1), *self.range)
+        loops.max_pool_backward(rows_of(back), slopes.reshape(-1, self.output[2]), place.kept["where"], self.geometry)
         return back
 
 
@@ -168,7 +168,7 @@ class MeanPooling(Trainable):
     def backward(self, slopes: Floats, place: Place) -> Floats:
         back = place.scratch.array("back", len(slopes), *self.shape)
         shared = (slopes * self.shares).reshape(-1, self.output[2])
-        loops.depthwise_back(rows_of(back), self.ones, shared, self.geometry)
+        loops.depthwise_backward(rows_of(back), self.ones, shared, self.geometry)
         return back
 
 
@@ -222,7 +222,7 @@ class Activating(Trainable):
         if self.undone_after:
             return slopes
         if function in CLIPPING:
-            loops.keep_between(slopes.reshape(-1), place.kept["output"].reshape(-1), *CLIPPING[function])
+            loops.clip_backward(slopes.reshape(-1), place.kept["output"].reshape(-1), *CLIPPING[function])
             return slopes
         if function == "softmax":
             out = place.kept["output"]
@@ -332,7 +332,7 @@ class BatchNorming(Trainable):
         sums = np.empty((2, self.channels))
         shape = (-1, self.channels)
         rows = place.kept["input"].reshape(shape)
-        loops.slope_moments(rows, slopes.reshape(shape), sums, self.mean, self.inverse)
+        loops.gradient_moments(rows, slopes.reshape(shape), sums, self.mean, self.inverse)
         place.slopes["shift"][...] += sums[0]
         place.slopes["scale"][...] += sums[1]
         return sums

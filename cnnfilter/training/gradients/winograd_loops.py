@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.jit.float_vectors import floats, minus, plus, splat, store, within
+from cnnfilter.jit.float_vectors import load_floats, minus, plus, splat, store, within
 from cnnfilter.jit.instructions import LANES
 from cnnfilter.jit.loop import Loop, loop
 from cnnfilter.jit.templates import define, put, unroll
@@ -44,7 +44,7 @@ _EACH_TILE = """
 """
 
 _TO_TILES = """
-m{i}{j} = floats(maps, place{i}{j} + c) if has{i}{j} else none
+m{i}{j} = load_floats(maps, place{i}{j} + c) if has{i}{j} else none
 h0{j} = minus(m0{j}, m2{j})
 h1{j} = plus(m1{j}, m2{j})
 h2{j} = minus(m2{j}, m1{j})
@@ -57,7 +57,7 @@ store(tiles, at + ({i} * 4 + {j}) * apart, t{i}{j})
 """
 
 _ADD_FROM_TILES = """
-t{i}{j} = floats(tiles, at + ({i} * 4 + {j}) * apart)
+t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * apart)
 h0{j} = t0{j}
 h1{j} = plus(minus(t1{j}, t2{j}), t3{j})
 h2{j} = minus(plus(t1{j}, t2{j}), t0{j})
@@ -66,21 +66,21 @@ m{i}0 = h{i}0
 m{i}1 = plus(minus(h{i}1, h{i}2), h{i}3)
 m{i}2 = minus(plus(h{i}1, h{i}2), h{i}0)
 m{i}3 = minus(none, h{i}3)
-if has{i}{j}: store(maps, place{i}{j} + c, plus(floats(maps, place{i}{j} + c), m{i}{j}))
+if has{i}{j}: store(maps, place{i}{j} + c, plus(load_floats(maps, place{i}{j} + c), m{i}{j}))
 """
 
 _OUT_OF_TILES = """
-t{i}{j} = floats(tiles, at + ({i} * 4 + {j}) * apart)
+t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * apart)
 h0{j} = plus(plus(t0{j}, t1{j}), t2{j})
 h1{j} = minus(minus(t1{j}, t2{j}), t3{j})
 m{o}0 = plus(plus(h{o}0, h{o}1), h{o}2)
 m{o}1 = minus(minus(h{o}1, h{o}2), h{o}3)
-more = floats(bias, c)
+more = load_floats(bias, c)
 if has{o}{p}: store(maps, place{o}{p} + c, within(plus(m{o}{p}, more), low, high))
 """
 
 _INTO_TILES = """
-m{o}{p} = floats(maps, place{o}{p} + c) if has{o}{p} else none
+m{o}{p} = load_floats(maps, place{o}{p} + c) if has{o}{p} else none
 h0{p} = m0{p}
 h1{p} = plus(m0{p}, m1{p})
 h2{p} = minus(m0{p}, m1{p})
@@ -93,7 +93,7 @@ store(tiles, at + ({i} * 4 + {j}) * apart, t{i}{j})
 """
 
 _INSTRUCTIONS: dict[str, Any] = {
-    "floats": floats,
+    "load_floats": load_floats,
     "minus": minus,
     "plus": plus,
     "splat": splat,
@@ -123,5 +123,5 @@ within low…high."""
 into_tiles = _loop("into_tiles", _INTO_TILES, 2)
 """``into_tiles(maps, tiles, first, geometry)``: the transpose of `out_of_tiles` without what it adds."""
 
-OF_KERNELS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+KERNEL_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 """How kernels are carried over, down and across; for their slopes its transpose."""

@@ -130,8 +130,8 @@ class Loop:
 
     @property
     def name(self) -> str:
-        """Module, function and constants: ``convolution.row_taps(9)``."""
-        module = self.function.__module__.rpartition(".")[2]
+        """The module below ``cnnfilter``, the function and the constants: ``networks.layer.depthwise(3, 3, 1)``."""
+        module = self.function.__module__.removeprefix("cnnfilter.").removesuffix("_loops")
         constants = f"({', '.join(map(str, self.constants))})" if self.constants else ""
         return f"{module}.{self.function.__name__}{constants}"
 

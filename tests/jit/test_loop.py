@@ -228,6 +228,15 @@ def test_an_inline_function_belongs_to_the_key():
     assert loop_over(1) == loop_over(1) != loop_over(2)
 
 
+def test_a_name_says_the_wing_the_module_and_the_function():
+    from cnnfilter.filters.convolution.direct_loops import taps
+    from cnnfilter.networks.layer_loops import depthwise, shift
+
+    assert taps(True).name.startswith("filters.convolution.direct.taps(1, ")
+    assert depthwise(3, 3, 1).name == "networks.layer.depthwise(3, 3, 1)"
+    assert shift.name == "networks.layer.shift"
+
+
 def test_only_what_a_signature_says_is_taken():
     @loop("void(f4[:, ::1])")
     def work(values):

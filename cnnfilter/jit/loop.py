@@ -135,6 +135,11 @@ class Loop:
         constants = f"({', '.join(map(str, self.constants))})" if self.constants else ""
         return f"{module}.{self.function.__name__}{constants}"
 
+    @property
+    def generated_source(self) -> str | None:
+        """The Python source that a template made, if one did."""
+        return getattr(self.function, "generated_source", None)
+
     def __call__(self, *arguments: Any) -> Any:
         try:
             dtypes = tuple([arguments[place].dtype for place in self._array_indexes])
@@ -188,6 +193,18 @@ def family(*usual: tuple[Any, ...]) -> Callable[[Callable[..., Made]], Callable[
         return cached
 
     return mark
+
+
+def import_loops() -> None:
+    """Import every module of compiled loops; their names end in ``_loops``."""
+    import importlib
+    import pkgutil
+
+    import cnnfilter
+
+    for module in pkgutil.walk_packages(cnnfilter.__path__, "cnnfilter."):
+        if module.name.endswith("_loops"):
+            importlib.import_module(module.name)
 
 
 def every_loop() -> Iterator[tuple[Loop, tuple[str, ...]]]:

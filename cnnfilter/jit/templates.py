@@ -1,11 +1,14 @@
-"""Write a loop's text once, with a line for each tap where the compiler should see them all.
+"""Loops whose Python source is made from a template, with one line for each tap, row or vector.
 
-A tap that is an index into an array of run-time offsets keeps LLVM from vectorising; a slice of its own
-for each tap does not. No loop over taps can express that, so the lines are repeated in the text.
+An array of tap offsets that is indexed at run time keeps LLVM from using vector instructions; a variable of its own for
+each tap does not. A loop over taps cannot express that, so the template's lines are repeated.
+
+``python -m cnnfilter.jit.templates`` lists the generated loops, and with a name prints their source.
 """
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import product
@@ -13,7 +16,7 @@ from typing import Any
 
 
 def unroll(text: str, **counts: int | Sequence[int]) -> str:
-    """Repeat each line of `text` that names a count, once for each of its values: those below it, or those it holds.
+    """Repeat each line of `text` that names a count, once for each value: 0 to the count − 1, or those of a sequence.
 
     >>> print(unroll("total = 0\\ntotal += w{t} * s{t}", t=2))
     total = 0
@@ -33,7 +36,7 @@ def unroll(text: str, **counts: int | Sequence[int]) -> str:
 
 
 def put(text: str, mark: str, part: str) -> str:
-    """Put the lines of `part` in the place of the lines that are `mark`, as far to the right.
+    """Replace each line of `text` that is `mark` by the lines of `part`, with the indentation of the mark.
 
     >>> print(put("if a:\\n    B", "B", "c()\\nd()"))
     if a:
@@ -48,7 +51,64 @@ def put(text: str, mark: str, part: str) -> str:
 
 
 def define(text: str, name: str, module: str, **values: Any) -> Any:
-    """Return the function `name` that `text` defines, as one of `module` that sees `values`."""
+    """Return the function `name` that `text` defines as a function of `module`, with `values` as its globals.
+
+    The function keeps the text as its attribute ``generated_source``.
+    """
     namespace = {"__name__": module, **values}
     exec(text, namespace)
-    return namespace[name]
+    function: Any = namespace[name]
+    function.generated_source = text
+    return function
+
+
+def generated_sources() -> dict[str, str]:
+    """Return the source of each loop that is made from a template, by the loop's name.
+
+    Of a family of loops, these are the usual ones that ``cnnfilter warmup`` compiles.
+    """
+    from cnnfilter.jit.loop import every_loop, import_loops
+
+    import_loops()
+    loops = {loop.name: loop.generated_source for loop, _ in every_loop()}
+    return {name: source for name, source in loops.items() if source is not None}
+
+
+def _answers_to(name: str, asked: str) -> bool:
+    """Return whether `asked` is a loop's name, or its module or function, with or without the folders before it.
+
+    >>> [_answers_to("filters.convolution.direct.taps(0, 2)", asked) for asked in ("direct.taps", "direct", "rect")]
+    [True, True, False]
+    """
+    path = name.partition("(")[0]
+    module = path.rpartition(".")[0]
+    return asked == name or any(f".{known}".endswith(f".{asked}") for known in (path, module))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the names of the generated loops, or the source of one; return the exit code: 2 for an unknown name."""
+    sources = generated_sources()
+    if not arguments:
+        print("\n".join(sources))
+        return 0
+    asked = " ".join(arguments)
+    found = [f"# {name}\n{source.strip()}" for name, source in sources.items() if _answers_to(name, asked)]
+    if found:
+        print("\n\n\n".join(found))
+        return 0
+    import difflib
+
+    paths = [name.partition("(")[0].split(".") for name in sources]
+    known = {word for path in paths for word in (path[-1], path[-2], ".".join(path))} | set(sources)
+    near = difflib.get_close_matches(asked, sorted(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "without a name, all names are listed"
+    print(f"Error: no generated loop {asked!r}; {hint}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    import signal
+
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as for any command whose output `head` cuts
+    sys.exit(main(sys.argv[1:]))

@@ -185,10 +185,9 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
 
 def test_every_loop_has_the_same_key_in_another_process():
     program = """
-from cnnfilter.cli.commands.warmup import import_loops
-import_loops()
 from cnnfilter.jit import cache
 from cnnfilter.jit import loop as loops
+loops.import_loops()
 for made, dtypes in loops.every_loop():
     print(made.name, dtypes, cache.cache_key(loops._key_parts(made, made.signatures[dtypes])))
 """

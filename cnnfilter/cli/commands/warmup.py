@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
 import time
 
 import click
-
-import cnnfilter
 
 HELP = """\
 Compile every loop now, so that no later run has to wait for it.
@@ -24,17 +20,10 @@ Examples:
 """
 
 
-def import_loops() -> None:
-    """Import every module of compiled loops; their names end in ``_loops``."""
-    for module in pkgutil.walk_packages(cnnfilter.__path__, "cnnfilter."):
-        if module.name.endswith("_loops"):
-            importlib.import_module(module.name)
-
-
 @click.command("warmup", help=HELP, short_help="Compile every loop now, for images and servers.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def command(quiet: bool) -> None:
-    from cnnfilter.jit.loop import every_loop
+    from cnnfilter.jit.loop import every_loop, import_loops
 
     import_loops()
     began = time.perf_counter()

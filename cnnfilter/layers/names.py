@@ -4,53 +4,57 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from cnnfilter.errors import CnnfilterError, ModelError
 from cnnfilter.kernels import text as kernel_grammar
 from cnnfilter.kernels.catalogue import ENTRIES
 from cnnfilter.layers.grammar import Stage, split_stages, suggestion
 
-NAMES = (
-    "conv",
-    "maxpool",
-    "avgpool",
-    "minpool",
-    "globalpool",
-    "gray",
-    "flatten",
-    "dropout",
-    "depthwise",
-    "mbconv",
-    "batchnorm",
-    "dense",
-    "relu",
-    "relu6",
-    "leaky",
-    "sigmoid",
-    "tanh",
-    "softmax",
-    "abs",
-)
 
-# What other programs call the same layer.
-_OTHER_NAMES = {
-    "conv2d": "conv 32x3x3",
-    "convolve": "conv",
-    "maxpool2d": "maxpool",
-    "max": "maxpool",
-    "max-pool": "maxpool",
-    "pool": "maxpool",
-    "avgpool2d": "avgpool",
-    "avg": "avgpool",
-    "mean": "avgpool",
-    "gap": "globalpool avg",
-    "leakyrelu": "leaky:0.01",
-    "bn": "batchnorm",
-    "linear": "dense",
-    "fc": "dense",
-    "grey": "gray",
-    "grayscale": "gray",
-}
+class LayerName(NamedTuple):
+    """A name of a layer: the class that reads its stages, and what other programs call it."""
+
+    name: str
+    layer: str
+    """The class of the layer, as ``module.Class`` within `cnnfilter.layers`."""
+    other_names: Mapping[str, str] = {}
+    """Each name that other programs use, and the text that is suggested in its place."""
+    learned_layer: str = ""
+    """The class of the layer with learned kernels, where the same name stands for both."""
+
+
+def _other_names(text: str, *names: str) -> dict[str, str]:
+    return dict.fromkeys(names, text)
+
+
+LAYER_NAMES = (
+    LayerName("conv", "fixed.FixedConvolution", {"conv2d": "conv 32x3x3", "convolve": "conv"}, "learned.Convolution"),
+    LayerName("maxpool", "fixed.MaxPool", _other_names("maxpool", "maxpool2d", "max", "max-pool", "pool")),
+    LayerName("avgpool", "fixed.AvgPool", _other_names("avgpool", "avgpool2d", "avg", "mean")),
+    LayerName("minpool", "fixed.MinPool"),
+    LayerName("globalpool", "fixed.GlobalPool", _other_names("globalpool avg", "gap")),
+    LayerName("gray", "fixed.Gray", _other_names("gray", "grey", "grayscale")),
+    LayerName("flatten", "fixed.Flatten"),
+    LayerName("dropout", "learned.Dropout"),
+    LayerName("depthwise", "learned.Depthwise"),
+    LayerName("mbconv", "learned.InvertedBottleneck"),
+    LayerName("batchnorm", "learned.BatchNorm", _other_names("batchnorm", "bn")),
+    LayerName("dense", "learned.Dense", _other_names("dense", "linear", "fc")),
+    LayerName("relu", "fixed.Activation"),
+    LayerName("relu6", "fixed.Activation"),
+    LayerName("leaky", "fixed.Activation", _other_names("leaky:0.01", "leakyrelu")),
+    LayerName("sigmoid", "fixed.Activation"),
+    LayerName("tanh", "fixed.Activation"),
+    LayerName("softmax", "fixed.Activation"),
+    LayerName("abs", "fixed.Activation"),
+)
+"""All layers, in the order in which errors list them. A new layer is one row here and its class."""
+
+NAMES = tuple(row.name for row in LAYER_NAMES)
+_BY_NAME = {row.name: row for row in LAYER_NAMES}
+_SUGGESTIONS = {other: text for row in LAYER_NAMES for other, text in row.other_names.items()}
 
 
 def check(text: str) -> None:
@@ -74,9 +78,15 @@ def check(text: str) -> None:
 def name_of(stage: Stage) -> str:
     """Return the name of a stage's layer, or refuse it."""
     name = stage.words[0].partition(":")[0]
-    if name not in NAMES:
+    if name not in _BY_NAME:
         raise ModelError(_unknown(stage.words[0]))
     return name
+
+
+def class_of(stage: Stage) -> str:
+    """Return the class that reads a stage, as ``module.Class`` within `cnnfilter.layers`."""
+    row = _BY_NAME[name_of(stage)]
+    return row.learned_layer if row.learned_layer and is_learned(stage) else row.layer
 
 
 def is_learned(stage: Stage) -> bool:
@@ -95,8 +105,8 @@ def in_layer(number: int, stage: Stage, error: CnnfilterError) -> CnnfilterError
 
 
 def _unknown(word: str) -> str:
-    if word.lower() in _OTHER_NAMES:
-        return f"no layer {word!r}; did you mean {_OTHER_NAMES[word.lower()]!r}?"
+    if word.lower() in _SUGGESTIONS:
+        return f"no layer {word!r}; did you mean {_SUGGESTIONS[word.lower()]!r}?"
     if word.partition(":")[0] in ENTRIES:
         return f"{word!r} is a kernel; did you mean 'conv {word}'?"
     if near := suggestion(word.lower(), NAMES):

@@ -9,52 +9,21 @@ What computes them is imported by the layer that needs it: most networks that ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from collections.abc import Iterator
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import CnnfilterError, ModelError, ShapeError
-from cnnfilter.layers.activations import NAMES as ACTIVATIONS
-from cnnfilter.layers.fixed import (
-    Activation,
-    AvgPool,
-    Batch,
-    FixedConvolution,
-    Flatten,
-    GlobalPool,
-    Gray,
-    MaxPool,
-    MinPool,
-)
+from cnnfilter.layers import fixed, learned
+from cnnfilter.layers.fixed import Batch
 from cnnfilter.layers.grammar import Stage, split_stages
 from cnnfilter.layers.layer import Layer, Shape
-from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
-from cnnfilter.layers.names import in_layer, is_learned, name_of
+from cnnfilter.layers.names import class_of, in_layer
 
-if TYPE_CHECKING:
-    pass
-
-
-# --- the layers without weights ------------------------------------------------------------------------
-
-
-# --- text to layers and back ---------------------------------------------------------------------------
-
-
-def _read_convolution(stage: Stage) -> Layer:
-    return Convolution.read(stage) if is_learned(stage) else FixedConvolution.read(stage)
-
-
-_WEIGHTLESS: tuple[type[Layer], ...] = (MaxPool, AvgPool, MinPool, GlobalPool, Gray, Flatten, Dropout)
-_LEARNED: tuple[type[Layer], ...] = (Depthwise, InvertedBottleneck, BatchNorm, Dense)
-
-_READERS: dict[str, Callable[[Stage], Layer]] = {
-    "conv": _read_convolution,
-    **{layer.name: layer.read for layer in (*_WEIGHTLESS, *_LEARNED)},
-    **{name.partition(":")[0]: Activation.read for name in ACTIVATIONS},
-}
+_MODULES = {"fixed": fixed, "learned": learned}
+"""The modules that hold the classes which `cnnfilter.layers.names` lists."""
 
 
 class Layers(tuple[Layer, ...]):
@@ -121,7 +90,9 @@ def parse_layers(text: str) -> Layers:
 
 def _read(number: int, stage: Stage) -> Layer:
     try:
-        return _READERS[name_of(stage)](stage)
+        module, layer = class_of(stage).split(".")
+        read: Layer = getattr(_MODULES[module], layer).read(stage)
+        return read
     except CnnfilterError as error:
         raise in_layer(number, stage, error) from error
 

@@ -124,10 +124,10 @@ def test_examples_of_the_help_run(example, tmp_path, monkeypatch):
 
 
 def test_help_names_every_layer():
-    from cnnfilter.layers.stack import _READERS
+    from cnnfilter.layers.names import NAMES
 
     assert len(EXAMPLES) >= 3
-    for name in _READERS:
+    for name in NAMES:
         assert re.search(rf"\b{name}\b", HELP), name
 
 

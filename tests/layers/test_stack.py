@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +20,11 @@ from cnnfilter import (
     parse_layers,
     pool,
 )
+from cnnfilter.layers import fixed, learned
+from cnnfilter.layers.activations import NAMES as ACTIVATIONS
+from cnnfilter.layers.fixed import Activation
+from cnnfilter.layers.layer import Layer
+from cnnfilter.layers.names import LAYER_NAMES
 from cnnfilter.layers.stack import Layers, run_layers
 
 TEXTS = [
@@ -78,10 +85,34 @@ def test_any_stack_reads_back_as_itself(text):
     assert hash(parse_layers(str(layers))) == hash(layers)
 
 
-def test_every_name_has_a_layer():
-    from cnnfilter.layers import names, stack
+def test_each_row_of_the_table_has_its_class():
+    for row in LAYER_NAMES:
+        for path in filter(None, (row.layer, row.learned_layer)):
+            module, layer = path.split(".")
+            found = getattr(importlib.import_module(f"cnnfilter.layers.{module}"), layer)
+            assert issubclass(found, Layer)
+            assert found is Activation or found.name == row.name
 
-    assert tuple(stack._READERS) == names.NAMES
+
+def test_each_class_with_a_name_has_its_row():
+    paths = {path for row in LAYER_NAMES for path in (row.layer, row.learned_layer)}
+    for module in (fixed, learned):
+        for name, layer in vars(module).items():
+            if isinstance(layer, type) and "name" in vars(layer) and layer.__module__ == module.__name__:
+                assert f"{module.__name__.rpartition('.')[2]}.{name}" in paths
+
+
+def test_each_activation_has_its_row():
+    rows = [row.name for row in LAYER_NAMES if row.layer == "fixed.Activation"]
+    assert rows == [name.partition(":")[0] for name in ACTIVATIONS]
+
+
+def test_each_other_name_suggests_a_layer():
+    for row in LAYER_NAMES:
+        for other, text in row.other_names.items():
+            assert text.split()[0].partition(":")[0] == row.name
+            with pytest.raises(ModelError, match=f"no layer '{other}'; did you mean '{text}'"):
+                parse_layers(other)
 
 
 def test_layers_are_a_tuple():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,29 +25,21 @@ _NUMBERS = 1 << 21
 """Numbers that the maps after a layer have in a band, at most where a row is not longer: 8 MiB."""
 
 
-class Band(NamedTuple):
-    """A band of the result is what `layers` make of rows `start` to `stop` of the picture."""
-
-    start: int
-    stop: int
-    layers: Layers
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows(Layer):
-    """Take rows of the maps before, in this order."""
+class SelectRows(Layer):
+    """Select rows of the maps before, in this order."""
 
-    name: ClassVar[str] = "rows"
-    example: ClassVar[str] = "rows"
+    name: ClassVar[str] = "select-rows"
+    example: ClassVar[str] = "select-rows"
 
-    numbers: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
     def output_shape(self, shape: Shape) -> Shape:
-        return len(self.numbers), *shape[1:]
+        return len(self.rows), *shape[1:]
 
     def forward(self, batch: Batch) -> Batch:
-        """Take rows of (N, H, W, C)."""
-        return batch[:, self.numbers]
+        """Select rows of (N, H, W, C)."""
+        return batch[:, self.rows]
 
 
 def count_near(layers: Layers, shape: Shape) -> int:
@@ -104,8 +96,11 @@ def _is_constant(layer: FixedConvolution) -> bool:
     return border_constant(layer.border) is not None
 
 
-def bands(layers: Layers, shape: Shape) -> Iterator[Band]:
-    """Yield the bands of the result for a picture of `shape`, from above to below; all layers must come in bands."""
+def split_bands(layers: Layers, shape: Shape) -> Iterator[tuple[slice, Layers]]:
+    """Yield the bands of the result for a picture of `shape`, from above to below; all layers must come in bands.
+
+    A band of the result is what the layers that come with it make of a slice of the picture's rows.
+    """
     shapes = list(layers.shapes(shape))
     layers = Layers(_the_same_way(layer, before) for layer, before in zip(layers, shapes, strict=False))
     height = rows_of(shapes)
@@ -125,26 +120,31 @@ def _the_same_way(layer: Layer, shape: Shape) -> Layer:
     return dataclasses.replace(layer, algorithms=_ways(layer, shape) or ())
 
 
-def _band(layers: Layers, shapes: list[Shape], first: int, end: int) -> Band:
+def _band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[slice, Layers]:
     start, stop = first, end
-    changed: list[Layer] = []
+    reversed_layers: list[Layer] = []
     for layer, shape in zip(reversed(layers), reversed(shapes[:-1]), strict=True):
-        if isinstance(layer, FixedConvolution | MaxPool):
-            down, across = layer.axes(*shape[:2])
-            rows, before, after = _seen(layer, down, start, stop)
-            start, stop = int(rows.min()), int(rows.max()) + 1
-            pad: Any = (before, across.after, after, across.before)
-            changed.append(dataclasses.replace(layer, pad=pad))
-            if not np.array_equal(rows, np.arange(start, stop)):
-                changed.append(Rows(rows - start))
-        else:
-            changed.append(layer)
-    return Band(start, stop, Layers(reversed(changed)))
+        if not isinstance(layer, FixedConvolution | MaxPool):
+            reversed_layers.append(layer)
+            continue
+        down, across = layer.axes(*shape[:2])
+        band, select = _seen(layer, down, start, stop)
+        pad: Any = (band.before, across.after, band.after, across.before)
+        reversed_layers.append(dataclasses.replace(layer, pad=pad))
+        if select is not None:
+            reversed_layers.append(select)
+        start, stop = band.start, band.stop
+    return slice(start, stop), Layers(reversed(reversed_layers))
 
 
-def _seen(layer: FixedConvolution | MaxPool, down: Axis, first: int, end: int) -> tuple[NDArray[np.int64], int, int]:
-    """Return the rows that the outputs `first` to `end` see, and the padding before and after those."""
+def _seen(layer: FixedConvolution | MaxPool, down: Axis, first: int, end: int) -> tuple[RowBand, SelectRows | None]:
+    """Return the band of rows that the outputs `first` to `end` see, and what puts those rows in the border's order.
+
+    Rows beyond a border that is made of rows of the picture are among the band's, so that the band has no padding.
+    """
     if isinstance(layer, MaxPool) or _is_constant(layer):
-        band = RowBand.of(down, first, end)
-        return np.arange(band.start, band.stop), band.before, band.after
-    return source_positions(down, layer.border)[first * down.stride : (end - 1) * down.stride + down.reach], 0, 0
+        return RowBand.of(down, first, end), None
+    rows = source_positions(down, layer.border)[first * down.stride : (end - 1) * down.stride + down.reach]
+    band = RowBand(first, end, start=int(rows.min()), stop=int(rows.max()) + 1, before=0, after=0)
+    is_in_order = np.array_equal(rows, np.arange(band.start, band.stop))
+    return band, None if is_in_order else SelectRows(rows - band.start)

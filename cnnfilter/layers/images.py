@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,14 +14,11 @@ from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
 from cnnfilter.images.image import Image, check_size
-from cnnfilter.layers.bands import Rows, bands, count_near, rows_of
+from cnnfilter.layers.bands import SelectRows, count_near, rows_of, split_bands
 from cnnfilter.layers.fixed import Activation, Empty, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
 from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.stack import Layers, refuse_learned, run_layers
 from cnnfilter.runtime import buffers
-
-if TYPE_CHECKING:
-    pass
 
 Maps = NDArray[np.float32]
 
@@ -30,6 +27,20 @@ Part = tuple[Maps, Maps | None]
 
 Shared = tuple[NDArray[Any], float]
 """Pixels, and the share of them that was clipped."""
+
+
+class _Bands(NamedTuple):
+    """The maps of a frame in bands, from above to below."""
+
+    compute: Callable[[], Iterable[Part]]
+    """Computes the bands, each time that it is called."""
+    join: Callable[[Iterable[Shared]], Shared]
+    """Joins what is made of each band to what is made of the frame."""
+
+    def whole(self) -> Maps:
+        """Return all maps as one array."""
+        return self.join((maps, 0.0) for maps, _ in self.compute())[0]
+
 
 AS_PICTURE = (1, 3, 4)
 """Numbers of maps that are written as one picture; others become a contact sheet."""
@@ -85,23 +96,17 @@ def apply_layers(
         refuse_many(count)  # before they get names
     shares = [0.0]
 
-    def stored(maps: Maps, opacity: Maps | None, scale: Scale) -> tuple[NDArray[Any], float]:
-        own = np.dtype(dtype)
-        pixels, clipped = _stored(maps, own, scale)
-        if opacity is None or maps.shape[2] == 4:
-            return pixels, clipped
-        return np.concatenate([pixels, to_picture(opacity * np.float32(top_of(own)), own)[0]], axis=2), clipped
-
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
-        parts, join = _parts(image, frame, layers, alpha, empty)
+        bands = _bands_of(image, frame, layers, alpha, empty)
         if dtype is None:
-            return join((maps, 0.0) for maps, _ in parts())[0]
+            return bands.whole()
         if count not in AS_PICTURE:
-            return contact_sheet(_labelled(join((maps, 0.0) for maps, _ in parts())[0], layers))
+            return contact_sheet(_labelled(bands.whole(), layers))
         scale = Scale.of(signed, dtype)
         if scale.stretch:
-            scale = scale.stretched(*_span(maps for maps, _ in parts()))
-        pixels, clipped = join(stored(maps, opacity, scale) for maps, opacity in parts())
+            scale = scale.stretched(*_span(maps for maps, _ in bands.compute()))
+        stored = (_stored(maps, opacity, np.dtype(dtype), scale) for maps, opacity in bands.compute())
+        pixels, clipped = bands.join(stored)
         shares.append(clipped)
         return pixels
 
@@ -109,51 +114,43 @@ def apply_layers(
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)
 
 
-def _parts(
-    image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty
-) -> tuple[Callable[[], Iterable[Part]], Callable[[Iterable[Shared]], Shared]]:
-    """Return what gives the maps of a frame, part by part from above to below, and what joins what is made of those.
+def _bands_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
+    """Return the maps of a frame in bands, at once where alpha meets a layer that sees more than the rows near to it.
 
-    They come in bands, but at once where alpha meets a layer that sees more than the rows near to it.
+    Without alpha such a layer goes over all of what comes before, which goes into an array that `empty` makes.
     """
-    if not image.has_alpha:
-        frame, layers = _behind_far(frame, layers, empty)
-    shape = *frame.shape[:2], frame.shape[2] - image.has_alpha
-    if count_near(layers, shape) < len(layers):
+    if image.has_alpha:
+        if count_near(layers, frame[:, :, :-1].shape) == len(layers):
+            return _in_bands(image, frame, layers, alpha, empty)
         whole = [_maps_of(image, frame, layers, alpha)]
-        return lambda: whole, lambda parts: next(iter(parts))
-
-    def in_bands() -> Iterable[Part]:
-        return (_maps_of(image, frame[band.start : band.stop], band.layers, alpha) for band in bands(layers, shape))
-
-    return in_bands, partial(_joined, shapes=list(layers.shapes(shape)), empty=empty)
-
-
-def _behind_far(frame: NDArray[Any], layers: Layers, empty: Empty) -> tuple[NDArray[Any], Layers]:
-    """Send a frame through the layers up to the last one that sees more than the rows near to it.
-
-    Such a layer goes over all of what comes before, which goes into an array that `empty` makes. Returns what comes
-    out, and the layers behind.
-    """
+        return _Bands(lambda: whole, lambda bands: next(iter(bands)))
     while (near := count_near(layers, frame.shape)) < len(layers):
-        first, layer, layers = layers[:near], layers[near], layers[near + 1 :]
-        if first or frame.dtype != np.float32:
-            parts = (run_layers(frame[band.start : band.stop], band.layers) for band in bands(first, frame.shape))
-            frame, _ = _joined(((maps, 0.0) for maps in parts), list(first.shapes(frame.shape)), empty)
+        layer = layers[near]
+        if near or frame.dtype != np.float32:
+            frame = _in_bands(image, frame, layers[:near], alpha, empty).whole()
         if isinstance(layer, (FixedConvolution, MaxPool)):
             frame = layer.maps_of(frame, empty)
         else:
             frame = layer.forward(frame[None])[0]  # type: ignore[attr-defined]  # every layer without weights has it
-    return frame, layers
+        layers = layers[near + 1 :]
+    return _in_bands(image, frame, layers, alpha, empty)
 
 
-def _joined(parts: Iterable[Shared], shapes: list[Shape], empty: Empty) -> Shared:
+def _in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
+    shape = *frame.shape[:2], frame.shape[2] - image.has_alpha
+    return _Bands(
+        lambda: (_maps_of(image, frame[rows], those, alpha) for rows, those in split_bands(layers, shape)),
+        partial(_joined, shapes=list(layers.shapes(shape)), empty=empty),
+    )
+
+
+def _joined(bands: Iterable[Shared], shapes: list[Shape], empty: Empty) -> Shared:
     """Join bands of what layers with these shapes between them give: maps, or flat numbers (1, 1, F)."""
     height = rows_of(shapes)
     if len(shapes[-1]) == 3:
-        return join_bands(parts, height, empty)
+        return join_bands(bands, height, empty)
     flat = (1, 1, *shapes[-1])
-    rows = ((numbers.reshape(-1, shapes[-1][0] // height), share) for numbers, share in parts)
+    rows = ((numbers.reshape(-1, shapes[-1][0] // height), share) for numbers, share in bands)
     numbers, share = join_bands(rows, height, lambda shape, dtype: empty(flat, dtype).reshape(shape))
     return numbers.reshape(flat), share
 
@@ -168,11 +165,13 @@ def _span(parts: Iterable[Maps]) -> tuple[float, float]:
     return (low, high) if low <= high else (0.0, 0.0)
 
 
-def _stored(maps: Maps, dtype: np.dtype[Any], scale: Scale) -> tuple[NDArray[Any], float]:
-    """Return maps as a picture of `dtype`, and the share of its samples that was clipped."""
+def _stored(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> Shared:
+    """Return maps, and their opacity if they keep one, as pixels of `dtype`; the share is of the maps' samples."""
     out = buffers.empty(maps.shape, dtype)
-    clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale)
-    return out, clipped / max(out.size, 1)
+    clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)
+    if opacity is None or maps.shape[2] == 4:
+        return out, clipped
+    return np.concatenate([out, to_picture(opacity * np.float32(top_of(dtype)), dtype)[0]], axis=2), clipped
 
 
 def refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:
@@ -242,8 +241,8 @@ def _weighted(maps: Maps, opacity: Maps, layers: Layers) -> Part:
     for layer in layers:
         if kept is not None and isinstance(layer, (FixedConvolution, MaxPool, GlobalPool)):
             maps, kept = _through_windows(layer, maps, kept)
-        elif kept is not None and isinstance(layer, Rows):
-            maps, kept = maps[layer.numbers], kept[layer.numbers]
+        elif kept is not None and isinstance(layer, SelectRows):
+            maps, kept = maps[layer.rows], kept[layer.rows]
         else:
             maps = layer.forward(maps[None])[0]  # type: ignore[attr-defined]  # every layer without weights has it
         kept = kept if not isinstance(layer, Flatten) else None

@@ -26,16 +26,16 @@ class Parameter(NamedTuple):
     name: str
     default: float | str | None
     """What it is when left out; None if the formula derives it from the others."""
-    least: float = 0.0
-    most: float | None = 0.0
+    minimum: float = 0.0
+    maximum: float | None = 0.0
     """None for what `limits.kernel_side` is."""
-    whole: bool = False
+    is_integer: bool = False
     choices: tuple[str, ...] = ()
 
     @property
-    def largest(self) -> float:
+    def maximum_allowed(self) -> float:
         """The most that it may be now."""
-        return limits.kernel_side if self.most is None else self.most
+        return limits.kernel_side if self.maximum is None else self.maximum
 
 
 class Entry(NamedTuple):
@@ -106,11 +106,11 @@ _FREI_CHEN_SMOOTH = "1 1.4142135623730951 1"
 
 
 def _side(name: str, default: float | None) -> Parameter:
-    return Parameter(name, default, least=1, most=None, whole=True)
+    return Parameter(name, default, minimum=1, maximum=None, is_integer=True)
 
 
 def _sigma(name: str, default: float) -> Parameter:
-    return Parameter(name, default, least=0.01, most=1000)
+    return Parameter(name, default, minimum=0.01, maximum=1000)
 
 
 def _gradient(name: str, smooth: str, edge: str, words: str, source: str) -> list[Entry]:
@@ -129,7 +129,7 @@ def _gradient(name: str, smooth: str, edge: str, words: str, source: str) -> lis
     ]
 
 
-_ALL = [
+_ENTRY_LIST = [
     Entry(
         "identity",
         "plain",
@@ -360,10 +360,10 @@ _ALL = [
     ),
 ]
 
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ENTRY_LIST}
 
 # What people call them elsewhere; only to suggest the name that is ours.
-ALSO_CALLED = {
+OTHER_NAMES = {
     "average": "box",
     "bokeh": "disk",
     "edge": "sobel",

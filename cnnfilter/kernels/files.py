@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels.text import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
 
-_MOST_BYTES = 64 * 2**20
+_FILE_BYTES_MAX = 64 * 2**20
 
 
 class Table(NamedTuple):
@@ -184,11 +184,11 @@ def read_kernel_file(path: str) -> Table:
         raise KernelError(f"{path}: kernels are read from {_listed(READERS)} files, not from {suffix}")
     try:
         with open(path, "rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
+            data = stream.read(_FILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         raise KernelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > _MOST_BYTES:
-        raise KernelError(f"{path}: more than {_MOST_BYTES} bytes are no kernel")
+    if len(data) > _FILE_BYTES_MAX:
+        raise KernelError(f"{path}: more than {_FILE_BYTES_MAX} bytes are no kernel")
     try:
         return READERS[suffix or ".txt"](data)
     except KernelError as error:

@@ -14,11 +14,11 @@ from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.kernels.catalogue import ENTRIES
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
-from cnnfilter.kernels.structure import whole_numbers
+from cnnfilter.kernels.structure import integers_over_divisor
 
-MOST_WEIGHTS = 1024
-_MOST_SAMPLES = 2_000_000
-_MOST_PRODUCTS = 2e11  # samples times the square of the weights: a few seconds
+WEIGHTS_MAX = 1024
+_SAMPLES_MAX = 2_000_000
+_PRODUCTS_MAX = 2e11  # samples times the square of the weights: a few seconds
 _CHUNK_BYTES = 2**26
 
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ def fit_kernel(
     height, width = (size, size) if isinstance(size, int) else size
     _check_size(height, width)
     before, after = _aligned(before, after, height, width)
-    problem = _Problem(before, after, height, width, bias)
+    problem = _LeastSquares(before, after, height, width, bias)
     weights, inverse = _solve(problem)
     residual = problem.residual(weights, inverse)
     drawn = weights[: height * width].reshape(height, width)
@@ -91,9 +91,9 @@ def fit_kernel(
 def _check_size(height: int, width: int) -> None:
     if min(height, width) < 1:
         raise KernelError(f"a kernel of {height}x{width} has no weights: the least size is 1x1")
-    if height * width > MOST_WEIGHTS:
+    if height * width > WEIGHTS_MAX:
         raise KernelError(
-            f"a kernel of {height}x{width} has {height * width} weights; {MOST_WEIGHTS} are the most that "
+            f"a kernel of {height}x{width} has {height * width} weights; {WEIGHTS_MAX} are the most that "
             "can be fitted, as in 32x32"
         )
 
@@ -103,29 +103,29 @@ def _aligned(before: NDArray[Any], after: NDArray[Any], height: int, width: int)
     before, after = (a[:, :, None] if a.ndim == 2 else a for a in (np.asarray(before), np.asarray(after)))
     if before.ndim != 3 or after.ndim != 3 or before.shape[2] != after.shape[2]:
         raise ShapeError(
-            f"pictures of {_by(before.shape)} and {_by(after.shape)} (height x width x channels) do not have "
-            "the same channels: make both grey, or both coloured"
+            f"pictures of {_show_shape(before.shape)} and {_show_shape(after.shape)} (height x width x channels) "
+            "do not have the same channels: make both grey, or both coloured"
         )
     rows, columns = before.shape[0] - height + 1, before.shape[1] - width + 1
     if min(rows, columns) < 1:
-        raise ShapeError(f"a kernel of {height}x{width} does not fit into a picture of {_by(before.shape[:2])}")
+        raise ShapeError(f"a kernel of {height}x{width} does not fit into a picture of {_show_shape(before.shape[:2])}")
     if after.shape[:2] == before.shape[:2]:
         top, left = (height - 1) // 2, (width - 1) // 2
         after = after[top : top + rows, left : left + columns]
     if after.shape[:2] != (rows, columns):
         raise ShapeError(
-            f"the second picture is {_by(after.shape[:2])} (height x width); beside one of "
-            f"{_by(before.shape[:2])} it must have the same size, or {rows}x{columns} "
+            f"the second picture is {_show_shape(after.shape[:2])} (height x width); beside one of "
+            f"{_show_shape(before.shape[:2])} it must have the same size, or {rows}x{columns} "
             f"(a {height}x{width} kernel without padding)"
         )
     return before, after
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _show_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-class _Problem:
+class _LeastSquares:
     """The equations windows · weights = samples, given out in chunks of rows."""
 
     def __init__(self, before: NDArray[Any], after: NDArray[Any], height: int, width: int, bias: bool) -> None:
@@ -135,26 +135,26 @@ class _Problem:
         self.shape = height, width
         self.unknowns = self.taps + bias
         rows, per_row = after.shape[0], after.shape[1] * after.shape[2]
-        most = min(_MOST_SAMPLES, max(_MOST_PRODUCTS / self.unknowns**2, 50 * self.unknowns))
+        most = min(_SAMPLES_MAX, max(_PRODUCTS_MAX / self.unknowns**2, 50 * self.unknowns))
         count = min(rows, max(1, math.ceil(most / per_row)))
         self.rows = np.unique(np.linspace(0, rows - 1, count).round().astype(int))
         self.rows_at_once = max(1, _CHUNK_BYTES // (8 * self.unknowns * per_row))
-        self.kind = after.dtype
+        self.dtype = after.dtype
 
     def chunks(self) -> Iterator[tuple[Floats, Floats]]:
         """Windows (N, unknowns) and samples (N,), without those that may have been clipped."""
         for start in range(0, self.rows.size, self.rows_at_once):
             rows = self.rows[start : start + self.rows_at_once]
             samples = self.after[rows].reshape(-1)
-            free = self._free(samples)
+            free = self._is_unclipped(samples)
             windows = np.ones((int(free.sum()), self.unknowns))
             windows[:, : self.taps] = self.windows[rows].reshape(-1, self.taps)[free]
             yield windows, samples[free].astype(np.float64)
 
-    def _free(self, samples: NDArray[Any]) -> NDArray[np.bool_]:
-        if self.kind.kind != "u":
+    def _is_unclipped(self, samples: NDArray[Any]) -> NDArray[np.bool_]:
+        if self.dtype.kind != "u":
             return np.ones(samples.shape, bool)
-        free: NDArray[np.bool_] = (samples > 0) & (samples < np.iinfo(self.kind).max)
+        free: NDArray[np.bool_] = (samples > 0) & (samples < np.iinfo(self.dtype).max)
         return free
 
     def normal_equations(self) -> tuple[Floats, Floats]:
@@ -189,7 +189,7 @@ class _Problem:
         )
 
 
-def _solve(problem: _Problem) -> tuple[Floats, Floats]:
+def _solve(problem: _LeastSquares) -> tuple[Floats, Floats]:
     """The weights, and the inverse of the normal equations' matrix."""
     products, right = problem.normal_equations()
     if not np.isfinite(products).all() or not np.isfinite(right).all():
@@ -223,7 +223,7 @@ def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
     >>> simplify(Kernel(np.array([[0.25004, 0.49999, 0.25001]])), np.full((1, 3), 2e-5)).weights
     array([[0.25, 0.5 , 0.25]])
     """
-    found = whole_numbers(kernel.weights, _room(kernel, error), _USUAL_DIVISORS)
+    found = integers_over_divisor(kernel.weights, _tolerance(kernel, error), _USUAL_DIVISORS)
     if found is None or not found[0].any():
         return None
     whole, divisor = found
@@ -247,10 +247,10 @@ def rounded(kernel: Kernel, error: Floats) -> Kernel:
 
 def known_name(kernel: Kernel, error: Floats) -> str | None:
     """The catalogue's name for a kernel, if one of its kernels lies within what the fit leaves open."""
-    room = _room(kernel, error)
+    tolerance = _tolerance(kernel, error)
     for spec in [*ENTRIES, *_of_size(kernel)]:
         for known in find_kernels(spec):
-            if known.shape == kernel.shape and (np.abs(known.weights - kernel.weights) <= room).all():
+            if known.shape == kernel.shape and (np.abs(known.weights - kernel.weights) <= tolerance).all():
                 return known.name
     return None
 
@@ -268,7 +268,7 @@ def _of_size(kernel: Kernel) -> list[str]:
     return names
 
 
-def _room(kernel: Kernel, error: Floats) -> Floats:
+def _tolerance(kernel: Kernel, error: Floats) -> Floats:
     """How far a weight may be from the true one: 4 errors, since rounding errors of flat areas are alike."""
-    room: Floats = 4 * error + 1e-9 * np.abs(kernel.weights).max()
-    return room
+    tolerance: Floats = 4 * error + 1e-9 * np.abs(kernel.weights).max()
+    return tolerance

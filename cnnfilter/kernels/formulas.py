@@ -63,7 +63,7 @@ def binomial(n: int) -> Weights:
 def motion(length: float, angle: float = 0.0) -> Weights:
     """A line through the middle, one pixel wide with soft sides."""
     half = (length - 1) / 2
-    y, x = _plane(math.ceil(half) + 1)
+    y, x = _coordinates(math.ceil(half) + 1)
     cos, sin = _direction(angle)
     along, across = x * cos - y * sin, x * sin + y * cos
     beyond = np.maximum(np.abs(along) - half, 0)
@@ -83,7 +83,7 @@ def _direction(angle: float) -> tuple[float, float]:
     return math.cos(math.radians(angle)), math.sin(math.radians(angle))
 
 
-def _plane(reach: int) -> tuple[Weights, Weights]:
+def _coordinates(reach: int) -> tuple[Weights, Weights]:
     """y (downwards) as a column and x as a row, zero in the middle."""
     steps = np.arange(-reach, reach + 1, dtype=np.float64)
     return steps[:, None], steps[None, :]
@@ -147,10 +147,10 @@ def dog(sigma1: float, sigma2: float) -> Weights:
         raise KernelError(f"dog:{sigma1:g},{sigma2:g} is zero everywhere: give two different sigmas, as in dog:1,1.6")
     first, second = gaussian(sigma1), gaussian(sigma2)
     side = max(first.shape[0], second.shape[0])
-    return balanced(_widened(first, side) - _widened(second, side))
+    return balanced(_padded(first, side) - _padded(second, side))
 
 
-def _widened(weights: Weights, side: int) -> Weights:
+def _padded(weights: Weights, side: int) -> Weights:
     return np.pad(weights, (side - weights.shape[0]) // 2)
 
 
@@ -166,7 +166,7 @@ def gabor(wavelength: float, angle: float) -> Weights:
             f"is the most: take a wavelength up to {math.floor((limits.kernel_side - 1) / (6 * spread))}, "
             f"or --max-kernel {2 * reach + 1}"
         )
-    y, x = _plane(reach)
+    y, x = _coordinates(reach)
     cos, sin = _direction(angle)
     wave = np.cos(2 * np.pi * (x * cos - y * sin) / wavelength)
     envelope = np.exp(-(x**2 + y**2) / (2 * sigma**2))
@@ -198,14 +198,14 @@ def robinson(direction: str) -> Weights:
 
 
 # The border of a 3x3 kernel, clockwise from the middle of its top.
-_RING = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))
+_BORDER_POSITIONS = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))
 
 
 def _compass(north: list[int], direction: str) -> Weights:
     """The kernel for north, turned clockwise by eighths."""
     turn = COMPASS.index(direction)
     weights = np.zeros((3, 3))
-    for place, (i, j) in enumerate(_RING):
+    for place, (i, j) in enumerate(_BORDER_POSITIONS):
         weights[i, j] = north[(place - turn) % 8]
     return weights
 

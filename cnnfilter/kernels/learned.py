@@ -19,8 +19,8 @@ from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.kernels.kernel import Kernel, KernelSet
 from cnnfilter.weights.safetensors import TensorFile
 
-_SPEC = re.compile(r"(.+)#(\d+)\[(\d+)(?:,(\d+))?\]")
-EXAMPLE = "efficientnet-lite0#1[3]"
+_SPEC_PATTERN = re.compile(r"(.+)#(\d+)\[(\d+)(?:,(\d+))?\]")
+_SPEC_EXAMPLE = "efficientnet-lite0#1[3]"
 
 
 def find_learned(text: str) -> KernelSet:
@@ -31,9 +31,9 @@ def find_learned(text: str) -> KernelSet:
     KernelError
         If it is not written as above, or the model, layer, filter or map is not there.
     """
-    match = _SPEC.fullmatch(text)
+    match = _SPEC_PATTERN.fullmatch(text)
     if match is None:
-        raise KernelError(f"{text!r}: a learned filter is written MODEL#LAYER[FILTER], as in {EXAMPLE}")
+        raise KernelError(f"{text!r}: a learned filter is written MODEL#LAYER[FILTER], as in {_SPEC_EXAMPLE}")
     model, layer, filter, source = match[1], int(match[2]), int(match[3]), match[4]
     try:
         filters = _read_filters(model, layer)

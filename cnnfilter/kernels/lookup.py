@@ -36,7 +36,7 @@ from cnnfilter.kernels.files import (
 )
 from cnnfilter.kernels.formulas import FORMULAS
 from cnnfilter.kernels.kernel import Kernel, KernelSet
-from cnnfilter.kernels.text import canonical, empty, entry_and_values, kind_of, unknown
+from cnnfilter.kernels.text import canonical, empty_error, entry_and_values, kind_of, unknown_error
 from cnnfilter.runtime import limits
 
 Spec = str | os.PathLike[str] | Kernel | ArrayLike
@@ -117,11 +117,11 @@ def _from_table(table: Table, name: str = "") -> KernelSet:
 
 
 def _refuse_empty(text: str) -> KernelSet:
-    raise empty()
+    raise empty_error()
 
 
 def _refuse_unknown(text: str) -> KernelSet:
-    raise unknown(text)
+    raise unknown_error(text)
 
 
 def _find_file(path: str) -> KernelSet:
@@ -132,11 +132,11 @@ def _find_file(path: str) -> KernelSet:
 
 
 def _find_name(text: str) -> KernelSet:
-    return _remembered(text, limits.kernel_side)
+    return _cached_kernels(text, limits.kernel_side)
 
 
 @functools.lru_cache(64)
-def _remembered(text: str, largest: int) -> KernelSet:
+def _cached_kernels(text: str, largest: int) -> KernelSet:
     """Find a kernel by its name, under a limit on its side, which may be another one the next time."""
     entry, values = entry_and_values(text)
     if entry.members and ":" not in text:

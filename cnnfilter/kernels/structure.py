@@ -16,22 +16,22 @@ from cnnfilter.kernels.files import from_array
 Weights = NDArray[np.float64]
 
 # Rounding of a float32, relative to the largest weight.
-_CLOSE = float(np.finfo(np.float32).eps) / 2
+_RELATIVE_TOLERANCE = float(np.finfo(np.float32).eps) / 2
 
 
-def factor(weights: ArrayLike, most: int | None = None) -> list[tuple[Weights, Weights]]:
+def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weights, Weights]]:
     """The separable terms of a kernel: columns and rows whose outer products add up to it.
 
     Parameters
     ----------
     weights : (kH, kW)
-    most : 1 to be spared the search for more terms, whose time grows with the cube of the side
+    max_terms : 1 to be spared the search for more terms, whose time grows with the cube of the side
 
     Returns
     -------
     list of (column (kH,), row (kW,)), float64
         As few as reproduce the kernel to float32 rounding, the strongest first; at least one, or none if one
-        is not enough and `most` is 1. Whole numbers of one term, also over a divisor, are reproduced exactly.
+        is not enough and `max_terms` is 1. Whole numbers of one term, also over a divisor, are reproduced exactly.
 
     Examples
     --------
@@ -44,10 +44,10 @@ def factor(weights: ArrayLike, most: int | None = None) -> list[tuple[Weights, W
     largest = float(np.abs(matrix).max())
     if largest == 0:
         return [(np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]))]
-    for column, row in filter(None, (_whole_term(matrix), _one_term(matrix))):
-        if np.abs(np.outer(column, row) - matrix).max() <= _CLOSE * largest:
+    for column, row in filter(None, (_integer_term(matrix), _one_term(matrix))):
+        if np.abs(np.outer(column, row) - matrix).max() <= _RELATIVE_TOLERANCE * largest:
             return [(column, row)]
-    if most == 1:
+    if max_terms == 1:
         return []
     # Scaled first, so that neither huge nor tiny weights overflow in the decomposition.
     left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
@@ -60,7 +60,7 @@ def factor(weights: ArrayLike, most: int | None = None) -> list[tuple[Weights, W
 def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> int:
     """The least number of terms that come as near to every weight as float32 does to the largest."""
     for rank in range(1, values.size):
-        if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= _CLOSE:
+        if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= _RELATIVE_TOLERANCE:
             return rank
     return values.size
 
@@ -85,7 +85,7 @@ def clear_sum(values: Weights) -> float:
     return total if abs(total) > 1e-9 * float(np.abs(values).sum()) else 0.0
 
 
-def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:
+def _integer_term(matrix: Weights) -> tuple[Weights, Weights] | None:
     """The exact factors of a matrix of rank 1, if it is whole numbers, or those times its smallest weight."""
     for step in (1.0, float(np.abs(matrix[matrix != 0]).min())):
         whole = np.round(matrix / step)
@@ -107,28 +107,28 @@ def _whole_term(matrix: Weights) -> tuple[Weights, Weights] | None:
 _DIVISORS = (*range(1, 1025), *(2**power for power in range(11, 53)))
 
 
-def whole_numbers(
-    weights: Weights, room: ArrayLike = 0.0, divisors: Sequence[int] = _DIVISORS
+def integers_over_divisor(
+    weights: Weights, tolerance: ArrayLike = 0.0, divisors: Sequence[int] = _DIVISORS
 ) -> tuple[NDArray[np.int64], int] | None:
     """Weights as whole numbers over one divisor, the smallest that does.
 
     Parameters
     ----------
     weights : (kH, kW)
-    room : how far each weight may be from its fraction, beside rounding; one number or (kH, kW)
+    tolerance : how far each weight may be from its fraction, beside rounding; one number or (kH, kW)
     divisors : those that are tried, rising
 
     Examples
     --------
-    >>> whole_numbers(np.array([[1 / 4, 1 / 2, 1 / 4]]))
+    >>> integers_over_divisor(np.array([[1 / 4, 1 / 2, 1 / 4]]))
     (array([[1, 2, 1]]), 4)
-    >>> whole_numbers(np.array([[1, 2**0.5]])) is None
+    >>> integers_over_divisor(np.array([[1, 2**0.5]])) is None
     True
     """
     largest = float(np.abs(weights).max())
-    allowed = np.asarray(room) + 1e-13 * largest
+    allowed = np.asarray(tolerance) + 1e-13 * largest
     for divisor in divisors:
-        # Where the room is a good part of the way from one whole number to the next, a match says nothing.
+        # Where the tolerance is a good part of the way from one whole number to the next, a match says nothing.
         if allowed.max() * divisor > 0.02 or largest * divisor > 2**52:
             return None
         whole = np.round(weights * divisor)
@@ -138,7 +138,7 @@ def whole_numbers(
 
 
 # What may be done to a kernel, by the name of the mirror or turn.
-_TURNS: dict[str, Callable[[Weights], Weights]] = {
+_SYMMETRY_OPERATIONS: dict[str, Callable[[Weights], Weights]] = {
     "left-right": lambda w: w[:, ::-1],
     "top-bottom": lambda w: w[::-1],
     "half turn": lambda w: w[::-1, ::-1],
@@ -158,20 +158,20 @@ def symmetries(weights: ArrayLike) -> dict[str, str]:
     matrix = np.asarray(weights, dtype=np.float64)
     close = 1e-12 * float(np.abs(matrix).max())
     found = {}
-    for name, turn in _TURNS.items():
-        turned = turn(matrix)
-        if turned.shape != matrix.shape:
+    for name, operation in _SYMMETRY_OPERATIONS.items():
+        moved = operation(matrix)
+        if moved.shape != matrix.shape:
             continue
-        if np.abs(turned - matrix).max() <= close:
+        if np.abs(moved - matrix).max() <= close:
             found[name] = "even"
-        elif np.abs(turned + matrix).max() <= close:
+        elif np.abs(moved + matrix).max() <= close:
             found[name] = "odd"
     return found
 
 
 def symmetry_in_words(found: dict[str, str]) -> str:
     """What `symmetries` found, as a phrase."""
-    if len(found) == len(_TURNS) and set(found.values()) == {"even"}:
+    if len(found) == len(_SYMMETRY_OPERATIONS) and set(found.values()) == {"even"}:
         return "the same under every mirror and quarter turn"
     same = [name for name, kind in found.items() if kind == "even"]
     negated = [name for name, kind in found.items() if kind == "odd"]

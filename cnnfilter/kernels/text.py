@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnfilter.errors import KernelError
-from cnnfilter.kernels.catalogue import ALSO_CALLED, ENTRIES, Entry, Parameter
+from cnnfilter.kernels.catalogue import ENTRIES, OTHER_NAMES, Entry, Parameter
 from cnnfilter.runtime import limits
 
 
@@ -51,9 +51,9 @@ def check(text: str) -> None:
     text = text.strip()
     match kind_of(text):
         case "empty":
-            raise empty()
+            raise empty_error()
         case "unknown":
-            raise unknown(text)
+            raise unknown_error(text)
         case "name":
             entry_and_values(text)
         case "rows":
@@ -106,29 +106,29 @@ def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
             return word.lower()
         expected = f"one of {' '.join(parameter.choices)}"
     else:
-        kind = "a whole number" if parameter.whole else "a number"
-        expected = f"{kind} from {parameter.least:g} to {parameter.largest:g}"
+        kind = "a whole number" if parameter.is_integer else "a number"
+        expected = f"{kind} from {parameter.minimum:g} to {parameter.maximum_allowed:g}"
         try:
-            value: float = int(word) if parameter.whole else float(word)
+            value: float = int(word) if parameter.is_integer else float(word)
         except ValueError:
             value = math.nan
-        if parameter.least <= value <= parameter.largest:
+        if parameter.minimum <= value <= parameter.maximum_allowed:
             return value
-        if parameter.most is None and parameter.largest < value < math.inf:
+        if parameter.maximum is None and parameter.maximum_allowed < value < math.inf:
             expected += f" (--max-kernel {math.ceil(value)} allows it)"
     raise KernelError(
         f"the {parameter.name} of {entry.name} is {expected}, as in {entry.example}; given was {word or 'nothing'!r}"
     )
 
 
-def unknown(text: str) -> KernelError:
+def unknown_error(text: str) -> KernelError:
     """Return the error for a text that means no kernel, with what may have been meant."""
     import difflib
 
     name = canonical(text.partition(":")[0]).replace(" ", "-")
     # A name from elsewhere must nearly be it: a median is not a mean.
-    elsewhere = difflib.get_close_matches(name, ALSO_CALLED, 1, 0.85)
-    near = [ALSO_CALLED[word] for word in elsewhere] or difflib.get_close_matches(name, ENTRIES, 3, 0.6)
+    elsewhere = difflib.get_close_matches(name, OTHER_NAMES, 1, 0.85)
+    near = [OTHER_NAMES[word] for word in elsewhere] or difflib.get_close_matches(name, ENTRIES, 3, 0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     if re.match(r"\d+x\d+", text):
         # ImageMagick's way to write one; whether it would be turned there depends on the operator.
@@ -137,7 +137,7 @@ def unknown(text: str) -> KernelError:
     return KernelError(f"no kernel is called {shown!r}: {hint}`cnnfilter kernels list` shows all")
 
 
-def empty() -> KernelError:
+def empty_error() -> KernelError:
     """Return the error for no text at all."""
     return KernelError("the kernel is empty: give a name (sharpen), numbers ('0 -1 0; -1 5 -1; 0 -1 0') or a file")
 

@@ -48,7 +48,7 @@ def activate(values: ArrayLike, name: str) -> Values:
     >>> activate([-2.0, 0.0, 3.0], "leaky:0.1")
     array([-0.2,  0. ,  3. ], dtype=float32)
     """
-    return find_activation(name).apply(_floats(values))
+    return find_activation(name).apply(_as_floats(values))
 
 
 def slope(values: ArrayLike, name: str) -> Values:
@@ -74,7 +74,7 @@ def slope(values: ArrayLike, name: str) -> Values:
     found = find_activation(name)
     if found.slope is None:
         raise ModelError(f"{name} has no slope value by value: each of its outputs depends on every input")
-    return found.slope(_floats(values))
+    return found.slope(_as_floats(values))
 
 
 def log_softmax(values: Values) -> Values:
@@ -121,7 +121,7 @@ def _number(name: str, text: str) -> float:
     return value
 
 
-def _floats(values: ArrayLike) -> Values:
+def _as_floats(values: ArrayLike) -> Values:
     array = np.asarray(values)
     kept = isinstance(values, np.ndarray) and array.dtype == np.float64
     return array if kept else array.astype(np.float32, copy=False)

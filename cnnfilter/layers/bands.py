@@ -21,7 +21,7 @@ from cnnfilter.layers.fixed import Activation, AvgPool, Batch, FixedConvolution,
 from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.stack import Layers
 
-_NUMBERS = 1 << 21
+_BAND_VALUES_MAX = 1 << 21
 """Numbers that the maps after a layer have in a band, at most where a row is not longer: 8 MiB."""
 
 
@@ -42,16 +42,18 @@ class SelectRows(Layer):
         return batch[:, self.rows]
 
 
-def count_near(layers: Layers, shape: Shape) -> int:
+def count_banded(layers: Layers, shape: Shape) -> int:
     """Count the first layers that come in bands: each row of what they give is made of a few rows of the picture.
 
     It also is the same number for number, however high the band.
     """
     shapes = zip(layers, layers.shapes(shape), strict=False)
-    return next((number for number, (layer, before) in enumerate(shapes) if not _sees_near(layer, before)), len(layers))
+    return next(
+        (number for number, (layer, before) in enumerate(shapes) if not _works_in_bands(layer, before)), len(layers)
+    )
 
 
-def _sees_near(layer: Layer, shape: Shape) -> bool:
+def _works_in_bands(layer: Layer, shape: Shape) -> bool:
     if isinstance(layer, GlobalPool):
         return False
     if isinstance(layer, Activation):
@@ -60,7 +62,7 @@ def _sees_near(layer: Layer, shape: Shape) -> bool:
         down, _ = layer.axes(*shape[:2])
         padding = max(down.before, down.after)
         # At most so much may be added that what is seen of the picture is near, and that something is.
-        most = 0 if layer.border == "wrap" else down.reach - 1 if _is_constant(layer) else padding
+        most = 0 if layer.border == "wrap" else down.reach - 1 if _has_constant_border(layer) else padding
         return padding <= most and _ways(layer, shape) is not None
     if isinstance(layer, AvgPool):
         down, _ = layer.axes(*shape[:2])
@@ -79,10 +81,10 @@ def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
     from cnnfilter.filters.convolution.geometry import Geometry
 
     ways = []
-    if len({kernel.weights.shape for group in layer.found for kernel in group}) > 1:
+    if len({kernel.weights.shape for group in layer.kernel_sets for kernel in group}) > 1:
         return None
     axes = layer.axes(*shape[:2])
-    for group in layer.found:
+    for group in layer.kernel_sets:
         geometry = Geometry(*axes, channels=shape[2], border=layer.border)
         engines = [choose_engine(kernel.weights, geometry)[0] for kernel in group]
         kinds = {"separable" if isinstance(engine, Separable) else "direct" for engine in engines}
@@ -92,7 +94,7 @@ def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
     return tuple(ways)
 
 
-def _is_constant(layer: FixedConvolution) -> bool:
+def _has_constant_border(layer: FixedConvolution) -> bool:
     return border_constant(layer.border) is not None
 
 
@@ -102,25 +104,25 @@ def split_bands(layers: Layers, shape: Shape) -> Iterator[tuple[slice, Layers]]:
     A band of the result is what the layers that come with it make of a slice of the picture's rows.
     """
     shapes = list(layers.shapes(shape))
-    layers = Layers(_the_same_way(layer, before) for layer, before in zip(layers, shapes, strict=False))
-    height = rows_of(shapes)
-    rows = max(1, _NUMBERS * height // max(map(math.prod, shapes)))
+    layers = Layers(_with_fixed_algorithms(layer, before) for layer, before in zip(layers, shapes, strict=False))
+    height = output_height(shapes)
+    rows = max(1, _BAND_VALUES_MAX * height // max(map(math.prod, shapes)))
     for first in range(0, height, rows):
-        yield _band(layers, shapes, first, min(first + rows, height))
+        yield _one_band(layers, shapes, first, min(first + rows, height))
 
 
-def rows_of(shapes: list[Shape]) -> int:
+def output_height(shapes: list[Shape]) -> int:
     """Return the rows of the last maps, which flat numbers are made of."""
     return next(shape[0] for shape in reversed(shapes) if len(shape) == 3)
 
 
-def _the_same_way(layer: Layer, shape: Shape) -> Layer:
+def _with_fixed_algorithms(layer: Layer, shape: Shape) -> Layer:
     if not isinstance(layer, FixedConvolution):
         return layer
     return dataclasses.replace(layer, algorithms=_ways(layer, shape) or ())
 
 
-def _band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[slice, Layers]:
+def _one_band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[slice, Layers]:
     start, stop = first, end
     reversed_layers: list[Layer] = []
     for layer, shape in zip(reversed(layers), reversed(shapes[:-1]), strict=True):
@@ -128,7 +130,7 @@ def _band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[sl
             reversed_layers.append(layer)
             continue
         down, across = layer.axes(*shape[:2])
-        band, select = _seen(layer, down, start, stop)
+        band, select = _seen_rows(layer, down, start, stop)
         pad: Any = (band.before, across.after, band.after, across.before)
         reversed_layers.append(dataclasses.replace(layer, pad=pad))
         if select is not None:
@@ -137,12 +139,14 @@ def _band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[sl
     return slice(start, stop), Layers(reversed(reversed_layers))
 
 
-def _seen(layer: FixedConvolution | MaxPool, down: Axis, first: int, end: int) -> tuple[RowBand, SelectRows | None]:
+def _seen_rows(
+    layer: FixedConvolution | MaxPool, down: Axis, first: int, end: int
+) -> tuple[RowBand, SelectRows | None]:
     """Return the band of rows that the outputs `first` to `end` see, and what puts those rows in the border's order.
 
     Rows beyond a border that is made of rows of the picture are among the band's, so that the band has no padding.
     """
-    if isinstance(layer, MaxPool) or _is_constant(layer):
+    if isinstance(layer, MaxPool) or _has_constant_border(layer):
         return RowBand.of(down, first, end), None
     rows = source_positions(down, layer.border)[first * down.stride : (end - 1) * down.stride + down.reach]
     band = RowBand(first, end, start=int(rows.min()), stop=int(rows.max()) + 1, before=0, after=0)

@@ -15,7 +15,7 @@ from cnnfilter.filters.windows import BORDERS, Axis, border_constant, window_axe
 from cnnfilter.layers import grammar
 from cnnfilter.layers.activations import activate, find_activation
 from cnnfilter.layers.grammar import Stage, flag, option, word, words
-from cnnfilter.layers.layer import Field, Layer, Shape, WindowLayer, show_shape, three_axes
+from cnnfilter.layers.layer import Layer, ReceptiveField, Shape, WindowLayer, show_shape, three_axes
 from cnnfilter.runtime import buffers
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ def _read_border(text: str) -> str | None:
     return text
 
 
-def _batch(pictures: list[Batch]) -> Batch:
+def _stack_batch(pictures: list[Batch]) -> Batch:
     """Return pictures as a batch; one of them is not copied for that."""
     return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
 
-_KERNEL = grammar.Kind("a kernel (a name, or rows of numbers in quotes), or maps to learn as in 32x3x3", str)
+_KERNEL = grammar.WordType("a kernel (a name, or rows of numbers in quotes), or maps to learn as in 32x3x3", str)
 
 
-_BORDER = grammar.Kind(f"{', '.join(BORDERS[:-1])} or {BORDERS[-1]}", _read_border)
+_BORDER = grammar.WordType(f"{', '.join(BORDERS[:-1])} or {BORDERS[-1]}", _read_border)
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,21 @@ class FixedConvolution(WindowLayer):
     bias: float = option(grammar.NUMBER, 0.0)
     algorithms: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """That of each kernel, as `convolve` takes it; none means auto for all of them."""
-    found: tuple[KernelSet, ...] = field(init=False, repr=False, compare=False)
+    kernel_sets: tuple[KernelSet, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         from cnnfilter.kernels.lookup import find_kernels
 
-        object.__setattr__(self, "found", tuple(find_kernels(kernel) for kernel in self.kernels))
+        object.__setattr__(self, "kernel_sets", tuple(find_kernels(kernel) for kernel in self.kernels))
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        return window_axes((height, width), self._taps(), stride=self.stride, dilation=self.dilation, padding=self.pad)
+        return window_axes(
+            (height, width), self._kernel_size(), stride=self.stride, dilation=self.dilation, padding=self.pad
+        )
 
-    def _taps(self) -> tuple[int, int]:
+    def _kernel_size(self) -> tuple[int, int]:
         """The window of the largest kernel; with `same` they need not be of one size."""
-        sizes = [kernel.weights.shape for group in self.found for kernel in group]
+        sizes = [kernel.weights.shape for group in self.kernel_sets for kernel in group]
         if self.pad != "same" and len(set(sizes)) > 1:
             given = ", ".join(show_shape(size) for size in dict.fromkeys(sizes))
             raise ShapeError(f"kernels of different sizes ({given}) give maps of different sizes; pad=same would do")
@@ -91,20 +93,20 @@ class FixedConvolution(WindowLayer):
 
     def multiply_adds(self, shape: Shape) -> int:
         height, width, _ = self.output_shape(shape)
-        taps = sum(kernel.weights.size for group in self.found for kernel in group)
+        taps = sum(kernel.weights.size for group in self.kernel_sets for kernel in group)
         return height * width * three_axes(shape)[2] * taps
 
     def forward(self, batch: Batch) -> Batch:
         """Convolve every picture (N, H, W, C) to (N, H', W', C * K)."""
-        return _batch([self.maps_of(picture) for picture in batch])
+        return _stack_batch([self.maps_of(picture) for picture in batch])
 
     def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
         """Convolve one picture (H, W, C) to (H', W', C * K), in arrays that `empty` makes."""
         from cnnfilter.filters.convolution.convolve import filter_picture
 
         out: Batch | None = None
-        algorithms = self.algorithms or ("auto",) * len(self.found)
-        for number, (kernels, algorithm) in enumerate(zip(self.found, algorithms, strict=True)):
+        algorithms = self.algorithms or ("auto",) * len(self.kernel_sets)
+        for number, (kernels, algorithm) in enumerate(zip(self.kernel_sets, algorithms, strict=True)):
             maps = filter_picture(
                 picture,
                 [kernels],
@@ -117,11 +119,11 @@ class FixedConvolution(WindowLayer):
                 dtype=np.float32,
                 empty=empty,
             ).pixels
-            if len(self.found) == 1:
+            if len(self.kernel_sets) == 1:
                 return maps
             if out is None:
                 out = empty((*maps.shape[:2], self.maps(maps.shape[2])), maps.dtype)
-            out[:, :, number :: len(self.found)] = maps
+            out[:, :, number :: len(self.kernel_sets)] = maps
         assert out is not None  # one kernel at least
         return out
 
@@ -160,7 +162,7 @@ class _Pool(WindowLayer):
 
     def forward(self, batch: Batch) -> Batch:
         """Pool every picture (N, H, W, C) to (N, H', W', C)."""
-        return _batch([self.maps_of(picture) for picture in batch])
+        return _stack_batch([self.maps_of(picture) for picture in batch])
 
     def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
         """Pool one picture (H, W, C) to (H', W', C), in an array that `empty` makes."""
@@ -218,14 +220,14 @@ class GlobalPool(Layer):
         height, width, _ = three_axes(shape)
         return f"{height}x{width} -> 1x1"
 
-    def receptive_field(self, field: Field | None, shape: Shape) -> Field | None:
+    def receptive_field(self, field: ReceptiveField | None, shape: Shape) -> ReceptiveField | None:
         return None
 
     def forward(self, batch: Batch) -> Batch:
         """Pool every picture (N, H, W, C) to (N, 1, 1, C)."""
         from cnnfilter.filters.pooling.pool import global_pool
 
-        return _batch([global_pool(picture, self.op) for picture in batch])
+        return _stack_batch([global_pool(picture, self.op) for picture in batch])
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class Activation(Layer):
     name = "relu"
     example = "leaky:0.1"
 
-    function: str = word(grammar.Kind("an activation", str))
+    function: str = word(grammar.WordType("an activation", str))
 
     @classmethod
     def read(cls, stage: Stage) -> Self:
@@ -253,7 +255,7 @@ class Activation(Layer):
 
 
 # Rec. 601 luma in the 16-bit fractions that Pillow uses for its mode L.
-_LUMA = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
+_LUMA_WEIGHTS = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class Gray(Layer):
 
     def forward(self, batch: Batch) -> Batch:
         """Give the luma (N, H, W, 1) of (N, H, W, 3)."""
-        return batch if batch.shape[-1] == 1 else batch @ _LUMA[:, None]
+        return batch if batch.shape[-1] == 1 else batch @ _LUMA_WEIGHTS[:, None]
 
 
 @dataclass(frozen=True)

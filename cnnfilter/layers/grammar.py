@@ -116,26 +116,26 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}" if near else ""
 
 
-class Kind(NamedTuple):
+class WordType(NamedTuple):
     """How one kind of word is read (None if it is not one) and written, and how to say what it is."""
 
-    what: str
+    description: str
     read: Callable[[str], Any]
     show: Callable[[Any], str] = str
 
 
-def _read_whole(text: str, least: int) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= least else None
+def _read_integer(text: str, minimum: int) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= minimum else None
 
 
-def _read_wholes(text: str, lengths: Sequence[int], least: int = 1) -> tuple[int, ...] | None:
-    numbers = [_read_whole(part, least) for part in re.split("[x,]", text)]
+def _read_integers(text: str, lengths: Sequence[int], minimum: int = 1) -> tuple[int, ...] | None:
+    numbers = [_read_integer(part, minimum) for part in re.split("[x,]", text)]
     whole = tuple(number for number in numbers if number is not None)
     return whole if len(whole) == len(numbers) and len(numbers) in lengths else None
 
 
 def _read_pair(text: str) -> tuple[int, int] | None:
-    numbers = _read_wholes(text, (1, 2))
+    numbers = _read_integers(text, (1, 2))
     return (numbers[0], numbers[-1]) if numbers else None
 
 
@@ -145,7 +145,7 @@ def _show_pair(pair: tuple[int, int]) -> str:
 
 def _read_sides(text: str) -> tuple[int, int, int, int] | None:
     """(top, right, bottom, left) of N, of H,W, or of all four."""
-    numbers = _read_wholes(text, (1, 2, 4), least=0)
+    numbers = _read_integers(text, (1, 2, 4), minimum=0)
     if numbers is None or len(numbers) == 4:
         return numbers
     down, across = numbers[0], numbers[-1]
@@ -172,51 +172,51 @@ def _read_share(text: str) -> float | None:
     return number if number is not None and 0 <= number < 1 else None
 
 
-def _choice(*names: str) -> Kind:
-    return Kind(" or ".join(names), lambda text: text if text in names else None)
+def _choice(*names: str) -> WordType:
+    return WordType(" or ".join(names), lambda text: text if text in names else None)
 
 
-WHOLE = Kind("a whole number from 1", lambda text: _read_whole(text, 1))
-PAIR = Kind("N or H,W, whole numbers from 1", _read_pair, _show_pair)
-SIZE = Kind("HxW, as in 3x3", lambda text: _read_wholes(text, (2,)), lambda size: f"{size[0]}x{size[1]}")
-KERNELS = Kind(
+INTEGER = WordType("a whole number from 1", lambda text: _read_integer(text, 1))
+PAIR = WordType("N or H,W, whole numbers from 1", _read_pair, _show_pair)
+SIZE = WordType("HxW, as in 3x3", lambda text: _read_integers(text, (2,)), lambda size: f"{size[0]}x{size[1]}")
+KERNELS = WordType(
     "maps x height x width, as in 32x3x3",
-    lambda text: _read_wholes(text, (3,)) if "," not in text else None,
+    lambda text: _read_integers(text, (3,)) if "," not in text else None,
     lambda kernels: "x".join(map(str, kernels)),
 )
-SIDES = Kind("N, H,W or T,R,B,L, whole numbers from 0", _read_sides, _show_sides)
-PADDING = Kind(
+SIDES = WordType("N, H,W or T,R,B,L, whole numbers from 0", _read_sides, _show_sides)
+PADDING = WordType(
     "same, valid, N, H,W or T,R,B,L",
     lambda text: text if text in ("same", "valid") else _read_sides(text),
     lambda padding: padding if isinstance(padding, str) else _show_sides(padding),
 )
-NUMBER = Kind("a number", _read_number, lambda number: repr(number).removesuffix(".0"))
-SHARE = Kind("a number from 0 to below 1", _read_share, lambda share: repr(share).removesuffix(".0"))
-YES_NO = Kind("yes or no", lambda text: _YES_NO.get(text.lower()), lambda yes: "yes" if yes else "no")
+NUMBER = WordType("a number", _read_number, lambda number: repr(number).removesuffix(".0"))
+SHARE = WordType("a number from 0 to below 1", _read_share, lambda share: repr(share).removesuffix(".0"))
+YES_NO = WordType("yes or no", lambda text: _YES_NO.get(text.lower()), lambda yes: "yes" if yes else "no")
 MAX_OR_AVG = _choice("avg", "max")
 
 
-def word(kind: Kind, default: Any = dataclasses.MISSING) -> Any:
+def word(word_type: WordType, default: Any = dataclasses.MISSING) -> Any:
     """A field that is the next word of the stage."""
-    return dataclasses.field(default=default, metadata={"kind": kind, "place": "word"})
+    return dataclasses.field(default=default, metadata={"type": word_type, "form": "word"})
 
 
-def words(kind: Kind) -> Any:
+def words(word_type: WordType) -> Any:
     """A field that is a tuple of all further words, one at least."""
-    return dataclasses.field(metadata={"kind": kind, "place": "words"})
+    return dataclasses.field(metadata={"type": word_type, "form": "words"})
 
 
-def option(kind: Kind, default: Any, *, always: bool = False) -> Any:
+def option(word_type: WordType, default: Any, *, always: bool = False) -> Any:
     """A field that is written ``name=value``; where it is the default only if `always`."""
-    return dataclasses.field(default=default, metadata={"kind": kind, "place": "option", "always": always})
+    return dataclasses.field(default=default, metadata={"type": word_type, "form": "option", "always": always})
 
 
 def flag() -> Any:
     """A field that is true where its name stands among the words."""
-    return dataclasses.field(default=False, metadata={"kind": YES_NO, "place": "flag"})
+    return dataclasses.field(default=False, metadata={"type": YES_NO, "form": "flag"})
 
 
-class Written:
+class LayerText:
     """What a dataclass needs to be read from a stage's words and written back.
 
     `name` is the stage's first word; `example` stands in the errors.
@@ -234,26 +234,26 @@ class Written:
         ModelError
             For a missing, surplus or unreadable word, and for an unknown option.
         """
-        fields = _written(cls)
+        fields = _text_fields(cls)
         values: dict[str, Any] = {}
         rest = list(stage.words[1:])
-        for field in (field for field in fields if field.metadata["place"] == "flag"):
+        for field in (field for field in fields if field.metadata["form"] == "flag"):
             if field.name in rest:
                 rest.remove(field.name)
                 values[field.name] = True
-        for field in (field for field in fields if field.metadata["place"] in ("word", "words")):
-            if field.metadata["place"] == "words":
+        for field in (field for field in fields if field.metadata["form"] in ("word", "words")):
+            if field.metadata["form"] == "words":
                 taken, rest = rest, []
                 values[field.name] = tuple(cls._value(field, word) for word in taken)
             elif rest:
                 values[field.name] = cls._value(field, rest.pop(0))
             if not values.get(field.name) and field.default is dataclasses.MISSING:
                 raise ModelError(
-                    f"{cls.name} lacks its {field.name}: {field.metadata['kind'].what}, as in '{cls.example}'"
+                    f"{cls.name} lacks its {field.name}: {field.metadata['type'].description}, as in '{cls.example}'"
                 )
         if rest:
             raise ModelError(f"{cls.name} does not take {rest[0]!r}{suggestion(rest[0], cls._takes())}{cls._usage()}")
-        by_key = {field.name: field for field in fields if field.metadata["place"] in ("option", "flag")}
+        by_key = {field.name: field for field in fields if field.metadata["form"] in ("option", "flag")}
         for key, text in stage.options.items():
             if key not in by_key:
                 raise ModelError(f"{cls.name} has no option {key}={suggestion(key, by_key)}{cls._usage()}")
@@ -262,20 +262,20 @@ class Written:
 
     @classmethod
     def _value(cls, field: dataclasses.Field[Any], text: str) -> Any:
-        kind: Kind = field.metadata["kind"]
-        value = kind.read(text)
+        word_type: WordType = field.metadata["type"]
+        value = word_type.read(text)
         if value is None:
-            given = f"{field.name}={text}" if field.metadata["place"] == "option" else f"{field.name} {text!r}"
-            raise ModelError(f"{given} is not {kind.what}")
+            given = f"{field.name}={text}" if field.metadata["form"] == "option" else f"{field.name} {text!r}"
+            raise ModelError(f"{given} is not {word_type.description}")
         return value
 
     @classmethod
     def _takes(cls) -> list[str]:
         endings = {"option": "=", "flag": ""}
         return [
-            field.name + endings[field.metadata["place"]]
-            for field in _written(cls)
-            if field.metadata["place"] in endings
+            field.name + endings[field.metadata["form"]]
+            for field in _text_fields(cls)
+            if field.metadata["form"] in endings
         ]
 
     @classmethod
@@ -285,10 +285,10 @@ class Written:
 
     def __str__(self) -> str:
         parts = [self.name]
-        for field in _written(type(self)):
-            place, value = field.metadata["place"], getattr(self, field.name)
-            show = field.metadata["kind"].show
-            match place:
+        for field in _text_fields(type(self)):
+            form, value = field.metadata["form"], getattr(self, field.name)
+            show = field.metadata["type"].show
+            match form:
                 case "word":
                     parts.append(quoted(show(value)))
                 case "words":
@@ -305,6 +305,6 @@ class Written:
         return str(self)
 
 
-def _written(layer: Any) -> list[dataclasses.Field[Any]]:
+def _text_fields(layer: Any) -> list[dataclasses.Field[Any]]:
     """The fields that stand in the text; a layer may have others, which follow from those."""
-    return [field for field in dataclasses.fields(layer) if "place" in field.metadata]
+    return [field for field in dataclasses.fields(layer) if "form" in field.metadata]

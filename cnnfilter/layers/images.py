@@ -14,7 +14,7 @@ from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
 from cnnfilter.images.image import Image, check_size
-from cnnfilter.layers.bands import SelectRows, count_near, rows_of, split_bands
+from cnnfilter.layers.bands import SelectRows, count_banded, output_height, split_bands
 from cnnfilter.layers.fixed import Activation, Empty, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
 from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.stack import Layers, refuse_learned, run_layers
@@ -22,19 +22,19 @@ from cnnfilter.runtime import buffers
 
 Maps = NDArray[np.float32]
 
-Part = tuple[Maps, Maps | None]
+MapsAndOpacity = tuple[Maps, Maps | None]
 """Maps (H, W, C), and their opacity (H, W, 1), 0 to 1, if there is one."""
 
-Shared = tuple[NDArray[Any], float]
+PixelsAndClipped = tuple[NDArray[Any], float]
 """Pixels, and the share of them that was clipped."""
 
 
 class _Bands(NamedTuple):
     """The maps of a frame in bands, from above to below."""
 
-    compute: Callable[[], Iterable[Part]]
+    compute: Callable[[], Iterable[MapsAndOpacity]]
     """Computes the bands, each time that it is called."""
-    join: Callable[[Iterable[Shared]], Shared]
+    join: Callable[[Iterable[PixelsAndClipped]], PixelsAndClipped]
     """Joins what is made of each band to what is made of the frame."""
 
     def whole(self) -> Maps:
@@ -42,10 +42,10 @@ class _Bands(NamedTuple):
         return self.join((maps, 0.0) for maps, _ in self.compute())[0]
 
 
-AS_PICTURE = (1, 3, 4)
+PICTURE_MAP_COUNTS = (1, 3, 4)
 """Numbers of maps that are written as one picture; others become a contact sheet."""
 
-_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax", "abs")
+_NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "softmax", "abs")
 
 
 def apply_layers(
@@ -97,15 +97,15 @@ def apply_layers(
     shares = [0.0]
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
-        bands = _bands_of(image, frame, layers, alpha, empty)
+        bands = _compute_in_bands(image, frame, layers, alpha, empty)
         if dtype is None:
             return bands.whole()
-        if count not in AS_PICTURE:
-            return contact_sheet(_labelled(bands.whole(), layers))
+        if count not in PICTURE_MAP_COUNTS:
+            return contact_sheet(_label_maps(bands.whole(), layers))
         scale = Scale.of(signed, dtype)
         if scale.stretch:
-            scale = scale.stretched(*_span(maps for maps, _ in bands.compute()))
-        stored = (_stored(maps, opacity, np.dtype(dtype), scale) for maps, opacity in bands.compute())
+            scale = scale.stretched(*_finite_range(maps for maps, _ in bands.compute()))
+        stored = (_to_pixels(maps, opacity, np.dtype(dtype), scale) for maps, opacity in bands.compute())
         pixels, clipped = bands.join(stored)
         shares.append(clipped)
         return pixels
@@ -114,17 +114,17 @@ def apply_layers(
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)
 
 
-def _bands_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
+def _compute_in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
     """Return the maps of a frame in bands, at once where alpha meets a layer that sees more than the rows near to it.
 
     Without alpha such a layer goes over all of what comes before, which goes into an array that `empty` makes.
     """
     if image.has_alpha:
-        if count_near(layers, frame[:, :, :-1].shape) == len(layers):
+        if count_banded(layers, frame[:, :, :-1].shape) == len(layers):
             return _in_bands(image, frame, layers, alpha, empty)
         whole = [_maps_of(image, frame, layers, alpha)]
         return _Bands(lambda: whole, lambda bands: next(iter(bands)))
-    while (near := count_near(layers, frame.shape)) < len(layers):
+    while (near := count_banded(layers, frame.shape)) < len(layers):
         layer = layers[near]
         if near or frame.dtype != np.float32:
             frame = _in_bands(image, frame, layers[:near], alpha, empty).whole()
@@ -140,13 +140,13 @@ def _in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, emp
     shape = *frame.shape[:2], frame.shape[2] - image.has_alpha
     return _Bands(
         lambda: (_maps_of(image, frame[rows], those, alpha) for rows, those in split_bands(layers, shape)),
-        partial(_joined, shapes=list(layers.shapes(shape)), empty=empty),
+        partial(_join, shapes=list(layers.shapes(shape)), empty=empty),
     )
 
 
-def _joined(bands: Iterable[Shared], shapes: list[Shape], empty: Empty) -> Shared:
+def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], empty: Empty) -> PixelsAndClipped:
     """Join bands of what layers with these shapes between them give: maps, or flat numbers (1, 1, F)."""
-    height = rows_of(shapes)
+    height = output_height(shapes)
     if len(shapes[-1]) == 3:
         return join_bands(bands, height, empty)
     flat = (1, 1, *shapes[-1])
@@ -155,7 +155,7 @@ def _joined(bands: Iterable[Shared], shapes: list[Shape], empty: Empty) -> Share
     return numbers.reshape(flat), share
 
 
-def _span(parts: Iterable[Maps]) -> tuple[float, float]:
+def _finite_range(parts: Iterable[Maps]) -> tuple[float, float]:
     """Return the smallest and the largest finite number of all maps; 0 and 0 where there is none."""
     low, high = np.inf, -np.inf
     for maps in parts:
@@ -165,7 +165,7 @@ def _span(parts: Iterable[Maps]) -> tuple[float, float]:
     return (low, high) if low <= high else (0.0, 0.0)
 
 
-def _stored(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> Shared:
+def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> PixelsAndClipped:
     """Return maps, and their opacity if they keep one, as pixels of `dtype`; the share is of the maps' samples."""
     out = buffers.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)
@@ -188,14 +188,14 @@ def signed_rule(layers: Layers) -> str:
     ['abs', 'clip']
     """
     for layer in reversed(layers):
-        if isinstance(layer, Activation) and str(layer).partition(":")[0] in _NEVER_NEGATIVE:
+        if isinstance(layer, Activation) and str(layer).partition(":")[0] in _NONNEGATIVE_ACTIVATIONS:
             return "clip"
         if isinstance(layer, FixedConvolution):
-            return "abs" if all(kernel.is_zero_sum for group in layer.found for kernel in group) else "clip"
+            return "abs" if all(kernel.is_zero_sum for group in layer.kernel_sets for kernel in group) else "clip"
     return "clip"
 
 
-def _labelled(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:
+def _label_maps(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:
     names = _map_names(layers)
     return [(f"{number + 1}: {names[number % len(names)]}", maps[:, :, number]) for number in range(maps.shape[2])]
 
@@ -218,38 +218,38 @@ def _map_names(layers: Layers) -> list[str]:
     return [str(last)]
 
 
-def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> Part:
+def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> MapsAndOpacity:
     """Return the maps (H', W', C') of a frame, and its opacity (H', W', 1), 0 to 1, if it keeps one."""
     if not image.has_alpha:
         return run_layers(frame, layers), None
     colour = np.ascontiguousarray(frame[:, :, :-1], np.float32)
     opacity = np.ascontiguousarray(frame[:, :, -1:], np.float32) / np.float32(top_of(frame.dtype))
-    maps, kept = _weighted(colour, opacity, layers)
+    maps, seen_opacity = _run_with_opacity(colour, opacity, layers)
     if alpha == "filter":
         filtered = run_layers(opacity, Layers(layer for layer in layers if not isinstance(layer, Gray)))
-        kept = filtered.clip(0, 1) if filtered.shape[2] == 1 else None
-    return maps, None if alpha == "drop" else kept
+        seen_opacity = filtered.clip(0, 1) if filtered.shape[2] == 1 else None
+    return maps, None if alpha == "drop" else seen_opacity
 
 
-def _weighted(maps: Maps, opacity: Maps, layers: Layers) -> Part:
+def _run_with_opacity(maps: Maps, opacity: Maps, layers: Layers) -> MapsAndOpacity:
     """Return what `layers` make of `maps`, and where their windows see how much of it.
 
     Each layer with windows weights what it sees by the opacity there.
     """
     layers.output_shape(maps.shape)
-    kept: Maps | None = opacity
+    seen_opacity: Maps | None = opacity
     for layer in layers:
-        if kept is not None and isinstance(layer, (FixedConvolution, MaxPool, GlobalPool)):
-            maps, kept = _through_windows(layer, maps, kept)
-        elif kept is not None and isinstance(layer, SelectRows):
-            maps, kept = maps[layer.rows], kept[layer.rows]
+        if seen_opacity is not None and isinstance(layer, (FixedConvolution, MaxPool, GlobalPool)):
+            maps, seen_opacity = _run_window_layer(layer, maps, seen_opacity)
+        elif seen_opacity is not None and isinstance(layer, SelectRows):
+            maps, seen_opacity = maps[layer.rows], seen_opacity[layer.rows]
         else:
             maps = layer.forward(maps[None])[0]  # type: ignore[attr-defined]  # every layer without weights has it
-        kept = kept if not isinstance(layer, Flatten) else None
-    return maps.reshape(1, 1, -1) if maps.ndim == 1 else maps, kept
+        seen_opacity = seen_opacity if not isinstance(layer, Flatten) else None
+    return maps.reshape(1, 1, -1) if maps.ndim == 1 else maps, seen_opacity
 
 
-def _through_windows(layer: Layer, maps: Maps, opacity: Maps) -> Part:
+def _run_window_layer(layer: Layer, maps: Maps, opacity: Maps) -> MapsAndOpacity:
     results = []
     options: dict[str, Any]
     for channel in range(maps.shape[2]):
@@ -257,7 +257,7 @@ def _through_windows(layer: Layer, maps: Maps, opacity: Maps) -> Part:
         if isinstance(layer, FixedConvolution):
             options = {"stride": layer.stride, "padding": layer.pad, "dilation": layer.dilation}
             options |= {"border": layer.border, "bias": layer.bias}
-            results += [filter_image(grey, [group], **options)[0] for group in layer.found]
+            results += [filter_image(grey, [group], **options)[0] for group in layer.kernel_sets]
         elif isinstance(layer, GlobalPool):
             results.append(pool_image(grey, layer.op, size=maps.shape[:2]))
         elif isinstance(layer, MaxPool):

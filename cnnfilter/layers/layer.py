@@ -10,20 +10,20 @@ from typing import ClassVar, NamedTuple
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.windows import Axis
-from cnnfilter.layers.grammar import Written
+from cnnfilter.layers.grammar import LayerText
 
 Shape = tuple[int, ...]
 
 
-class Field(NamedTuple):
+class ReceptiveField(NamedTuple):
     """The part of the input that a number of a layer sees, and the step to its neighbour's, in samples."""
 
     size: tuple[int, int] = (1, 1)
     step: tuple[int, int] = (1, 1)
 
 
-class Layer(Written):
-    """One layer: its text (see `Written`), and what it makes of a shape.
+class Layer(LayerText):
+    """One layer: its text (see `LayerText`), and what it makes of a shape.
 
     `learned` says whether it has weights that the text alone does not give.
     """
@@ -50,7 +50,7 @@ class Layer(Written):
         """Count the multiplications that are added up for one picture."""
         return 0
 
-    def receptive_field(self, field: Field | None, shape: Shape) -> Field | None:
+    def receptive_field(self, field: ReceptiveField | None, shape: Shape) -> ReceptiveField | None:
         """Grow the receptive field of the layers before; None is the whole picture."""
         return field
 
@@ -80,12 +80,12 @@ class WindowLayer(Layer):
         room = f"{axis.size} + {axis.before + axis.after} - {axis.dilation}*({axis.taps}-1) - 1"
         return f"floor(({room}) / {axis.stride}) + 1 = {axis.outputs}"
 
-    def receptive_field(self, field: Field | None, shape: Shape) -> Field | None:
+    def receptive_field(self, field: ReceptiveField | None, shape: Shape) -> ReceptiveField | None:
         if field is None:
             return None
         down, across = self.axes(*three_axes(shape)[:2])
         (height, width), (step_down, step_across) = field
-        return Field(
+        return ReceptiveField(
             (height + (down.reach - 1) * step_down, width + (across.reach - 1) * step_across),
             (step_down * down.stride, step_across * across.stride),
         )

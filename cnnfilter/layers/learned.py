@@ -15,7 +15,7 @@ from cnnfilter.errors import ShapeError
 from cnnfilter.filters.windows import Axis, window_axes
 from cnnfilter.layers import grammar
 from cnnfilter.layers.grammar import option, word
-from cnnfilter.layers.layer import Field, Layer, Shape, WindowLayer, show_shape, three_axes
+from cnnfilter.layers.layer import Layer, ReceptiveField, Shape, WindowLayer, show_shape, three_axes
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class InvertedBottleneck(WindowLayer):
     learned = True
 
     kernels: tuple[int, int, int] = word(grammar.KERNELS)
-    expand: int = option(grammar.WHOLE, 6, always=True)
+    expand: int = option(grammar.INTEGER, 6, always=True)
     stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
     pad: str | tuple[int, int, int, int] = option(grammar.PADDING, "same")
 
@@ -161,7 +161,7 @@ class Dense(Layer):
     example = "dense 10"
     learned = True
 
-    outputs: int = word(grammar.WHOLE)
+    outputs: int = word(grammar.INTEGER)
     bias: bool = option(grammar.YES_NO, True)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -181,7 +181,7 @@ class Dense(Layer):
     def multiply_adds(self, shape: Shape) -> int:
         return math.prod(shape) * self.outputs
 
-    def receptive_field(self, field: Field | None, shape: Shape) -> Field | None:
+    def receptive_field(self, field: ReceptiveField | None, shape: Shape) -> ReceptiveField | None:
         return None
 
 

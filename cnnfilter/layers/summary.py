@@ -7,15 +7,15 @@ import math
 from typing import NamedTuple
 
 from cnnfilter.layers.fixed import FixedConvolution
-from cnnfilter.layers.layer import Field, Layer, Shape
+from cnnfilter.layers.layer import Layer, ReceptiveField, Shape
 from cnnfilter.layers.learned import Convolution, Dense, Depthwise, InvertedBottleneck
 from cnnfilter.layers.stack import Layers
 
-BYTES = 4
+BYTES_PER_VALUE = 4
 """Of a float32, in which maps and weights are held."""
 
 
-class Row(NamedTuple):
+class LayerCost(NamedTuple):
     """One layer: its text, what comes out, how its size comes about, and what it costs for one picture.
 
     `memory` is of the maps that come out, in bytes. `receptive_field` is height and width in samples of the
@@ -41,7 +41,7 @@ class Summary(NamedTuple):
     """
 
     input: Shape
-    rows: tuple[Row, ...]
+    rows: tuple[LayerCost, ...]
     parameters: int
     multiply_adds: int
     memory: int
@@ -66,11 +66,11 @@ def summarize(layers: Layers, shape: Shape) -> Summary:
     """
     shapes = list(layers.shapes(shape))
     rows = []
-    field: Field | None = Field()
+    field: ReceptiveField | None = ReceptiveField()
     for layer, before, after in zip(layers, shapes[:-1], shapes[1:], strict=True):
         field = layer.receptive_field(field, before)
         rows.append(_row(layer, before, after, field))
-    sizes = [math.prod(stage) * BYTES for stage in shapes]
+    sizes = [math.prod(stage) * BYTES_PER_VALUE for stage in shapes]
     return Summary(
         input=shape,
         rows=tuple(rows),
@@ -82,15 +82,15 @@ def summarize(layers: Layers, shape: Shape) -> Summary:
     )
 
 
-def _row(layer: Layer, before: Shape, after: Shape, field: Field | None) -> Row:
+def _row(layer: Layer, before: Shape, after: Shape, field: ReceptiveField | None) -> LayerCost:
     multiplies = isinstance(layer, (Convolution, Depthwise, InvertedBottleneck, FixedConvolution, Dense))
-    return Row(
+    return LayerCost(
         layer=str(layer),
         output=after,
         formula=layer.formula(before) + _residual(layer, before),
         parameters=layer.parameters(before),
         multiply_adds=layer.multiply_adds(before),
-        memory=math.prod(after) * BYTES,
+        memory=math.prod(after) * BYTES_PER_VALUE,
         receptive_field=field and field.size,
         fully_connected=(math.prod(before) + 1) * math.prod(after) if multiplies else None,
     )

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.images.contact_sheets import contact_sheet
 from cnnfilter.images.dtypes import to_picture
 from cnnfilter.images.image import Image, mode_of
-from cnnfilter.layers.images import AS_PICTURE, refuse_large
+from cnnfilter.layers.images import PICTURE_MAP_COUNTS, refuse_large
 from cnnfilter.layers.stack import Layers, run_layers
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def apply_network(
             maps = run_layers(maps, then)
         if dtype is None:
             return maps
-        if maps.shape[2] not in AS_PICTURE:
+        if maps.shape[2] not in PICTURE_MAP_COUNTS:
             names = [first.filter_name(number) for number in range(maps.shape[2])]
             return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
         pixels, clipped = to_picture(maps, dtype, "stretch" if signed == "auto" else signed)

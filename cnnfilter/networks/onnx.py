@@ -157,13 +157,13 @@ def _clip(graph: Graph, name: str, high: float) -> str:
 
 def _fixed_convolution(graph: Graph, name: str, layer: FixedConvolution, weights: Weights, shape: Shape) -> str:
     """Write every kernel on every map, C maps becoming C·K: a convolution by groups."""
-    if layer.border != "zero" or any(len(group) > 1 for group in layer.found):
+    if layer.border != "zero" or any(len(group) > 1 for group in layer.kernel_sets):
         raise ModelError(
             f"'{layer}': ONNX has single kernels with zeros around only; border=zero and sobel-h sobel-v would do"
         )
     down, across = _axes(layer, shape)
-    kernels = np.zeros((len(layer.found), 1, down.taps, across.taps), np.float32)
-    for number, (kernel,) in enumerate(layer.found):
+    kernels = np.zeros((len(layer.kernel_sets), 1, down.taps, across.taps), np.float32)
+    for number, (kernel,) in enumerate(layer.kernel_sets):
         # A smaller kernel lies in the window of the largest as `same` would pad it alone: the smaller half before.
         top, left = (
             (down.taps - 1) // 2 - (kernel.weights.shape[0] - 1) // 2,

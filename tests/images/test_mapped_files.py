@@ -186,7 +186,7 @@ def test_a_stack_goes_over_a_mapped_picture_in_bands(layers, dtype, channels, al
     for suffix in ("npy", "tif"):
         invoke("apply", layers, "in.tif", "-o", f"expected.{suffix}", "--alpha", alpha)
     call_all_large(monkeypatch)
-    monkeypatch.setattr("cnnfilter.layers.bands._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", 2000)
     for suffix in ("npy", "tif"):
         invoke("apply", layers, "in.tif", "-o", f"out.{suffix}", "--alpha", alpha)
         if channels == 3:  # how opaque all of a picture is, no band knows: a band may be filtered as if it had no alpha
@@ -215,7 +215,7 @@ def test_what_comes_of_all_of_a_mapped_picture(layers, suffix, signed, rng, monk
     line = ["apply", layers, "in.tif", "--signed", signed, "-o"]
     invoke(*line, f"expected.{suffix}")
     call_all_large(monkeypatch)
-    monkeypatch.setattr("cnnfilter.layers.bands._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", 2000)
     monkeypatch.setattr("cnnfilter.images.contact_sheets._AT_ONCE", 500)
     invoke(*line, f"out.{suffix}")
     assert len(mapped) == 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cnnfilter.kernels.catalogue import ALSO_CALLED, ENTRIES, FAMILIES
+from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES, OTHER_NAMES
 
 PROMISED = """
     identity box blur gaussian binomial motion disk sharpen sharpen-more unsharp high-boost high-pass
@@ -56,12 +56,12 @@ def test_parameters_come_with_an_example_and_defaults_in_range(entry):
     assert bool(entry.parameters) == bool(entry.example)
     for parameter in entry.parameters:
         if not parameter.choices and parameter.default is not None:
-            assert parameter.least <= parameter.default <= parameter.largest
+            assert parameter.minimum <= parameter.default <= parameter.maximum_allowed
 
 
 def test_names_from_elsewhere_lead_to_names_of_ours():
-    assert set(ALSO_CALLED.values()) <= set(ENTRIES)
-    assert not set(ALSO_CALLED) & set(ENTRIES)
+    assert set(OTHER_NAMES.values()) <= set(ENTRIES)
+    assert not set(OTHER_NAMES) & set(ENTRIES)
 
 
 def test_every_family_has_members():

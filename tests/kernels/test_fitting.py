@@ -118,7 +118,7 @@ def test_the_inputs_are_left_alone(photo):
 
 
 def test_of_a_large_picture_evenly_spread_rows_do(photo, monkeypatch):
-    monkeypatch.setattr(fitting, "_MOST_SAMPLES", 2000)
+    monkeypatch.setattr(fitting, "_SAMPLES_MAX", 2000)
     weights = find_kernel("emboss").weights
     kernel, residual = fit_kernel(photo, same(photo, weights), 3)
     np.testing.assert_allclose(kernel.weights, weights, atol=1e-9)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
-from cnnfilter.kernels.structure import factor, symmetries, whole_numbers
+from cnnfilter.kernels.structure import factor, integers_over_divisor, symmetries
 
 SINGLE = [kernel.name for name in kernel_names() for kernel in find_kernels(name)]
 
@@ -114,14 +114,14 @@ def test_any_whole_outer_product_is_found_exactly(height, width, seed):
     [("sharpen", 1), ("blur", 16), ("box:31", 961), ("binomial:9", 2**16), ("1/3 1/2", 6), ("0 0", 1)],
 )
 def test_whole_numbers_over_the_least_divisor(spec, divisor):
-    whole, found = whole_numbers(find_kernel(spec).weights)
+    whole, found = integers_over_divisor(find_kernel(spec).weights)
     assert found == divisor
     np.testing.assert_allclose(whole / divisor, find_kernel(spec).weights, rtol=1e-13)
 
 
 @pytest.mark.parametrize("spec", ["gaussian:1", "frei-chen-h", "0.1234567 1"])
 def test_what_is_no_fraction_is_not_made_one(spec):
-    assert whole_numbers(find_kernel(spec).weights) is None
+    assert integers_over_divisor(find_kernel(spec).weights) is None
 
 
 @pytest.mark.parametrize(

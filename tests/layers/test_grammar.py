@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnnfilter import ModelError
 from cnnfilter.layers import grammar
-from cnnfilter.layers.grammar import Stage, Written, quoted, split_stages
+from cnnfilter.layers.grammar import LayerText, Stage, quoted, split_stages
 
 
 def test_stages_words_and_options():
@@ -62,7 +62,7 @@ def test_text_that_falls_apart_wrongly(text, message):
 @pytest.mark.parametrize(
     ("kind", "text", "value", "shown"),
     [
-        (grammar.WHOLE, "12", 12, "12"),
+        (grammar.INTEGER, "12", 12, "12"),
         (grammar.PAIR, "2", (2, 2), "2"),
         (grammar.PAIR, "2,3", (2, 3), "2,3"),
         (grammar.PAIR, "2x3", (2, 3), "2,3"),
@@ -91,11 +91,11 @@ def test_kinds_of_words(kind, text, value, shown):
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (grammar.WHOLE, "0"),
-        (grammar.WHOLE, "-1"),
-        (grammar.WHOLE, "1.5"),
-        (grammar.WHOLE, "٣"),
-        (grammar.WHOLE, "9" * 30),
+        (grammar.INTEGER, "0"),
+        (grammar.INTEGER, "-1"),
+        (grammar.INTEGER, "1.5"),
+        (grammar.INTEGER, "٣"),
+        (grammar.INTEGER, "9" * 30),
         (grammar.PAIR, "2,"),
         (grammar.PAIR, "1,2,3"),
         (grammar.SIZE, "3"),
@@ -115,13 +115,13 @@ def test_words_that_are_not_of_their_kind(kind, text):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample(Written):
+class Sample(LayerText):
     name = "sample"
     example = "sample 3 wide"
 
-    count: int = grammar.word(grammar.WHOLE)
+    count: int = grammar.word(grammar.INTEGER)
     step: tuple[int, int] = grammar.option(grammar.PAIR, (1, 1))
-    shown: int = grammar.option(grammar.WHOLE, 6, always=True)
+    shown: int = grammar.option(grammar.INTEGER, 6, always=True)
     wide: bool = grammar.flag()
 
 

@@ -9,7 +9,7 @@ from cnnfilter.errors import ImageError, ModelError, ShapeError
 from cnnfilter.filters.images import filter_image, pool_image, spread_maps
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.image import Image
-from cnnfilter.layers.images import AS_PICTURE, apply_layers, signed_rule
+from cnnfilter.layers.images import PICTURE_MAP_COUNTS, apply_layers, signed_rule
 from cnnfilter.layers.stack import parse_layers, refuse_learned, run_layers
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
@@ -210,7 +210,7 @@ def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, t
     expected, share = apply(image, text, dtype=dtype, signed=signed)
     if dtype is None:
         assert expected.pixels.tobytes() == run_layers(image.pixels, text).tobytes()
-    monkeypatch.setattr("cnnfilter.layers.bands._NUMBERS", numbers)
+    monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", numbers)
     made = []
 
     def empty(shape, dtype):
@@ -221,7 +221,7 @@ def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, t
     assert (result.mode, result.pixels.shape) == (expected.mode, expected.pixels.shape)
     assert result.pixels.tobytes() == expected.pixels.tobytes()
     assert clipped == pytest.approx(share, abs=1e-9)
-    is_sheet = dtype is not None and parse_layers(text).output_shape((67, 41, 3))[-1] not in AS_PICTURE
+    is_sheet = dtype is not None and parse_layers(text).output_shape((67, 41, 3))[-1] not in PICTURE_MAP_COUNTS
     assert is_sheet or np.may_share_memory(result.pixels, made[-1])
 
 
@@ -234,7 +234,7 @@ def test_what_lies_between_layers_is_never_there_as_a_whole(rng, monkeypatch):
         return run_layers(pixels, layers)
 
     monkeypatch.setattr("cnnfilter.layers.images.run_layers", spy)
-    monkeypatch.setattr("cnnfilter.layers.bands._NUMBERS", 10 * 12 * 6)
+    monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", 10 * 12 * 6)
     image = picture(rng, "RGB", size=(95, 12))
     apply(image, "conv sobel-h sobel-v | relu | maxpool 2", dtype=None)
     assert len(heights) >= 10

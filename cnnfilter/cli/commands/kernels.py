@@ -91,7 +91,11 @@ def _entry_record(name: str) -> dict[str, Any]:
         {
             "name": p.name,
             "default": p.default,
-            **({"choices": list(p.choices)} if p.choices else {"least": p.least, "most": p.largest, "whole": p.whole}),
+            **(
+                {"choices": list(p.choices)}
+                if p.choices
+                else {"least": p.minimum, "most": p.maximum_allowed, "whole": p.is_integer}
+            ),
         }
         for p in entry.parameters
     ]
@@ -306,9 +310,9 @@ def _pasteable(kernel: Kernel, exact: bool) -> str:
     """The weights as text for -k: fractions where they are whole numbers over a divisor."""
     from cnnfilter.cli.reports.kernel_drawing import number_texts
     from cnnfilter.kernels.files import kernel_text
-    from cnnfilter.kernels.structure import whole_numbers
+    from cnnfilter.kernels.structure import integers_over_divisor
 
-    if exact or whole_numbers(kernel.weights) is None:
+    if exact or integers_over_divisor(kernel.weights) is None:
         return kernel_text(kernel.weights)
     return "; ".join(" ".join(row) for row in number_texts(kernel.weights))
 

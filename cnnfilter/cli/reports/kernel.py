@@ -11,13 +11,13 @@ import numpy as np
 
 from cnnfilter.cli.reports.kernel_drawing import draw_blocks, every, number_texts, wants_colour
 from cnnfilter.kernels.kernel import Kernel
-from cnnfilter.kernels.structure import symmetries, whole_numbers
+from cnnfilter.kernels.structure import integers_over_divisor, symmetries
 
 
 def record(kernel: Kernel) -> dict[str, Any]:
     """All of it, every digit, for JSON."""
     down, right = _ramps(kernel)
-    found = whole_numbers(kernel.weights)
+    found = integers_over_divisor(kernel.weights)
     return {
         "name": kernel.name,
         "weights": kernel.weights.tolist(),
@@ -88,7 +88,7 @@ def _columns() -> int:
 
 def _numbers(kernel: Kernel) -> list[str]:
     """The weights as a table, as whole numbers over a divisor where there are such; [] if too wide."""
-    found = whole_numbers(kernel.weights)
+    found = integers_over_divisor(kernel.weights)
     if found and found[1] <= 10**6:
         whole, divisor = found
         table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""

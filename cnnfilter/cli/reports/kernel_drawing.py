@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.kernels.kernel import Kernel
-from cnnfilter.kernels.structure import whole_numbers
+from cnnfilter.kernels.structure import integers_over_divisor
 
 if TYPE_CHECKING:
     from PIL import ImageDraw
@@ -153,7 +153,7 @@ def number_texts(weights: NDArray[np.float64]) -> list[list[str]]:
     >>> number_texts(np.array([[1 / 3, 2 / 3, 1.0]]))
     [['1/3', '2/3', '1']]
     """
-    found = whole_numbers(weights)
+    found = integers_over_divisor(weights)
     if found is None or found[1] > 10**6:
         return [[f"{v:.4g}" for v in row] for row in weights]
     whole, divisor = found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cnnfilter.cli.messages import one_line
 
 if TYPE_CHECKING:
-    from cnnfilter.layers.summary import Row, Summary
+    from cnnfilter.layers.summary import LayerCost, Summary
 
 
 _HEADER = ("", "layer", "output", "parameters", "multiply-adds", "memory", "sees", "fully connected", "size")
@@ -37,7 +37,7 @@ def table(summary: Summary) -> Iterable[str]:
     yield from _totals(summary)
 
 
-def _cells(number: int, row: Row) -> tuple[str, ...]:
+def _cells(number: int, row: LayerCost) -> tuple[str, ...]:
     return (
         str(number),
         one_line(row.layer),

@@ -264,7 +264,7 @@ class Box(Separable):
     """A kernel whose weights are all the same: of bytes, sums that cost the same for any size of the window."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
-        super().__init__(factor(weights, most=1), geometry)
+        super().__init__(factor(weights, max_terms=1), geometry)
         self.weight = float(weights[0, 0])
         self.height, self.width = weights.shape
         # The first row of a band costs as much as the window is high; what lies beside the picture's own rows costs

@@ -154,7 +154,9 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
         found.append(_Candidate(0.2, "separable", lambda: Box(weights, geometry)))
     one_term = [(np.ones(height), np.ones(width))]
     if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
-        terms = factor(weights, most=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1)
+        terms = factor(
+            weights, max_terms=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1
+        )
         if terms:
             cost = _separable_cost(terms, geometry)
             found.append(_Candidate(cost, "separable", lambda: Separable(terms, geometry)))

@@ -7,7 +7,6 @@ numbers of an epoch depend on the seed and the number of the epoch alone, so a c
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -43,11 +42,6 @@ class Checkpoint(NamedTuple):
     best: int
     steps: int
     seconds: float
-
-
-def path_of(model: str | os.PathLike[str]) -> str:
-    """Return the path of the checkpoint that belongs to a model file."""
-    return os.fspath(model) + ".checkpoint"
 
 
 def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -358,12 +356,6 @@ def _is_better(epoch: Epoch, best: Epoch) -> bool:
     assert best.validation_accuracy is not None
     assert best.validation_loss is not None
     return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
-
-
-def remove_checkpoint(path: str) -> None:
-    """Remove a checkpoint that is no longer needed."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def seconds_for(settings: Settings, pictures: int, threads: int | None) -> float:

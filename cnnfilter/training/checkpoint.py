@@ -86,6 +86,7 @@ def read_checkpoint(path: str, settings: Mapping[str, str], sizes: Mapping[str, 
 
 
 def _refuse_other_settings(stored: Any, settings: Mapping[str, str]) -> None:
+    """Raise ModelError for the first setting that differs."""
     for name in {*stored, *settings}:
         if stored.get(name) != settings.get(name):
             raise ModelError(f"is of a training with {name} {stored.get(name)!r}, not {settings.get(name)!r}")

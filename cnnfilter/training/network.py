@@ -147,6 +147,7 @@ def train_network(
 def _read_all(
     dataset: Dataset, shape: Shape, threads: int | None, watcher: Watcher
 ) -> tuple[Dataset, dict[str, Pixels]]:
+    """Decode the pictures of all splits; return the dataset without unreadable ones, and the pictures of each split."""
     watcher.begin("pictures", len(dataset))
     pixels: dict[str, Pixels] = {}
     unreadable: list[Skipped] = []
@@ -199,6 +200,7 @@ class Trainer:
         return NetworkTraining(self._model(), self.dataset, self.pixels, self.history, self.best, failure)
 
     def _done(self) -> bool:
+        """Return whether the training is over; it has one epoch at least."""
         if len(self.history) >= self.settings.epochs or self._time_share() >= 1:
             return bool(self.history)
         patience = self.settings.patience
@@ -212,6 +214,7 @@ class Trainer:
     # --- one epoch ---------------------------------------------------------------------------------------
 
     def _epoch(self, number: int) -> None:
+        """Train on every batch once, in random order; then validate, and record the epoch."""
         began = time.monotonic()
         rng = np.random.default_rng([self.settings.seed, 6, number])
         order = rng.permutation(len(self.labels))
@@ -246,6 +249,8 @@ class Trainer:
         self._record(epoch)
 
     def _make_fill(self, pixels: NDArray[np.uint8], which: NDArray[np.int64], changes: Changes) -> Fill:
+        """Return the function that writes the pictures `which`, changed and scaled, to the input of a shard."""
+
         def fill(first: int, end: int, out: Floats) -> None:
             apply_changes(pixels[which[first:end]], changes.take(first, end), self.preparation, out)
 
@@ -267,6 +272,7 @@ class Trainer:
         return loss / len(labels), right / len(labels)
 
     def _record(self, epoch: Epoch) -> None:
+        """Add an epoch to the history, and copy the parameters if it is the best one so far."""
         self.history.append(epoch)
         if epoch.validation_accuracy is None or epoch.number == 1 or _is_better(epoch, self.history[self.best - 1]):
             self.best, self.best_vectors = epoch.number, self._vectors()
@@ -281,6 +287,7 @@ class Trainer:
         return vectors | ({"running": np.concatenate(running)} if running else {})
 
     def _restore(self, vectors: dict[str, Floats]) -> None:
+        """Take the parameters and the running statistics from what `_vectors` returned."""
         self.stack.values[...] = vectors["values"]
         start = 0
         for norm in self.stack.norms:
@@ -288,6 +295,7 @@ class Trainer:
             start += norm.running.size
 
     def _checkpoint_settings(self) -> dict[str, str]:
+        """Return the settings and a checksum of the data, which must be the same when a training goes on."""
         digest = hashlib.sha256()
         for part in self.pixels.values():
             digest.update(str(part.array.shape).encode())
@@ -297,10 +305,12 @@ class Trainer:
         return {**self.settings.as_texts(), "data": digest.hexdigest()[:16]}
 
     def _checkpoint_vectors(self) -> dict[str, Floats]:
+        """Return the vectors that a checkpoint stores."""
         vectors = {**self._vectors(), **self.optimiser.state}
         return vectors | {f"best {name}": vector for name, vector in self.best_vectors.items()}
 
     def _write_checkpoint(self, path: str) -> None:
+        """Write a checkpoint; a failure is only a warning, as the training can go on without it."""
         seconds = self.seconds_before + time.monotonic() - self.start_time
         state = Checkpoint(
             self._checkpoint_settings(),
@@ -318,6 +328,7 @@ class Trainer:
             )
 
     def _resume(self, path: str) -> None:
+        """Take the state of the training from a checkpoint; without one it begins."""
         try:
             sizes = {name: vector.size for name, vector in self._checkpoint_vectors().items()}
             state = read_checkpoint(path, self._checkpoint_settings(), sizes)
@@ -335,6 +346,7 @@ class Trainer:
         self.watcher.say(f"going on after epoch {len(self.history)}")
 
     def _model(self) -> Model:
+        """Return the model, with its weights rounded as the file stores them."""
         weights = tuple({name: _rounded(values) for name, values in layer.items()} for layer in self.stack.weights())
         layers = self.settings.layers
         more: tuple[Weights, ...] = ({},) * (len(layers) - len(weights))
@@ -351,6 +363,7 @@ def _rounded(values: Floats) -> Floats:
 
 
 def _is_better(epoch: Epoch, best: Epoch) -> bool:
+    """Return whether an epoch has a higher validation accuracy or, if it is equal, a lower validation loss."""
     assert epoch.validation_accuracy is not None
     assert epoch.validation_loss is not None
     assert best.validation_accuracy is not None

@@ -52,6 +52,7 @@ def _curves(axis: Any, title: str, training: Sequence[float], validation: Sequen
 
 
 def _used(evaluation: Evaluation) -> Any:
+    """Return the numbers of the classes that occur among labels or answers."""
     confusion = evaluation.confusion
     return np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
 

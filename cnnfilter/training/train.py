@@ -189,6 +189,7 @@ def evaluation_split(dataset: Dataset) -> str:
 
 
 def _evaluate_head(training: HeadTraining, augment: str, seed: int) -> Trained:
+    """Evaluate a head on features that are computed already, and put the result together."""
     dataset, split = training.dataset, evaluation_split(training.dataset)
     evaluation = None
     if split:
@@ -203,6 +204,7 @@ def _evaluate_head(training: HeadTraining, augment: str, seed: int) -> Trained:
 
 
 def _evaluate_network(training: NetworkTraining, settings: Settings, threads: int | None) -> Trained:
+    """Evaluate a network on pictures that are decoded already, and put the result together."""
     dataset, split = training.dataset, evaluation_split(training.dataset)
     evaluation = None
     if split:

@@ -221,6 +221,7 @@ def load_folder(
 
 
 def _load(name: str, max_pixels: int) -> Dataset:
+    """Find the examples of a folder or file, by what it is."""
     if idx := find_idx(name):
         return _from_arrays(name, read_idx_pairs(idx))
     if os.path.isdir(name):
@@ -275,6 +276,7 @@ def _text(label: Any) -> str:
 
 
 def _are_numbers(classes: Sequence[str]) -> bool:
+    """Return whether all names are whole numbers, written without leading zeros."""
     return all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in classes)
 
 

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Compiled loops: float results rounded and saturated to whole numbers."""
+"""Compiled loop: round float results and saturate them to uint8 or uint16."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cnnfilter.jit.loop import loop
     "i8(f4[:, ::1], u1[:, ::1], i8, f4, f4, i8, f4)",
     "i8(f4[:, ::1], u2[:, ::1], i8, f4, f4, i8, f4)",
 )
-def finish(values, out, first, gain, shift, fold, top):
-    """Round ``values·gain + shift`` (H, N) half up into 0…top; return how many samples lay outside.
+def finish(values, out, first, gain, shift, absolute, top):
+    """Store ``values·gain + shift`` (H, N), rounded half up and clipped to 0…top, in ``out[:, first : first + N]``.
 
-    They go to ``out[:, first : first + N]``. With `fold` the absolute value is taken first. NaN becomes 0.
+    With `absolute`, the absolute value is taken before rounding. NaN becomes 0. Returns how many samples were clipped.
     """
     clipped = 0
     limit = top + np.float32(0.5)
@@ -25,7 +25,7 @@ def finish(values, out, first, gain, shift, fold, top):
         outside = np.int32(0)  # as wide as the samples, so that as many fit into a vector
         for x in range(row.shape[0]):
             value = row[x] * gain + shift
-            if fold:
+            if absolute:
                 value = abs(value)
             outside = np.int32(outside + np.int32((value < np.float32(-0.5)) | (value >= limit)))
             value = value if value > np.float32(0) else np.float32(0)

@@ -1,1 +1,1 @@
-"""From a Python loop to machine code: Numba compiles it once, afterwards it is loaded from a cache."""
+"""Compiled loops: Numba compiles each once; later runs load its machine code from a cache, without Numba."""

@@ -1,4 +1,4 @@
-"""Instructions on vectors of floats."""
+"""Vector instructions on float32: load, store, multiply and add, round, compare, rearrange."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cnnfilter.jit.instructions import (
 
 @instruction("vector", "array", "i8")
 def load_floats(samples, at):
-    """Return the samples (u1, u2 or f4) from `at` on."""
+    """Return the samples (u1, u2 or f4) from index `at` on, as float32."""
     return samples[at : at + LANES].astype(np.float32)
 
 
@@ -37,7 +37,7 @@ def _load_floats(builder, samples, at):
 
 @instruction("vector", "f4")
 def splat(value):
-    """Return a vector of `value` alone."""
+    """Return a vector with `value` in each lane."""
     return np.full(LANES, value, np.float32)
 
 
@@ -48,7 +48,7 @@ def _splat(builder, value):
 
 @instruction("vector", "vector", "vector", "vector")
 def add_product(total, weight, values):
-    """Return ``total + weight·values``, rounded once where the processor can."""
+    """Return ``total + weight·values``, with a single rounding where the processor has fused multiply-add."""
     return total + weight * values
 
 
@@ -59,7 +59,7 @@ def _add_product(builder, total, weight, values):
 
 @instruction("void", "array", "i8", "vector")
 def store(out, at, values):
-    """Store a vector in `out` (f4) from `at` on."""
+    """Store a vector in `out` (f4) from index `at` on."""
     out[at : at + LANES] = values
 
 
@@ -71,57 +71,57 @@ def _store(builder, out, at, values):
 
 @instruction("void", "array", "i8", "vector", "f4")
 def store_rounded(out, at, values, top):
-    """Store a vector in `out` (u1 or u2) from `at` on, rounded half up into 0…top; NaN becomes 0."""
-    kept = np.where(values > 0, values, np.float32(0))
-    out[at : at + LANES] = (np.minimum(kept, np.float32(top)) + np.float32(0.5)).astype(np.int32)
+    """Store a vector in `out` (u1 or u2) from index `at` on, rounded half up and clipped to 0…top; NaN becomes 0."""
+    positive = np.where(values > 0, values, np.float32(0))
+    out[at : at + LANES] = (np.minimum(positive, np.float32(top)) + np.float32(0.5)).astype(np.int32)
 
 
 @store_rounded.as_llvm
 def _store_rounded(builder, out, at, values, top):
-
     place, size = pointer_at(builder, out, at)
     builder.store(_rounded(builder, values, top, place.type.pointee), place, align=size)
 
 
 def _rounded(builder: Any, values: Any, top: Any, kind: Any) -> Any:
+    """Return a vector rounded half up and clipped to 0…top, as integers of the LLVM type `kind`."""
     from llvmlite import ir
 
-    zero, most = float_constant(0.0), _splat(builder, top)
-    kept = builder.select(builder.fcmp_ordered(">", values, zero), values, zero)
-    kept = builder.select(builder.fcmp_ordered("<", kept, most), kept, most)
-    whole = builder.fptosi(builder.fadd(kept, float_constant(0.5)), ir.VectorType(ir.IntType(32), LANES))
-    return builder.trunc(whole, kind)
+    zero, highest = float_constant(0.0), _splat(builder, top)
+    clipped = builder.select(builder.fcmp_ordered(">", values, zero), values, zero)
+    clipped = builder.select(builder.fcmp_ordered("<", clipped, highest), clipped, highest)
+    rounded = builder.fptosi(builder.fadd(clipped, float_constant(0.5)), ir.VectorType(ir.IntType(32), LANES))
+    return builder.trunc(rounded, kind)
 
 
 @instruction("void", "array", "i8", "vector", "i8")
-def store_first(out, at, values, many):
-    """Store the first `many` lanes of a vector in `out` (f4) from `at` on."""
-    out[at : at + many] = values[:many]
+def store_first(out, at, values, count):
+    """Store the first `count` lanes of a vector in `out` (f4) from index `at` on."""
+    out[at : at + count] = values[:count]
 
 
 @store_first.as_llvm
-def _store_first(builder, out, at, values, many):
-    store_first_lanes(builder, out, at, values, many)
+def _store_first(builder, out, at, values, count):
+    store_first_lanes(builder, out, at, values, count)
 
 
 @instruction("void", "array", "i8", "vector", "f4", "i8")
-def store_first_rounded(out, at, values, top, many):
-    """Store the first `many` lanes of a vector as `store_rounded` does."""
-    whole = np.zeros(LANES, out.dtype)
-    store_rounded(whole, 0, values, top)
-    out[at : at + many] = whole[:many]
+def store_first_rounded(out, at, values, top, count):
+    """Store the first `count` lanes of a vector as `store_rounded` does."""
+    rounded = np.zeros(LANES, out.dtype)
+    store_rounded(rounded, 0, values, top)
+    out[at : at + count] = rounded[:count]
 
 
 @store_first_rounded.as_llvm
-def _store_first_rounded(builder, out, at, values, top, many):
+def _store_first_rounded(builder, out, at, values, top, count):
     from llvmlite import ir
 
-    store_first_lanes(builder, out, at, _rounded(builder, values, top, ir.VectorType(out.type.pointee, LANES)), many)
+    store_first_lanes(builder, out, at, _rounded(builder, values, top, ir.VectorType(out.type.pointee, LANES)), count)
 
 
 @instruction("vector", "vector")
 def absolute_floats(values):
-    """Return a vector without its signs."""
+    """Return the absolute values."""
     return np.abs(values)
 
 
@@ -129,43 +129,43 @@ def absolute_floats(values):
 def _absolute_floats(builder, values):
     from llvmlite import ir
 
-    whole = ir.VectorType(ir.IntType(32), LANES)
-    bits = builder.and_(builder.bitcast(values, whole), ir.Constant(whole, [0x7FFFFFFF] * LANES))
+    integers = ir.VectorType(ir.IntType(32), LANES)
+    bits = builder.and_(builder.bitcast(values, integers), ir.Constant(integers, [0x7FFFFFFF] * LANES))
     return builder.bitcast(bits, values.type)
 
 
 @instruction("vector", "vector", "i8")
-def first_lanes(values, many):
-    """Return a vector with 0 in the lanes from `many` on."""
-    return np.where(np.arange(LANES) < many, values, np.float32(0))
+def first_lanes(values, count):
+    """Return a vector with 0 in all but its first `count` lanes."""
+    return np.where(np.arange(LANES) < count, values, np.float32(0))
 
 
 @first_lanes.as_llvm
-def _first_lanes(builder, values, many):
+def _first_lanes(builder, values, count):
     from llvmlite import ir
 
     number = ir.IntType(32)
     lanes = ir.Constant(ir.VectorType(number, LANES), list(range(LANES)))
-    wanted = builder.icmp_signed("<", lanes, broadcast(builder, many, lanes.type))
+    wanted = builder.icmp_signed("<", lanes, broadcast(builder, count, lanes.type))
     return builder.select(wanted, values, float_constant(0.0))
 
 
 @instruction("i8", "vector", "f4", "i8")
-def count_outside(values, top, seen):
-    """Return how many values from lane `seen` on would not round into 0…top."""
+def count_outside(values, top, start):
+    """Return how many values from lane `start` on round to a number outside of 0…top."""
     outside = (values < np.float32(-0.5)) | (values >= np.float32(top) + np.float32(0.5))
-    return int(np.count_nonzero(outside[seen:]))
+    return int(np.count_nonzero(outside[start:]))
 
 
 @count_outside.as_llvm
-def _count_outside(builder, values, top, seen):
+def _count_outside(builder, values, top, start):
     from llvmlite import ir
 
     limit = builder.fadd(_splat(builder, top), float_constant(0.5))
     below = builder.fcmp_ordered("<", values, float_constant(-0.5))
     outside = builder.or_(below, builder.fcmp_ordered(">=", values, limit))
-    bits = builder.zext(builder.bitcast(outside, ir.IntType(LANES)), seen.type)
-    return builder.ctpop(builder.lshr(bits, seen))
+    bits = builder.zext(builder.bitcast(outside, ir.IntType(LANES)), start.type)
+    return builder.ctpop(builder.lshr(bits, start))
 
 
 @instruction("vector", "vector", "vector")
@@ -192,34 +192,34 @@ def _minus(builder, values, less):
 
 @instruction("vector", "vector", "f4", "f4")
 def within(values, low, high):
-    """Return a vector kept in low…high; NaN stays."""
-    kept = np.where(values < np.float32(low), np.float32(low), values)
-    return np.where(kept > np.float32(high), np.float32(high), kept)
+    """Return a vector clipped to low…high; NaN stays."""
+    clipped = np.where(values < np.float32(low), np.float32(low), values)
+    return np.where(clipped > np.float32(high), np.float32(high), clipped)
 
 
 @within.as_llvm
 def _within(builder, values, low, high):
-    least, most = _splat(builder, low), _splat(builder, high)
-    kept = builder.select(builder.fcmp_ordered("<", values, least), least, values)
-    return builder.select(builder.fcmp_ordered(">", kept, most), most, kept)
+    lowest, highest = _splat(builder, low), _splat(builder, high)
+    clipped = builder.select(builder.fcmp_ordered("<", values, lowest), lowest, values)
+    return builder.select(builder.fcmp_ordered(">", clipped, highest), highest, clipped)
 
 
 @instruction("vector", "vector", "vector")
 def larger_floats(best, value):
-    """Return the larger ones: `best` of equal numbers (0 and −0), but `value` where that is NaN."""
+    """Return the larger of each two values: `best` of equal ones (0 and −0), and `value` where that is NaN."""
     return np.where((value > best) | np.isnan(value), value, best)
 
 
 @larger_floats.as_llvm
 def _larger_floats(builder, best, value):
-    # Two vector instructions, as a maximum that gives the second for NaN is one of the processor's.
+    # This becomes two instructions: x86 has a maximum that returns its second operand if one is NaN.
     larger = builder.select(builder.fcmp_ordered(">", value, best), value, best)
     return builder.select(builder.fcmp_unordered("uno", value, value), value, larger)
 
 
 @instruction("vector", "vector", "f4")
 def divide(values, count):
-    """Return the quotients."""
+    """Return the values divided by `count`."""
     return values / np.float32(count)
 
 
@@ -231,14 +231,14 @@ def _divide(builder, values, count):
 def every_second(kind: str, channels: int, tap: int) -> Instruction:
     """Return the instruction that takes every second pixel of two vectors, from pixel `tap` on.
 
-    The vectors are neighbours, but those of words hold the even and the odd samples. The last lanes of the result,
-    where pixels do not fit, are the last one again.
+    The second vector follows the first in the row; but two vectors of uint16 hold the even and the odd samples. Where
+    the pixels do not fill the result, its last lanes repeat the last sample.
     """
     lanes = LANES if kind == "vector" else int(kind[3:])
-    places = (lane // channels * 2 * channels + lane % channels + tap * channels for lane in range(lanes))
-    index = [min(place, 2 * lanes - 1) for place in places]
+    sources = (lane // channels * 2 * channels + lane % channels + tap * channels for lane in range(lanes))
+    index = [min(source, 2 * lanes - 1) for source in sources]
     if kind == VECTOR_U16:
-        index = [place % 2 * lanes + place // 2 for place in index]
+        index = [source % 2 * lanes + source // 2 for source in index]
 
     @instruction(kind, kind, kind)
     def take(low, high):
@@ -254,18 +254,18 @@ def every_second(kind: str, channels: int, tap: int) -> Instruction:
 
 
 @functools.cache
-def later_lanes(many: int) -> Instruction:
-    """Return the instruction that takes of two neighbouring vectors the lanes of one that begins `many` further on."""
+def later_lanes(offset: int) -> Instruction:
+    """Return the instruction that takes the vector that begins `offset` lanes after the first of two neighbours."""
 
     @instruction("vector", "vector", "vector")
     def take(low, high):
-        return np.concatenate((low, high))[many : many + LANES]
+        return np.concatenate((low, high))[offset : offset + LANES]
 
     @take.as_llvm
     def _take(builder, low, high):
         from llvmlite import ir
 
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(many, many + LANES)))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(offset, offset + LANES)))
         return builder.shuffle_vector(low, high, lanes)
 
     return take
@@ -273,7 +273,7 @@ def later_lanes(many: int) -> Instruction:
 
 @instruction("void", "array", "i8")
 def fetch(samples, at):
-    """Have the processor fetch what lies at `at`, which will be wanted soon."""
+    """Prefetch the sample at index `at` into the cache."""
 
 
 @fetch.as_llvm

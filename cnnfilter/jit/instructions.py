@@ -1,9 +1,10 @@
-"""Instructions on vectors: neighbouring samples of a row that a loop holds in one register.
+"""Vector instructions for compiled loops: what an instruction is, and how LLVM code for it is made.
 
-Numba leaves it to the compiler what of a loop becomes vectors, and which of them stay in registers. Where all of
-the time goes, a loop says it itself, with instructions. Each is written twice: what it does to numpy arrays, and the
-LLVM instructions that do the same. Those on floats are in `cnnfilter.jit.float_vectors`, those on whole numbers in
-`cnnfilter.jit.integer_vectors`.
+A vector is a group of neighbouring samples of a row in one register. Numba leaves it to the compiler which parts of a
+loop become vectors. The loops that take most of the time choose their vectors themselves, by instructions. Each
+instruction is written twice: as a function of numpy arrays, and as the LLVM instructions that do the same. Those on
+floats are in `cnnfilter.jit.float_vectors`, those on integers in `cnnfilter.jit.integer_vectors` and
+`cnnfilter.jit.prefix_sums`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 LANES = 16
-"""Samples of a vector of float32. Where registers are narrower, the compiler takes several for each."""
+"""Samples of a vector of float32: a register of 512 bits. Where registers are narrower, LLVM uses several."""
 LANES_U16 = 2 * LANES
-"""Samples of a vector of uint16, as wide as LANES of float32."""
+"""Samples of a vector of uint16, as wide as one of float32."""
 LANES_U8 = 4 * LANES
-"""Samples of a vector of uint8, as wide."""
+"""Samples of a vector of uint8, as wide as one of float32."""
 VECTOR_U16, VECTOR_U8 = f"u2x{LANES_U16}", f"u1x{LANES_U8}"
+"""The kinds of these vectors, as `instruction` takes them."""
 
 
 class Instruction:
@@ -35,13 +37,13 @@ class Instruction:
         return self.function(*arguments)
 
     def as_llvm(self, emit: Callable[..., Any]) -> Callable[..., Any]:
-        """Mark the function that emits it with an LLVM builder; arrays come as pointers to their first sample."""
+        """Set the function that emits the instruction with an LLVM builder; it gets arrays as pointers to a sample."""
         self.emit = emit
         return emit
 
     @functools.cached_property
     def compiled(self) -> Any:
-        """What Numba calls for it."""
+        """The function that Numba compiles a call of the instruction to."""
         return _intrinsic(self)
 
 
@@ -50,9 +52,9 @@ def _nothing_to_emit(*arguments: Any) -> Any:
 
 
 def instruction(result: str, *arguments: str) -> Callable[[Callable[..., Any]], Instruction]:
-    """Make an instruction of a function of numpy arrays.
+    """Make an instruction of a function of numpy arrays, for a result and arguments of these kinds.
 
-    Its kinds are "array", "void", i8, f4, "vector" (of LANES float32) and vectors of others, such as "u1x64".
+    A kind is "array", "void", "i8", "f4", "vector" (of LANES float32), or a vector of another type, such as "u1x64".
     """
     return lambda function: Instruction(function, result, arguments)
 
@@ -93,14 +95,14 @@ def _vector_type(kind: str) -> Any:
     from numba.extending import models, register_model
 
     class Vector(types.Type):  # type: ignore[misc]
-        """Some numbers of one kind."""
+        """A vector of one kind, as a type of Numba."""
 
         def __init__(self) -> None:
             super().__init__(name=f"vector({kind})")
 
     @register_model(Vector)
     class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-        """A vector is one value of LLVM's."""
+        """How Numba keeps a vector: as one LLVM value."""
 
         def __init__(self, manager: Any, numba_type: Any) -> None:
             super().__init__(manager, numba_type, llvm_type(kind))
@@ -109,6 +111,7 @@ def _vector_type(kind: str) -> Any:
 
 
 def llvm_type(kind: str) -> Any:
+    """Return the LLVM type of a kind of vectors."""
     from llvmlite import ir
 
     sample, lanes = ("f4", LANES) if kind == "vector" else (kind[:2], int(kind[3:]))
@@ -116,13 +119,14 @@ def llvm_type(kind: str) -> Any:
 
 
 def float_constant(value: float) -> Any:
+    """Return a constant vector of float32 with `value` in each lane."""
     from llvmlite import ir
 
     return ir.Constant(ir.VectorType(ir.FloatType(), LANES), [value] * LANES)
 
 
 def pointer_at(builder: Any, array: Any, at: Any, lanes: int = LANES) -> Any:
-    """Return a pointer to the samples of `array` from `at` on, and the bytes of one."""
+    """Return a pointer to the vector of samples of `array` from index `at` on, and the bytes of one sample."""
     from llvmlite import ir
 
     sample = array.type.pointee
@@ -130,12 +134,13 @@ def pointer_at(builder: Any, array: Any, at: Any, lanes: int = LANES) -> Any:
 
 
 def sample_bytes(sample: Any) -> int:
+    """Return how many bytes a sample of an LLVM type takes."""
     return 4 if str(sample) == "float" else int(sample.width) // 8
 
 
 @functools.cache
 def processor() -> str:
-    """Return the processor's name and features as the system tells them."""
+    """Return the name and features of the processor, as the operating system reports them."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             first = file.read(16384).split("\n\n", 1)[0]
@@ -148,17 +153,17 @@ def processor() -> str:
 
 
 def has_wide_registers() -> bool:
-    """Return whether there are 32 registers that hold a whole vector each."""
+    """Return whether the processor has AVX-512: 32 registers that hold a whole vector each."""
     return "avx512f" in processor().split()
 
 
 def instructions_of(*modules: Any) -> dict[str, Instruction]:
-    """Return the instructions that modules hold, by their names."""
+    """Return the instructions of some modules by name."""
     return {name: value for each in modules for name, value in vars(each).items() if isinstance(value, Instruction)}
 
 
 def broadcast(builder: Any, value: Any, kind: Any) -> Any:
-    """Return a vector of an LLVM type with `value` in each of its lanes."""
+    """Return a vector of the LLVM type `kind` with `value` in each lane."""
     from llvmlite import ir
 
     number = ir.IntType(32)
@@ -169,18 +174,19 @@ def broadcast(builder: Any, value: Any, kind: Any) -> Any:
 
 
 def integer_constant(kind: Any, value: int) -> Any:
+    """Return a constant vector of the LLVM type `kind` with `value` in each lane."""
     from llvmlite import ir
 
     return ir.Constant(kind, [value] * kind.count)
 
 
-def store_first_lanes(builder: Any, out: Any, at: Any, values: Any, many: Any) -> None:
-    """Store the first `many` lanes of a vector."""
+def store_first_lanes(builder: Any, out: Any, at: Any, values: Any, count: Any) -> None:
+    """Store the first `count` lanes of a vector in `out` from index `at` on."""
     from llvmlite import ir
     from numba.core import cgutils
 
-    kept = cgutils.alloca_once(builder, values.type)
-    builder.store(values, kept)
+    copy = cgutils.alloca_once(builder, values.type)
+    builder.store(values, copy)
     byte = ir.IntType(8).as_pointer()
-    size = builder.mul(many, many.type(sample_bytes(out.type.pointee)))
-    cgutils.raw_memcpy(builder, builder.bitcast(builder.gep(out, [at]), byte), builder.bitcast(kept, byte), size, 1)
+    size = builder.mul(count, count.type(sample_bytes(out.type.pointee)))
+    cgutils.raw_memcpy(builder, builder.bitcast(builder.gep(out, [at]), byte), builder.bitcast(copy, byte), size, 1)

@@ -1,6 +1,7 @@
-"""Instructions on vectors of whole numbers: bytes, and words of 16 bits for sums of them.
+"""Vector instructions on integers: bytes, and uint16 for sums of bytes.
 
-Words have no sign; whoever sums signed numbers in them reads what comes out as int16.
+Signed sums are kept in uint16 too, in two's complement: an instruction with ``i16`` in its name reads the lanes as
+int16.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from cnnfilter.jit.instructions import (
 
 @instruction(VECTOR_U8, "array", "i8")
 def load_bytes(samples, at):
-    """Return the samples (u1) from `at` on."""
+    """Return the samples (u1) from index `at` on."""
     return samples[at : at + LANES_U8]
 
 
@@ -37,7 +38,7 @@ def _load_bytes(builder, samples, at):
 
 @instruction(VECTOR_U16, "array", "i8")
 def load_bytes_u16(samples, at):
-    """Return the samples (u1) from `at` on as uint16."""
+    """Return the samples (u1) from index `at` on, as uint16."""
     return samples[at : at + LANES_U16].astype(np.uint16)
 
 
@@ -48,7 +49,7 @@ def _load_bytes_u16(builder, samples, at):
 
 @instruction(VECTOR_U16, "array", "i8")
 def load_even(samples, at):
-    """Return every second of the samples (u1) from `at` on as uint16."""
+    """Return every second sample (u1) from index `at` on, as uint16."""
     return samples[at : at + LANES_U8 : 2].astype(np.uint16)
 
 
@@ -59,7 +60,7 @@ def _load_even(builder, samples, at):
 
 @instruction(VECTOR_U16, "array", "i8")
 def load_odd(samples, at):
-    """Return the others of these samples."""
+    """Return every second sample (u1) from index ``at + 1`` on, as uint16."""
     return samples[at + 1 : at + LANES_U8 : 2].astype(np.uint16)
 
 
@@ -69,14 +70,14 @@ def _load_odd(builder, samples, at):
 
 
 def _load_pairs(builder: Any, samples: Any, at: Any) -> Any:
-    """Return words of two neighbouring bytes, the first of them the low one, as processors with Numba have it."""
+    """Return pairs of neighbouring bytes as uint16; the first byte is the low one on all processors of Numba."""
     place = pointer_at(builder, samples, at, LANES_U8)[0]
     return builder.load(builder.bitcast(place, llvm_type(VECTOR_U16).as_pointer()), align=1)
 
 
 @instruction("void", "array", "i8", VECTOR_U8)
 def store_bytes(out, at, values):
-    """Store a vector in `out` (u1) from `at` on."""
+    """Store a vector in `out` (u1) from index `at` on."""
     out[at : at + LANES_U8] = values
 
 
@@ -87,7 +88,7 @@ def _store_bytes(builder, out, at, values):
 
 @instruction(VECTOR_U8, VECTOR_U8, VECTOR_U8)
 def larger_bytes(best, value):
-    """Return the larger ones."""
+    """Return the larger of each two bytes."""
     return np.maximum(best, value)
 
 
@@ -98,7 +99,7 @@ def _larger_bytes(builder, best, value):
 
 @instruction(VECTOR_U16, VECTOR_U16, VECTOR_U16)
 def add_u16(total, value):
-    """Return the sums, which must fit."""
+    """Return the sums, modulo 2^16."""
     return total + value
 
 
@@ -109,7 +110,7 @@ def _add_u16(builder, total, value):
 
 @instruction("void", "array", "i8", VECTOR_U16, "f4")
 def store_quotients(out, at, sums, count):
-    """Store ``sums / count`` in `out` (f4)."""
+    """Store ``sums / count`` in `out` (f4) from index `at` on."""
     out[at : at + LANES_U16] = sums.astype(np.float32) / np.float32(count)
 
 
@@ -118,7 +119,7 @@ def _store_quotients(builder, out, at, sums, count):
     from llvmlite import ir
 
     floats_type = ir.VectorType(ir.FloatType(), LANES)
-    for first in (0, LANES):  # in halves, for which there is a splat
+    for first in (0, LANES):  # LANES at a time, because a vector of float32 has no more
         lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(first, first + LANES)))
         half = builder.uitofp(builder.shuffle_vector(sums, sums, lanes), floats_type)
         place, size = pointer_at(builder, out, builder.add(at, at.type(first)))
@@ -127,7 +128,7 @@ def _store_quotients(builder, out, at, sums, count):
 
 @instruction(VECTOR_U16, "i8")
 def splat_u16(value):
-    """Return a vector of the whole number `value` alone."""
+    """Return a vector with the integer `value` in each lane."""
     return np.full(LANES_U16, value, np.int64).astype(np.uint16)
 
 
@@ -138,7 +139,7 @@ def _splat_u16(builder, value):
 
 @instruction(VECTOR_U16, "array", "i8")
 def load_u16(sums, at):
-    """Return the words (u2) from `at` on."""
+    """Return the numbers (u2) from index `at` on."""
     return sums[at : at + LANES_U16].copy()
 
 
@@ -149,7 +150,7 @@ def _load_u16(builder, sums, at):
 
 @instruction("void", "array", "i8", VECTOR_U16)
 def store_u16(sums, at, values):
-    """Store words in `sums` (u2) from `at` on."""
+    """Store a vector in `sums` (u2) from index `at` on."""
     sums[at : at + LANES_U16] = values
 
 
@@ -160,7 +161,7 @@ def _store_u16(builder, sums, at, values):
 
 @instruction(VECTOR_U16, VECTOR_U16, VECTOR_U16)
 def subtract_u16(total, values):
-    """Return the differences."""
+    """Return the differences, modulo 2^16."""
     return total - values
 
 
@@ -171,7 +172,10 @@ def _subtract_u16(builder, total, values):
 
 @instruction("void", "array", "i8", VECTOR_U16, "i8", "i8", "i8")
 def store_divided(out, at, values, more, factor, shift):
-    """Store the bytes ``(values + more)·factor >> 16 + shift`` in `out` (u1) from `at` on; all in 16 bits."""
+    """Store the bytes ``(values + more)·factor >> 16 + shift`` in `out` (u1) from index `at` on.
+
+    ``values + more``, `factor` and the result must fit into 16 bits; see `division`.
+    """
     products = (values.astype(np.uint32) + np.uint32(more)) * np.uint32(factor)
     out[at : at + LANES_U16] = products >> np.uint32(16 + shift)
 
@@ -185,7 +189,7 @@ def _store_divided(builder, out, at, values, more, factor, shift):
 
 @instruction("void", "array", "i8", VECTOR_U16, VECTOR_U16, "i8", "i8")
 def store_pairs_divided(out, at, even, odd, factor, shift):
-    """Store what `store_divided` makes of words to which `more` was added, those of even and odd bytes in turn."""
+    """Store the bytes ``values·factor >> 16 + shift``, those of `even` and of `odd` in turn, from index `at` on."""
     for first, values in enumerate((even, odd)):
         out[at + first : at + LANES_U8 : 2] = values.astype(np.uint32) * np.uint32(factor) >> np.uint32(16 + shift)
 
@@ -199,32 +203,33 @@ def _store_pairs_divided(builder, out, at, even, odd, factor, shift):
 
 
 def _quotients(builder: Any, dividends: Any, factor: Any, shift: Any) -> Any:
+    """Return ``dividends·factor >> 16 + shift`` of vectors of uint16."""
     from llvmlite import ir
 
-    word, wide = dividends.type, ir.VectorType(ir.IntType(32), LANES_U16)
-    product = builder.mul(builder.zext(dividends, wide), builder.zext(broadcast(builder, factor, word), wide))
-    high = builder.trunc(builder.lshr(product, integer_constant(wide, 16)), word)
-    return builder.lshr(high, broadcast(builder, shift, word))
+    narrow, wide = dividends.type, ir.VectorType(ir.IntType(32), LANES_U16)
+    product = builder.mul(builder.zext(dividends, wide), builder.zext(broadcast(builder, factor, narrow), wide))
+    high = builder.trunc(builder.lshr(product, integer_constant(wide, 16)), narrow)
+    return builder.lshr(high, broadcast(builder, shift, narrow))
 
 
 @instruction("void", "array", "i8", VECTOR_U16, "i8", "i8", "i8", "i8")
-def store_first_divided(out, at, values, more, factor, shift, many):
-    """Store the first `many` lanes of words as `store_divided` does."""
-    whole = np.zeros(LANES_U16, np.uint8)
-    store_divided(whole, 0, values, more, factor, shift)
-    out[at : at + many] = whole[:many]
+def store_first_divided(out, at, values, more, factor, shift, count):
+    """Store the first `count` lanes as `store_divided` does."""
+    quotients = np.zeros(LANES_U16, np.uint8)
+    store_divided(quotients, 0, values, more, factor, shift)
+    out[at : at + count] = quotients[:count]
 
 
 @store_first_divided.as_llvm
-def _store_first_divided(builder, out, at, values, more, factor, shift, many):
+def _store_first_divided(builder, out, at, values, more, factor, shift, count):
     dividends = builder.add(values, broadcast(builder, more, values.type))
     quotients = builder.trunc(_quotients(builder, dividends, factor, shift), llvm_type(f"u1x{LANES_U16}"))
-    store_first_lanes(builder, out, at, quotients, many)
+    store_first_lanes(builder, out, at, quotients, count)
 
 
 @instruction(VECTOR_U16, VECTOR_U16, VECTOR_U16)
 def multiply_u16(weight, values):
-    """Return the products, of 16 bits."""
+    """Return the products, modulo 2^16."""
     return weight * values
 
 
@@ -235,7 +240,7 @@ def _multiply_u16(builder, weight, values):
 
 @instruction(VECTOR_U16, VECTOR_U16)
 def absolute_i16(values):
-    """Return signed words without their signs."""
+    """Return the absolute values of int16."""
     return np.abs(values.view(np.int16)).view(np.uint16)
 
 
@@ -247,37 +252,39 @@ def _absolute_i16(builder, values):
 
 @instruction("void", "array", "i8", VECTOR_U16)
 def store_clipped(out, at, values):
-    """Store signed words in `out` (u1) from `at` on, kept in 0…255."""
+    """Store int16 in `out` (u1) from index `at` on, clipped to 0…255."""
     out[at : at + LANES_U16] = values.view(np.int16).clip(0, 255)
 
 
 @store_clipped.as_llvm
 def _store_clipped(builder, out, at, values):
-    zero, most = integer_constant(values.type, 0), integer_constant(values.type, 255)
-    kept = builder.select(builder.icmp_signed(">", values, zero), values, zero)
-    kept = builder.select(builder.icmp_signed("<", kept, most), kept, most)
+    zero, highest = integer_constant(values.type, 0), integer_constant(values.type, 255)
+    clipped = builder.select(builder.icmp_signed(">", values, zero), values, zero)
+    clipped = builder.select(builder.icmp_signed("<", clipped, highest), clipped, highest)
     place = pointer_at(builder, out, at, LANES_U16)[0]
-    builder.store(builder.trunc(kept, place.type.pointee), place, align=1)
+    builder.store(builder.trunc(clipped, place.type.pointee), place, align=1)
 
 
 @instruction("i8", VECTOR_U16, "i8")
-def count_clipped(values, seen):
-    """Return how many signed words from lane `seen` on lie outside 0…255."""
-    return int(np.count_nonzero(values[seen:] > 255))
+def count_clipped(values, start):
+    """Return how many int16 from lane `start` on lie outside of 0…255."""
+    return int(np.count_nonzero(values[start:] > 255))
 
 
 @count_clipped.as_llvm
-def _count_clipped(builder, values, seen):
+def _count_clipped(builder, values, start):
     from llvmlite import ir
 
-    outside = builder.icmp_unsigned(">", values, integer_constant(values.type, 255))  # those below 0 too
-    bits = builder.zext(builder.bitcast(outside, ir.IntType(LANES_U16)), seen.type)
-    return builder.ctpop(builder.lshr(bits, seen))
+    outside = builder.icmp_unsigned(
+        ">", values, integer_constant(values.type, 255)
+    )  # as unsigned numbers, those below 0 are large
+    bits = builder.zext(builder.bitcast(outside, ir.IntType(LANES_U16)), start.type)
+    return builder.ctpop(builder.lshr(bits, start))
 
 
 @instruction("vector", VECTOR_U16, "i8")
 def floats_of_i16(values, half):
-    """Return the first (`half` 0) or the last (1) signed words as floats."""
+    """Return the first half (`half` is 0) or the second half (1) of int16 lanes as float32."""
     return values.view(np.int16)[half * LANES :][:LANES].astype(np.float32)
 
 
@@ -294,17 +301,22 @@ def _floats_of_i16(builder, values, half):
     return builder.sitofp(builder.sext(chosen, number), llvm_type("vector"))
 
 
-_LARGEST = 65535
+_UINT16_MAX = 65535
 
 
 def division(count: int) -> tuple[int, int, int] | None:
-    """Return what makes `store_divided` give any mean of `count` bytes, rounded half up, if words can.
+    """Return (more, factor, shift) with which `store_divided` gives every mean of `count` bytes, rounded half up.
 
-    That is (more, factor, shift): the quotient is ``(sum + more)·factor >> 16 + shift``.
+    The quotient is ``(sum + more)·factor >> 16 + shift``. Returns None if no such numbers fit into 16 bits.
+
+    References
+    ----------
+    Granlund & Montgomery, "Division by invariant integers using multiplication", 1994, section 4.
     """
     shift = max((count - 1).bit_length() - 1, 0)
     factor = -(-(1 << 16 + shift) // count)
     largest = 255 * count + count // 2
-    too_much = largest * (factor * count - (1 << 16 + shift))  # over 2^(16 + shift)·count: it must not reach the next
-    fits = largest <= _LARGEST and factor <= _LARGEST and too_much < 1 << 16 + shift
+    # The factor is rounded up, which adds error / (2^(16 + shift)·count) to a quotient: it must be below 1 / count.
+    error = largest * (factor * count - (1 << 16 + shift))
+    fits = largest <= _UINT16_MAX and factor <= _UINT16_MAX and error < 1 << 16 + shift
     return (count // 2, factor, shift) if fits else None

@@ -1,6 +1,7 @@
-"""Instructions for sums that grow and shrink as a window moves: whole numbers of 32 bits, and sums from the left on.
+"""Vector instructions for running sums: prefix sums along a row, their differences, and integers of 32 bits.
 
-What is beyond 16 or 32 bits wraps around, which differences of sums do not see.
+A window's sum is the difference of two prefix sums. Sums wrap around modulo 2^16 or 2^32, which the differences do not
+show.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from cnnfilter.jit.instructions import (
 )
 
 VECTOR_U32 = f"u4x{LANES}"
-"""The kind of vectors of 32-bit whole numbers."""
+"""The kind of vectors of uint32."""
 
 
 @instruction(VECTOR_U32, "array", "i8")
 def load_bytes_u32(samples, at):
-    """Return the samples (u1) from `at` on."""
+    """Return the samples (u1) from index `at` on, as uint32."""
     return samples[at : at + LANES].astype(np.uint32)
 
 
@@ -37,7 +38,7 @@ def _load_bytes_u32(builder, samples, at):
 
 @instruction(VECTOR_U32, "array", "i8")
 def load_u32(numbers, at):
-    """Return the numbers (i4) from `at` on."""
+    """Return the numbers (i4) from index `at` on."""
     return numbers[at : at + LANES].view(np.uint32).copy()
 
 
@@ -48,7 +49,7 @@ def _load_u32(builder, numbers, at):
 
 @instruction("void", "array", "i8", VECTOR_U32)
 def store_u32(numbers, at, values):
-    """Store a vector in `numbers` (i4) from `at` on."""
+    """Store a vector in `numbers` (i4) from index `at` on."""
     numbers[at : at + LANES] = values.view(np.int32)
 
 
@@ -59,7 +60,7 @@ def _store_u32(builder, numbers, at, values):
 
 @instruction(VECTOR_U32, VECTOR_U32, VECTOR_U32)
 def add_u32(total, values):
-    """Return the sums."""
+    """Return the sums, modulo 2^32."""
     return total + values
 
 
@@ -70,7 +71,7 @@ def _add_u32(builder, total, values):
 
 @instruction(VECTOR_U32, VECTOR_U32, VECTOR_U32)
 def subtract_u32(total, values):
-    """Return the differences."""
+    """Return the differences, modulo 2^32."""
     return total - values
 
 
@@ -81,7 +82,7 @@ def _subtract_u32(builder, total, values):
 
 @instruction(VECTOR_U32, "array", "i8", "i8")
 def load_difference(sums, ahead, behind):
-    """Return the sums (u2 or i4) from `ahead` on less those from `behind` on; of u2, these must fit into an int16."""
+    """Return ``sums[ahead:] - sums[behind:]`` of u2 or i4; the differences of u2 must fit into an int16."""
     signed = f"i{sums.itemsize}"
     return (sums[ahead : ahead + LANES] - sums[behind : behind + LANES]).view(signed).astype(np.int32).view(np.uint32)
 
@@ -98,7 +99,7 @@ def _load_difference(builder, sums, ahead, behind):
 
 @instruction("vector", VECTOR_U32)
 def floats_of_i32(values):
-    """Return signed whole numbers as floats."""
+    """Return int32 as float32."""
     return values.view(np.int32).astype(np.float32)
 
 
@@ -109,10 +110,10 @@ def _floats_of_i32(builder, values):
 
 @functools.cache
 def running_sums(kind: str, channels: int) -> Instruction:
-    """Return the instruction that sums pixels from the left on, in vectors of VECTOR_U32 or VECTOR_U16.
+    """Return the instruction for the prefix sums of the pixels of a vector, VECTOR_U32 or VECTOR_U16.
 
-    It takes the sums of the pixels before, of which it needs the last, and as many pixels as fit into a vector;
-    the lanes that are over have no meaning.
+    It takes the prefix sums of the vector before, of which it uses the last pixel, and as many pixels as fit into a
+    vector. The lanes behind the last whole pixel have no meaning.
     """
     lanes = LANES if kind == VECTOR_U32 else LANES_U16
     pixels = lanes // channels
@@ -120,21 +121,21 @@ def running_sums(kind: str, channels: int) -> Instruction:
 
     @instruction(kind, kind, kind)
     def sum_up(former, values):
-        whole = values[: pixels * channels].reshape(pixels, channels)
+        each = values[: pixels * channels].reshape(pixels, channels)
         sums = np.zeros(lanes, values.dtype)
-        sums[: pixels * channels] = np.cumsum(whole, axis=0, dtype=values.dtype).ravel()
+        sums[: pixels * channels] = np.cumsum(each, axis=0, dtype=values.dtype).ravel()
         return sums + former[last]
 
     @sum_up.as_llvm
     def _sum_up(builder, former, values):
         from llvmlite import ir
 
-        number, nothing = ir.IntType(32), integer_constant(values.type, 0)
+        number, zeros = ir.IntType(32), integer_constant(values.type, 0)
         span = 1
         while span < pixels:
-            # Each pixel and the one `span` before it; lanes from `lanes` on are those of nothing.
+            # Add the pixel `span` before it to each pixel; an index of `lanes` takes a 0 from the second vector.
             index = [lane - span * channels if lane >= span * channels else lanes for lane in range(lanes)]
-            shifted = builder.shuffle_vector(values, nothing, ir.Constant(ir.VectorType(number, lanes), index))
+            shifted = builder.shuffle_vector(values, zeros, ir.Constant(ir.VectorType(number, lanes), index))
             values = builder.add(values, shifted)
             span *= 2
         carried = builder.shuffle_vector(former, former, ir.Constant(ir.VectorType(number, lanes), last))

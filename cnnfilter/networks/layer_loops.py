@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""The inner loops of a network's layers, on maps with the channels side by side.
+"""Compiled loops: what a network's layers do between matrix products, on maps with interleaved channels.
 
-A matrix product does the work that goes across channels; these loops do what stands between the products, while the
-numbers are still in the cache.
+Sums across channels are matrix products, by BLAS. These loops add biases, clip, convolve each map by itself and lay
+windows side by side, while the values are still in the cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cnnfilter.jit.templates import define, unroll
 
 @loop("void(f4[::1], f4[::1], f4, f4)")
 def shift(values, bias, low, high):
-    """Add `bias` (T,), repeated, to `values` (N,), and keep each number within low…high."""
+    """Add `bias` (T,), repeated, to `values` (N,), and clip to low…high."""
     for start in range(0, values.shape[0], bias.shape[0]):
         block = values[start : start + bias.shape[0]]
         for x in range(block.shape[0]):
@@ -26,7 +26,7 @@ def shift(values, bias, low, high):
 
 @loop("void(f4[::1], f4[::1], f4, f4, f4[::1])")
 def shift_and_add(values, bias, low, high, more):
-    """As `shift`, and then add `more` (N,)."""
+    """Add `bias` (T,), repeated, to `values` (N,), clip to low…high, and add `more` (N,)."""
     for start in range(0, values.shape[0], bias.shape[0]):
         block = values[start : start + bias.shape[0]]
         other = more[start:]
@@ -45,7 +45,7 @@ def add(values, more):
 
 @inline
 def finish_rows(values, first, end, bias, low, high):
-    """As `shift`, for some rows of `values` (rows, N); return where the next begin."""
+    """Apply `shift` to rows `first` to `end` of `values` (rows, N); return the next row."""
     while first < end:
         row = values[first]
         for start in range(0, row.shape[0], bias.shape[0]):
@@ -59,7 +59,7 @@ def finish_rows(values, first, end, bias, low, high):
 
 
 UNROLLED_TAPS_MAX = 49
-"""Of a kernel whose taps are written out one by one; larger ones would take long to compile."""
+"""Taps of the largest kernel (7x7) that has a loop of its own; a loop for a larger one would take long to compile."""
 
 
 _DEPTHWISE_ARGUMENTS = (
@@ -69,11 +69,11 @@ _DEPTHWISE_ARGUMENTS = (
 
 @loop(f"void(i8, {_DEPTHWISE_ARGUMENTS})")
 def large_depthwise(
-    wide,
+    kernel_width,
     values,
     before,
-    least,
-    most,
+    before_low,
+    before_high,
     zeros,
     top,
     left,
@@ -85,47 +85,48 @@ def large_depthwise(
     width,
     down,
     across,
-    down_apart,
-    across_apart,
+    down_dilation,
+    across_dilation,
 ):
-    """As `depthwise`, for a kernel of any size, `wide` columns across."""
+    """Convolve as `depthwise` does, with a kernel of any size that is `kernel_width` columns wide."""
     channels = bias.shape[0]
     rows = values.shape[0]
-    reach = (kernel.shape[0] // wide - 1) * down_apart + 1
+    reach = (kernel.shape[0] // kernel_width - 1) * down_dilation + 1
     ready = 0 if before.shape[0] else rows
     for y in range(out.shape[0] // width):
-        ready = finish_rows(values, ready, min(rows, y * down - top + reach), before, least, most)
+        ready = finish_rows(values, ready, min(rows, y * down - top + reach), before, before_low, before_high)
         for x in range(width):
             total = out[y * width + x]
             for c in range(channels):
                 total[c] = bias[c]
             for t in range(kernel.shape[0]):
                 weights = kernel[t]
-                r = y * down - top + t // wide * down_apart
-                column = (x * across - left + t % wide * across_apart) * channels
+                r = y * down - top + t // kernel_width * down_dilation
+                column = (x * across - left + t % kernel_width * across_dilation) * channels
                 if 0 <= r < rows and 0 <= column < values.shape[1]:
-                    seen = values[r][column:]
+                    samples = values[r][column:]
                     for c in range(channels):
-                        total[c] += weights[c] * seen[c]
+                        total[c] += weights[c] * samples[c]
             for c in range(channels):
                 value = low if total[c] < low else total[c]
                 total[c] = high if value > high else value
 
 
 _DEPTHWISE = """
-def depthwise(values, before, least, most, zeros, top, left, kernel, bias, low, high, out, width,
-              down, across, down_apart, across_apart):
+def depthwise(values, before, before_low, before_high, zeros, top, left, kernel, bias, low, high, out, width,
+              down, across, down_dilation, across_dilation):
     channels = bias.shape[0]
     rows = values.shape[0]
     ready = 0 if before.shape[0] else rows
-    k{i}_{j} = kernel[{i} * WIDE + {j}]
+    k{i}_{j} = kernel[{i} * KERNEL_WIDTH + {j}]
     for y in range(out.shape[0] // width):
-        ready = finish_rows(values, ready, min(rows, y * down - top + LAST * down_apart + 1), before, least, most)
-        y{i} = y * down - top + {i} * down_apart
+        needed = min(rows, y * down - top + LAST * down_dilation + 1)
+        ready = finish_rows(values, ready, needed, before, before_low, before_high)
+        y{i} = y * down - top + {i} * down_dilation
         r{i} = values[y{i}] if 0 <= y{i} < rows else zeros
         for start in range(0, width, COUNT):
-            x = min(start, width - COUNT)  # the last ones may be computed twice
-            x{n} = (x * across - left + {n} * across_apart) * channels
+            x = min(start, width - COUNT)  # the last windows may overlap those before
+            x{n} = (x * across - left + {n} * across_dilation) * channels
             inside{n} = 0 <= x{n} < values.shape[1]
             s{i}_{n} = r{i}[x{n}:] if inside{n} else zeros
             out{o} = out[y * width + x + {o}]
@@ -137,46 +138,47 @@ TAPS
 """
 
 
-# The kernels, square, and steps of the networks that ship.
+# The kernels and strides of the networks that ship.
 @family((3, 3, 1), (3, 3, 2), (5, 5, 1), (5, 5, 2))
-def depthwise(height: int, wide: int, step: int) -> Loop:
-    """Return the loop of one `height` x `wide` kernel a map.
+def depthwise(height: int, kernel_width: int, step: int) -> Loop:
+    """Return the loop that convolves each map with its own kernel of `height` x `kernel_width`.
 
-    ``depthwise(values (rows, W·C), before (T,), least, most, zeros (W·C,), top, left, kernel (height·wide, C),
-    bias (C,), low, high, out (rows'·width, C), width, down, across, down_apart, across_apart)``: just before the first
-    window needs it, each row of `values` gets `before` (repeated) added and is kept within least…most, in place; an
-    empty `before` leaves `values` as they are. The first window begins `top` rows and `left` columns before them.
-    What a window sees of what is not there are `zeros`, so that all windows are computed alike. Then strides and
-    dilations.
+    ``depthwise(values (rows, W·C), before (T,), before_low, before_high, zeros (W·C,), top, left,
+    kernel (height·kernel_width, C), bias (C,), low, high, out (rows'·width, C), width, down, across, down_dilation,
+    across_dilation)`` stores the sums plus `bias`, clipped to low…high. The first window begins `top` rows and `left`
+    columns before `values`; outside of them it contains `zeros`. `down` and `across` are the strides.
 
-    With a `step` the windows of neighbours are so many columns apart, and two (of a width of at least two) are computed
-    at once, so that what they share is loaded once. (Three would not fit the registers, and the compiler's checks that
-    no array overlaps another would cost more than they save.)
+    If `before` is not empty, each row of `values` is first finished in place as by `shift`, with the bias `before` and
+    clipped to before_low…before_high: just before the first window needs it, while it is in the cache.
+
+    If `step` is not 0, it is the stride across; two neighbouring windows are computed at once, so that the samples that
+    they share are loaded once, and `width` must be at least 2. (The sums of three would not fit into the registers, and
+    LLVM's checks that no array overlaps another would cost more than they save.)
     """
     count = 2 if step else 1
     taps = []
     for i in range(height):
-        for j in range(wide):
+        for j in range(kernel_width):
             taps.append(f"weight = k{i}_{j}[c]")
             taps += [f"sum{o} += weight * s{i}_{j + o * step}[c]" for o in range(count)]
     text = _DEPTHWISE.replace("TAPS", "\n".join(" " * 16 + line for line in taps))
-    text = text.replace("WIDE", str(wide)).replace("COUNT", str(count))
+    text = text.replace("KERNEL_WIDTH", str(kernel_width)).replace("COUNT", str(count))
     text = text.replace("LAST", str(height - 1))
-    text = unroll(text, i=height, j=wide, n=wide + (count - 1) * step, o=count)
+    text = unroll(text, i=height, j=kernel_width, n=kernel_width + (count - 1) * step, o=count)
     function = define(text, "depthwise", __name__, np=np, finish_rows=finish_rows)
-    return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, wide, step))(function)
+    return loop(f"void({_DEPTHWISE_ARGUMENTS})", constants=(height, kernel_width, step))(function)
 
 
 UNROLLED_VALUES_MAX = 32
-"""Of a window's row whose copy is written out number by number."""
+"""Values of the longest row of a window whose copy is unrolled: in short rows, the overhead of a loop counts."""
 
 
 @inline
-def gather_apart(row, first, apart, wide, out):
-    """Lay `wide` runs of numbers of `row`, `apart` from each other, side by side; zeros where `row` has none."""
-    run = out.shape[0] // wide
-    for j in range(wide):
-        start = first + j * apart
+def gather_dilated(row, first, spacing, kernel_width, out):
+    """Copy `kernel_width` runs of values of `row`, `spacing` apart, side by side; zeros outside of `row`."""
+    run = out.shape[0] // kernel_width
+    for j in range(kernel_width):
+        start = first + j * spacing
         target = out[j * run : (j + 1) * run]
         if 0 <= start < row.shape[0]:
             samples = row[start:]
@@ -188,47 +190,47 @@ def gather_apart(row, first, apart, wide, out):
 
 
 _GATHER = """
-def gather(values, windows, top, left, width, taps, wide, down, across, down_apart, across_apart):
+def gather(values, windows, top, left, width, taps, kernel_width, down, across, down_dilation, across_dilation):
     run = windows.shape[1] // taps
-    channels = run // wide
+    channels = run // kernel_width
     for p in range(windows.shape[0]):
         y = p // width * down - top
         x = (p % width * across - left) * channels
         for i in range(taps):
             target = windows[p][i * run : (i + 1) * run]
-            r = y + i * down_apart
+            r = y + i * down_dilation
             if r < 0 or r >= values.shape[0]:
                 for c in range(run):
                     target[c] = np.float32(0)
-            elif across_apart > 1 or x < 0 or x + run > values.shape[1]:
-                gather_apart(values[r], x, across_apart * channels, wide, target)
+            elif across_dilation > 1 or x < 0 or x + run > values.shape[1]:
+                gather_dilated(values[r], x, across_dilation * channels, kernel_width, target)
             else:
                 samples = values[r][x:]
 COPY
 """
 
 
-# Of three taps of one map, and of three colours; and of any number.
+# Three taps of one map, three taps of three colours, and any number.
 @family((3,), (9,), (0,))
 def gather(numbers: int) -> Loop:
-    """Return the loop that lays windows side by side, for rows of windows of so many `numbers`; 0 for any number.
+    """Return the loop that lays windows side by side, for windows with `numbers` values in a row; 0 for any number.
 
-    ``gather(values (rows, W·C), windows (rows'·width, taps·wide·C), top, left, width, taps, wide, down, across,
-    down_apart, across_apart)``: the first window begins `top` rows and `left` columns before the values, and sees
-    zeros there.
+    ``gather(values (rows, W·C), windows (rows'·width, taps·kernel_width·C), top, left, width, taps, kernel_width, down,
+    across, down_dilation, across_dilation)`` copies windows of `taps` rows. The first one begins `top` rows and `left`
+    columns before the values; outside of them it contains zeros.
     """
     copy = ["for c in range(run):", "    target[c] = samples[c]"]
     if numbers:
-        # First all are loaded, then all are stored: one could not be a vector with the other in between.
+        # All loads come before all stores: between loads and stores of single values LLVM would make no vectors.
         copy = [f"n{t} = samples[{t}]" for t in range(numbers)] + [f"target[{t}] = n{t}" for t in range(numbers)]
     text = _GATHER.replace("COPY", "\n".join(" " * 16 + line for line in copy))
-    function = define(text, "gather", __name__, np=np, gather_apart=gather_apart)
+    function = define(text, "gather", __name__, np=np, gather_dilated=gather_dilated)
     return loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)", constants=(numbers,))(function)
 
 
 @loop("void(f4[:, ::1], f4[::1])")
 def mean(values, out):
-    """Give the mean of each column of `values` (P, C)."""
+    """Store the mean of each column of `values` (P, C) in `out` (C,)."""
     for c in range(out.shape[0]):
         out[c] = 0
     for p in range(values.shape[0]):

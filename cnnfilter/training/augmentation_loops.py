@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""The loop that makes training pictures of pictures: moved, turned, enlarged, brighter, with a hole."""
+"""Compiled loop: apply random changes to training pictures: move, turn, scale, brighten, cut a hole."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from cnnfilter.jit.loop import loop
 
 @loop("void(u1[:, ::1], f4[:, ::1], f4[::1], i8[:, ::1], f4[::1], f4[::1], f4[:, ::1], i8, i8)")
 def change(pixels, matrices, gains, holes, mean, factor, out, height, width):
-    """Sample each picture (H·W·C) of `pixels` where its matrix says, times its gain, less the mean, times the factor.
+    """Store ``(sample · gain − mean) · factor`` for each pixel of each picture (H·W·C) of `pixels`.
 
-    A matrix (6,) takes the place (y, x) of `out` to ``(m0·y + m1·x + m2, m3·y + m4·x + m5)``; beyond the edge the
-    edge goes on. A hole (top, left, bottom, right) becomes 0.
+    The samples are interpolated between four pixels. A matrix (6,) maps the pixel (y, x) of `out` to
+    ``(m0·y + m1·x + m2, m3·y + m4·x + m5)`` of the picture, whose edge is repeated beyond its border. The rectangle
+    `holes` (top, left, bottom, right) becomes 0.
     """
     channels = mean.shape[0]
     for n in range(pixels.shape[0]):

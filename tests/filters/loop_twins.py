@@ -22,7 +22,7 @@ def weighted_sums(samples, starts, rows, offsets, weights, height, count, step):
     return sums
 
 
-def stored(sums, out, first, fold, top, counted):
+def stored(sums, out, first, absolute, top, counted):
     """Store sums in ``out[:, first:]``: float32 as they are, whole numbers rounded half up into 0…top.
 
     Return how many lay outside of that range in the rows `counted`.
@@ -31,43 +31,58 @@ def stored(sums, out, first, fold, top, counted):
     if out.dtype == np.float32:
         target[...] = sums
         return 0
-    values = np.abs(sums) if fold else sums
+    values = np.abs(sums) if absolute else sums
     target[...] = np.floor(values.clip(0, top) + 0.5)
     return int(np.count_nonzero((values[counted] < -0.5) | (values[counted] >= top + 0.5)))
 
 
-def every_row(out, every):
+def every_row(out, count_every):
     """Return the rows in which samples outside of the range are counted."""
-    return np.arange(0, len(out), every)
+    return np.arange(0, len(out), count_every)
 
 
-def one_row_of_four(out, every):
+def one_row_of_four(out, count_every):
     """Return the rows that are counted where four are made at once; the last four may overlap those before."""
     groups = np.minimum(np.arange(0, len(out), 4), len(out) - 4)
-    return np.arange(len(out)) if every == 1 else groups
+    return np.arange(len(out)) if count_every == 1 else groups
 
 
-def taps(samples, starts, rows, offsets, weights, out, first, count, step, shift, fold, top, every):
+def taps(samples, starts, rows, offsets, weights, out, first, count, step, shift, absolute, top, count_every):
     """Sum taps anywhere."""
     sums = shift + weighted_sums(samples, starts, rows, offsets, weights, len(out), count, step)
-    return stored(sums, out, first, fold, top, every_row(out, every))
+    return stored(sums, out, first, absolute, top, every_row(out, count_every))
 
 
-def tile(samples, starts, weights, offsets, out, first, count, shift, fold, top, every):
+def tile(samples, starts, weights, offsets, out, first, count, shift, absolute, top, count_every):
     """Sum the taps of a dense kernel (kH, kW): row i is i rows below, column j is ``offsets[j]`` further."""
     rows, columns = (index.ravel() for index in np.indices(weights.shape))
     sums = shift + weighted_sums(samples, starts, rows, offsets[columns], weights.ravel(), len(out), count, 1)
-    return stored(sums, out, first, fold, top, one_row_of_four(out, every))
+    return stored(sums, out, first, absolute, top, one_row_of_four(out, count_every))
 
 
-def integers(samples, starts, rows, offsets, weights, out, first, count, step, gain, shift, fold, every):
+def integers(samples, starts, rows, offsets, weights, out, first, count, step, gain, shift, absolute, count_every):
     """Sum bytes with whole weights, and store ``sum·gain + shift``."""
     sums = weighted_sums(samples, starts, rows, offsets, weights, len(out), count, step) * gain + shift
-    return stored(sums, out, first, fold, 255, every_row(out, every))
+    return stored(sums, out, first, absolute, 255, every_row(out, count_every))
 
 
 def separable(
-    samples, starts, down, columns, across, rows, ends, lines, out, first, count, step, shift, fold, top, every
+    samples,
+    starts,
+    down,
+    columns,
+    across,
+    rows,
+    ends,
+    lines,
+    out,
+    first,
+    count,
+    step,
+    shift,
+    absolute,
+    top,
+    count_every,
 ):
     """Sum products of a column and a row of weights, one for each two neighbours in `ends`."""
     sums = np.full((len(out), count), shift, np.float64)
@@ -77,12 +92,12 @@ def separable(
                 sums += weighted_sums(
                     samples, starts, [distance], [offset], [float(column) * row], len(out), count, step
                 )
-    return stored(sums, out, first, fold, top, every_row(out, every))
+    return stored(sums, out, first, absolute, top, every_row(out, count_every))
 
 
-def separable_tile(samples, starts, columns, across, rows, lines, out, first, count, shift, fold, top, every):
+def separable_tile(samples, starts, columns, across, rows, lines, out, first, count, shift, absolute, top, count_every):
     """Sum the taps of the kernel that is a column of weights times a row of weights."""
-    return tile(samples, starts, np.outer(columns, rows), across, out, first, count, shift, fold, top, every)
+    return tile(samples, starts, np.outer(columns, rows), across, out, first, count, shift, absolute, top, count_every)
 
 
 # --- boxes ----------------------------------------------------------------------------------------------
@@ -102,10 +117,10 @@ def box_means(channels, samples, starts, lines, out, first, count, height, width
     return 0
 
 
-def box_sums(channels, samples, starts, lines, out, first, count, height, width, gain, shift, top, every):
+def box_sums(channels, samples, starts, lines, out, first, count, height, width, gain, shift, top, count_every):
     """Store ``sum·gain + shift`` of the bytes of a window."""
     sums = box(samples, starts, height, width, channels, len(out), count) * gain + shift
-    return stored(sums, out, first, False, top, every_row(out, every))
+    return stored(sums, out, first, False, top, every_row(out, count_every))
 
 
 def small_means(samples, starts, out, first, count, height, width, channels, more, factor, shift):
@@ -131,7 +146,22 @@ def largest_bits(values, first, count):
 
 
 def side_rows(
-    samples, starts, places, rows, across, weights, out, first, count, channels, step, constant, shift, fold, top, every
+    samples,
+    starts,
+    places,
+    rows,
+    across,
+    weights,
+    out,
+    first,
+    count,
+    channels,
+    step,
+    constant,
+    shift,
+    absolute,
+    top,
+    count_every,
 ):
     """Sum taps at a side of a picture, where rows that begin at -1 and columns at -1 are the constant."""
     sums = np.full((len(out), count, channels), shift, np.float64)
@@ -140,7 +170,7 @@ def side_rows(
             start, place = starts[y * step + row], places[x + offset]
             inside = start >= 0 and place >= 0
             sums[y, x] += weight * (samples[start + place * channels :][:channels] if inside else constant)
-    return stored(sums.reshape(len(out), -1), out, first, fold, top, every_row(out, every))
+    return stored(sums.reshape(len(out), -1), out, first, absolute, top, every_row(out, count_every))
 
 
 # --- Fourier --------------------------------------------------------------------------------------------

@@ -52,7 +52,9 @@ def test_a_name_with_spaces_needs_no_quotes(capsys: pytest.CaptureFixture[str]) 
 
 def test_without_a_name_all_names_are_listed() -> None:
     done = subprocess.run([sys.executable, "-m", "cnnfilter.jit.templates"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == list(generated_sources())
+    names = done.stdout.splitlines()
+    assert len(names) == len(set(names)) > 50
+    assert set(names) <= set(generated_sources())  # other tests have made more
     assert done.stderr == ""
 
 

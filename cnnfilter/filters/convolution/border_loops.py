@@ -1,7 +1,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""The loops around the sums of convolution, and those that sum whole numbers.
+"""Compiled loops: rows of a picture with their border, and what is near it.
 
-All of them see an image as rows of numbers, channels interleaved.
+A picture is rows of samples with interleaved channels.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from cnnfilter.jit.templates import define, put, unroll
     "void(f4[:, ::1], f4[:, ::1], i8[::1], i8[::1], i8, i8, i8, f4)",
 )
 def fill(source, scratch, rows, columns, channels, left, right, constant):
-    """Copy rows of `source` (H, W·C) into `scratch` (R, P·C), each pixel from where the border rule says.
+    """Copy rows of `source` (H, W·C) into `scratch` (R, P·C), with the pixels of the border.
 
-    `rows` and `columns` give the place in the source for each place in the scratch, −1 for the constant.
-    The columns from `left` to `right` are one unbroken run of the source.
+    `rows` (R,) and `columns` (P,) are the row and column of the source for each pixel of the scratch; −1 stands for the
+    constant. The columns from `left` to `right` are neighbours in the source too.
     """
     for r in range(rows.shape[0]):
         out = scratch[r]
@@ -50,9 +50,10 @@ def fill(source, scratch, rows, columns, channels, left, right, constant):
 
 @loop("i8(i4[:, ::1], i8, i8)")
 def largest_bits(values, first, count):
-    """Return the largest of the bits, without the sign, of float32 ``values[:, first : first + count]``.
+    """Return the largest bit pattern, without the sign, of float32 ``values[:, first : first + count]``.
 
-    NaN and infinity are the ones from 0x7F800000 on; whole numbers have no order of summing to keep to.
+    From 0x7F800000 on, the value is infinite or NaN. The maximum of
+    integers runs on vectors; that of floats would not, because NaN makes its order matter.
     """
     largest = np.int32(0)
     for y in range(values.shape[0]):

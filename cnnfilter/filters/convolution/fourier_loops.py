@@ -1,11 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Convolution of square tiles in the frequency domain, in float32.
+"""Compiled loops: convolution of square tiles in the frequency domain, in float32.
 
-The transform runs down the columns, so that a row of the tile is what the vector unit walks along; the other
-direction is the same transform of the transposed tile. Forward decimates in frequency and leaves the
-frequencies in the order of their reversed digits; backward undoes it stage by stage, so nothing is ever
-sorted. Two real tiles are the real and the imaginary part of one complex tile: the kernel is real, so they
-stay apart.
+The transform runs down the columns, on all columns at once, so that vectors lie along the rows; the other direction is
+the same transform of the transposed tile. The forward transform decimates in frequency and leaves the frequencies in
+the order of their reversed digits; the backward transform undoes it stage by stage, so that nothing has to be sorted.
+Two real tiles are the real and the imaginary part of one complex tile; the kernel is real, so that the results do not
+mix.
 
 References
 ----------
@@ -23,12 +23,12 @@ from cnnfilter.jit.instructions import LANES, instruction, pointer_at
 from cnnfilter.jit.loop import inline, loop
 
 ROW_PADDING = 16
-"""Samples between two rows of a tile, so that rows a power of two long do not share a cache set."""
+"""Samples between two rows of a tile: rows whose distance is a power of two would share a few sets of the cache."""
 
 
 @inline
 def _forward(re, im, cosines, sines):
-    """Transform the columns of a tile (N, M) in place; the tables hold cos and −sin of 2πk/N."""
+    """Transform the columns of a tile (N, M) in place; the tables (N,) hold cos and −sin of 2πk/N."""
     size = re.shape[0]
     span = size // 4
     while span >= 1:
@@ -64,7 +64,7 @@ def _forward(re, im, cosines, sines):
 
 @inline
 def _backward(re, im, cosines, sines):
-    """Undo `_forward`, but for the factor N."""
+    """Undo `_forward`, up to a factor of N."""
     size = re.shape[0]
     span = size
     while span >= 4:
@@ -102,7 +102,7 @@ def _backward(re, im, cosines, sines):
 
 @instruction("void", "array", "i8", "i8", "i8")
 def exchange_blocks(plane, y, x, line):
-    """Exchange the LANES rows and columns of a plane (N, line) from (y, x) on with those from (x, y) on, transposed."""
+    """Exchange the block of LANES rows and columns from (y, x) on with the one from (x, y) on, both transposed."""
     upper = plane[y : y + LANES, x : x + LANES].copy()
     plane[y : y + LANES, x : x + LANES] = plane[x : x + LANES, y : y + LANES].T
     plane[x : x + LANES, y : y + LANES] = upper.T
@@ -125,13 +125,13 @@ def _below(builder: Any, at: Any, rows: int, line: Any) -> Any:
 
 
 def _transposed(builder: Any, block: list[Any]) -> list[Any]:
-    """Transpose a block of LANES vectors: halves of pairs of them are exchanged, then quarters, and so on."""
+    """Transpose a block of LANES vectors by exchanging halves of pairs of vectors, then quarters, and so on."""
     from llvmlite import ir
 
     number, lanes = ir.IntType(32), range(LANES)
     span = LANES // 2
     while span:
-        # Lanes of the second vector count on from those of the first.
+        # The lanes of the second vector are numbered from LANES on.
         first = [lane if not lane & span else LANES + lane - span for lane in lanes]
         second = [lane + span if not lane & span else LANES + lane for lane in lanes]
         masks = [ir.Constant(ir.VectorType(number, LANES), mask) for mask in (first, second)]
@@ -154,19 +154,19 @@ def _transpose(plane):
 
 @inline
 def _load(plane, samples, starts, first, step, rows, columns):
-    """Copy `rows` times `columns` samples, `step` apart, into a plane; 0 elsewhere."""
+    """Copy `rows` rows of `columns` samples, which are `step` apart, into a plane; fill the rest with 0."""
     size = plane.shape[0]
     for y in range(size):
         row = plane[y]
-        many = columns if y < rows else 0
-        here = samples[starts[y] + first if many else 0 :]
+        count = columns if y < rows else 0
+        source = samples[starts[y] + first if count else 0 :]
         if step == 1:
-            for x in range(many):
-                row[x] = here[x]
+            for x in range(count):
+                row[x] = source[x]
         else:
-            for x in range(many):
-                row[x] = here[x * step]
-        for x in range(many, size):
+            for x in range(count):
+                row[x] = source[x * step]
+        for x in range(count, size):
             row[x] = np.float32(0)
 
 
@@ -182,7 +182,7 @@ def _store(plane, out, first, step, down, across, columns):
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[::1])")
 def transform(re, im, cosines, sines):
-    """Transform a tile (N, N + ROW_PADDING) in place, both ways; it is transposed afterwards."""
+    """Transform a complex tile (N, N + ROW_PADDING) in place, down and across; the result is transposed."""
     _forward(re, im, cosines, sines)
     _transpose(re)
     _transpose(im)
@@ -193,14 +193,14 @@ def transform(re, im, cosines, sines):
 def convolve_pair(planes, spectrum, tables, samples, starts, tiles, step, rows, out, down, across):
     """Correlate one or two tiles of `samples` with the kernel of a spectrum.
 
-    `planes` (2, N, N + ROW_PADDING) is the memory to work in, `spectrum` the like for the kernel, `tables` (2, N)
-    cos and −sin. A row of `tiles` is (left, columns, first, count): where in a row the samples of a tile begin and
-    how many columns there are, where its results go in the rows of `out` (H, N') and how many there are. `rows` of
-    samples are read, each from its place in `starts` on, their columns `step` apart.
+    `planes` (2, N, N + ROW_PADDING) is scratch space, `spectrum` of the same shape the transformed kernel, `tables`
+    (2, N) cos and −sin. Row `r` of the samples begins at ``starts[r]``; a tile has `rows` rows, and its columns are
+    `step` samples apart. A row of `tiles` is (left, columns, first, count): the index of the tile's first sample in a
+    row and its number of columns, the index of its first result in the rows of `out` (H, N') and the number of results.
     """
     re, im, cosines, sines = planes[0], planes[1], tables[0], tables[1]
     _load(re, samples, starts, tiles[0, 0], step, rows, tiles[0, 1])
-    last = tiles.shape[0] - 1  # without a second tile the first one is there twice
+    last = tiles.shape[0] - 1  # a single tile is the imaginary part too
     _load(im, samples, starts, tiles[last, 0], step, rows, tiles[last, 1])
     _forward(re, im, cosines, sines)
     _transpose(re)

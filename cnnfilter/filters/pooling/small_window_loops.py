@@ -1,5 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Compiled loops: pooling of 2x2 and 3x3 windows in vectors."""
+"""Compiled loops: pooling of 2x2 and 3x3 windows in vectors.
+
+All other windows are pooled by `cnnfilter.filters.pooling.any_window_loops`.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ Pair = tuple[int, int]
 
 
 SMALL_WINDOWS = frozenset({(2, 2, 1), (2, 2, 3), (3, 2, 1), (3, 2, 3), (3, 1, 0)})
-"""Square windows that have loops of their own: taps, stride, channels (0: any)."""
+"""The square windows of these loops: taps, stride, channels (0: any number)."""
 
 
 TILE_ROWS = 4
-"""Rows of the result that these give at once, from rows of the picture that most of them share."""
+"""Rows of the result that a loop computes at once, because their windows share rows of the picture."""
 
 
 class VectorInstructions(NamedTuple):
-    """How windows are combined: the kind of vectors, their lanes, and the instructions.
+    """The vector instructions that pool samples of one type: the kind of vectors, their lanes, and how to use them.
 
-    With a stride of 2 `halves` load the samples that two vectors hold, and down comes first, unless it matters which of
-    equal samples was met first.
+    At a stride of 2, `halves` load the samples of two vectors. Windows are then combined down first, which needs fewer
+    instructions, if `rows_first`; not so where the order of equal samples matters.
     """
 
     kind: str
@@ -63,21 +66,21 @@ VECTOR_INSTRUCTIONS = {
         "vector", LANES, "load_floats", "plus", "store(PLACE, divide(COMBINED, COUNT))"
     ),
 }
-"""The operations, samples and outputs of these loops."""
+"""The instructions for each operation, type of samples and type of outputs."""
 
 
 @inline
-def cut(row, at, beyond, part):
-    """Copy to `part` what a row holds from `at` on, and `beyond` for what lies before and after it."""
+def cut(row, at, padding, part):
+    """Copy the samples of a row from index `at` on to `part`, with `padding` before and after the row."""
     low = min(max(-at, 0), part.shape[0])
     high = max(min(row.shape[0] - at, part.shape[0]), low)
     for j in range(low):
-        part[j] = beyond
+        part[j] = padding
     inside = row[at + low :]
     for j in range(high - low):
         part[low + j] = inside[j]
     for j in range(high, part.shape[0]):
-        part[j] = beyond
+        part[j] = padding
 
 
 _TEXT = """
@@ -85,24 +88,24 @@ def small_windows(source, blank, parts, spares, target, channels, top, left, y0,
     line, length, reach = source.shape[1], target.shape[1], parts.shape[1]
     before = left * channels
     blocks, last = (length + STEP - 1) // STEP, max(length - STEP, 0)
-    begin = min((before + STRIDE * STEP - 1) // (STRIDE * STEP), blocks)
-    end = min((line - reach + before) // (STRIDE * STEP), (length - LANES) // STEP) + 1
+    inner_begin = min((before + STRIDE * STEP - 1) // (STRIDE * STEP), blocks)
+    inner_end = min((line - reach + before) // (STRIDE * STEP), (length - LANES) // STEP) + 1
     if STRIDE * last - before <= line - reach and last <= length - LANES:
-        end = blocks
-    end = max(begin, end)
+        inner_end = blocks
+    inner_end = max(inner_begin, inner_end)
     spare{r} = spares[{r}]
     for group in range((y1 - y0 + TILE_ROWS - 1) // TILE_ROWS):
         y = min(y0 + TILE_ROWS * group, y1 - TILE_ROWS)
         first = STRIDE * y - top
         row{i} = source[first + {i}] if 0 <= first + {i} < source.shape[0] else blank
         out{r} = target[y + {r}]
-        for block in range(begin, end):
+        for block in range(inner_begin, inner_end):
             x = min(STEP * block, last)
             at = STRIDE * x - before
             COMBINE(row{i})
             STORE(out{r}, x)
-        for edge in range(begin + blocks - end):
-            x = min(STEP * (edge if edge < begin else edge - begin + end), last)
+        for edge in range(inner_begin + blocks - inner_end):
+            x = min(STEP * (edge if edge < inner_begin else edge - inner_begin + inner_end), last)
             at = STRIDE * x - before
             part{i} = row{i}
             if not 0 <= at <= line - reach:
@@ -118,11 +121,11 @@ def small_windows(source, blank, parts, spares, target, channels, top, left, y0,
 
 @family(*((*kinds, *window) for kinds in VECTOR_INSTRUCTIONS for window in sorted(SMALL_WINDOWS)))
 def small_windows(op: str, source: str, target: str, taps: int, stride: int, channels: int) -> Loop:
-    """Return the loop for a window of `SMALL_WINDOWS`, one of `VECTOR_INSTRUCTIONS`.
+    """Return the loop for a window of `SMALL_WINDOWS`, with an operation and types of `VECTOR_INSTRUCTIONS`.
 
-    ``small_windows(source (H, W·C), blank (W·C), parts, spares, target (H', W'·C), channels, top, left, y0, y1)``
-    pools rows `y0` to `y1` of `target`, `TILE_ROWS` or more. `blank` is a row of padding; `parts` and `spares` have the
-    shapes of `scratch_shapes`.
+    ``small_windows(source (H, W·C), blank (W·C,), parts, spares, target (H', W'·C), channels, top, left, y0, y1)``
+    pools rows `y0` to `y1` of `target`, at least `TILE_ROWS`. `top` and `left` are the padding; `blank` is a row of
+    padding. `parts` and `spares` are scratch space of the shapes that `scratch_shapes` gives.
     """
     instructions = VECTOR_INSTRUCTIONS[op, source, target]
     named = instructions_of(float_vectors, integer_vectors)
@@ -149,7 +152,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
 
 
 def _text(instructions: VectorInstructions, taps: int, stride: int) -> str:
-    """Put how samples are combined and stored in the places of COMBINE and STORE."""
+    """Replace COMBINE and STORE by the lines that combine and store samples."""
     text = _TEXT
     for row, place in (("row{i}", "out{r}, x"), ("part{i}", "spare{r}, 0")):
         text = put(text, f"COMBINE({row})", _text_of_combining(instructions, row, taps, stride))
@@ -183,20 +186,20 @@ def _text_of_combining(instructions: VectorInstructions, row: str, taps: int, st
     return "\n".join(lines)
 
 
-def scratch_shapes(asked: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:
-    """Return the shapes of `parts` and `spares`."""
-    taps, stride, lanes = asked[3], asked[4], VECTOR_INSTRUCTIONS[asked[:3]].lanes
+def scratch_shapes(form: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:
+    """Return the shapes of `parts` and `spares` for a form: the arguments of `small_windows`."""
+    taps, stride, lanes = form[3], form[4], VECTOR_INSTRUCTIONS[form[:3]].lanes
     reach = 2 * lanes if stride == 2 else lanes + (taps - 1) * channels
     return (_rows_in(taps, stride), reach), (TILE_ROWS, lanes)
 
 
 def _rows_in(taps: int, stride: int) -> int:
-    """Count the rows of the picture that `TILE_ROWS` rows of the result see."""
+    """Return how many rows of the picture the windows of `TILE_ROWS` rows of the result contain."""
     return (TILE_ROWS - 1) * stride + taps
 
 
 def _step(lanes: int, taps: int, stride: int, channels: int) -> int:
-    """Count the outputs that a vector gives; with a stride of 2, whole pixels whose windows end in two vectors."""
+    """Return how many outputs a vector gives; at a stride of 2, whole pixels whose windows lie in two vectors."""
     if stride == 1:
         return lanes
     return min(lanes // channels, (2 * lanes - taps * channels) // (2 * channels) + 1) * channels

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""A fourth byte for each pixel of three, and without it again: Pillow keeps colours in four."""
+"""Compiled loops: RGB to RGBX and back, because Pillow stores RGB pixels in four bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnfilter.jit.instructions import instruction, pointer_at
 from cnnfilter.jit.loop import loop
 
 VECTOR_PIXELS = 16
-"""Pixels that are moved at a time: those of four bytes fill a vector."""
+"""Pixels that are copied at a time: with four bytes each they fill a vector."""
 _LANES = range(4 * VECTOR_PIXELS)
 
 
@@ -48,7 +48,7 @@ def _store_four(builder, out, to, three, at):
 
 
 def _chosen(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
-    """Return a vector of lanes of two others, those of the second counted on from those of the first."""
+    """Return a vector of lanes of two others; the lanes of the second are numbered on from those of the first."""
     from llvmlite import ir
 
     return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
@@ -56,11 +56,11 @@ def _chosen(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
 
 @loop("void(u1[::1], i8, i8)")
 def drop_fourth(memory, first, end):
-    """Move the pixels `first` to `end`, of four bytes, together to three, in place; those before have been moved."""
-    together = end - (end - first) % VECTOR_PIXELS
-    for x in range(first, together, VECTOR_PIXELS):  # in this order, nothing is written that is still to be read
+    """Move the first three bytes of pixels `first` to `end` together, in place; the pixels before are done already."""
+    vector_end = end - (end - first) % VECTOR_PIXELS
+    for x in range(first, vector_end, VECTOR_PIXELS):  # in this order, no pixel is overwritten before it is read
         store_three(memory, 3 * x, memory, 4 * x)
-    for x in range(together, end):
+    for x in range(vector_end, end):
         memory[3 * x] = memory[4 * x]
         memory[3 * x + 1] = memory[4 * x + 1]
         memory[3 * x + 2] = memory[4 * x + 2]
@@ -68,11 +68,11 @@ def drop_fourth(memory, first, end):
 
 @loop("void(u1[::1], u1[::1], i8)")
 def add_fourth(three, four, count):
-    """Copy `count` pixels of three bytes to four, the fourth 255."""
-    together = count - count % VECTOR_PIXELS
-    for x in range(0, together, VECTOR_PIXELS):
+    """Copy `count` pixels of three bytes to pixels of four, whose last byte is 255."""
+    vector_end = count - count % VECTOR_PIXELS
+    for x in range(0, vector_end, VECTOR_PIXELS):
         store_four(four, 4 * x, three, 3 * x)
-    for x in range(together, count):
+    for x in range(vector_end, count):
         four[4 * x] = three[3 * x]
         four[4 * x + 1] = three[3 * x + 1]
         four[4 * x + 2] = three[3 * x + 2]

@@ -1,8 +1,12 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Row filters of PNG (W3C PNG specification, third edition, section 9): undo them, choose and apply them.
+"""Compiled loops: the row filters of PNG: undo them, choose and apply them.
 
-Values are taken as 16-bit numbers: twice as many fit into a vector as of any wider type, and 11 would do.
-(``int`` of a byte is an unsigned number to Numba, which has no negative differences.)
+Bytes are computed with as int16: their sums and differences need 11 bits, and a vector holds twice as many int16 as
+numbers of any wider type. (``int`` of a byte is unsigned in Numba, and so are differences of such numbers.)
+
+References
+----------
+W3C PNG specification, third edition, section 9.
 """
 
 from __future__ import annotations
@@ -16,10 +20,10 @@ NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
 @inline
 def paeth(left, above, corner):
-    """Return whichever of three int16 is nearest to left + above - corner; ties go in that order.
+    """Return which of three int16 is nearest to left + above - corner: of equally near ones left, above, corner.
 
-    No distance is needed, and no branch: it is the larger of left and above where corner is far below them,
-    the smaller where it is far above, and corner between (a form that stb_image uses, by F. Giesen).
+    The form without distances and branches: the larger of left and above if corner is far below them, the smaller if it
+    is far above them, else corner. It is F. Giesen's, from stb_image.
     """
     threshold = np.int16(3 * corner - left - above)
     smaller = left if left < above else above
@@ -30,7 +34,7 @@ def paeth(left, above, corner):
 
 @inline
 def magnitude(difference):
-    """Return how far a difference of bytes is from 0, once it is a signed byte itself."""
+    """Return the absolute value of a difference of bytes, taken as a signed byte."""
     wrapped = np.uint8(difference & 255)
     negated = np.uint8(-difference & 255)
     return np.int32(negated if negated < wrapped else wrapped)
@@ -38,9 +42,9 @@ def magnitude(difference):
 
 @loop("i8(u1[:, ::1], u1[::1], u1[:, ::1], i8)")
 def unfilter(filtered, above, rows, step):
-    """Filtered rows (n, 1 + bytes) and the row above (bytes,) to rows (n, bytes), pixels `step` bytes apart.
+    """Turn filtered rows (n, 1 + bytes) and the row above them (bytes,) into rows (n, bytes).
 
-    Returns 0, or 1 + the index of a row whose filter does not exist.
+    Pixels are `step` bytes apart. Returns 0, or 1 + the index of a row whose filter does not exist.
     """
     count, width = rows.shape
     for y in range(count):
@@ -81,11 +85,11 @@ def unfilter(filtered, above, rows, step):
 
 @loop("void(u1[:, ::1], u1[:, ::1], i8)")
 def filter_rows(rows, filtered, step):
-    """The row above and rows (1 + n, bytes) to filtered rows (n, 1 + bytes), pixels `step` bytes apart.
+    """Turn rows and the row above them (1 + n, bytes) into filtered rows (n, 1 + bytes).
 
-    Each row gets, of sub, up and Paeth, the filter whose results have the smallest sum of magnitudes as
-    signed bytes (the heuristic of the PNG specification, section 12.7). The two others hardly ever make a
-    photo's file smaller.
+    Pixels are `step` bytes apart. Each row gets the filter of sub, up and Paeth whose results have the smallest sum of
+    absolute values as signed bytes: the heuristic of the PNG specification, section 12.7. The two other filters hardly
+    ever make the file of a photo smaller.
     """
     count = filtered.shape[0]
     width = filtered.shape[1] - 1

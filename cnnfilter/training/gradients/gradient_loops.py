@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""The loops of training: what stands between the matrix products, forward and backward, on a batch of maps.
+"""Compiled loops: what training does between matrix products, forward and backward, on a batch of maps.
 
-Maps are (N·H, W·C); a row of an output is one place of one picture, (N·H'·W', C). A geometry holds ``H, W, C, H',
-W'``, the window's height and width, and down and across: stride, dilation, padding before. What lies beyond the
-border is 0.
+Maps are (N·H, W·C). A row of an output is one position in one picture: (N·H'·W', C). A geometry holds ``H, W, C, H',
+W'``, the window's height and width, and down and across: stride, dilation, padding before. Maps are 0 beyond the
+border.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ def clear(maps):
 
 
 @inline
-def corner(place, geometry):
-    """Return the row and column where the window of a place begins."""
+def corner(position, geometry):
+    """Return the row and column where the window of a position begins."""
     across = geometry[4]
-    return place // across * geometry[7] - geometry[11], place % across * geometry[8] - geometry[12]
+    return position // across * geometry[7] - geometry[11], position % across * geometry[8] - geometry[12]
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], i8[::1])")
 def scatter(maps, windows, geometry):
-    """Give the sum of what all windows (N·H'·W', kH·kW·C) hold of each number of the maps."""
+    """Set each value of the maps to the sum of its copies in all windows (N·H'·W', kH·kW·C).
+
+    This is the gradient of laying windows side by side.
+    """
     height, width, channels = geometry[0], geometry[1], geometry[2]
-    places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
+    positions, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
         clear(picture)
-        for p in range(places):
-            window = windows[n * places + p]
+        for p in range(positions):
+            window = windows[n * positions + p]
             y, x = corner(p, geometry)
             for i in range(tall):
                 line = y + i * geometry[9]
@@ -67,14 +70,14 @@ def scatter(maps, windows, geometry):
 
 @loop("void(f4[:, ::1], f4[:, ::1], u1[:, ::1], i8[::1], f4)")
 def max_pool(maps, out, where, geometry, sign):
-    """Give the largest number of each window (`sign` −1: the smallest), and at which tap it is; the first of equals."""
+    """Store the largest value of each window (for a `sign` of −1 the smallest) and its tap: of equal ones the first."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
-    places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
+    positions, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
-        for p in range(places):
-            best = out[n * places + p]
-            taps = where[n * places + p]
+        for p in range(positions):
+            best = out[n * positions + p]
+            taps = where[n * positions + p]
             for c in range(channels):
                 best[c] = -sign * np.float32(np.inf)
                 taps[c] = np.uint8(0)
@@ -88,22 +91,22 @@ def max_pool(maps, out, where, geometry, sign):
                         tap = np.uint8(i * wide + j)
                         for c in range(channels):
                             value = source[c]
-                            more = value * sign > best[c] * sign
-                            best[c] = value if more else best[c]
-                            taps[c] = tap if more else taps[c]
+                            better = value * sign > best[c] * sign
+                            best[c] = value if better else best[c]
+                            taps[c] = tap if better else taps[c]
 
 
 @loop("void(f4[:, ::1], f4[:, ::1], u1[:, ::1], i8[::1])")
 def max_pool_backward(maps, gradients, where, geometry):
-    """Hand each gradient to the number that was chosen."""
+    """Add each gradient to the value that `max_pool` chose."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
-    places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
+    positions, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
         clear(picture)
-        for p in range(places):
-            gradient = gradients[n * places + p]
-            taps = where[n * places + p]
+        for p in range(positions):
+            gradient = gradients[n * positions + p]
+            taps = where[n * positions + p]
             y, x = corner(p, geometry)
             for i in range(tall):
                 line = y + i * geometry[9]
@@ -119,13 +122,13 @@ def max_pool_backward(maps, gradients, where, geometry):
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1], i8[::1])")
 def depthwise(maps, kernel, bias, out, geometry):
-    """Convolve each map with its own kernel (kH·kW, C)."""
+    """Convolve each map with its own kernel (kH·kW, C), and add a bias."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
-    places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
+    positions, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
-        for p in range(places):
-            total = out[n * places + p]
+        for p in range(positions):
+            total = out[n * positions + p]
             for c in range(channels):
                 total[c] = bias[c]
             y, x = corner(p, geometry)
@@ -142,14 +145,14 @@ def depthwise(maps, kernel, bias, out, geometry):
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[:, ::1], i8[::1])")
 def depthwise_backward(maps, kernel, gradients, geometry):
-    """Give the gradients of the maps by those of what `depthwise` gave."""
+    """Store the gradients of the maps, from those of the outputs of `depthwise`."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
-    places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
+    positions, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
         clear(picture)
-        for p in range(places):
-            gradient = gradients[n * places + p]
+        for p in range(positions):
+            gradient = gradients[n * positions + p]
             y, x = corner(p, geometry)
             for i in range(tall):
                 line = y + i * geometry[9]
@@ -164,13 +167,13 @@ def depthwise_backward(maps, kernel, gradients, geometry):
 
 @loop("void(f4[:, ::1], f4[:, ::1], f4[:, ::1], i8[::1])")
 def depthwise_kernel_backward(maps, kernel, gradients, geometry):
-    """Add to `kernel` its gradients by those of what `depthwise` gave."""
+    """Add the gradients of the kernel to `kernel`, from those of the outputs of `depthwise`."""
     height, width, channels = geometry[0], geometry[1], geometry[2]
-    places, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
+    positions, tall, wide = geometry[3] * geometry[4], geometry[5], geometry[6]
     for n in range(maps.shape[0] // height):
         picture = maps[n * height : (n + 1) * height]
-        for p in range(places):
-            gradient = gradients[n * places + p]
+        for p in range(positions):
+            gradient = gradients[n * positions + p]
             y, x = corner(p, geometry)
             for i in range(tall):
                 line = y + i * geometry[9]
@@ -185,9 +188,9 @@ def depthwise_kernel_backward(maps, kernel, gradients, geometry):
 
 @loop("void(f4[::1], f4[::1], f4, f4)")
 def clip_backward(gradients, values, low, high):
-    """Set the gradients to 0 where `values` is not between `low` and `high`."""
+    """Set the gradients to 0 where `values`, clipped to low…high, are not between `low` and `high`."""
     for x in range(gradients.shape[0]):
-        # Both are loaded first: a load under a condition would keep the loop from running on vectors.
+        # Both loads come first: a load under a condition would keep LLVM from vectorising the loop.
         value = values[x]
         gradient = gradients[x]
         gradient = gradient if value > low else np.float32(0)
@@ -196,7 +199,7 @@ def clip_backward(gradients, values, low, high):
 
 @loop("void(f4[:, ::1], f8[:, ::1])")
 def moments(rows, out):
-    """Add up each column of `rows` (P, C) and its squares, into `out` (2, C)."""
+    """Store in `out` (2, C) the sums of each column of `rows` (P, C) and of its squares."""
     for c in range(rows.shape[1]):
         out[0, c] = 0.0
         out[1, c] = 0.0
@@ -212,7 +215,7 @@ def moments(rows, out):
 
 @loop("void(f4[:, ::1], f4[:, ::1], f8[:, ::1], f4[::1], f4[::1])")
 def gradient_moments(rows, gradients, out, mean, scale):
-    """Add up each column of the gradients, and of the gradients times the rows less their mean times `scale`."""
+    """Store in `out` (2, C) the sums of each column of the gradients, and of gradients · (rows − mean) · scale."""
     for c in range(rows.shape[1]):
         out[0, c] = 0.0
         out[1, c] = 0.0
@@ -228,7 +231,7 @@ def gradient_moments(rows, gradients, out, mean, scale):
 
 @loop("void(f4[:, ::1], f4[::1], f4[::1], f4, f4, f4[:, ::1])")
 def scale_and_shift(rows, scale, shift, low, high, out):
-    """Give ``row · scale + shift``, kept within low…high, for each row (C,)."""
+    """Store ``row · scale + shift``, clipped to low…high, for each row (C,)."""
     for p in range(rows.shape[0]):
         row = rows[p]
         target = out[p]
@@ -250,7 +253,7 @@ def combine(rows, gradients, of_slope, of_row, more):
 
 @loop("void(f4[::1], u2[::1], i8, f4, f4[::1])")
 def drop(numbers, chances, limit, factor, out):
-    """Give the numbers times `factor` where the chance is at least `limit`, else 0."""
+    """Store the numbers times `factor` where the chance is at least `limit`, else 0."""
     for x in range(out.shape[0]):
         value = numbers[x] * factor
         out[x] = value if chances[x] >= limit else np.float32(0)
@@ -258,7 +261,7 @@ def drop(numbers, chances, limit, factor, out):
 
 @loop("void(f4[::1], f4[::1], f4[::1], f4[::1], f4, f4)")
 def step_sgd(values, gradients, velocity, weight_decays, momentum, rate):
-    """Move `values` by Nesterov's momentum; each is drawn to 0 as strongly as its decay says."""
+    """Move `values` by a step of SGD with Nesterov momentum and weight decay."""
     for x in range(values.shape[0]):
         gradient = gradients[x] + weight_decays[x] * values[x]
         speed = velocity[x] * momentum + gradient
@@ -268,10 +271,10 @@ def step_sgd(values, gradients, velocity, weight_decays, momentum, rate):
 
 @loop("void(f4[::1], f4[::1], f4[::1], f4[::1], f4[::1], f4, f4, f4, f4, f4, f4)")
 def step_adamw(values, gradients, mean, square, weight_decays, first, second, of_mean, of_root, epsilon, rate):
-    """Move `values` by the mean of their gradients over the root of that of their squares.
+    """Move `values` by a step of AdamW.
 
-    The means keep a share `first` and `second` of what they were; `of_mean` and `of_root` are what they are multiplied
-    by because they began with 0.
+    `mean` and `square` are the running means of the gradients and of their squares, with decay rates `first` and
+    `second`; the factors `of_mean` and `of_root` correct their bias towards the 0 that they began with.
     """
     for x in range(values.shape[0]):
         gradient = gradients[x]

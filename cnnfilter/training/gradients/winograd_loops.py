@@ -1,16 +1,17 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""The loops of Winograd's convolution of 3x3: each 2x2 of the outputs takes 16 products instead of 36.
+"""Compiled loops: the transforms of Winograd's 3x3 convolution, which takes 16 products for 2x2 outputs instead of 36.
 
-An output's tile of 2x2 sees 4x4 numbers of the maps. Those, the kernels and the outputs are carried over to another
-basis, where a convolution is 16 matrix products, one for each of the 16 numbers of a tile; what stands in these loops
-are the ways there and back, with nothing but sums. (Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural
-Networks", section 4.1, F(2x2, 3x3).)
+A tile of 2x2 outputs depends on 4x4 values of the maps. The maps, the kernels and the outputs are transformed into a
+basis in which the convolution is 16 matrix products, one for each of the 16 values of a tile. These loops are the
+transforms of maps and outputs, which need additions only. Gradients take the transposed transforms.
 
-The slopes go the same ways in the other direction: each loop has its transpose beside it.
+Maps are flat arrays (N·H·W·C), and so are tiles (16·T·C). The rows of tiles of all pictures are numbered through;
+`first` is the first one of a call. A geometry holds ``H, W, C, tiles down, tiles across, padding at the top, padding at
+the left``. C is a multiple of `LANES`.
 
-Maps are one run of numbers (N·H·W·C), tiles as well (16·T·C). Rows of tiles are counted through all pictures, and
-`first` is the first of them. A geometry holds ``H, W, C, tiles down, tiles across, rows before, columns before``. C is
-a multiple of `LANES`.
+References
+----------
+Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, section 4.1, F(2x2, 3x3).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from cnnfilter.jit.templates import define, put, unroll
 
 _EACH_TILE = """
     height, width, channels, down, across = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]
-    apart = tiles.shape[0] // 16
-    none = splat(np.float32(0))
+    plane = tiles.shape[0] // 16
+    zeros = splat(np.float32(0))
     at = 0
-    for line in range(first, first + apart // (across * channels)):
-        top = line % down * 2 - geometry[5]
+    for tile_row in range(first, first + plane // (across * channels)):
+        top = tile_row % down * 2 - geometry[5]
         row{y} = top + {y}
-        start{y} = (line // down * height + row{y}) * width * channels
+        start{y} = (tile_row // down * height + row{y}) * width * channels
         has_row{y} = 0 <= row{y} < height
         for left in range(-geometry[6], across * 2 - geometry[6], 2):
             column{x} = left + {x}
@@ -44,7 +45,7 @@ _EACH_TILE = """
 """
 
 _TO_TILES = """
-m{i}{j} = load_floats(maps, place{i}{j} + c) if has{i}{j} else none
+m{i}{j} = load_floats(maps, place{i}{j} + c) if has{i}{j} else zeros
 h0{j} = minus(m0{j}, m2{j})
 h1{j} = plus(m1{j}, m2{j})
 h2{j} = minus(m2{j}, m1{j})
@@ -53,24 +54,24 @@ t{i}0 = minus(h{i}0, h{i}2)
 t{i}1 = plus(h{i}1, h{i}2)
 t{i}2 = minus(h{i}2, h{i}1)
 t{i}3 = minus(h{i}1, h{i}3)
-store(tiles, at + ({i} * 4 + {j}) * apart, t{i}{j})
+store(tiles, at + ({i} * 4 + {j}) * plane, t{i}{j})
 """
 
 _ADD_FROM_TILES = """
-t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * apart)
+t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * plane)
 h0{j} = t0{j}
 h1{j} = plus(minus(t1{j}, t2{j}), t3{j})
 h2{j} = minus(plus(t1{j}, t2{j}), t0{j})
-h3{j} = minus(none, t3{j})
+h3{j} = minus(zeros, t3{j})
 m{i}0 = h{i}0
 m{i}1 = plus(minus(h{i}1, h{i}2), h{i}3)
 m{i}2 = minus(plus(h{i}1, h{i}2), h{i}0)
-m{i}3 = minus(none, h{i}3)
+m{i}3 = minus(zeros, h{i}3)
 if has{i}{j}: store(maps, place{i}{j} + c, plus(load_floats(maps, place{i}{j} + c), m{i}{j}))
 """
 
 _OUT_OF_TILES = """
-t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * apart)
+t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * plane)
 h0{j} = plus(plus(t0{j}, t1{j}), t2{j})
 h1{j} = minus(minus(t1{j}, t2{j}), t3{j})
 m{o}0 = plus(plus(h{o}0, h{o}1), h{o}2)
@@ -80,16 +81,16 @@ if has{o}{p}: store(maps, place{o}{p} + c, within(plus(m{o}{p}, more), low, high
 """
 
 _INTO_TILES = """
-m{o}{p} = load_floats(maps, place{o}{p} + c) if has{o}{p} else none
+m{o}{p} = load_floats(maps, place{o}{p} + c) if has{o}{p} else zeros
 h0{p} = m0{p}
 h1{p} = plus(m0{p}, m1{p})
 h2{p} = minus(m0{p}, m1{p})
-h3{p} = minus(none, m1{p})
+h3{p} = minus(zeros, m1{p})
 t{i}0 = h{i}0
 t{i}1 = plus(h{i}0, h{i}1)
 t{i}2 = minus(h{i}0, h{i}1)
-t{i}3 = minus(none, h{i}1)
-store(tiles, at + ({i} * 4 + {j}) * apart, t{i}{j})
+t{i}3 = minus(zeros, h{i}1)
+store(tiles, at + ({i} * 4 + {j}) * plane, t{i}{j})
 """
 
 _INSTRUCTIONS: dict[str, Any] = {
@@ -103,7 +104,7 @@ _INSTRUCTIONS: dict[str, Any] = {
 
 
 def _loop(name: str, text: str, size: int, more: str = "", types: str = "") -> Loop:
-    """Make a loop over tiles that lie on `size` x `size` numbers of the maps, of the text for one vector of each."""
+    """Return the loop over tiles that lie on `size` x `size` values of the maps; `text` is for a vector of each."""
     text = put(_EACH_TILE, "EACH_VECTOR", unroll(text, i=4, j=4, o=2, p=2))
     text = unroll(f"def {name}(maps, tiles, first, geometry{more}):{text}", y=size, x=size)
     function = define(text, name, __name__, np=np, LANES=LANES, **_INSTRUCTIONS)
@@ -111,17 +112,17 @@ def _loop(name: str, text: str, size: int, more: str = "", types: str = "") -> L
 
 
 to_tiles = _loop("to_tiles", _TO_TILES, 4)
-"""``to_tiles(maps, tiles, first, geometry)``: carry maps over; beyond the border they are 0."""
+"""``to_tiles(maps, tiles, first, geometry)``: transform maps into tiles; beyond the border maps are 0."""
 
 add_from_tiles = _loop("add_from_tiles", _ADD_FROM_TILES, 4)
-"""``add_from_tiles(maps, tiles, first, geometry)``: the transpose of `to_tiles`, added to maps."""
+"""``add_from_tiles(maps, tiles, first, geometry)``: add the transpose of `to_tiles` to maps."""
 
 out_of_tiles = _loop("out_of_tiles", _OUT_OF_TILES, 2, ", bias, low, high", ", f4[::1], f4, f4")
-"""``out_of_tiles(maps, tiles, first, geometry, bias (C,), low, high)``: carry outputs back; add a bias, keep them
-within low…high."""
+"""``out_of_tiles(maps, tiles, first, geometry, bias (C,), low, high)``: transform tiles into outputs, add a bias, and
+clip to low…high."""
 
 into_tiles = _loop("into_tiles", _INTO_TILES, 2)
-"""``into_tiles(maps, tiles, first, geometry)``: the transpose of `out_of_tiles` without what it adds."""
+"""``into_tiles(maps, tiles, first, geometry)``: the transpose of `out_of_tiles`, without bias and clipping."""
 
 KERNEL_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-"""How kernels are carried over, down and across; for their slopes its transpose."""
+"""G of the paper: transforms kernels, down and across. Its transpose transforms their gradients."""

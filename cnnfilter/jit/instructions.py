@@ -23,6 +23,17 @@ VECTOR_U16, VECTOR_U8 = f"u2x{LANES_U16}", f"u1x{LANES_U8}"
 """The kinds of these vectors, as `instruction` takes them."""
 
 
+class Inline:
+    """A small function that loops may call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
 class Instruction:
     """One operation on vectors that loops may call."""
 

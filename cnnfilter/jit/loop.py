@@ -13,102 +13,46 @@ that an index out of bounds is an exception.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import re
 import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cnnfilter.errors import CnnfilterError, CompileMemoryError
 from cnnfilter.jit import cache
-from cnnfilter.jit.instructions import Instruction, processor
-from cnnfilter.jit.machine_code import CodeImage, MappedCode, UnsupportedObjectError, lay_out
+from cnnfilter.jit.cache_key import environment, fingerprint
+from cnnfilter.jit.instructions import Inline, Instruction
+from cnnfilter.jit.machine_code import (
+    FOREIGN_NAMES,
+    CodeImage,
+    ForeignSymbols,
+    MappedCode,
+    UnsupportedObjectError,
+    foreign_names,
+    lay_out,
+    stop_address,
+)
+from cnnfilter.jit.native_call import call_through_ctypes, with_single_numbers
+from cnnfilter.jit.signatures import NUMBA_TYPES, Signature, parse_signature
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.threads import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""
 
-_CTYPES: dict[str, Any] = {
-    "u1": ctypes.c_uint8,
-    "u2": ctypes.c_uint16,
-    "i4": ctypes.c_int32,
-    "i8": ctypes.c_int64,
-    "f4": ctypes.c_float,
-    "f8": ctypes.c_double,
-    "void": None,
-}
-_NUMBA_TYPES = {"u1": "uint8", "u2": "uint16", "i4": "int32", "i8": "int64", "f4": "float32", "f8": "float64"}
 _COMPILER_OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # a division by zero gives infinity instead of an exception
     "fastmath": {"contract"},  # a product and its sum may be one instruction; nothing else may change
 }
 _CODE_VERSION = "3"
 """Raised whenever this module makes other code of the same loop."""
-# The compiler's runtime, which the code names on paths that a loop never takes.
-_UNREACHED_NAMES = re.compile(r"^(NRT_|numba_|Py|_Py)")
-
 _loops: list[Loop] = []
 _families: list[Callable[[], Any]] = []
 Made = TypeVar("Made")
-
-
-class Argument(NamedTuple):
-    """One argument of a signature: the type of its numbers and how many axes it has (0: a number)."""
-
-    kind: str
-    axes: int
-
-
-class Signature(NamedTuple):
-    """What a compiled form of a loop takes and gives."""
-
-    text: str
-    result: str
-    arguments: tuple[Argument, ...]
-
-    @property
-    def array_indexes(self) -> tuple[int, ...]:
-        """Which of the arguments are arrays."""
-        return tuple(index for index, argument in enumerate(self.arguments) if argument.axes)
-
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        """The dtypes of the array arguments, as numpy writes them after the byte order."""
-        return tuple(argument.kind for argument in self.arguments if argument.axes)
-
-
-def parse_signature(text: str) -> Signature:
-    """Read a signature in Numba's notation.
-
-    >>> parse_signature("void(u1[:, ::1], f4[::1], i8)").arguments
-    (Argument(kind='u1', axes=2), Argument(kind='f4', axes=1), Argument(kind='i8', axes=0))
-    """
-    match = re.fullmatch(r"\s*(\w+)\((.*)\)\s*", text, re.DOTALL)
-    if not match or match[1] not in _CTYPES:
-        raise TypeError(f"not a signature of a loop: {text!r}")
-    arguments = []
-    for kind, axes in re.findall(r"(\w+)(\[[^]]*\])?", match[2]):
-        if kind not in _NUMBA_TYPES or (axes and not axes.endswith("::1]")):
-            raise TypeError(f"not an argument of a loop: {kind}{axes}")
-        arguments.append(Argument(kind, axes.count(",") + 1 if axes else 0))
-    return Signature(text, match[1], tuple(arguments))
-
-
-class Inline:
-    """A small function that loops may call."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
 
 
 class Loop:
@@ -223,13 +167,13 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return loop.function
     if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
-        return _with_single_numbers(signature, _jitted(loop.function, nogil=True))
+        return with_single_numbers(signature, _jitted(loop.function, nogil=True))
     key = cache.cache_key(_key_parts(loop, signature))
     stored = cache.read_entry(key)
     if stored is not None:
         try:
             code = _load_code(stored)
-            return _call_through_ctypes(signature, code.entry, code)
+            return call_through_ctypes(signature, code.entry, code)
         except (OSError, KeyError, ValueError):
             pass  # not on this system: compile
     refuse_little_memory()
@@ -237,19 +181,17 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
     return off_the_main_thread(functools.partial(_compile, loop, signature, key))
 
 
+def _key_parts(loop: Loop, signature: Signature) -> Iterator[str]:
+    yield from (_CODE_VERSION, loop.name, signature.text, repr(loop.constants))
+    yield from fingerprint(loop.function)
+    yield from environment()
+
+
 def _import_compiler() -> None:
     try:
         import numba  # noqa: F401
     except Exception as error:  # half imported, it fails in any way
         raise CnnfilterError(f"Numba, which compiles the loops, cannot be imported: {error}") from error
-
-
-def _with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `call` with its float32 numbers made such, as ctypes does: dispatch would take them for float64."""
-    from numpy import float32
-
-    single = [argument == Argument("f4", 0) for argument in signature.arguments]
-    return lambda *given: call(*[float32(one) if is_f4 else one for one, is_f4 in zip(given, single, strict=True)])
 
 
 def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
@@ -261,12 +203,12 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     jitted = _jitted(loop.function)
     names, parameters, values = [], [], []
     for index, (kind, axes) in enumerate(signature.arguments):
-        number = getattr(numba_types, _NUMBA_TYPES[kind])
+        number = getattr(numba_types, NUMBA_TYPES[kind])
         sizes = [f"n{index}_{axis}" for axis in range(axes)]
         names += [f"a{index}", *sizes]
         parameters += [numba_types.CPointer(number) if axes else number] + [numba_types.int64] * axes
         values.append(f"carray(a{index}, ({', '.join(sizes)},))" if axes else f"a{index}")
-    result = numba_types.void if signature.result == "void" else getattr(numba_types, _NUMBA_TYPES[signature.result])
+    result = numba_types.void if signature.result == "void" else getattr(numba_types, NUMBA_TYPES[signature.result])
     namespace: dict[str, Any] = {"carray": carray, "jitted": jitted}
     exec(f"def entry({', '.join(names)}):\n    return jitted({', '.join(values)})\n", namespace)
     try:
@@ -275,7 +217,7 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
         return jitted  # type: ignore[no-any-return]
     with suppress(AttributeError, RuntimeError):  # it runs all the same, only not the next time without Numba
         _store_code(key, compiled._library._get_compiled_object(), compiled.native_name)
-    return _call_through_ctypes(signature, compiled.address, compiled)
+    return call_through_ctypes(signature, compiled.address, compiled)
 
 
 _IMAGE_HEADER, _OBJECT_HEADER = b"image\n", b"object\n"
@@ -290,17 +232,17 @@ def _store_code(key: str, obj: bytes, entry: str) -> None:
 
         cache.write_entry(key, _OBJECT_HEADER + CodeObject(obj, entry).to_bytes())
     else:
-        if not _foreign_names(image) - _FOREIGN_NAMES:
+        if not foreign_names(image) - FOREIGN_NAMES:
             cache.write_entry(key, _IMAGE_HEADER + image.to_bytes())
 
 
 def _load_code(stored: bytes) -> Any:
     """Return the code of an entry of the cache, ready to be called at its ``entry``."""
     if stored.startswith(_IMAGE_HEADER):
-        return MappedCode(CodeImage.from_bytes(stored[len(_IMAGE_HEADER) :]), _ForeignSymbols())
+        return MappedCode(CodeImage.from_bytes(stored[len(_IMAGE_HEADER) :]), ForeignSymbols())
     from cnnfilter.jit.linked_code import CodeObject, LinkedCode
 
-    return LinkedCode(CodeObject.from_bytes(stored.removeprefix(_OBJECT_HEADER)), _stop_address())
+    return LinkedCode(CodeObject.from_bytes(stored.removeprefix(_OBJECT_HEADER)), stop_address())
 
 
 def _jitted(function: Callable[..., Any], **options: Any) -> Any:
@@ -317,156 +259,6 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     closure = tuple(types.CellType(replaced(cell.cell_contents)) for cell in function.__closure__ or ())
     clone = types.FunctionType(function.__code__, {**known, **named}, function.__name__, function.__defaults__, closure)
     return njit(clone, **_COMPILER_OPTIONS, **options)
-
-
-def _call_through_ctypes(signature: Signature, address: int, owner: object) -> Callable[..., Any]:
-    """Return a function of arrays and numbers that calls the code at `address`, which `owner` keeps alive."""
-    parameters: list[Any] = []
-    for kind, axes in signature.arguments:
-        parameters += [ctypes.c_void_p] + [ctypes.c_int64] * axes if axes else [_CTYPES[kind]]
-    native = ctypes.CFUNCTYPE(_CTYPES[signature.result], *parameters)(address)
-    namespace: dict[str, Any] = {"native": native, "address": _address, "text": signature.text}
-    exec(_text_of_call(signature), namespace)  # a loop over the arguments would take longer than some loops do
-    call: Any = namespace["call"]
-    call.owner = owner
-    return call  # type: ignore[no-any-return]
-
-
-def _text_of_call(signature: Signature) -> str:
-    """Return the text of ``call``, which passes each array as its address and its sizes."""
-    unpacked, passed = [], []
-    for index, argument in enumerate(signature.arguments):
-        sizes = [f"n{index}_{axis}" for axis in range(argument.axes)]
-        if argument.axes:
-            unpacked.append(f"        {', '.join(sizes)}, = a{index}.shape")
-        passed += [f"address(a{index})" if argument.axes else f"a{index}", *sizes]
-    names = ", ".join(f"a{index}" for index in range(len(signature.arguments)))
-    return "\n".join(
-        [
-            f"def call({names}):",
-            "    try:",
-            *(unpacked or ["        pass"]),
-            f"        return native({', '.join(passed)})",
-            "    except ValueError:",
-            "        raise TypeError(f'{text} takes contiguous arrays with as many axes') from None",
-        ]
-    )
-
-
-_first_byte = ctypes.c_char.from_buffer
-_address_of = ctypes.addressof
-
-
-def _address(array: Any) -> int:
-    """Return where a contiguous array's numbers are, in a fifth of the time that ``array.ctypes.data`` takes."""
-    try:
-        return _address_of(_first_byte(array))
-    except (TypeError, ValueError):  # read-only, without numbers, or not contiguous
-        if not array.flags.c_contiguous:
-            raise ValueError("not contiguous") from None
-        address: int = array.ctypes.data
-        return address
-
-
-# --- what stored code depends on ------------------------------------------------------------------------
-
-
-def _key_parts(loop: Loop, signature: Signature) -> Iterator[str]:
-    yield from (_CODE_VERSION, loop.name, signature.text, repr(loop.constants))
-    yield from _fingerprint(loop.function)
-    yield from _environment()
-
-
-def _fingerprint(function: Callable[..., Any]) -> Iterator[str]:
-    """Yield the code of a function and of all inline functions that it names, and what it closes over."""
-    code = function.__code__
-    yield from _code_parts(code)
-    known = [(name, function.__globals__.get(name)) for name in code.co_names]
-    closed = zip(code.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True)
-    for name, value in (*known, *closed):
-        if isinstance(value, Inline):
-            yield from _fingerprint(value.function)
-        elif isinstance(value, Instruction):
-            yield from _emitted_by(value.emit, set())
-        elif isinstance(value, (int, float, str, tuple)):  # a constant
-            yield f"{name}={value!r}"
-
-
-def _emitted_by(emit: Callable[..., Any], seen: set[str]) -> Iterator[str]:
-    """Yield the code of a function that emits instructions, of those that it calls, and what they close over."""
-    code = emit.__code__
-    yield from _code_parts(code)
-    yield from (repr(cell.cell_contents) for cell in emit.__closure__ or ())
-    for name in code.co_names:
-        value = emit.__globals__.get(name)
-        if isinstance(value, types.FunctionType) and name not in seen:
-            seen.add(name)
-            yield from _emitted_by(value, seen)
-        elif isinstance(value, (int, float, str, tuple)):
-            yield f"{name}={value!r}"
-
-
-def _code_parts(code: types.CodeType) -> Iterator[str]:
-    yield from (code.co_code.hex(), repr(code.co_names), repr(code.co_varnames), repr(code.co_freevars))
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _code_parts(constant)
-        else:
-            yield repr(constant)
-
-
-@functools.cache
-def _environment() -> tuple[str, ...]:
-    """Return the versions, the processor and the settings that the compiler's output depends on."""
-    settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
-    return (sys.version, _version_file("numba"), _version_file("llvmlite"), processor(), *settings)
-
-
-def _version_file(package: str) -> str:
-    # importlib.metadata would say it too, at the price of the email parser.
-    for folder in sys.path:
-        try:
-            with open(os.path.join(folder, package, "_version.py"), encoding="utf-8") as file:
-                return file.read()
-        except OSError:
-            continue
-    return ""
-
-
-# --- foreign symbols ----------------------------------------------------------------------------------
-
-_MATH_NAMES = ("exp", "expf", "exp2f", "log", "logf", "pow", "powf", "tanh", "tanhf", "sqrt", "sqrtf", "fmod", "fmodf")
-_MEMORY_NAMES = ("memcpy", "memset", "memmove")
-_FOREIGN_NAMES = frozenset((*_MATH_NAMES, *_MEMORY_NAMES))
-"""What a stored loop may call: C's mathematics and memory functions."""
-
-
-def _foreign_names(image: CodeImage) -> set[str]:
-    return {name for _, name in image.outer if not _UNREACHED_NAMES.match(name)}
-
-
-class _ForeignSymbols(dict[str, int]):
-    """The addresses of what a loop does not hold itself."""
-
-    def __missing__(self, name: str) -> int:
-        if name in _FOREIGN_NAMES:
-            library = ctypes.CDLL("libm.so.6") if name in _MATH_NAMES else ctypes.CDLL(None)
-            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-        elif _UNREACHED_NAMES.match(name):
-            address = _stop_address()
-        else:
-            raise KeyError(name)
-        assert address
-        self[name] = address
-        return address
-
-
-@functools.cache
-def _stop_address() -> int:
-    """Return the address of C's abort: better an end than a wrong picture, should a loop ever get there."""
-    address = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    assert address
-    return address
 
 
 _IMPORT_BYTES = (256 << 20, 96 << 20)

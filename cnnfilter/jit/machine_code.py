@@ -9,8 +9,10 @@ LLVM: a fraction of a millisecond.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
+import re
 import struct
 from typing import NamedTuple
 
@@ -161,3 +163,39 @@ class MappedCode:
         if libc.mprotect(ctypes.c_void_p(base), size, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
             raise OSError(ctypes.get_errno(), "no executable memory")
         self.entry = base + image.entry
+
+
+# The compiler's runtime, which the code names on paths that a loop never takes.
+_UNREACHED_NAMES = re.compile(r"^(NRT_|numba_|Py|_Py)")
+_MATH_NAMES = ("exp", "expf", "exp2f", "log", "logf", "pow", "powf", "tanh", "tanhf", "sqrt", "sqrtf", "fmod", "fmodf")
+_MEMORY_NAMES = ("memcpy", "memset", "memmove")
+FOREIGN_NAMES = frozenset((*_MATH_NAMES, *_MEMORY_NAMES))
+"""What a stored loop may call: C's mathematics and memory functions."""
+
+
+def foreign_names(image: CodeImage) -> set[str]:
+    return {name for _, name in image.outer if not _UNREACHED_NAMES.match(name)}
+
+
+class ForeignSymbols(dict[str, int]):
+    """The addresses of what a loop does not hold itself."""
+
+    def __missing__(self, name: str) -> int:
+        if name in FOREIGN_NAMES:
+            library = ctypes.CDLL("libm.so.6") if name in _MATH_NAMES else ctypes.CDLL(None)
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        elif _UNREACHED_NAMES.match(name):
+            address = stop_address()
+        else:
+            raise KeyError(name)
+        assert address
+        self[name] = address
+        return address
+
+
+@functools.cache
+def stop_address() -> int:
+    """Return the address of C's abort: better an end than a wrong picture, should a loop ever get there."""
+    address = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+    assert address
+    return address

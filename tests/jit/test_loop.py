@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnfilter.jit import cache
+from cnnfilter.jit import cache, cache_key
 from cnnfilter.jit import loop as loops
 from cnnfilter.jit.instructions import instruction
-from cnnfilter.jit.loop import inline, loop, parse_signature
+from cnnfilter.jit.loop import inline, loop
 from cnnfilter.jit.machine_code import CodeImage, UnsupportedObjectError, lay_out
+from cnnfilter.jit.signatures import parse_signature
 
 PROGRAM = """
 import math, sys
@@ -161,16 +162,16 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
         made = loop("void(f4[::1])", constants=constants)(function)
         loops._loops.remove(made)
         (signature,) = made.signatures.values()
-        loops._environment.cache_clear()
+        cache_key.environment.cache_clear()
         keys.add(cache.cache_key(loops._key_parts(made, signature)))
 
     add()
     add()
     assert len(keys) == 1
     add(constants=(3,))
-    monkeypatch.setattr(loops, "processor", lambda: "another")
+    monkeypatch.setattr(cache_key, "processor", lambda: "another")
     add()
-    monkeypatch.setattr(loops, "_version_file", lambda package: "another")
+    monkeypatch.setattr(cache_key, "_version_file", lambda package: "another")
     add()
     monkeypatch.setenv("NUMBA_OPT", "1")
     add()
@@ -180,7 +181,7 @@ def test_another_processor_version_or_constant_is_another_key(monkeypatch):
 
     add(work)
     assert len(keys) == 6
-    loops._environment.cache_clear()
+    cache_key.environment.cache_clear()
 
 
 def test_every_loop_has_the_same_key_in_another_process():
@@ -207,7 +208,7 @@ def test_what_emits_an_instruction_belongs_to_the_key():
         exec(text, known)
         made.as_llvm(known["emit"])
         program = types.FunctionType(compile("made(1)", "", "eval"), {"made": made})
-        return tuple(loops._fingerprint(program))
+        return tuple(cache_key.fingerprint(program))
 
     one = types.FunctionType((lambda builder, values, number: builder.neg(values)).__code__, {})
     other = types.FunctionType((lambda builder, values, number: builder.not_(values)).__code__, {})
@@ -222,7 +223,7 @@ def test_an_inline_function_belongs_to_the_key():
         def work(values):
             values[0] = small(values[0])
 
-        return list(loops._fingerprint(work))
+        return list(cache_key.fingerprint(work))
 
     assert loop_over(1) == loop_over(1) != loop_over(2)
 

@@ -15,7 +15,8 @@ import functools
 
 import numpy as np
 
-from cnnfilter.jit.loop import Inline, Loop, family, inline, loop
+from cnnfilter.jit.instructions import Inline
+from cnnfilter.jit.loop import Loop, family, inline, loop
 
 
 @inline

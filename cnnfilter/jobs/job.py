@@ -162,13 +162,6 @@ class Task:
         """Whether a file was written that has still to take the target's place: `finish` it, or `abandon` it."""
         return self._written is not None
 
-    def begin_to_finish(self) -> None:
-        """Let the disk begin with what was written."""
-        if self._written is not None:
-            from cnnfilter.runtime.atomic_files import begin_to_flush
-
-            begin_to_flush(self._written[0])
-
     def finish(self) -> None:
         """Wait until what was written is on the disk, and let it take the target's place."""
         if self._written is None:

@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from cnnfilter.runtime.threads import PATIENCE, Started, start_thread
@@ -16,9 +15,6 @@ Result = TypeVar("Result")
 
 AHEAD = 64
 """Results for each thread that may wait for an earlier one, so that a slow one does not fill the memory."""
-
-MOST_UNFINISHED = 8
-"""Items that may wait to be finished: each may hold a file open."""
 
 GRACE = 1.5
 """Seconds that threads get to end their item after an interruption, before they are left behind."""
@@ -68,10 +64,10 @@ class Turns:
         with self.may_join:
             self.kept += 1
 
-    def give_back(self, count: int) -> None:
-        """Give back what so many have kept."""
+    def give_back(self) -> None:
+        """Give back what was kept."""
         with self.may_be_alone:
-            self.kept -= count
+            self.kept -= 1
             if self.waiting:
                 self.may_be_alone.notify()
 
@@ -91,31 +87,23 @@ def in_order(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
-    jobs: int,
-    finish: Callable[[list[Item]], None] | None = None,
+    workers: int,
     stopping: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
-    """Yield ``work(item)`` for every item, in order; up to `jobs` are being worked on at a time.
+    """Yield ``work(item)`` for every item, in order; up to `workers` threads work at a time.
 
-    One job runs in the calling thread. Otherwise the threads stop taking items as soon as the generator is
+    One worker is the calling thread. Otherwise the threads stop taking items as soon as the generator is
     closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun; `stopping` is
     set meanwhile, so that the work can see it.
 
-    What is left to wait for when the work on an item is done belongs into `finish`. It is given the items whose
-    work is done, several at a time if it is slower than the work, and called on a thread of its own.
-
-    >>> list(in_order(lambda number: number * number, range(5), jobs=2))
+    >>> list(in_order(lambda number: number * number, range(5), workers=2))
     [0, 1, 4, 9, 16]
     """
-    if jobs <= 1:
-        for item in items:
-            result = work(item)
-            if finish is not None:
-                finish([item])
-            yield result
+    if workers <= 1:
+        yield from map(work, items)
         return
-    crew = _Crew(work, finish or (lambda items: None), items, stopping or threading.Event())
-    crew.start(jobs)
+    crew = _Crew(work, items, stopping or threading.Event())
+    crew.start(workers)
     try:
         for index in range(len(items)):
             yield crew.wait_for(index)
@@ -127,64 +115,40 @@ Outcome = tuple[Any, BaseException | None]
 
 
 class _Crew:
-    """Threads that take items one after another, one that finishes them, and what has come of them."""
+    """Threads that take items one after another, and what has come of them."""
 
-    def __init__(
-        self,
-        work: Callable[[Any], Any],
-        finish: Callable[[list[Any]], None],
-        items: Sequence[Any],
-        stopping: threading.Event,
-    ) -> None:
+    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any], stopping: threading.Event) -> None:
         self.work = work
-        self.finish = finish
         self.stopping = stopping
         self.items = items
         self.begun = 0
         self.used = 0
-        self.unfinished: dict[int, Outcome] = {}
         self.done: dict[int, Outcome] = {}
         lock = threading.Lock()
-        # Three, because who is woken in vain takes the interpreter from those who work.
+        # Two, because who is woken in vain takes the interpreter from those who work.
         self.has_room = threading.Condition(lock)
-        self.has_unfinished = threading.Condition(lock)
         self.has_ended = threading.Condition(lock)  # what is waited for
         self.threads: list[Started] = []
-        self.finisher: Started | None = None
-        self.have_left = False
         self.failure: BaseException | None = None
 
-    def start(self, jobs: int) -> None:
-        self.ahead = AHEAD * jobs
-        self.finisher = start_thread(partial(self._tell_of, self._finish_all))
-        for _ in range(jobs):
-            thread = start_thread(partial(self._tell_of, self._serve))
+    def start(self, workers: int) -> None:
+        self.ahead = AHEAD * workers
+        for _ in range(workers):
+            thread = start_thread(self._serve)
             if thread is None:
                 break
             self.threads.append(thread)
 
-    def _tell_of(self, target: Callable[[], None]) -> None:
-        """Run what a thread is for, and tell who waits if it ends too early: there may be no memory left to go on."""
-        try:
-            target()
-        except BaseException as failure:
-            self.failure = failure
-
     def _serve(self) -> None:
-        while (index := self._next()) is not None:
-            outcome = self._outcome(index)
-            if self.finisher is None:
-                self._finish({index: outcome})
-                continue
-            with self.has_unfinished:
-                self.unfinished[index] = outcome
-                self.has_unfinished.notify()
+        try:
+            while (index := self._next()) is not None:
+                self._keep(index, self._outcome(index))
+        except BaseException as failure:  # there may be no memory left to go on: tell the thread that waits
+            self.failure = failure
 
     def _next(self) -> int | None:
         with self.has_room:
-            while not self.stopping.is_set() and (
-                self.begun - self.used >= self.ahead or len(self.unfinished) >= MOST_UNFINISHED
-            ):
+            while not self.stopping.is_set() and self.begun - self.used >= self.ahead:
                 self.has_room.wait()
             if self.stopping.is_set() or self.begun == len(self.items):
                 return None
@@ -197,30 +161,15 @@ class _Crew:
         except BaseException as error:
             return None, error
 
-    def _finish_all(self) -> None:
-        while True:
-            with self.has_unfinished:
-                while not self.unfinished and not self.have_left:
-                    self.has_unfinished.wait()
-                some, self.unfinished = self.unfinished, {}
-                self.has_room.notify_all()
-            if not some:
-                return
-            self._finish(some)
-
-    def _finish(self, some: dict[int, Outcome]) -> None:
-        try:
-            self.finish([self.items[index] for index in some])
-        except BaseException as error:
-            some = dict.fromkeys(some, (None, error))
+    def _keep(self, index: int, outcome: Outcome) -> None:
         with self.has_ended:
-            self.done |= some
-            if self.used in some:
+            self.done[index] = outcome
+            if index == self.used:
                 self.has_ended.notify()
 
     def wait_for(self, index: int) -> Any:
         if not self.threads:
-            self._finish({index: self._outcome(index)})
+            self._keep(index, self._outcome(index))
         with self.has_ended:
             while index not in self.done:
                 if self.failure is not None:
@@ -240,8 +189,3 @@ class _Crew:
         end = time.monotonic() + GRACE
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))
-        with self.has_unfinished:
-            self.have_left = True
-            self.has_unfinished.notify()
-        if self.finisher is not None:
-            self.finisher.join(max(0.0, end - time.monotonic()))

@@ -116,12 +116,6 @@ def flush(file: BinaryIO) -> None:
         os.fsync(file.fileno())
 
 
-def begin_to_flush(file: BinaryIO) -> None:
-    """Let the disk begin to take what was written, without waiting, where the system can be told so."""
-    with suppress(AttributeError, OSError):  # not on macOS or Windows; not for a pipe
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def _move(temporary: str, target: str, force: bool) -> None:
     if force:
         with suppress(FileNotFoundError):

@@ -20,9 +20,9 @@ from cnnfilter.errors import ImageError
 from cnnfilter.images.files import read_image, write_image
 from cnnfilter.jobs import worker_pool
 from cnnfilter.jobs.job import Task, describe
-from cnnfilter.jobs.run import run
+from cnnfilter.jobs.run import SPARE_WORKERS, run
 from cnnfilter.jobs.source_target import Source, Target
-from cnnfilter.jobs.worker_pool import MOST_UNFINISHED, Turns, in_order
+from cnnfilter.jobs.worker_pool import Turns, in_order
 
 
 @pytest.fixture
@@ -54,20 +54,20 @@ def test_results_come_in_the_order_of_the_items(jobs):
         time.sleep(0.02 if number < 2 else 0)
         return number
 
-    assert list(in_order(late_at_first, range(8), jobs=jobs)) == list(range(8))
+    assert list(in_order(late_at_first, range(8), workers=jobs)) == list(range(8))
 
 
 def test_nothing_to_do_yields_nothing():
-    assert list(in_order(str, [], jobs=4)) == []
+    assert list(in_order(str, [], workers=4)) == []
 
 
 def test_two_jobs_work_at_the_same_time():
     meeting = threading.Barrier(2, timeout=10)
-    assert len(list(in_order(lambda item: meeting.wait(), range(2), jobs=2))) == 2
+    assert len(list(in_order(lambda item: meeting.wait(), range(2), workers=2))) == 2
 
 
 def test_one_job_uses_the_calling_thread():
-    assert set(in_order(lambda item: threading.current_thread(), range(3), jobs=1)) == {threading.main_thread()}
+    assert set(in_order(lambda item: threading.current_thread(), range(3), workers=1)) == {threading.main_thread()}
 
 
 def test_a_bug_is_raised_at_its_place_and_stops_the_rest():
@@ -80,7 +80,7 @@ def test_a_bug_is_raised_at_its_place_and_stops_the_rest():
         time.sleep(0.01)
         return number
 
-    results = in_order(work, range(1000), jobs=2)
+    results = in_order(work, range(1000), workers=2)
     assert next(results) == 0
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -94,7 +94,7 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
         time.sleep(0.05)
         ended.append(number)
 
-    results = in_order(work, range(100), jobs=2)
+    results = in_order(work, range(100), workers=2)
     next(results)
     results.close()
     count = len(ended)
@@ -106,7 +106,7 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
 def test_the_threads_do_not_run_far_ahead(monkeypatch):
     monkeypatch.setattr(worker_pool, "AHEAD", 2)
     begun = []
-    results = in_order(begun.append, range(100), jobs=2)
+    results = in_order(begun.append, range(100), workers=2)
     next(results)
     time.sleep(0.1)
     assert len(begun) == 1 + 2 * 2
@@ -142,20 +142,15 @@ def test_after_an_interruption_nothing_more_is_written(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_everything_is_finished_once_before_it_comes_back(jobs):
-    finished = []
-    for index in in_order(int, range(100), jobs=jobs, finish=finished.extend):
-        assert index in finished
-    assert sorted(finished) == list(range(100))
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_bug_in_finishing_comes_out(jobs):
-    def fail(items):
+def test_a_bug_in_finishing_comes_out(pictures, tmp_path, monkeypatch, jobs):
+    def fail(descriptor):
         raise ZeroDivisionError
 
+    monkeypatch.setattr(os, "fsync", fail)
+    (tmp_path / "new").mkdir()
     with pytest.raises(ZeroDivisionError):
-        list(in_order(str, range(10), jobs=jobs, finish=fail))
+        list(run(tasks_for(pictures, tmp_path / "new"), copy, jobs=jobs))
+    assert not any((tmp_path / "new" / path.name).exists() for path in pictures)
 
 
 def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypatch):
@@ -163,9 +158,7 @@ def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypat
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("_thread.start_new_thread", refuse)
-    finished = []
-    assert list(in_order(str, range(3), jobs=2, finish=finished.extend)) == ["0", "1", "2"]
-    assert finished == [0, 1, 2]
+    assert list(in_order(str, range(3), workers=2)) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -243,7 +236,7 @@ def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, thread
 def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
     code = f"""
 import sys, _thread
-from cnnfilter.jobs.run import run
+from cnnfilter.jobs.run import SPARE_WORKERS, run
 from cnnfilter.jobs.job import *
 def work(task):
     task.write(task.read())
@@ -340,7 +333,7 @@ def test_while_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, 
     def work(task):
         copy(task)
         written.append(task)
-        if len(written) >= MOST_UNFINISHED:
+        if len(written) == 2 + SPARE_WORKERS:
             all_written.set()
 
     monkeypatch.setattr(os, "fsync", slow)
@@ -370,8 +363,7 @@ def test_only_so_many_files_wait_for_the_disk(pictures, tmp_path, monkeypatch):
     for index, task in enumerate(tasks):
         task.target.path = str(tmp_path / "new" / f"{index}.png")
     list(run(tasks, work, jobs=2))
-    # those that are being finished, as many again, and those that are being worked on
-    assert 2 < max(most) <= 2 * MOST_UNFINISHED + 2 * 2
+    assert max(most) <= 2 + SPARE_WORKERS
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

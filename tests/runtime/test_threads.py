@@ -60,7 +60,7 @@ def test_nobody_waits_for_one_that_never_began(stillborn):
     [
         lambda: run_tasks([lambda index=index: index for index in range(5)], 3),
         lambda: list(run_ahead(int, 5)),
-        lambda: list(in_order(int, range(5), jobs=3)),
+        lambda: list(in_order(int, range(5), workers=3)),
     ],
 )
 def test_who_gets_no_thread_does_it_all(stillborn, work):
@@ -141,7 +141,7 @@ def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
 
     monkeypatch.setattr("cnnfilter.jobs.worker_pool._Crew._next", next_item)
     with pytest.raises(MemoryError):
-        list(in_order(int, range(5), jobs=2))
+        list(in_order(int, range(5), workers=2))
 
 
 def test_a_thread_needs_room(monkeypatch):

@@ -228,14 +228,13 @@ def test_further_signals_do_no_harm(many, number, code, pause):
 
 
 SLOW_DISK = """
-import os, time
+import itertools, os, time
 real = os.fsync
 def slow(descriptor):
-    if flushed:
+    if next(flushed):
         time.sleep(60)
-    flushed.append(descriptor)
     real(descriptor)
-flushed = []
+flushed = itertools.count()
 os.fsync = slow
 from cnnfilter.__main__ import run
 run()

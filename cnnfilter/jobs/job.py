@@ -157,11 +157,6 @@ class Task:
             file.flush()
             self._written = file, stack.pop_all()
 
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether a file was written that has still to take the target's place: `finish` it, or `abandon` it."""
-        return self._written is not None
-
     def finish(self) -> None:
         """Wait until what was written is on the disk, and let it take the target's place."""
         if self._written is None:

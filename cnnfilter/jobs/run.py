@@ -19,7 +19,7 @@ from typing import Any
 
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.jobs.job import Task
-from cnnfilter.jobs.worker_pool import Turns, in_order
+from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 
 SPARE_WORKERS = 4
@@ -52,7 +52,7 @@ def run(
     jobs = max(1, min(jobs or cores, len(tasks), limits.jobs_with_room(len(tasks))))
     # The stack of each takes some of the memory that is allowed.
     spare = 0 if limits.is_memory_limited() else SPARE_WORKERS
-    turns = Turns(jobs)
+    slots = threading.Semaphore(jobs)
     for task in tasks:
         task.threads = threads or max(1, cores // jobs)
         task.stopping = stopping
@@ -60,10 +60,11 @@ def run(
         _share_heaps(jobs)
     with _warnings_kept():
         ended = in_order(
-            lambda task: _work_on(task, work, turns),
+            lambda task: _work_on(task, work, slots),
             tasks,
             workers=min(jobs + spare, len(tasks)) if jobs > 1 else 1,
             stopping=stopping,
+            needs_rerun=_failed_for_memory,
         )
         with contextlib.closing(ended):
             for task in ended:
@@ -86,34 +87,32 @@ def _share_heaps(count: int) -> None:
 _current: contextvars.ContextVar[Task | None] = contextvars.ContextVar("_current", default=None)
 
 
-def _work_on(task: Task, work: Callable[[Task], Any], turns: Turns) -> Task:
+def _work_on(task: Task, work: Callable[[Task], Any], slots: threading.Semaphore) -> Task:
     if task.needless:
         return task
-    with turns.together():
-        began = time.perf_counter()
-        _attempt(task, work, turns)
-    if task.error is not None and turns.were_many and _wants_room(task.error) and task.source.is_file:
+    if task.error is not None:
         task.forget()
-        with turns.alone():
-            _attempt(task, work, turns)
-    task.seconds = time.perf_counter() - began
-    if task.is_unfinished:
-        try:
-            with _errors_kept(task):
-                task.finish()
-        finally:  # also of one that is not finished because of a bug: somebody may wait for it
-            turns.give_back()
+    with slots:
+        began = time.perf_counter()
+        _attempt(task, work)
+        task.seconds = time.perf_counter() - began
+    with _errors_kept(task):
+        task.finish()
     return task
 
 
+def _failed_for_memory(task: Task) -> bool:
+    """Whether a task failed that may do when nothing else is being done."""
+    return task.error is not None and _wants_room(task.error) and task.source.is_file
+
+
 def _wants_room(error: BaseException) -> bool:
-    """Whether something failed that may do when nothing else is being done."""
     if isinstance(error, OSError):
         return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     return isinstance(error, MemoryError)
 
 
-def _attempt(task: Task, work: Callable[[Task], Any], turns: Turns) -> None:
+def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
     _current.set(task)
     task.open = contextlib.ExitStack()
     try:
@@ -123,8 +122,6 @@ def _attempt(task: Task, work: Callable[[Task], Any], turns: Turns) -> None:
             except BaseException:
                 task.abandon()
                 raise
-        if task.is_unfinished:
-            turns.keep()
     finally:
         _current.set(None)
         task.open.close()

@@ -20,81 +20,21 @@ GRACE = 1.5
 """Seconds that threads get to end their item after an interruption, before they are left behind."""
 
 
-class Turns:
-    """Some work together; who finds no room may try again alone.
-
-    What somebody keeps beyond their turn, such as an open file, takes room too until it is given back.
-    """
-
-    def __init__(self, together: int) -> None:
-        self.most = together
-        lock = threading.Lock()
-        # Two, because who is woken in vain takes the interpreter from those who work.
-        self.may_join = threading.Condition(lock)
-        self.may_be_alone = threading.Condition(lock)
-        self.working = 0
-        self.waiting = 0
-        self.kept = 0
-        self.were_many = False
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        with self.may_join:
-            self.may_join.wait_for(lambda: not self.waiting and self.working < self.most)
-            self.working += 1
-            self.were_many = self.were_many or self.working > 1 or self.kept > 0
-        try:
-            yield
-        finally:
-            self._leave()
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        with self.may_be_alone:
-            self.waiting += 1
-            self.may_be_alone.wait_for(lambda: not self.working and not self.kept)
-            self.working += 1
-        try:
-            yield
-        finally:
-            self._leave(waited=1)
-
-    def keep(self) -> None:
-        """Keep something beyond this turn."""
-        with self.may_join:
-            self.kept += 1
-
-    def give_back(self) -> None:
-        """Give back what was kept."""
-        with self.may_be_alone:
-            self.kept -= 1
-            if self.waiting:
-                self.may_be_alone.notify()
-
-    def _leave(self, waited: int = 0) -> None:
-        with self.may_join:
-            self.working -= 1
-            self.waiting -= waited
-            if self.waiting:
-                self.may_be_alone.notify()
-            elif waited:
-                self.may_join.notify_all()
-            else:
-                self.may_join.notify()
-
-
 def in_order(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
     workers: int,
     stopping: threading.Event | None = None,
+    needs_rerun: Callable[[Result], bool] = lambda result: False,
 ) -> Generator[Result, None, None]:
     """Yield ``work(item)`` for every item, in order; up to `workers` threads work at a time.
 
     One worker is the calling thread. Otherwise the threads stop taking items as soon as the generator is
     closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun; `stopping` is
     set meanwhile, so that the work can see it.
+
+    Where ``needs_rerun(result)``, the calling thread works on the item again, while no other does.
 
     >>> list(in_order(lambda number: number * number, range(5), workers=2))
     [0, 1, 4, 9, 16]
@@ -105,8 +45,12 @@ def in_order(
     crew = _Crew(work, items, stopping or threading.Event())
     crew.start(workers)
     try:
-        for index in range(len(items)):
-            yield crew.wait_for(index)
+        for index, item in enumerate(items):
+            result = crew.wait_for(index)
+            if needs_rerun(result):
+                with crew.paused():
+                    result = work(item)
+            yield result
     finally:
         crew.stop()
 
@@ -123,6 +67,7 @@ class _Crew:
         self.items = items
         self.begun = 0
         self.used = 0
+        self.is_paused = False
         self.done: dict[int, Outcome] = {}
         lock = threading.Lock()
         # Two, because who is woken in vain takes the interpreter from those who work.
@@ -148,7 +93,7 @@ class _Crew:
 
     def _next(self) -> int | None:
         with self.has_room:
-            while not self.stopping.is_set() and self.begun - self.used >= self.ahead:
+            while not self.stopping.is_set() and (self.is_paused or self.begun - self.used >= self.ahead):
                 self.has_room.wait()
             if self.stopping.is_set() or self.begun == len(self.items):
                 return None
@@ -164,23 +109,40 @@ class _Crew:
     def _keep(self, index: int, outcome: Outcome) -> None:
         with self.has_ended:
             self.done[index] = outcome
-            if index == self.used:
+            if index == self.used or self.is_paused:
                 self.has_ended.notify()
 
     def wait_for(self, index: int) -> Any:
         if not self.threads:
+            self.begun += 1
             self._keep(index, self._outcome(index))
         with self.has_ended:
-            while index not in self.done:
-                if self.failure is not None:
-                    raise self.failure
-                self.has_ended.wait(PATIENCE)
+            self._wait_until(lambda: index in self.done)
             result, error = self.done.pop(index)
             self.used = index + 1
             self.has_room.notify()
         if error is not None:
             raise error
         return result
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Wait until no item is being worked on, and begin with none while the block runs."""
+        with self.has_ended:
+            self.is_paused = True
+            self._wait_until(lambda: self.begun == self.used + len(self.done))
+        try:
+            yield
+        finally:
+            with self.has_room:
+                self.is_paused = False
+                self.has_room.notify_all()
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self.failure is not None:
+                raise self.failure
+            self.has_ended.wait(PATIENCE)
 
     def stop(self) -> None:
         self.stopping.set()

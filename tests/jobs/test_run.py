@@ -22,7 +22,7 @@ from cnnfilter.jobs import worker_pool
 from cnnfilter.jobs.job import Task, describe
 from cnnfilter.jobs.run import SPARE_WORKERS, run
 from cnnfilter.jobs.source_target import Source, Target
-from cnnfilter.jobs.worker_pool import Turns, in_order
+from cnnfilter.jobs.worker_pool import in_order
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_an_image_is_described_by_its_size():
     assert describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
 
 
-# --- turns
+# --- the disk, and memory
 
 
 def test_while_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, monkeypatch):
@@ -427,15 +427,6 @@ def test_who_tries_again_alone_waits_for_the_files_that_others_keep_open(picture
     (tmp_path / "new").mkdir()
     ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=3))
     assert [task.error for task in ended] == [None] * len(pictures)
-
-
-def test_who_works_while_something_is_kept_is_not_alone():
-    turns = Turns(2)
-    with turns.together():
-        turns.keep()
-    assert not turns.were_many
-    with turns.together():
-        assert turns.were_many
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

@@ -254,7 +254,9 @@ class Activation(Layer):
         return activate(batch, self.function)
 
 
-# Rec. 601 luma in the 16-bit fractions that Pillow uses for its mode L.
+# Rec. 601 luma in the 16-bit fractions that Pillow uses for its mode L, so that the rounded result equals Pillow's.
+# `cnnfilter.networks.preparation` uses the decimal fractions. The two give different bytes for 8,824 of the
+# 2**24 colours, so that one definition for both would change results.
 _LUMA_WEIGHTS = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
 
 

@@ -90,6 +90,8 @@ def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:
         return pixels
     if channels == 3:
         return pixels.repeat(3, axis=2)
+    # Rec. 601 luma in decimal fractions. The layer `gray` uses Pillow's 16-bit fractions, which give another byte for
+    # 8,824 of the 2**24 colours: with those, a network with one channel would get other inputs than in its training.
     return _to_bytes(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[:, :, None]
 
 

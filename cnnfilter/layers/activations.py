@@ -1,6 +1,6 @@
-"""Activation functions, each beside its slope.
+"""Activation functions, each beside its derivative.
 
-Each takes an array of any shape and gives one of the same shape, float32 unless it was float64.
+Each takes an array of any shape and returns one of the same shape, float64 for float64 and float32 for all others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Values = NDArray[Any]
 
 
 class Activation(NamedTuple):
-    """A function and its slope, both of the values before the function."""
+    """A function and its derivative; both take the values before the function."""
 
     apply: Callable[[Values], Values]
     slope: Callable[[Values], Values] | None
@@ -52,7 +52,7 @@ def activate(values: ArrayLike, name: str) -> Values:
 
 
 def slope(values: ArrayLike, name: str) -> Values:
-    """The derivative of an activation function at each value; at a kink PyTorch's choice.
+    """Return the derivative of an activation function at each value; at a kink, that of PyTorch.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def slope(values: ArrayLike, name: str) -> Values:
     Raises
     ------
     ModelError
-        For an unknown name, and for softmax, where every output depends on every input.
+        For an unknown name, and for softmax, each of whose outputs depends on every input.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def log_softmax(values: Values) -> Values:
 
 
 def find_activation(name: str) -> Activation:
-    """The function of a name, with its number if it takes one; ModelError names what would do."""
+    """Return the function of a name such as ``relu`` or ``leaky:0.1``; ModelError suggests a known name."""
     word, colon, number = name.partition(":")
     if word == "leaky":
         return _leaky(_number(name, number) if colon else 0.01)
@@ -154,7 +154,7 @@ def _leaky(below: float) -> Activation:
 
 
 def _sigmoid(values: Values) -> Values:
-    # exp only of numbers below 0, so that it cannot overflow.
+    # exp of negative values only, so that it cannot overflow.
     small = np.exp(-np.abs(values))
     return np.asarray(np.where(values < 0, small, 1) / (1 + small))
 
@@ -169,7 +169,7 @@ def _tanh_slope(values: Values) -> Values:
 
 
 def _softmax(values: Values) -> Values:
-    # The largest is taken off first, so that exp cannot overflow; the quotient does not change.
+    # The largest value is subtracted first, so that exp cannot overflow; the quotient stays the same.
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
@@ -184,3 +184,4 @@ _FUNCTIONS = {
 }
 
 NAMES = ("relu", "relu6", "leaky:0.1", "sigmoid", "tanh", "softmax", "abs")
+"""The names in the order in which errors list them."""

@@ -1,8 +1,9 @@
-"""A stack of layers on a band of rows: which rows of the picture it needs, and the same layers for only those.
+"""A stack of layers on a band of rows: the rows of the picture that a band sees, and the layers for only those rows.
 
-What stands above and below a picture, by the rule of a border, is taken from the rows of the picture that it is made
-of; padding without such a rule is there only where the band's edge is the picture's. So the bands of a result, put
-together, are what the layers give for the whole picture, in the memory that a band takes.
+The bands of a result, joined from top to bottom, equal the result for the whole picture, byte for byte, and only one
+band is in memory at a time. Where a border repeats rows of the picture (reflect, symmetric, wrap, replicate), a band
+takes those rows from the picture. A constant border is added only where the band ends at the edge of the picture.
+Joining is left to `cnnfilter.layers.images`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.stack import Layers
 
 _BAND_VALUES_MAX = 1 << 21
-"""Numbers that the maps after a layer have in a band, at most where a row is not longer: 8 MiB."""
+"""Most values that the maps after a layer have in one band, or one row if that has more: 8 MiB of float32."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SelectRows(Layer):
-    """Select rows of the maps before, in this order."""
+    """Rows of the maps before, in the order of `rows`; it stands only in the layers of a band, never in text."""
 
     name: ClassVar[str] = "select-rows"
     example: ClassVar[str] = "select-rows"
@@ -38,14 +39,14 @@ class SelectRows(Layer):
         return len(self.rows), *shape[1:]
 
     def forward(self, batch: Batch) -> Batch:
-        """Select rows of (N, H, W, C)."""
+        """Select the rows of (N, H, W, C)."""
         return batch[:, self.rows]
 
 
 def count_banded(layers: Layers, shape: Shape) -> int:
-    """Count the first layers that come in bands: each row of what they give is made of a few rows of the picture.
+    """Count the layers at the start that can run in bands.
 
-    It also is the same number for number, however high the band.
+    Each row of their result depends on nearby rows of the picture only, and no value depends on the height of a band.
     """
     shapes = zip(layers, layers.shapes(shape), strict=False)
     return next(
@@ -61,20 +62,21 @@ def _works_in_bands(layer: Layer, shape: Shape) -> bool:
     if isinstance(layer, FixedConvolution):
         down, _ = layer.axes(*shape[:2])
         padding = max(down.before, down.after)
-        # At most so much may be added that what is seen of the picture is near, and that something is.
-        most = 0 if layer.border == "wrap" else down.reach - 1 if _has_constant_border(layer) else padding
-        return padding <= most and _ways(layer, shape) is not None
+        # With wrap, a window at one edge sees rows at the other. With a constant border and more padding than this,
+        # some windows see no row of the picture, so that their band would be empty.
+        padding_max = 0 if layer.border == "wrap" else down.reach - 1 if _has_constant_border(layer) else padding
+        return padding <= padding_max and _ways(layer, shape) is not None
     if isinstance(layer, AvgPool):
         down, _ = layer.axes(*shape[:2])
         assert isinstance(down, PoolAxis)
-        return down.are_whole(include_pad=True)  # else it is the last row that says which way all of them go
+        return down.are_whole(include_pad=True)  # else the last row of the picture decides how all rows are computed
     return True
 
 
 def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
-    """Return the algorithm of each kernel, which the height of a band must not change.
+    """Return the algorithm of each kernel for the whole picture, with which each band is computed too.
 
-    None if they differ in size, or where there is one whose results depend on where a band begins.
+    None if the kernels differ in size, or if the result of an algorithm depends on the row at which a band begins.
     """
     from cnnfilter.filters.convolution.algorithms import Fourier, Separable
     from cnnfilter.filters.convolution.choice import choose_engine
@@ -99,9 +101,17 @@ def _has_constant_border(layer: FixedConvolution) -> bool:
 
 
 def split_bands(layers: Layers, shape: Shape) -> Iterator[tuple[slice, Layers]]:
-    """Yield the bands of the result for a picture of `shape`, from above to below; all layers must come in bands.
+    """Yield for each band of the result, from top to bottom, the rows of the picture that it sees and its layers.
 
-    A band of the result is what the layers that come with it make of a slice of the picture's rows.
+    Parameters
+    ----------
+    layers : layers that all can run in bands (see `count_banded`)
+    shape : (H, W, C) of the picture
+
+    Returns
+    -------
+    iterator of (rows, layers)
+        ``run_layers(picture[rows], layers)`` is the band of the result.
     """
     shapes = list(layers.shapes(shape))
     layers = Layers(_with_fixed_algorithms(layer, before) for layer, before in zip(layers, shapes, strict=False))
@@ -112,7 +122,7 @@ def split_bands(layers: Layers, shape: Shape) -> Iterator[tuple[slice, Layers]]:
 
 
 def output_height(shapes: list[Shape]) -> int:
-    """Return the rows of the last maps, which flat numbers are made of."""
+    """Return the height of the last maps, those before ``flatten`` if the result is flat."""
     return next(shape[0] for shape in reversed(shapes) if len(shape) == 3)
 
 
@@ -123,6 +133,7 @@ def _with_fixed_algorithms(layer: Layer, shape: Shape) -> Layer:
 
 
 def _one_band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[slice, Layers]:
+    """Return the rows of the picture that the output rows `first` to `end` see, and the layers for those rows."""
     start, stop = first, end
     reversed_layers: list[Layer] = []
     for layer, shape in zip(reversed(layers), reversed(shapes[:-1]), strict=True):
@@ -142,9 +153,9 @@ def _one_band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tupl
 def _seen_rows(
     layer: FixedConvolution | MaxPool, down: Axis, first: int, end: int
 ) -> tuple[RowBand, SelectRows | None]:
-    """Return the band of rows that the outputs `first` to `end` see, and what puts those rows in the border's order.
+    """Return the rows that the output rows `first` to `end` see, and their order if the border changes it.
 
-    Rows beyond a border that is made of rows of the picture are among the band's, so that the band has no padding.
+    A border that repeats rows of the picture becomes a selection of rows; the band then needs no padding.
     """
     if isinstance(layer, MaxPool) or _has_constant_border(layer):
         return RowBand.of(down, first, end), None

@@ -1,4 +1,8 @@
-"""The layers without weights: fixed kernels, pools, activations, grey, flatten."""
+"""The layers without learned weights: fixed kernels, pools, activations, grey and flatten.
+
+Each is a dataclass that reads its text, says its shapes, and computes in `forward`. Filtering itself is left to
+`cnnfilter.filters`, whose modules are imported on first use, as most networks have none of these filters.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ Batch = NDArray[np.float32]
 
 
 Empty = Callable[..., NDArray[Any]]
-"""Makes an array with anything in it from its shape and dtype."""
+"""Makes an array of a shape and dtype without setting its values."""
 
 
 def _read_border(text: str) -> str | None:
@@ -38,7 +42,7 @@ def _read_border(text: str) -> str | None:
 
 
 def _stack_batch(pictures: list[Batch]) -> Batch:
-    """Return pictures as a batch; one of them is not copied for that."""
+    """Return pictures as a batch, without a copy if there is only one."""
     return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
 
@@ -52,9 +56,9 @@ _BORDER = grammar.WordType(f"{', '.join(BORDERS[:-1])} or {BORDERS[-1]}", _read_
 class FixedConvolution(WindowLayer):
     """`conv sobel-h blur`: every kernel on every map.
 
-    C maps and K kernels give C * K maps: for the first map all kernels in their order, then for the second. A
-    name for several, such as `sobel`, gives one map: the magnitude of the pair (`kirsch`: the largest of its
-    eight).
+    C maps and K kernels give C * K maps: the first map with each kernel in order, then the second map, and so on. A
+    name that stands for several kernels gives one map: `sobel` the magnitude of its pair, `kirsch` the largest of
+    its eight.
     """
 
     name = "conv"
@@ -67,7 +71,7 @@ class FixedConvolution(WindowLayer):
     border: str = option(_BORDER, "zero")
     bias: float = option(grammar.NUMBER, 0.0)
     algorithms: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    """That of each kernel, as `convolve` takes it; none means auto for all of them."""
+    """The algorithm of each kernel, as `convolve` takes it; empty means auto for all."""
     kernel_sets: tuple[KernelSet, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +85,7 @@ class FixedConvolution(WindowLayer):
         )
 
     def _kernel_size(self) -> tuple[int, int]:
-        """The window of the largest kernel; with `same` they need not be of one size."""
+        """Return the height and width that hold every kernel; sizes may differ only with ``pad=same``."""
         sizes = [kernel.weights.shape for group in self.kernel_sets for kernel in group]
         if self.pad != "same" and len(set(sizes)) > 1:
             given = ", ".join(show_shape(size) for size in dict.fromkeys(sizes))
@@ -101,7 +105,7 @@ class FixedConvolution(WindowLayer):
         return _stack_batch([self.maps_of(picture) for picture in batch])
 
     def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
-        """Convolve one picture (H, W, C) to (H', W', C * K), in arrays that `empty` makes."""
+        """Convolve one picture (H, W, C) to (H', W', C * K), into arrays that `empty` makes."""
         from cnnfilter.filters.convolution.convolve import filter_picture
 
         out: Batch | None = None
@@ -124,12 +128,12 @@ class FixedConvolution(WindowLayer):
             if out is None:
                 out = empty((*maps.shape[:2], self.maps(maps.shape[2])), maps.dtype)
             out[:, :, number :: len(self.kernel_sets)] = maps
-        assert out is not None  # one kernel at least
+        assert out is not None  # there is at least one kernel
         return out
 
 
 class _Pool(WindowLayer):
-    """What the three poolings share."""
+    """The shapes and the computation of the three poolings."""
 
     op: ClassVar[str]
     size: tuple[int, int]
@@ -155,9 +159,9 @@ class _Pool(WindowLayer):
         text = super().axis_formula(axis)
         if not self.ceil:
             return text
-        room = axis.size + axis.before + axis.after - axis.reach
-        dropped = -(-room // axis.stride) + 1 - axis.outputs
+        last_start = axis.size + axis.before + axis.after - axis.reach
         # In ceil mode a window that would start in the padding after the picture is dropped.
+        dropped = -(-last_start // axis.stride) + 1 - axis.outputs
         return text.replace("floor", "ceil").replace("+ 1 =", "+ 1 - 1 =" if dropped else "+ 1 =")
 
     def forward(self, batch: Batch) -> Batch:
@@ -165,7 +169,7 @@ class _Pool(WindowLayer):
         return _stack_batch([self.maps_of(picture) for picture in batch])
 
     def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
-        """Pool one picture (H, W, C) to (H', W', C), in an array that `empty` makes."""
+        """Pool one picture (H, W, C) to (H', W', C), into an array that `empty` makes."""
         from cnnfilter.filters.pooling.pool import pool
 
         return pool(picture, self.op, size=self.size, **self._options(), empty=empty)
@@ -173,7 +177,7 @@ class _Pool(WindowLayer):
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """`maxpool 2`: the largest number of each window."""
+    """`maxpool 2`: the largest value of each window."""
 
     name = "maxpool"
     example = "maxpool 3 stride=2"
@@ -188,7 +192,7 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class MinPool(MaxPool):
-    """`minpool 2`: the smallest number of each window."""
+    """`minpool 2`: the smallest value of each window."""
 
     name = "minpool"
     example = "minpool 3 stride=2"
@@ -197,7 +201,7 @@ class MinPool(MaxPool):
 
 @dataclass(frozen=True)
 class AvgPool(MaxPool):
-    """`avgpool 2`: the mean of each window; zeros of the padding count."""
+    """`avgpool 2`: the mean of each window, in which padding counts as zeros."""
 
     name = "avgpool"
     example = "avgpool 3 stride=2"
@@ -206,7 +210,7 @@ class AvgPool(MaxPool):
 
 @dataclass(frozen=True)
 class GlobalPool(Layer):
-    """`globalpool avg`: one number for each map."""
+    """`globalpool avg`: the mean or the largest value of each map."""
 
     name = "globalpool"
     example = "globalpool avg"
@@ -232,7 +236,7 @@ class GlobalPool(Layer):
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """`relu`, `leaky:0.1`, `softmax` …: a function of each number (softmax: of each place's maps)."""
+    """`relu`, `leaky:0.1`, `softmax` …: a function of each value (softmax: of all maps at each pixel)."""
 
     name = "relu"
     example = "leaky:0.1"
@@ -262,7 +266,7 @@ _LUMA_WEIGHTS = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
 
 @dataclass(frozen=True)
 class Gray(Layer):
-    """`gray`: red, green and blue to one map of luma (Rec. 601, as Pillow's L); one map stays as it is."""
+    """`gray`: one map of luma (Rec. 601, as Pillow's L) from red, green and blue; one map stays as it is."""
 
     name = "gray"
     example = "gray"
@@ -277,13 +281,13 @@ class Gray(Layer):
         return math.prod(shape) if shape[-1] == 3 else 0
 
     def forward(self, batch: Batch) -> Batch:
-        """Give the luma (N, H, W, 1) of (N, H, W, 3)."""
+        """Return the luma (N, H, W, 1) of (N, H, W, 3)."""
         return batch if batch.shape[-1] == 1 else batch @ _LUMA_WEIGHTS[:, None]
 
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """`flatten`: all numbers of a picture in one row: line by line, and at each place map by map."""
+    """`flatten`: all values of a picture in one row: row by row, pixel by pixel, map by map."""
 
     name = "flatten"
     example = "flatten"
@@ -295,5 +299,5 @@ class Flatten(Layer):
         return f"{' * '.join(map(str, shape))} = {math.prod(shape)}"
 
     def forward(self, batch: Batch) -> Batch:
-        """Give (N, H * W * C) of (N, H, W, C)."""
+        """Return (N, H, W, C) as (N, H * W * C)."""
         return batch.reshape(len(batch), -1)

@@ -1,9 +1,9 @@
-"""The text of layers: stages, words and options, and how each kind of word is read and written.
+"""The text of layers: stages, words and options, and how each type of word is read and written.
 
-``'conv 32x3x3 stride=2 | relu'`` is stages between ``|``, words between spaces, options as ``key=value``; a
-word that holds spaces or ``|`` is quoted. A layer is a dataclass whose fields say which words it takes
-(`word`, `words`, `option`, `flag`), so that reading, writing and the errors come from one place. What the
-layers do is in `cnnfilter.layers.stack` and `cnnfilter.layers.learned`.
+In ``'conv 32x3x3 stride=2 | relu'`` stages stand between ``|``, words between spaces, and options are ``key=value``; a
+word with spaces or ``|`` is quoted. A layer is a dataclass whose fields declare the words that it takes (`word`,
+`words`, `option`, `flag`), so that reading, writing and the errors come from one place. The layers themselves are in
+`cnnfilter.layers.fixed` and `cnnfilter.layers.learned`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _YES_NO = {
 
 
 class Stage(NamedTuple):
-    """One stage as typed: its text, its words without quotes, and its options."""
+    """One stage: its text as typed, its words without quotes, and its options."""
 
     text: str
     words: tuple[str, ...]
@@ -42,7 +42,7 @@ class Stage(NamedTuple):
 
 
 def split_stages(text: str) -> list[Stage]:
-    """Cut a text at each ``|`` outside quotes, and each stage into words and options.
+    """Split a text at each ``|`` outside quotes, and each stage into words and options.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def _unquoted(token: str) -> str:
 
 
 def quoted(word: str, *, bare_number: bool = True) -> str:
-    """A word as it must stand in the text: in quotes if it would fall apart, or be taken for an option.
+    """Return a word as it is written in a text: in quotes if it would be split, or read as an option.
 
-    A whole number is quoted too where it would mean something else without (`bare_number`).
+    A whole number is quoted too if it would be read as something else without quotes (``bare_number=False``).
     """
     if not bare_number and word.isdecimal():
         return f"'{word}'"
@@ -111,13 +111,13 @@ def quoted(word: str, *, bare_number: bool = True) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """What the writer of an unknown word may have meant: ``; did you mean 'relu'`` or nothing."""
+    """Return a hint for an unknown word, as in ``; did you mean 'relu'``, or nothing if no known word is similar."""
     near = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean {near[0]!r}" if near else ""
 
 
 class WordType(NamedTuple):
-    """How one kind of word is read (None if it is not one) and written, and how to say what it is."""
+    """A type of word: its description in errors, how it is read (None if it cannot be), and how it is written."""
 
     description: str
     read: Callable[[str], Any]
@@ -144,7 +144,7 @@ def _show_pair(pair: tuple[int, int]) -> str:
 
 
 def _read_sides(text: str) -> tuple[int, int, int, int] | None:
-    """(top, right, bottom, left) of N, of H,W, or of all four."""
+    """Return (top, right, bottom, left) from N, from H,W or from T,R,B,L."""
     numbers = _read_integers(text, (1, 2, 4), minimum=0)
     if numbers is None or len(numbers) == 4:
         return numbers
@@ -197,29 +197,29 @@ MAX_OR_AVG = _choice("avg", "max")
 
 
 def word(word_type: WordType, default: Any = dataclasses.MISSING) -> Any:
-    """A field that is the next word of the stage."""
+    """Declare a field that is the next word of the stage."""
     return dataclasses.field(default=default, metadata={"type": word_type, "form": "word"})
 
 
 def words(word_type: WordType) -> Any:
-    """A field that is a tuple of all further words, one at least."""
+    """Declare a field that is a tuple of all further words, at least one."""
     return dataclasses.field(metadata={"type": word_type, "form": "words"})
 
 
 def option(word_type: WordType, default: Any, *, always: bool = False) -> Any:
-    """A field that is written ``name=value``; where it is the default only if `always`."""
+    """Declare a field that is written ``name=value``; a default value is written only if `always`."""
     return dataclasses.field(default=default, metadata={"type": word_type, "form": "option", "always": always})
 
 
 def flag() -> Any:
-    """A field that is true where its name stands among the words."""
+    """Declare a field that is true if its name stands among the words."""
     return dataclasses.field(default=False, metadata={"type": YES_NO, "form": "flag"})
 
 
 class LayerText:
-    """What a dataclass needs to be read from a stage's words and written back.
+    """Base class of dataclasses that are read from a stage and written back as text.
 
-    `name` is the stage's first word; `example` stands in the errors.
+    `name` is the first word of the stage; `example` stands in the errors.
     """
 
     name: ClassVar[str]
@@ -227,7 +227,7 @@ class LayerText:
 
     @classmethod
     def read(cls, stage: Stage) -> Self:
-        """Make the layer of a stage.
+        """Return the layer of a stage.
 
         Raises
         ------
@@ -301,10 +301,10 @@ class LayerText:
 
     @property
     def text(self) -> str:
-        """The stage as text, which reads back as the same layer."""
+        """The layer as text, which is read back as the same layer."""
         return str(self)
 
 
 def _text_fields(layer: Any) -> list[dataclasses.Field[Any]]:
-    """The fields that stand in the text; a layer may have others, which follow from those."""
+    """Return the fields that stand in the text; a layer may have others, which follow from those."""
     return [field for field in dataclasses.fields(layer) if "form" in field.metadata]

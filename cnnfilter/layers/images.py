@@ -1,4 +1,8 @@
-"""A stack of layers on whole pictures: every frame, colour weighted by alpha; maps as picture or sheet."""
+"""A stack of layers on whole pictures: every frame, colour weighted by alpha, maps as a picture or a contact sheet.
+
+The layers run in bands of rows where they can (`cnnfilter.layers.bands`), so that a large picture needs little memory
+beside itself and its result.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +27,19 @@ from cnnfilter.runtime import buffers
 Maps = NDArray[np.float32]
 
 MapsAndOpacity = tuple[Maps, Maps | None]
-"""Maps (H, W, C), and their opacity (H, W, 1), 0 to 1, if there is one."""
+"""Maps (H, W, C), and their opacity (H, W, 1) from 0 to 1, or None."""
 
 PixelsAndClipped = tuple[NDArray[Any], float]
-"""Pixels, and the share of them that was clipped."""
+"""Pixels (H, W, C), and the share of their samples that was clipped."""
 
 
 class _Bands(NamedTuple):
-    """The maps of a frame in bands, from above to below."""
+    """The maps of a frame in bands, from top to bottom."""
 
     compute: Callable[[], Iterable[MapsAndOpacity]]
-    """Computes the bands, each time that it is called."""
+    """Computes the bands anew on each call."""
     join: Callable[[Iterable[PixelsAndClipped]], PixelsAndClipped]
-    """Joins what is made of each band to what is made of the frame."""
+    """Joins the pixels of all bands to those of the frame; the clipped share is that of the frame."""
 
     def whole(self) -> Maps:
         """Return all maps as one array."""
@@ -43,7 +47,7 @@ class _Bands(NamedTuple):
 
 
 PICTURE_MAP_COUNTS = (1, 3, 4)
-"""Numbers of maps that are written as one picture; others become a contact sheet."""
+"""Counts of maps that are written as one picture (grey, RGB, RGBA or CMYK); others become a contact sheet."""
 
 _NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "softmax", "abs")
 
@@ -58,31 +62,31 @@ def apply_layers(
     max_pixels: int | None = None,
     empty: Empty = buffers.empty,
 ) -> tuple[Image, float]:
-    """Send every frame of a picture through layers; between them everything stays float32.
+    """Send every frame of a picture through layers; the values between layers are float32.
 
     Parameters
     ----------
-    alpha : "keep" (it follows the windows of the layers), "filter" (sent through the layers like a colour),
-        "drop"; it is part of the result where there is one map, or three
+    alpha : "keep" (the opacity in each window), "filter" (sent through the layers like a colour) or "drop"; the
+        result has alpha if it has one map or three
     signed : how values below 0 enter an unsigned picture, as in `filter_picture`; auto is abs where the
-        values come from kernels that sum to 0 and no layer after them made them positive, else clip
-    dtype : of the result; None gives the maps (H', W', C') as they are, float32
-    max_pixels : of the maps after any layer that are accepted; checked before memory is taken
-    empty : makes the array of the result, the last one that it is asked for, and those of what lies between the layers
+        values come from kernels that sum to 0 and no later layer makes them positive, else clip
+    dtype : of the result; None gives the maps (H', W', C') as float32
+    max_pixels : the most pixels that the maps after a layer may have; checked before memory is taken
+    empty : makes the arrays of whole maps between layers and, as the last one, the array of the result
 
     Returns
     -------
-    the picture of 1, 3 or 4 maps or else the contact sheet of them, and the largest share of clipped samples
-    of a frame (0 for a sheet, where each map is stretched to its own range)
+    the picture of 1, 3 or 4 maps, else a contact sheet of the maps; and the largest share of clipped samples of
+    a frame (0 for a sheet, where each map is stretched to its own range)
 
     Raises
     ------
     ShapeError
-        Where a layer does not fit what the one before gives.
+        If a layer cannot take the shape that the layer before gives.
     ModelError
-        For a layer that has learned weights.
+        If a layer has learned weights.
     ImageError
-        Where the maps after a layer would have more pixels, or there are more of them than fit on a sheet.
+        If the maps after a layer have more pixels than `max_pixels`, or there are more maps than fit on a sheet.
     """
     refuse_learned(layers)
     if max_pixels is not None:
@@ -90,10 +94,10 @@ def apply_layers(
     if signed == "auto":
         signed = signed_rule(layers) if dtype is None or np.dtype(dtype).kind != "f" else "keep"
     if image.mode == "CMYK" and any(isinstance(layer, Gray) for layer in layers):
-        image = to_rgb(image)  # luma is that of the light, not of the inks
+        image = to_rgb(image)  # luma is defined for light, not for inks
     count = layers.output_shape(image.colour.shape)[-1]
     if dtype is not None:
-        refuse_many(count)  # before they get names
+        refuse_many(count)  # before all maps are computed
     shares = [0.0]
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
@@ -115,9 +119,10 @@ def apply_layers(
 
 
 def _compute_in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
-    """Return the maps of a frame in bands, at once where alpha meets a layer that sees more than the rows near to it.
+    """Return the maps of a frame in bands.
 
-    Without alpha such a layer goes over all of what comes before, which goes into an array that `empty` makes.
+    A layer that cannot run in bands runs on whole maps, in arrays that `empty` makes; the bands are those of the
+    layers after the last such layer. With alpha, if there is such a layer, all layers run in one band.
     """
     if image.has_alpha:
         if count_banded(layers, frame[:, :, :-1].shape) == len(layers):
@@ -145,7 +150,7 @@ def _in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, emp
 
 
 def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], empty: Empty) -> PixelsAndClipped:
-    """Join bands of what layers with these shapes between them give: maps, or flat numbers (1, 1, F)."""
+    """Join bands of maps, or of flat numbers (1, 1, F); `shapes` are those before, between and after the layers."""
     height = output_height(shapes)
     if len(shapes[-1]) == 3:
         return join_bands(bands, height, empty)
@@ -155,10 +160,10 @@ def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], empty: Empty) 
     return numbers.reshape(flat), share
 
 
-def _finite_range(parts: Iterable[Maps]) -> tuple[float, float]:
-    """Return the smallest and the largest finite number of all maps; 0 and 0 where there is none."""
+def _finite_range(bands: Iterable[Maps]) -> tuple[float, float]:
+    """Return the smallest and the largest finite value of all maps; 0 and 0 if there is none."""
     low, high = np.inf, -np.inf
-    for maps in parts:
+    for maps in bands:
         finite = maps[np.isfinite(maps)]
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
@@ -166,7 +171,7 @@ def _finite_range(parts: Iterable[Maps]) -> tuple[float, float]:
 
 
 def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> PixelsAndClipped:
-    """Return maps, and their opacity if they keep one, as pixels of `dtype`; the share is of the maps' samples."""
+    """Return maps, with their opacity as alpha, as pixels of `dtype`; the clipped share is that of the maps."""
     out = buffers.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)
     if opacity is None or maps.shape[2] == 4:
@@ -175,13 +180,14 @@ def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Sc
 
 
 def refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:
+    """Raise ImageError if the input of shape `first` or the maps after a layer have more than `max_pixels` pixels."""
     for shape in layers.shapes(first):
         if len(shape) == 3:
             check_size(shape[1], shape[0], max_pixels)
 
 
 def signed_rule(layers: Layers) -> str:
-    """Return what ``auto`` means for the values that come out of `layers`: abs or clip.
+    """Return the rule that ``auto`` stands for after `layers`: abs or clip.
 
     >>> from cnnfilter.layers.stack import parse_layers
     >>> [signed_rule(parse_layers(text)) for text in ("conv sobel-h | maxpool 2", "conv sobel-h | relu")]
@@ -201,7 +207,9 @@ def _label_maps(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:
 
 
 def _map_names(layers: Layers) -> list[str]:
-    """Return what the last layer's maps are called, in turn: each with its kernel, where that can be told.
+    """Return names for the maps of the last layer; more maps than names repeat them in the same order.
+
+    A name begins with the kernel of the map, unless the layers after that convolution mix maps.
 
     >>> from cnnfilter.layers.stack import parse_layers
     >>> _map_names(parse_layers("conv sobel-h sobel-v | maxpool 2"))
@@ -213,13 +221,13 @@ def _map_names(layers: Layers) -> list[str]:
             if layer is last:
                 return [f"conv {kernel}" for kernel in layer.kernels]
             return [f"{kernel} | {last}" for kernel in layer.kernels]
-        if isinstance(layer, (Gray, Flatten)):  # the maps before are mixed
+        if isinstance(layer, (Gray, Flatten)):  # they mix the maps before
             break
     return [str(last)]
 
 
 def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> MapsAndOpacity:
-    """Return the maps (H', W', C') of a frame, and its opacity (H', W', 1), 0 to 1, if it keeps one."""
+    """Return the maps (H', W', C') of a frame, or of rows of it, and their opacity (H', W', 1) or None."""
     if not image.has_alpha:
         return run_layers(frame, layers), None
     colour = np.ascontiguousarray(frame[:, :, :-1], np.float32)
@@ -232,9 +240,9 @@ def _maps_of(image: Image, frame: NDArray[Any], layers: Layers, alpha: str) -> M
 
 
 def _run_with_opacity(maps: Maps, opacity: Maps, layers: Layers) -> MapsAndOpacity:
-    """Return what `layers` make of `maps`, and where their windows see how much of it.
+    """Return the maps after `layers`, and the opacity in the windows of the layers (None after ``flatten``).
 
-    Each layer with windows weights what it sees by the opacity there.
+    Each layer with windows weights the values that it sees by their opacity.
     """
     layers.output_shape(maps.shape)
     seen_opacity: Maps | None = opacity
@@ -250,6 +258,7 @@ def _run_with_opacity(maps: Maps, opacity: Maps, layers: Layers) -> MapsAndOpaci
 
 
 def _run_window_layer(layer: Layer, maps: Maps, opacity: Maps) -> MapsAndOpacity:
+    """Run a convolution or pooling on each map, as a grey picture with `opacity` as its alpha."""
     results = []
     options: dict[str, Any]
     for channel in range(maps.shape[2]):

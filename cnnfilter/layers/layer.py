@@ -1,6 +1,6 @@
-"""What a layer says of itself before it has weights: shapes, counts and receptive field.
+"""The base classes of layers: text, output shape, parameters, multiply-adds and receptive field.
 
-A shape is ``(H, W, C)``, maps of one picture, or ``(F,)``, the flat numbers after ``flatten`` and ``dense``.
+A shape is ``(H, W, C)``, the maps of one picture, or ``(F,)``, the flat numbers after ``flatten`` and ``dense``.
 """
 
 from __future__ import annotations
@@ -16,54 +16,57 @@ Shape = tuple[int, ...]
 
 
 class ReceptiveField(NamedTuple):
-    """The part of the input that a number of a layer sees, and the step to its neighbour's, in samples."""
+    """Height and width of the part of the input that one value of a layer sees, and the step from value to value.
+
+    Both are in samples of the input, (down, across).
+    """
 
     size: tuple[int, int] = (1, 1)
     step: tuple[int, int] = (1, 1)
 
 
 class Layer(LayerText):
-    """One layer: its text (see `LayerText`), and what it makes of a shape.
+    """One layer: its text (see `LayerText`), its output shape and its costs.
 
-    `learned` says whether it has weights that the text alone does not give.
+    `learned` is true for a layer with weights that its text does not give.
     """
 
     learned: ClassVar[bool] = False
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Give the shape that this layer makes of `shape`; ShapeError if it cannot."""
+        """Return the output shape for an input of `shape`; ShapeError if the layer cannot take that."""
         return shape
 
     def formula(self, shape: Shape) -> str:
-        """Say how the size comes about, with its numbers filled in; empty where it stays as it is."""
+        """Return the formula of the output size with its numbers filled in; empty if the size does not change."""
         return ""
 
     def weights(self, shape: Shape) -> dict[str, Shape]:
-        """Name each learned tensor and its shape."""
+        """Return the name and shape of each learned tensor."""
         return {}
 
     def parameters(self, shape: Shape) -> int:
-        """Count the learned numbers."""
+        """Count the learned parameters."""
         return sum(math.prod(tensor) for tensor in self.weights(shape).values())
 
     def multiply_adds(self, shape: Shape) -> int:
-        """Count the multiplications that are added up for one picture."""
+        """Count the multiply-adds for one picture."""
         return 0
 
     def receptive_field(self, field: ReceptiveField | None, shape: Shape) -> ReceptiveField | None:
-        """Grow the receptive field of the layers before; None is the whole picture."""
+        """Return the receptive field after this layer, from that of the layers before; None is the whole picture."""
         return field
 
 
 class WindowLayer(Layer):
-    """A layer that looks at each place through a window."""
+    """A layer that slides a window over the maps."""
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        """Give the window's way down and across; ShapeError if it does not fit."""
+        """Return the vertical and the horizontal axis of the window; ShapeError if it does not fit."""
         raise NotImplementedError
 
     def maps(self, channels: int) -> int:
-        """Count the maps that come out where `channels` go in."""
+        """Count the output maps for `channels` input maps."""
         return channels
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -76,9 +79,9 @@ class WindowLayer(Layer):
         return height if height == width else f"H: {height}\nW: {width}"
 
     def axis_formula(self, axis: Axis) -> str:
-        """Fill the numbers of one axis in: floor((n + pad - dilation * (k - 1) - 1) / stride) + 1."""
-        room = f"{axis.size} + {axis.before + axis.after} - {axis.dilation}*({axis.taps}-1) - 1"
-        return f"floor(({room}) / {axis.stride}) + 1 = {axis.outputs}"
+        """Return floor((n + pad - dilation * (k - 1) - 1) / stride) + 1 with the numbers of one axis filled in."""
+        last_start = f"{axis.size} + {axis.before + axis.after} - {axis.dilation}*({axis.taps}-1) - 1"
+        return f"floor(({last_start}) / {axis.stride}) + 1 = {axis.outputs}"
 
     def receptive_field(self, field: ReceptiveField | None, shape: Shape) -> ReceptiveField | None:
         if field is None:
@@ -92,7 +95,7 @@ class WindowLayer(Layer):
 
 
 def three_axes(shape: Shape) -> tuple[int, int, int]:
-    """(H, W, C), or ShapeError for a flat shape."""
+    """Return (H, W, C), or raise ShapeError for a flat shape."""
     if len(shape) != 3:
         raise ShapeError(
             f"needs maps (HxWxC) and gets {show_shape(shape)} flat numbers; it must stand before 'flatten' and 'dense'"
@@ -102,5 +105,5 @@ def three_axes(shape: Shape) -> tuple[int, int, int]:
 
 
 def show_shape(shape: Shape) -> str:
-    """Write a shape as ``28x28x1``, or as ``5408`` if it is flat."""
+    """Return a shape as ``28x28x1``, or as ``5408`` if it is flat."""
     return "x".join(map(str, shape))

@@ -1,6 +1,7 @@
-"""The layers with learned weights, and what belongs to training: their shapes, weights and costs.
+"""The layers with learned weights, and dropout: their text, shapes, weights and costs.
 
-Weights are named as in a model file: `kernel` is (kH, kW, I, O), `bias` is (O,).
+Weights are named as in a model file: `kernel` is (kH, kW, I, O), `bias` is (O,). Running these layers is left to
+`cnnfilter.networks`, training them to `cnnfilter.training`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cnnfilter.layers.layer import Layer, ReceptiveField, Shape, WindowLayer, sh
 
 @dataclass(frozen=True)
 class Convolution(WindowLayer):
-    """`conv 32x3x3`: learned kernels, each across all maps; zeros around."""
+    """`conv 32x3x3`: learned kernels, each across all maps, with a border of zeros."""
 
     name = "conv"
     example = "conv 32x3x3"
@@ -49,7 +50,7 @@ class Convolution(WindowLayer):
 
 @dataclass(frozen=True)
 class Depthwise(WindowLayer):
-    """`depthwise 3x3`: one learned kernel for each map; zeros around."""
+    """`depthwise 3x3`: one learned kernel for each map, with a border of zeros."""
 
     name = "depthwise"
     example = "depthwise 3x3"
@@ -74,10 +75,11 @@ class Depthwise(WindowLayer):
 
 @dataclass(frozen=True)
 class InvertedBottleneck(WindowLayer):
-    """`mbconv 24x3x3 expand=6`: 1x1 to `expand` times the maps, depthwise, 1x1 to few maps again.
+    """`mbconv 24x3x3 expand=6`, the inverted bottleneck of MobileNetV2 (Sandler et al. 2018, section 3).
 
-    relu6 follows the first two; the third stays linear. The input is added where the shapes are the same
-    (Sandler et al. 2018, MobileNetV2, section 3). Batch norm is folded: each of the three has a bias.
+    A 1x1 convolution to `expand` times the maps, a depthwise convolution, and a 1x1 convolution to the output maps.
+    relu6 follows the first two; the third stays linear. The input is added if it has the shape of the output. Batch
+    norm is folded into the three convolutions: each has a bias.
     """
 
     name = "mbconv"
@@ -96,11 +98,11 @@ class InvertedBottleneck(WindowLayer):
         return self.kernels[0]
 
     def residual(self, shape: Shape) -> bool:
-        """Whether the input is added to what comes out."""
+        """Return whether the input is added to the output."""
         return self.stride == (1, 1) and self.output_shape(shape) == shape
 
     def stages(self, shape: Shape) -> dict[str, Convolution | Depthwise]:
-        """The convolutions that it is made of, in their order; without `expand` where it would do nothing."""
+        """Return its convolutions in order, by their names in a model file; ``expand=1`` has no `expand`."""
         wide = three_axes(shape)[2] * self.expand
         expand = {"expand": Convolution((wide, 1, 1))} if self.expand > 1 else {}
         return {
@@ -126,7 +128,7 @@ class InvertedBottleneck(WindowLayer):
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """`batchnorm`: each map brought to mean 0 and variance 1, then scaled and shifted by learned numbers."""
+    """`batchnorm`: each map with mean 0 and variance 1, then scaled and shifted by learned parameters."""
 
     name = "batchnorm"
     example = "batchnorm"
@@ -141,7 +143,7 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """`dropout 0.3`: while training, sets that share of the numbers to 0; afterwards it does nothing."""
+    """`dropout 0.3`: in training, sets that share of the values to 0; otherwise it changes nothing."""
 
     name = "dropout"
     example = "dropout 0.3"
@@ -149,13 +151,13 @@ class Dropout(Layer):
     share: float = word(grammar.SHARE, 0.5)
 
     def forward(self, batch: NDArray[Any]) -> NDArray[Any]:
-        """Pass the batch on, as outside training."""
+        """Return the batch unchanged, as outside training."""
         return batch
 
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """`dense 10`: every output a learned weighted sum of all inputs."""
+    """`dense 10`: outputs that each are a learned weighted sum of all inputs."""
 
     name = "dense"
     example = "dense 10"

@@ -1,4 +1,7 @@
-"""What layers are called, and what can be refused of their text. Without numpy, so at once."""
+"""The names of layers, and the errors in a text of layers that can be found without importing numpy.
+
+Errors in words and options are left to the classes of the layers, see `cnnfilter.layers.stack`.
+"""
 
 from __future__ import annotations
 
@@ -58,12 +61,12 @@ _SUGGESTIONS = {other: text for row in LAYER_NAMES for other, text in row.other_
 
 
 def check(text: str) -> None:
-    """Refuse layers that there are not, and kernels of ``conv`` that are none.
+    """Refuse unknown layers, and kernels of ``conv`` that are not kernels.
 
     Raises
     ------
     ModelError, KernelError
-        As `cnnfilter.layers.stack.parse_layers`, which finds what else is wrong.
+        As `cnnfilter.layers.stack.parse_layers`, which also finds all other errors.
     """
     for number, stage in enumerate(split_stages(text), 1):
         try:
@@ -76,7 +79,7 @@ def check(text: str) -> None:
 
 
 def name_of(stage: Stage) -> str:
-    """Return the name of a stage's layer, or refuse it."""
+    """Return the name of a stage's layer; ModelError if there is no such layer."""
     name = stage.words[0].partition(":")[0]
     if name not in _BY_NAME:
         raise ModelError(_unknown(stage.words[0]))
@@ -90,7 +93,7 @@ def class_of(stage: Stage) -> str:
 
 
 def is_learned(stage: Stage) -> bool:
-    """Whether a ``conv`` asks for learned kernels, as in ``conv 32x3x3``; what is quoted is a kernel as it stands."""
+    """Return whether a ``conv`` asks for learned kernels, as in ``conv 32x3x3``; quoted words are fixed kernels."""
     first = stage.words[1] if len(stage.words) > 1 else ""
     if re.match(r"\S+\s+['\"]", stage.text):
         return False
@@ -100,7 +103,7 @@ def is_learned(stage: Stage) -> bool:
 
 
 def in_layer(number: int, stage: Stage, error: CnnfilterError) -> CnnfilterError:
-    """Return an error that says in which layer it was met."""
+    """Return an error with the number and the text of its layer before its message."""
     return type(error)(f"layer {number} '{stage.text}': {error}")
 
 

@@ -1,10 +1,7 @@
-"""Layers: from text and back, and what a stack of them makes of a picture.
+"""A stack of layers: from text and back, its shapes, and running it on one picture.
 
-Here are the layers that need no weights, each with what it computes; those with weights are in
-`cnnfilter.layers.learned`. A batch is ``(N, H, W, C)`` float32, or ``(N, F)`` after ``flatten``, in the units of the
-file.
-
-What computes them is imported by the layer that needs it: most networks that are loaded have none of them.
+The layers themselves are in `cnnfilter.layers.fixed` and `cnnfilter.layers.learned`. A batch is ``(N, H, W, C)``
+float32, or ``(N, F)`` after ``flatten``, in the units of the file.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.names import class_of, in_layer
 
 _MODULES = {"fixed": fixed, "learned": learned}
-"""The modules that hold the classes which `cnnfilter.layers.names` lists."""
+"""The modules that hold the classes listed in `cnnfilter.layers.names`."""
 
 
 class Layers(tuple[Layer, ...]):
@@ -41,12 +38,12 @@ class Layers(tuple[Layer, ...]):
         return Layers(found) if isinstance(index, slice) else found  # type: ignore[arg-type, return-value]
 
     def shapes(self, shape: Shape) -> Iterator[Shape]:
-        """Give the shape that goes into each layer, and at last the one that comes out.
+        """Yield the input shape of each layer, and at last the output shape of the stack.
 
         Raises
         ------
         ShapeError
-            Where a layer cannot take what the one before gives; it names the layer and the numbers.
+            If a layer cannot take the shape that the layer before gives. The message names the layer and the sizes.
         """
         yield shape
         for number, layer in enumerate(self, 1):
@@ -57,7 +54,7 @@ class Layers(tuple[Layer, ...]):
             yield shape
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Give the shape that comes out at the end; ShapeError as in `shapes`."""
+        """Return the output shape of the stack; ShapeError as in `shapes`."""
         *_, last = self.shapes(shape)
         return last
 
@@ -73,9 +70,9 @@ def parse_layers(text: str) -> Layers:
     Raises
     ------
     ModelError
-        For a text that is not of this grammar; it names the layer and what would do.
+        For text that is not of this grammar. The message names the layer and suggests a remedy.
     KernelError
-        For a kernel that is not one.
+        For a kernel that cannot be found or read.
 
     Examples
     --------
@@ -97,9 +94,6 @@ def _read(number: int, stage: Stage) -> Layer:
         raise in_layer(number, stage, error) from error
 
 
-# --- a picture through the layers ----------------------------------------------------------------------
-
-
 def run_layers(pixels: NDArray[Any], layers: Layers | str) -> Batch:
     """Send one picture through layers that need no learned weights.
 
@@ -111,14 +105,14 @@ def run_layers(pixels: NDArray[Any], layers: Layers | str) -> Batch:
     Returns
     -------
     (H', W', C') float32 array
-        The maps; flat numbers come as (1, 1, F).
+        The maps; flat numbers have the shape (1, 1, F).
 
     Raises
     ------
     ShapeError
-        Where a layer does not fit what the one before gives.
+        If a layer cannot take the shape that the layer before gives.
     ModelError
-        For a layer that has learned weights.
+        If a layer has learned weights.
 
     Examples
     --------
@@ -132,7 +126,7 @@ def run_layers(pixels: NDArray[Any], layers: Layers | str) -> Batch:
     refuse_learned(layers)
     batch = np.asarray(pixels, np.float32)[None]
     batch = batch[..., None] if batch.ndim == 3 else batch
-    layers.output_shape(batch.shape[1:])  # refuses what does not fit before any work
+    layers.output_shape(batch.shape[1:])  # raises ShapeError before any work
     for layer in layers:
         batch = layer.forward(batch)  # type: ignore[attr-defined]  # every layer without weights has it
     return batch[None] if batch.ndim == 2 else np.ascontiguousarray(batch[0])

@@ -1,4 +1,7 @@
-"""What a stack of layers costs, layer by layer, beside fully connected layers of the same outputs."""
+"""The costs of a stack of layers, layer by layer, beside those of fully connected layers with the same outputs.
+
+Printing them is left to `cnnfilter.cli.reports.layer_table`.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ from cnnfilter.layers.learned import Convolution, Dense, Depthwise, InvertedBott
 from cnnfilter.layers.stack import Layers
 
 BYTES_PER_VALUE = 4
-"""Of a float32, in which maps and weights are held."""
+"""Size of a float32, the type of maps and weights."""
 
 
 class LayerCost(NamedTuple):
-    """One layer: its text, what comes out, how its size comes about, and what it costs for one picture.
+    """One layer: its text, its output shape, the formula of its output size, and its costs for one picture.
 
-    `memory` is of the maps that come out, in bytes. `receptive_field` is height and width in samples of the
-    input, None for all of it. `fully_connected` counts the parameters of a fully connected layer from the
-    same input to the same output; None for layers that multiply nothing.
+    `memory` is that of the output maps, in bytes. `receptive_field` is height and width in samples of the input, None
+    for the whole input. `fully_connected` counts the parameters of a fully connected layer with the same input and
+    output; None for layers without multiplications.
     """
 
     layer: str
@@ -34,10 +37,10 @@ class LayerCost(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """All rows, and their totals.
+    """The costs of all layers, and their totals.
 
-    `memory` is of the input and all maps, `peak_memory` of a layer's input and output together where they are
-    largest, both in bytes.
+    `memory` is that of the input and all maps; `peak_memory` is the largest sum of a layer's input and output. Both
+    are in bytes.
     """
 
     input: Shape
@@ -50,12 +53,12 @@ class Summary(NamedTuple):
 
 
 def summarize(layers: Layers, shape: Shape) -> Summary:
-    """Count what each layer makes of an input of `shape` (H, W, C), and what it costs.
+    """Return the output shape and the costs of each layer for an input of `shape` (H, W, C).
 
     Raises
     ------
     ShapeError
-        Where a layer cannot take what the one before gives.
+        If a layer cannot take the shape that the layer before gives.
 
     Examples
     --------

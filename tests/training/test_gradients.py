@@ -8,8 +8,8 @@ import pytest
 from cnnfilter import parse_layers
 from cnnfilter.errors import ModelError
 from cnnfilter.runtime.blas import one_thread
-from cnnfilter.training.gradients import stack as stack_training
 from cnnfilter.training.gradients.convolutions import TiledConvolving
+from cnnfilter.training.gradients.fused import fuse
 from cnnfilter.training.gradients.layer import Place, Trainable
 from cnnfilter.training.gradients.layers import make_trainable
 from cnnfilter.training.gradients.stack import Stack, Targets
@@ -48,7 +48,8 @@ def slopes_of(layer: Trainable, numbers: np.ndarray, weights: np.ndarray) -> tup
     run(layer, numbers, place)
     back = weights.copy()
     if hasattr(layer, "measure_back"):
-        layer.settle_back(layer.measure_back(back, place), numbers.size // layer.channels)
+        back, sums = layer.measure_back(back, place)
+        layer.settle_back(sums, numbers.size // layer.channels)
     return layer.backward(back, place).copy(), dict(place.slopes)
 
 
@@ -288,6 +289,42 @@ def test_a_whole_network_has_pytorchs_loss_and_slopes(rng):
 
 
 @pytest.mark.parametrize(
+    ("text", "fused"),
+    [
+        ("conv 3x3x3 | relu", ["conv 3x3x3 | relu"]),
+        ("conv 16x3x3 | relu6", ["conv 16x3x3 | relu6"]),
+        ("conv 3x3x3 | relu | maxpool 2", ["conv 3x3x3 | relu | maxpool 2"]),
+        ("conv 3x3x3 | relu | minpool 2 | relu", ["conv 3x3x3 | relu | minpool 2", "relu"]),
+        ("batchnorm | relu | maxpool 2 | conv 3x3x3", ["batchnorm | relu | maxpool 2", "conv 3x3x3"]),
+        ("conv 16x3x3 bias=no | batchnorm | relu6", ["conv 16x3x3 bias=no", "batchnorm | relu6"]),
+        ("conv 3x3x3 | relu | relu | maxpool 2", ["conv 3x3x3 | relu", "relu | maxpool 2"]),
+        # Tiles are clipped in passing even where there is no bias; windows are not.
+        ("conv 16x3x3 bias=no | relu", ["conv 16x3x3 bias=no | relu"]),
+        ("conv 3x3x3 bias=no | relu", ["conv 3x3x3 bias=no", "relu"]),
+        ("conv 3x3x3 bias=no | relu | maxpool 2", ["conv 3x3x3 bias=no", "relu | maxpool 2"]),
+        ("depthwise 3x3 | relu6 | maxpool 2", ["depthwise 3x3", "relu6 | maxpool 2"]),
+        ("mbconv 3x3x3 expand=2 | relu", ["mbconv 3x3x3 expand=2", "relu"]),
+        ("conv 3x3x3 | leaky:0.1 | maxpool 2", ["conv 3x3x3", "leaky:0.1", "maxpool 2"]),
+        ("conv 3x3x3 | maxpool 2 | relu", ["conv 3x3x3", "maxpool 2", "relu"]),
+        ("conv 3x3x3 | relu | avgpool 2", ["conv 3x3x3 | relu", "avgpool 2"]),
+        ("conv 3x3x3 | dropout | relu", ["conv 3x3x3", "dropout 0.5", "relu"]),
+        ("relu | globalpool max | dense 4 | relu", ["relu", "globalpool max", "dense 4", "relu"]),
+    ],
+)
+def test_fuse_takes_activations_with_their_neighbours(text, fused):
+    shape, layers = (8, 8, 16), []
+    for layer in parse_layers(text):
+        layers.append(make_trainable(layer, shape))
+        shape = layers[-1].output
+    steps = fuse(layers)
+    assert [" | ".join(str(member.layer) for member in step.members) for step in steps] == fused
+    members = [member for step in steps for member in step.members]
+    assert len(members) == len(layers)
+    assert all(member is layer for member, layer in zip(members, layers, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 9])
+@pytest.mark.parametrize(
     "text",
     [
         "conv 3x3x3 | relu | maxpool 2",
@@ -295,26 +332,26 @@ def test_a_whole_network_has_pytorchs_loss_and_slopes(rng):
         "conv 16x3x3 | relu6 | conv 16x3x3 | relu | minpool 2",
         "conv 3x3x3 bias=no | batchnorm | relu | maxpool 2 | conv 2x1x1 bias=no | relu",
         "conv 4x3x3 | leaky:0.1 | maxpool 2 | batchnorm | relu6",
+        "conv 4x3x3 | relu | dropout 0.3 | relu | maxpool 2 | batchnorm | relu | maxpool 3 stride=1",
     ],
 )
-def test_what_layers_do_together_is_what_they_do_alone(text, rng, monkeypatch):
-    pictures, labels = rng.normal(0, 3, (9, 8, 8, 2)).astype(np.float32), rng.integers(0, 3, 9)
+def test_fused_and_unfused_layers_give_the_same_bits(text, count, rng, monkeypatch):
+    pictures, labels = rng.normal(0, 3, (count, 8, 8, 2)).astype(np.float32), rng.integers(0, 3, count)
+
+    def fill(first: int, end: int, out: np.ndarray) -> None:
+        out[...] = pictures[first:end]
+
     found = []
-    for together in (stack_training.do_together, lambda layers: None):
-        monkeypatch.setattr(stack_training, "do_together", together)
-        stack = Stack(parse_layers(f"{text} | flatten | dense 3"), (8, 8, 2), np.random.default_rng(1), 1)
+    for fused in (True, False):
+        with monkeypatch.context() as patch:
+            if not fused:
+                patch.setattr("cnnfilter.training.gradients.stack.fuse", list)
+            stack = Stack(parse_layers(f"{text} | flatten | dense 3"), (8, 8, 2), np.random.default_rng(1), 1)
         with one_thread():
-            verdict = stack.learn(
-                9,
-                lambda first, end, out: np.copyto(out, pictures[first:end]),
-                Targets(labels, np.ones(9, np.float32)),
-                (0,),
-            )
-        found.append((verdict, stack.slopes.copy()))
-    (verdict, slopes), (alone, slopes_alone) = found
-    assert slopes.any()
-    assert verdict.loss == pytest.approx(alone.loss, rel=1e-6)
-    np.testing.assert_allclose(slopes, slopes_alone, rtol=1e-4, atol=1e-6)
+            verdict = stack.learn(count, fill, Targets(labels, np.ones(count, np.float32)), (0,))
+            found.append((verdict, stack.slopes.tobytes(), stack.predict(count, fill).tobytes()))
+        assert stack.slopes.any()
+    assert found[0] == found[1]
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean(rng):

@@ -11,10 +11,12 @@ from cnnfilter.jit.instructions import LANES
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import Convolution, Depthwise
 from cnnfilter.networks import layer_loops
-from cnnfilter.networks.map_convolutions import LINEAR
+from cnnfilter.networks.map_convolutions import LINEAR, Range
 from cnnfilter.training.gradients import gradient_loops as loops
 from cnnfilter.training.gradients import winograd_loops
 from cnnfilter.training.gradients.layer import (
+    NO_BIAS,
+    ClippingTrainable,
     Floats,
     Place,
     Trainable,
@@ -29,7 +31,7 @@ _PIECE = 1 << 18
 """Numbers of the windows or tiles that are laid out at once: 1 MiB, half of a usual second-level cache."""
 
 
-class Convolving(Trainable):
+class Convolving(ClippingTrainable):
     """`conv 32x3x3`: the windows side by side, times the kernels: one matrix product."""
 
     layer: Convolution
@@ -49,7 +51,11 @@ class Convolving(Trainable):
         self.places = self.output[0] * self.output[1]
         self.taps = math.prod(self.layer.kernels[1:]) * shape[2]
         self.at_once = max(1, _PIECE // (self.places * self.taps))
-        self.range = LINEAR
+
+    @property
+    def clips(self) -> bool:
+        """Whether clipping costs no pass of its own: it is part of the loop that adds the bias."""
+        return self.layer.bias
 
     def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
         return draw_starts(self.layer.weights(self.shape), self.taps, rng)
@@ -68,7 +74,7 @@ class Convolving(Trainable):
                 self.gather(picture.reshape(len(picture), -1), own, *self.steps)
         return windows.reshape(-1, self.taps)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
+    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
         out = place.scratch.array("out", len(numbers), *self.output)
         place.kept["input"] = numbers
         for first in range(0, len(numbers), self.at_once):
@@ -77,7 +83,9 @@ class Convolving(Trainable):
             np.matmul(windows, self.matrix, out=out[first:end].reshape(len(windows), -1))
         if "bias" in self.values:
             tile = np.tile(self.values["bias"], max(1, 1024 // self.output[2]))
-            layer_loops.shift(out.reshape(-1), tile, *self.range)
+            layer_loops.shift(out.reshape(-1), tile, *clip)
+        elif clip != LINEAR:
+            layer_loops.shift(out.reshape(-1), NO_BIAS, *clip)
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
@@ -103,7 +111,7 @@ class Convolving(Trainable):
         return back
 
 
-class TiledConvolving(Trainable):
+class TiledConvolving(ClippingTrainable):
     """`conv 64x3x3` at stride 1: Winograd's way, see `cnnfilter.training.gradients.winograd_loops`; it takes 4
     products instead of 9."""
 
@@ -120,7 +128,6 @@ class TiledConvolving(Trainable):
         self.kernels = np.empty((16, channels, maps), np.float32)
         self.turned = np.empty((16, maps, channels), np.float32)
         self.bias = np.zeros(maps, np.float32)
-        self.range = LINEAR
         self.at_once = max(1, _PIECE // (16 * self.across * (channels + maps)))
 
     @staticmethod
@@ -146,7 +153,7 @@ class TiledConvolving(Trainable):
     def _tiles(self, name: str, rows: int, maps: int, place: Place) -> Floats:
         return place.bench.array(name, 16, rows * self.across, maps)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
+    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
         out = place.scratch.array("out", len(numbers), *self.output)
         place.kept["input"] = numbers
         for first, rows in self._pieces(len(numbers)):
@@ -154,7 +161,7 @@ class TiledConvolving(Trainable):
             given = self._tiles("given", rows, self.output[2], place)
             winograd_loops.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
             np.matmul(seen, self.kernels, out=given)
-            winograd_loops.out_of_tiles(out.reshape(-1), given.reshape(-1), first, self.given, self.bias, *self.range)
+            winograd_loops.out_of_tiles(out.reshape(-1), given.reshape(-1), first, self.given, self.bias, *clip)
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:

@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
 from cnnfilter.layers.layer import Layer, Shape
+from cnnfilter.networks.map_convolutions import LINEAR, Range
 from cnnfilter.runtime.buffers import Scratch
+
+NO_BIAS = np.zeros(1024, np.float32)
+"""For the loops that add a bias, where only their clipping is wanted; as long as the biases that they are given."""
 
 Floats = NDArray[np.float32]
 Values = Mapping[str, Floats]
@@ -59,7 +63,22 @@ class Place:
         return self.parts[name]
 
 
-class Trainable:
+class Pass:
+    """A step of the forward and backward passes: one layer, or several that are computed together."""
+
+    @property
+    def members(self) -> tuple[Trainable, ...]:
+        """The layers that the step computes, in their order."""
+        raise NotImplementedError
+
+    def forward(self, numbers: Floats, place: Place) -> Floats:
+        raise NotImplementedError
+
+    def backward(self, slopes: Floats, place: Place) -> Floats:
+        raise NotImplementedError
+
+
+class Trainable(Pass):
     """A layer that has no numbers of its own and needs nothing but its own functions."""
 
     def __init__(self, layer: Layer, shape: Shape) -> None:
@@ -67,6 +86,10 @@ class Trainable:
         self.shape = shape
         self.output = layer.output_shape(shape)
         self.values: Values = {}
+
+    @property
+    def members(self) -> tuple[Trainable, ...]:
+        return (self,)
 
     def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the numbers to start with, by name."""
@@ -80,10 +103,16 @@ class Trainable:
         """Return what a model file keeps."""
         return {name: values.copy() for name, values in self.values.items()}
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        raise NotImplementedError
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
+class ClippingTrainable(Trainable):
+    """A layer that can clip its outputs to a range while it writes them, which saves a pass over the maps."""
+
+    @property
+    def clips(self) -> bool:
+        """Whether clipping costs no pass of its own."""
+        return True
+
+    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
         raise NotImplementedError
 
 

@@ -6,8 +6,6 @@ Batch norm needs sums over the whole batch, which it gets between two layers: se
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -20,10 +18,12 @@ from cnnfilter.layers.fixed import Activation, AvgPool, Flatten, GlobalPool, Max
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.networks import layer_loops
-from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR
+from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR, Range
 from cnnfilter.training.gradients import gradient_loops as loops
 from cnnfilter.training.gradients.convolutions import Convolving, DepthwiseConvolving, TiledConvolving
 from cnnfilter.training.gradients.layer import (
+    NO_BIAS,
+    ClippingTrainable,
     Floats,
     Place,
     Trainable,
@@ -112,10 +112,7 @@ class Densing(Trainable):
 
 
 class MostPooling(Trainable):
-    """`maxpool 2` and `minpool 2`: the slope goes to the number that was chosen.
-
-    `range` is that of an activation before it: a number outside is handed no slope.
-    """
+    """`maxpool 2` and `minpool 2`: the slope goes to the number that was chosen."""
 
     layer: MaxPool
 
@@ -123,7 +120,6 @@ class MostPooling(Trainable):
         super().__init__(layer, shape)
         self.geometry = geometry_of(cast(WindowLayer, layer).axes(*shape[:2]), shape[2])
         self.sign = -1.0 if isinstance(layer, MinPool) else 1.0
-        self.range = LINEAR
         if math.prod(self.layer.size) > 256:
             raise ModelError(f"{layer} has more than 256 taps, which training does not go through")
 
@@ -134,13 +130,10 @@ class MostPooling(Trainable):
         if where is None or len(where) != len(rows):
             where = place.kept["where"] = np.empty(rows.shape, np.uint8)
         loops.max_pool(rows_of(numbers), rows, where, self.geometry, self.sign)
-        place.kept["output"] = out
         return out
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
         back = place.scratch.array("back", len(slopes), *self.shape)
-        if self.range != LINEAR:
-            loops.clip_backward(slopes.reshape(-1), place.kept["output"].reshape(-1), *self.range)
         loops.max_pool_backward(rows_of(back), slopes.reshape(-1, self.output[2]), place.kept["where"], self.geometry)
         return back
 
@@ -202,15 +195,17 @@ class Activating(Trainable):
     """`relu` and its kin: the slope times the function's slope there."""
 
     layer: Activation
-    done_before = False
-    undone_after = False
+
+    @property
+    def clip(self) -> Range | None:
+        """The range that the function clips to; None where it does something else."""
+        return CLIPPING.get(self.layer.function)
 
     def forward(self, numbers: Floats, place: Place) -> Floats:
         function = self.layer.function
-        if function in CLIPPING:
-            if not self.done_before:
-                # In place: no layer that stands before an activation needs what it gave.
-                layer_loops.shift(numbers.reshape(-1), _NOTHING, *CLIPPING[function])
+        if self.clip is not None:
+            # In place: no layer that stands before an activation needs what it gave.
+            layer_loops.shift(numbers.reshape(-1), NO_BIAS, *self.clip)
             place.kept["output"] = numbers
             return numbers
         place.kept["input"] = numbers
@@ -219,18 +214,13 @@ class Activating(Trainable):
 
     def backward(self, slopes: Floats, place: Place) -> Floats:
         function = self.layer.function
-        if self.undone_after:
-            return slopes
-        if function in CLIPPING:
-            loops.clip_backward(slopes.reshape(-1), place.kept["output"].reshape(-1), *CLIPPING[function])
+        if self.clip is not None:
+            loops.clip_backward(slopes.reshape(-1), place.kept["output"].reshape(-1), *self.clip)
             return slopes
         if function == "softmax":
             out = place.kept["output"]
             return np.ascontiguousarray(out * (slopes - (slopes * out).sum(axis=-1, keepdims=True)))
         return np.ascontiguousarray(slopes * slope(place.kept["input"], function))
-
-
-_NOTHING = np.zeros(1024, np.float32)
 
 
 class Dropping(Trainable):
@@ -271,7 +261,7 @@ class Flattening(Trainable):
         return slopes.reshape(len(slopes), *self.shape)
 
 
-class BatchNorming(Trainable):
+class BatchNorming(ClippingTrainable):
     """`batchnorm`: by the mean and variance of the batch while training, of all batches afterwards.
 
     Before `forward`, every shard is measured and the sums of all are settled; before `backward` likewise
@@ -283,7 +273,6 @@ class BatchNorming(Trainable):
     def __init__(self, layer: Layer, shape: Shape) -> None:
         super().__init__(layer, shape)
         self.channels = shape[-1]
-        self.range = LINEAR
         self.running = np.concatenate([np.zeros(self.channels), np.ones(self.channels)]).astype(np.float32)
 
     def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
@@ -320,22 +309,22 @@ class BatchNorming(Trainable):
         self.factor = scale.astype(np.float32)
         self.offset = (self.values["shift"] - mean * scale).astype(np.float32)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
+    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
         out = place.scratch.array("out", *numbers.shape)
         place.kept["input"] = numbers
         shape = (-1, self.channels)
-        loops.scale_and_shift(numbers.reshape(shape), self.factor, self.offset, *self.range, out.reshape(shape))
+        loops.scale_and_shift(numbers.reshape(shape), self.factor, self.offset, *clip, out.reshape(shape))
         return out
 
-    def measure_back(self, slopes: Floats, place: Place) -> NDArray[np.float64]:
-        """Return the sums of the slopes by shift and scale (2, C)."""
+    def measure_back(self, slopes: Floats, place: Place) -> tuple[Floats, NDArray[np.float64]]:
+        """Return the slopes that `backward` takes, and their sums by shift and scale (2, C)."""
         sums = np.empty((2, self.channels))
         shape = (-1, self.channels)
         rows = place.kept["input"].reshape(shape)
         loops.gradient_moments(rows, slopes.reshape(shape), sums, self.mean, self.inverse)
         place.slopes["shift"][...] += sums[0]
         place.slopes["scale"][...] += sums[1]
-        return sums
+        return slopes, sums
 
     def settle_back(self, sums: NDArray[np.float64], count: int) -> None:
         """Take the sums of the whole batch."""
@@ -365,23 +354,6 @@ _TRAINABLE: dict[type[Layer], type[Trainable]] = {
     Flatten: Flattening,
     BatchNorm: BatchNorming,
 }
-
-
-def do_together(layers: Sequence[Trainable]) -> None:
-    """Let the layers beside a clipping activation do what it does, on the same way through their numbers."""
-    for layer, after in pairwise(layers):
-        if isinstance(after, Activating) and after.layer.function in CLIPPING and _can_clip(layer):
-            layer.range = CLIPPING[after.layer.function]  # type: ignore[attr-defined]
-            after.done_before = True
-        elif isinstance(layer, Activating) and layer.layer.function in CLIPPING and isinstance(after, MostPooling):
-            after.range = CLIPPING[layer.layer.function]
-            layer.undone_after = True
-
-
-def _can_clip(layer: Trainable) -> bool:
-    """Return whether a layer goes through what it gives anyway."""
-    plain = isinstance(layer, Convolving) and not layer.layer.bias
-    return isinstance(layer, Convolving | TiledConvolving | BatchNorming) and not plain
 
 
 def make_trainable(layer: Layer, shape: Shape) -> Trainable:

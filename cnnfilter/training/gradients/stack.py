@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,9 @@ from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Weights
 from cnnfilter.runtime.buffers import Scratch
 from cnnfilter.runtime.parallel import Workers, split_rows
-from cnnfilter.training.gradients.layer import Fixed, Place, Trainable
-from cnnfilter.training.gradients.layers import BatchNorming, do_together, make_trainable
+from cnnfilter.training.gradients.fused import FusedBatchNorm, fuse
+from cnnfilter.training.gradients.layer import Fixed, Pass, Place, Trainable
+from cnnfilter.training.gradients.layers import BatchNorming, make_trainable
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -68,7 +70,9 @@ class Stack:
         # A softmax at the end is part of the loss.
         self.body = layers[: len(layers) - (str(layers[-1]) == "softmax")]
         self.layers = [*_trainables(self.body, input_shape)]
-        self._segments = _between_batch_norms(self.layers)
+        self._steps = fuse(self.layers)
+        self._first_members = [0, *accumulate(len(step.members) for step in self._steps)][:-1]
+        self._segments = _between_batch_norms(self._steps)
         starts = [layer.starts(rng) for layer in self.layers]
         self.values = np.concatenate([np.ravel(part) for each in starts for part in each.values()]).astype(np.float32)
         self.slopes = np.zeros_like(self.values)
@@ -97,8 +101,9 @@ class Stack:
         return found
 
     def _make_places(self, slopes: Floats) -> list[Place]:
-        places = [Place(views) for views in self._views(slopes)]
-        learned = next((index for index, layer in enumerate(self.layers) if not isinstance(layer, Fixed)), 0)
+        views = self._views(slopes)
+        places = [Place(views[first]) for first in self._first_members]
+        learned = next((index for index, step in enumerate(self._steps) if not isinstance(step, Fixed)), 0)
         places[learned].first = True
         return places
 
@@ -149,9 +154,9 @@ class Stack:
 
     def _tell_places(self, shards: int, *, training: bool, seeds: Sequence[int]) -> None:
         for shard in range(shards):
-            for index, place in enumerate(self._places[shard]):
+            for first, place in zip(self._first_members, self._places[shard], strict=True):
                 place.training = training
-                place.draw = functools.partial(np.random.default_rng, [*seeds, shard, index])
+                place.draw = functools.partial(np.random.default_rng, [*seeds, shard, first])
 
     def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
         """Run a task for every shard; add up what they give, in their order."""
@@ -175,7 +180,7 @@ class Stack:
                 if position == 0:
                     numbers[shard] = self._filled(shard, *shards[shard], fill)
                 for index in segment:
-                    numbers[shard] = self.layers[index].forward(numbers[shard], self._places[shard][index])
+                    numbers[shard] = self._steps[index].forward(numbers[shard], self._places[shard][index])
                 if position + 1 == len(segments):
                     return None
                 return self._norm_at(segments[position + 1]).measure(numbers[shard])
@@ -198,14 +203,17 @@ class Stack:
             ) -> NDArray[np.float64] | None:
                 places, back = self._places[shard], slopes[shard]
                 if after is not None:
-                    back = self.layers[after[0]].backward(back, places[after[0]])
+                    back = self._steps[after[0]].backward(back, places[after[0]])
                 for index in reversed(own):
-                    back = self.layers[index].backward(back, places[index])
-                slopes[shard] = back
+                    back = self._steps[index].backward(back, places[index])
                 if not position:
+                    slopes[shard] = back
                     return None
                 first = self._segments[position][0]
-                return self._norm_at(self._segments[position]).measure_back(back, places[first])
+                step = self._steps[first]
+                assert isinstance(step, BatchNorming | FusedBatchNorm)
+                slopes[shard], sums = step.measure_back(back, places[first])
+                return sums
 
             sums = self._run(task, len(shards))
             if sums is not None:
@@ -213,7 +221,7 @@ class Stack:
                 norm.settle_back(sums, sum(part.size for part in slopes) // norm.channels)
 
     def _norm_at(self, segment: list[int]) -> BatchNorming:
-        norm = self.layers[segment[0]]
+        norm = self._steps[segment[0]].members[0]
         assert isinstance(norm, BatchNorming)
         return norm
 
@@ -236,15 +244,14 @@ def _trainables(layers: Layers, input_shape: Shape) -> Sequence[Trainable]:
             made.append(Fixed(layer, shape) if index < learned else make_trainable(layer, shape))
         except ModelError as error:
             raise ModelError(f"layer {index + 1} {error}") from error
-    do_together(made)
     return made
 
 
-def _between_batch_norms(layers: Sequence[Trainable]) -> list[list[int]]:
-    """Cut the layers, by number, so that each batch norm begins a segment."""
+def _between_batch_norms(steps: Sequence[Pass]) -> list[list[int]]:
+    """Cut the steps, by number, so that each batch norm begins a segment."""
     segments: list[list[int]] = [[]]
-    for index, layer in enumerate(layers):
-        if isinstance(layer, BatchNorming):
+    for index, step in enumerate(steps):
+        if isinstance(step.members[0], BatchNorming):
             segments.append([])
         segments[-1].append(index)
     return segments

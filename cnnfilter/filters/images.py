@@ -37,7 +37,7 @@ Sides = tuple[int, int, int, int]
 
 ALPHA = ("keep", "filter", "drop")
 
-_NUMBERS = 1 << 21
+_BAND_SAMPLES = 1 << 21
 """Samples of a band, at least where a row is not longer."""
 
 
@@ -71,15 +71,15 @@ def filter_image(
     if max_pixels is not None:
         _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
     clipped: list[float] = []
-    ways: list[tuple[str, ...]] = []
+    algorithms_used: list[tuple[str, ...]] = []
 
     def filtered(frame: Samples) -> Samples:
         pixels, share, how = _filter_frame(image, frame, kernels, alpha, options)
         clipped.append(share)
-        ways.append(how)
+        algorithms_used.append(how)
         return pixels
 
-    return image.map(filtered), max(clipped), ways[0]
+    return image.map(filtered), max(clipped), algorithms_used[0]
 
 
 def check_alpha(alpha: str) -> None:
@@ -99,7 +99,7 @@ def _filter_frame(
 ) -> tuple[Samples, float, tuple[str, ...]]:
     if not image.has_alpha:
         result = filter_picture(frame, kernels, **options)
-        return result.pixels, result.clipped, result.ways
+        return result.pixels, result.clipped, result.algorithms_used
     options = dict(options)
     empty = options.pop("empty", buffers.empty)
     opaque = is_opaque(frame)
@@ -119,13 +119,13 @@ def _filter_frame(
 
 def is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
     """Whether a frame is mapped, or so large that floats of all of it would take much more than the frame."""
-    return empty is not buffers.empty or frame.size > 2 * _NUMBERS
+    return empty is not buffers.empty or frame.size > 2 * _BAND_SAMPLES
 
 
 def is_opaque(frame: Samples) -> bool:
     """Whether all of a frame (H, W, C) is, its last channel alpha; found out row by row, as it may be mapped."""
     top = top_of(frame.dtype)
-    rows = max(1, _NUMBERS // frame[0].size)
+    rows = max(1, _BAND_SAMPLES // frame[0].size)
     return all((frame[y : y + rows, :, -1] == top).all() for y in range(0, len(frame), rows))
 
 
@@ -137,12 +137,14 @@ def _filter_with_alpha(
     top = top_of(frame.dtype)
     if opaque:
         result = filter_picture(colour, kernels, **options)
-        pixels, clipped, ways = result.pixels, result.clipped, result.ways
+        pixels, clipped, algorithms_used = result.pixels, result.clipped, result.algorithms_used
     else:
-        pixels, clipped, ways = _filter_weighted(colour, opacity.astype(np.float32) / np.float32(top), kernels, options)
+        pixels, clipped, algorithms_used = _filter_weighted(
+            colour, opacity.astype(np.float32) / np.float32(top), kernels, options
+        )
     sets = [kernel for spec in kernels for kernel in find_kernels(spec)]
     if alpha == "drop" or pixels.shape[2] != colour.shape[2]:  # a stack of maps has no alpha of its own
-        return pixels, clipped, ways
+        return pixels, clipped, algorithms_used
     if alpha == "filter":
         without = {name: value for name, value in options.items() if name not in ("bias", "signed", "dtype")}
         result = filter_picture(opacity, kernels, signed="clip", dtype=frame.dtype, **without)
@@ -152,7 +154,7 @@ def _filter_with_alpha(
     if pixels.dtype != new_opacity.dtype:
         scale = top_of(pixels.dtype) / top
         new_opacity = to_picture(new_opacity.astype(np.float32) * np.float32(scale), pixels.dtype)[0]
-    return np.concatenate([pixels, new_opacity], axis=2), clipped, ways
+    return np.concatenate([pixels, new_opacity], axis=2), clipped, algorithms_used
 
 
 def _axes_in_bands(frame: Samples, kernels: Sequence[Any], options: dict[str, Any]) -> tuple[Axis, Axis] | None:
@@ -174,7 +176,7 @@ def in_bands(
 ) -> tuple[Samples, float]:
     """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
     down, across = axes
-    rows = max(1, _NUMBERS // (down.stride * frame[0].size))
+    rows = max(1, _BAND_SAMPLES // (down.stride * frame[0].size))
     if empty is buffers.empty:  # there is room for more, so that bands need not see much of others again
         rows = max(rows, 3 * down.reach // down.stride)
 
@@ -221,7 +223,7 @@ def _filter_weighted(
         return filter_picture(samples, [weights], signed="auto", dtype=np.float32, **where).pixels
 
     maps = []
-    ways: list[str] = []
+    algorithms_used: list[str] = []
     for kernel in found:
         shares = np.abs(kernel.weights)
         result = filter_picture(visible, [kernel.weights], signed="auto", dtype=np.float32, **window)
@@ -231,14 +233,14 @@ def _filter_weighted(
         mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6 * shares.sum())
         present = sums(weight, kernel.weights, opaque) if signs else seen
         maps.append(result.pixels + mean * (np.float32(kernel.weights.sum()) - present))
-        ways += result.ways
+        algorithms_used += result.algorithms_used
     if combine is None:
         combine = sets[0].combine if len(sets) == 1 else "magnitude"
     rule = signed_rule(signed, found, dtype)
     biases = [bias + kernel.offset for kernel in found]
     values = combine_maps(maps, combine if len(found) > 1 else "", biases, rule == "abs")
     pixels, clipped = to_picture(values, dtype, rule)
-    return pixels, clipped, tuple(ways)
+    return pixels, clipped, tuple(algorithms_used)
 
 
 def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str, Any]) -> Samples:

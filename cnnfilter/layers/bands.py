@@ -79,7 +79,7 @@ def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
     None if the kernels differ in size, or if the result of an algorithm depends on the row at which a band begins.
     """
     from cnnfilter.filters.convolution.algorithms import Fourier, Separable
-    from cnnfilter.filters.convolution.choice import choose_engine
+    from cnnfilter.filters.convolution.choice import choose_algorithm
     from cnnfilter.filters.convolution.geometry import Geometry
 
     ways = []
@@ -88,7 +88,7 @@ def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
     axes = layer.axes(*shape[:2])
     for group in layer.kernel_sets:
         geometry = Geometry(*axes, channels=shape[2], border=layer.border)
-        engines = [choose_engine(kernel.weights, geometry)[0] for kernel in group]
+        engines = [choose_algorithm(kernel.weights, geometry)[0] for kernel in group]
         kinds = {"separable" if isinstance(engine, Separable) else "direct" for engine in engines}
         if len(kinds) > 1 or any(isinstance(engine, Fourier) for engine in engines):
             return None

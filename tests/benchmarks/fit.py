@@ -110,13 +110,13 @@ def _fourier_features(weights: Weights, geometry: algorithms.Geometry) -> list[f
 
 MODELS = {
     "taps": Model(
-        algorithms.DirectTaps,
+        algorithms.Direct,
         _taps_features,
         ("1", "taps"),
         (*_square(1, 2, 3, 4, 5, 7, 9), Case(1, 7), Case(2, 6), Case(3, 5), Case(4, 5)),
     ),
     "tile": Model(
-        algorithms.DirectTile,
+        algorithms.DirectDense,
         lambda weights, geometry: [1, weights.size],
         ("1", "weights"),
         (*_square(3, 4, 5, 7, 9, 11, 15, 21, 31), Case(3, 9), Case(9, 3), Case(5, 15), Case(25, 5)),
@@ -179,7 +179,7 @@ class _Bench:
                 self._known[name, case] = math.inf
         for _ in range(self.rounds):
             for pair, weights, engine in waiting:
-                with mock.patch.object(convolution, "choose_engine", return_value=(engine, "")):
+                with mock.patch.object(convolution, "choose_algorithm", return_value=(engine, "")):
                     self._known[pair] = min(self._known[pair], self._run(weights) * 1e9)
 
     def cost(self, name: str, case: Case) -> float:
@@ -269,16 +269,16 @@ def _is_able(name: str, case: Case) -> bool:
 
 
 def _chosen_now(weights: Weights, geometry: algorithms.Geometry, bytes_only: bool) -> str:
-    """Return the name of the engine that `choose_engine` takes today."""
-    engine, _ = choice.choose_engine(weights, geometry, bytes_only=bytes_only)
+    """Return the name of the engine that `choose_algorithm` takes today."""
+    engine, _ = choice.choose_algorithm(weights, geometry, bytes_only=bytes_only)
     return _NAMES[type(engine).__name__]
 
 
 _NAMES = {
-    "DirectWholes": "taps",
+    "DirectIntegers": "taps",
     "Box": "separable",
-    "DirectTaps": "taps",
-    "DirectTile": "tile",
+    "Direct": "taps",
+    "DirectDense": "tile",
     "Separable": "separable",
     "Fourier": "fft",
 }

@@ -203,7 +203,7 @@ def test_identity_linearity_and_shift(rng):
 )
 @pytest.mark.parametrize("border", ["replicate", "zero", "reflect"])
 def test_threads_do_not_change_a_bit(rng, monkeypatch, dtype, name, border):
-    monkeypatch.setattr(regions, "_ENOUGH", 1 << 12)  # for many bands, even of a small picture
+    monkeypatch.setattr(regions, "REGION_SAMPLES_MIN", 1 << 12)  # for many bands, even of a small picture
     for shape in ((140, 60, 3), (203, 140, 1)):
         pixels = picture(rng, shape, dtype)
         one, many = (filter_picture(pixels, [name], border=border, threads=threads).pixels for threads in (1, 5))
@@ -211,7 +211,7 @@ def test_threads_do_not_change_a_bit(rng, monkeypatch, dtype, name, border):
 
 
 def test_one_thread_works_in_few_bands(rng, monkeypatch):
-    monkeypatch.setattr(regions, "_ENOUGH", 1 << 12)
+    monkeypatch.setattr(regions, "REGION_SAMPLES_MIN", 1 << 12)
     made = []
 
     def run_tasks(tasks, threads, run=regions.run_tasks):
@@ -222,7 +222,7 @@ def test_one_thread_works_in_few_bands(rng, monkeypatch):
     for threads in (1, 2):
         filter_picture(picture(rng, (203, 140, 1), np.uint8), ["sharpen"], threads=threads)
     assert made == [3, 12]  # its middle and both sides
-    monkeypatch.setattr(regions, "_LONG", 140 * 9 * 20)  # what 20 rows take
+    monkeypatch.setattr(regions, "REGION_MULTIPLY_ADDS_MAX", 140 * 9 * 20)  # what 20 rows take
     filter_picture(picture(rng, (203, 140, 1), np.uint8), ["1 2 3; 4 5 6; 7 8 10"], threads=1)
     assert made[2] == 3 * 11
 
@@ -231,7 +231,7 @@ def test_one_thread_works_in_few_bands(rng, monkeypatch):
 def test_bands_of_much_work_are_the_same(rng, monkeypatch, kernel, algorithm):
     pixels = picture(rng, (61, 140, 3), np.uint8)
     at_once = filter_picture(pixels, [kernel], algorithm=algorithm).pixels
-    monkeypatch.setattr(regions, "_LONG", 1)
+    monkeypatch.setattr(regions, "REGION_MULTIPLY_ADDS_MAX", 1)
     np.testing.assert_array_equal(filter_picture(pixels, [kernel], algorithm=algorithm, threads=2).pixels, at_once)
 
 
@@ -372,7 +372,7 @@ def test_boxes_of_bytes(rng, taps, channels):
     # A sum that is a half to the last bit may fall on either side.
     assert np.abs(result.pixels - np.clip(exact - 3, 0, 255)).max() <= 0.5 + 1e-4
     assert result.clipped == pytest.approx((exact - 3 < -0.5).mean())
-    assert result.ways[0].startswith("separable")
+    assert result.algorithms_used[0].startswith("separable")
     strided = convolve(pixels, weights, border="reflect", stride=2, dtype=np.uint8)
     assert strided.shape[:2] == (20, 19)
 

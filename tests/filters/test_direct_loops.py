@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.filters.convolution import algorithms
-from cnnfilter.filters.convolution.algorithms import whole_unit
+from cnnfilter.filters.convolution.algorithms import integer_unit
 from cnnfilter.filters.convolution.box_loops import small_means
 from cnnfilter.filters.convolution.convolve import convolve, filter_picture
 from cnnfilter.filters.convolution.direct_loops import BLOCK_SAMPLES, TILE_SAMPLES
@@ -108,10 +108,10 @@ def test_nothing_is_read_beyond_the_picture() -> None:
 
 
 def test_weights_far_apart_are_no_whole_numbers() -> None:
-    assert whole_unit(np.array([1e-300, 1e300])) == 0
-    assert whole_unit(np.array([0.25, -0.5])) == 0.25
-    assert whole_unit(np.array([3.0, -2.0])) == 1
-    assert whole_unit(np.array([100.0, 29.0])) == 0
+    assert integer_unit(np.array([1e-300, 1e300])) == 0
+    assert integer_unit(np.array([0.25, -0.5])) == 0.25
+    assert integer_unit(np.array([3.0, -2.0])) == 1
+    assert integer_unit(np.array([100.0, 29.0])) == 0
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 9, 12, 15, 16])

@@ -133,11 +133,11 @@ def test_padding_counts_as_in_an_opaque_picture(rng):
 def test_every_frame_is_filtered(rng):
     frames = tuple(rng.integers(0, 255, (9, 9, 3), np.uint8) for _ in range(3))
     image = Image(frames[0], "RGB", "gif", frames=frames, durations=(10, 20, 30))
-    result, _, ways = filter_image(image, ["sharpen"])
+    result, _, algorithms_used = filter_image(image, ["sharpen"])
     for frame, before in zip(result.frames, frames, strict=True):
         np.testing.assert_array_equal(frame, filter_picture(before, ["sharpen"]).pixels)
     assert result.durations == (10, 20, 30)
-    assert len(ways) == 1
+    assert len(algorithms_used) == 1
 
 
 @pytest.mark.parametrize("kernels", [["sharpen"], ["gaussian:2"], ["sobel"], ["9 -30 40; 0 -20 1"]])
@@ -149,7 +149,7 @@ def test_a_large_picture_is_filtered_in_bands(rng, monkeypatch, kernels, dtype, 
     image.pixels[30:, :, -1] = np.iinfo(dtype).max
     whole, clipped, _ = filter_image(image, kernels, **options)
     pools = [pool_image(image, op, size=3, stride=2, padding=1) for op in ("max", "avg", "min")]
-    monkeypatch.setattr("cnnfilter.filters.images._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.filters.images._BAND_SAMPLES", 2000)
     in_bands, share, _ = filter_image(image, kernels, **options)
     assert in_bands.pixels.tobytes() == whole.pixels.tobytes()
     assert share == pytest.approx(clipped)

@@ -249,7 +249,7 @@ def test_alpha_is_filtered_in_bands(command, dtype, alpha, rng, monkeypatch, map
     how = [*command, "in.tif", "--alpha", "keep" if alpha == "opaque" else alpha]
     invoke(*how, "-o", "expected.tif")
     call_all_large(monkeypatch)
-    monkeypatch.setattr("cnnfilter.filters.images._NUMBERS", 2000)
+    monkeypatch.setattr("cnnfilter.filters.images._BAND_SAMPLES", 2000)
     invoke(*how, "-o", "out.tif")
     result, expected = (cnnfilter.read_image(name) for name in ("out.tif", "expected.tif"))
     assert (result.mode, result.pixels.dtype) == (expected.mode, expected.pixels.dtype)

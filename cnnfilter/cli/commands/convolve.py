@@ -117,7 +117,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
         sheet = stacked and task.format not in ("npy", "tiff")
         dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
         empty = task.empty_for(image)
-        image, clipped, ways = filter_image(
+        image, clipped, algorithms_used = filter_image(
             image,
             chosen,
             dtype=dtype,
@@ -126,7 +126,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
             empty=empty,
             **how,
         )
-        task.note(lambda: "; ".join(ways))
+        task.note(lambda: "; ".join(algorithms_used))
         task.write(_spread(image, names, task) if stacked else image)
         task.warn_clipped(clipped, _against_clipping(chosen))
 

@@ -1,8 +1,7 @@
 """The ways to convolve a band of rows.
 
-An engine turns rows with their border (`cnnfilter.filters.convolution.geometry`) into sums, float32 or rounded. Which
-of them is the
-quickest, `cnnfilter.filters.convolution.choice` knows.
+An algorithm turns rows with their border (`cnnfilter.filters.convolution.geometry`) into sums, float32 or rounded.
+Which of them is the quickest, `cnnfilter.filters.convolution.choice` knows.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from cnnfilter.filters.convolution.direct_loops import (
     tile,
 )
 from cnnfilter.filters.convolution.fourier_loops import ROW_PADDING, convolve_pair, transform
-from cnnfilter.filters.convolution.geometry import Geometry, Region, Rows, band_rows
+from cnnfilter.filters.convolution.geometry import Geometry, Region, RowOffsets, band_rows
 from cnnfilter.filters.windows import border_constant
 from cnnfilter.jit.instructions import has_wide_registers
 from cnnfilter.jit.integer_vectors import division
@@ -44,35 +43,48 @@ from cnnfilter.runtime.buffers import Memory
 
 Samples = NDArray[Any]
 
-_INT16 = 32767
-_ROUNDING = 1e-12
-FEW_AT_SIDES = 20  # sums of one row at a side of the picture, times taps, that are quicker one by one
-_NARROW = 32  # of how many columns a box sees one, if it is
-_FEW = 25  # bytes of a box that are quicker summed again for each four rows
-_APART = {1}, {3}  # how far taps of a row are from each other, where two are summed at once: grey and RGB
-_ANY = 64  # rows that are enough for what a call costs
+_INT16_MAX = 32767
+"""The largest int16."""
+
+_MEAN_ERROR_MAX = 1e-12
+"""By how much the mean of an even number of bytes may be off, in levels: a mean can lie half way between two levels."""
+
+SIDE_PRODUCTS_MAX = 20
+"""Columns of a narrow region times taps, up to which it is faster to sum without a padded copy (measured)."""
+
+MIN_ROWS_PER_CALL = 64
+"""Rows of a band from which on the time of a call of a loop, some microseconds, does not matter."""
+
+_BOX_COPY_SHARE = 1 / 32
+"""A box wider than this share of the image runs on a padded copy: the regions beside the inner one would be large."""
+
+_SMALL_BOX_SAMPLES_MAX = 25
+"""Samples of a box, here 5x5, up to which it is faster to add all of them than to keep running sums (measured)."""
+
+_PAIRED_TAP_DISTANCES = {1}, {3}
+"""Distances of neighbouring taps, in samples, that have a loop for two taps at once: a dense row of grey and of RGB."""
 
 
-class Finish(NamedTuple):
-    """What becomes of a sum `v`: ``v·gain + shift``, of which whole numbers keep the absolute value with `fold`.
+class Rounding(NamedTuple):
+    """What becomes of a sum `v`: ``v·gain + shift``, of which whole numbers keep the absolute value with `absolute`.
 
     Whole numbers are rounded half up into 0…top. Those that lie outside are counted in the rows whose number
-    `every` divides; a dense kernel counts one row of four unless that is 1.
+    `count_every` divides; a dense kernel counts one row of four unless that is 1.
     """
 
     gain: float = 1.0
     shift: float = 0.0
-    fold: bool = False
+    absolute: bool = False
     top: float = 255.0
-    every: int = 1
+    count_every: int = 1
 
     @property
     def passed(self) -> tuple[float, int, float, int]:
         """What the loops take of it; the gain is in the weights."""
-        return self.shift, int(self.fold), self.top, self.every
+        return self.shift, int(self.absolute), self.top, self.count_every
 
 
-class Engine(Protocol):
+class Algorithm(Protocol):
     """One way to convolve.
 
     Attributes
@@ -98,7 +110,7 @@ class Engine(Protocol):
     exact: bool
     rounds: bool
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C).
 
         Returns how many whole numbers were found outside of their range.
@@ -117,27 +129,27 @@ class Sides:
 
     def suit(self, region: Region) -> bool:
         """Return whether that is cheaper for a region than to copy it with its border."""
-        few = (region.right - region.left) * len(self.weights) <= FEW_AT_SIDES
+        few = (region.right - region.left) * len(self.weights) <= SIDE_PRODUCTS_MAX
         return few and self.geometry.horizontal.stride == 1
 
-    def run(self, source: Samples, region: Region, out: Samples, first: int, finish: Finish) -> int:
-        """Store the sums of a region of `source` (H, W·C), as an engine does."""
+    def run(self, source: Samples, region: Region, out: Samples, first: int, rounding: Rounding) -> int:
+        """Store the sums of a region of `source` (H, W·C), as an algorithm does."""
         rows, columns = self.geometry.places(source, region)
-        weights = self.weights * np.float32(finish.gain)
+        weights = self.weights * np.float32(rounding.gain)
         taps = self.tap_rows, self.tap_columns, weights
         constant = border_constant(self.geometry.border) or 0.0
         window = region.right - region.left, self.geometry.channels, self.geometry.step
         loop = side_sums(out.dtype.kind == "u")
-        outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *finish.passed)
+        outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *rounding.passed)
         return outside
 
 
-class DirectTaps:
+class Direct:
     """The taps that are not 0, one after the other: any stride, dilation and shape."""
 
     exact = rounds = True
     columns: int | None = None
-    inner_band: int | None = _ANY
+    inner_band: int | None = MIN_ROWS_PER_CALL
     least = 1
     sides: Sides | None = None
 
@@ -150,49 +162,49 @@ class DirectTaps:
         self.weights = weights[rows, columns].astype(np.float32)
         self.products = len(self.weights)
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        weights = self.weights * np.float32(finish.gain)
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
+        weights = self.weights * np.float32(rounding.gain)
         where = *rows, self.tap_rows, self.tap_columns
         loop = taps(out.dtype.kind == "u")
-        outside: int = loop(*where, weights, out, first, count, self.geometry.step, *finish.passed)
+        outside: int = loop(*where, weights, out, first, count, self.geometry.step, *rounding.passed)
         return outside
 
 
-class DirectWholes(DirectTaps):
+class DirectIntegers(Direct):
     """Few taps whose weights are whole numbers, or whole multiples of one, on bytes: sums of 16 bits."""
 
     def __init__(self, weights: Samples, geometry: Geometry, unit: float) -> None:
         super().__init__(weights, geometry)
         self.unit = unit
-        self.wholes = np.rint(self.weights / np.float32(unit)).astype(np.int64)
-        self.largest = 255 * int(np.abs(self.wholes).sum())
+        self.integers = np.rint(self.weights / np.float32(unit)).astype(np.int64)
+        self.largest = 255 * int(np.abs(self.integers).sum())
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         if out.dtype != np.uint8:
-            return super().run(rows, out, first, count, finish)
-        gain, shift = finish.gain * self.unit, finish.shift
-        loop = integers(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16)
+            return super().run(rows, out, first, count, rounding)
+        gain, shift = rounding.gain * self.unit, rounding.shift
+        loop = integers(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16_MAX)
         where = *rows, self.tap_rows, self.tap_columns
         place = out, first, count, self.geometry.step
-        outside: int = loop(*where, self.wholes, *place, gain, shift, int(finish.fold), finish.every)
+        outside: int = loop(*where, self.integers, *place, gain, shift, int(rounding.absolute), rounding.count_every)
         return outside
 
 
-def whole_unit(weights: Samples) -> float:
+def integer_unit(weights: Samples) -> float:
     """Return the number that all weights are whole multiples of, if the sums of bytes fit into 16 bits, else 0."""
     taps = weights[weights != 0]
     largest = np.abs(taps).max(initial=0)
     for unit in (1.0, float(np.abs(taps).min(initial=1.0))):
-        if largest > unit * _INT16:
+        if largest > unit * _INT16_MAX:
             continue
-        wholes = taps / unit
-        is_whole = (np.abs(wholes - np.rint(wholes)) <= 1e-12 * largest / unit).all()
-        if is_whole and 255 * np.abs(np.rint(wholes)).sum() <= _INT16:
+        multiples = taps / unit
+        are_integers = (np.abs(multiples - np.rint(multiples)) <= 1e-12 * largest / unit).all()
+        if are_integers and 255 * np.abs(np.rint(multiples)).sum() <= _INT16_MAX:
             return unit
     return 0.0
 
 
-class DirectTile(DirectTaps):
+class DirectDense(Direct):
     """A dense kernel of three rows or more, on four rows of output at once."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
@@ -202,12 +214,12 @@ class DirectTile(DirectTaps):
         self.matrix = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         if len(out) < TILE_ROWS or count < TILE_SAMPLES:
-            return super().run(rows, out, first, count, finish)
-        weights = self.matrix * np.float32(finish.gain)
+            return super().run(rows, out, first, count, rounding)
+        weights = self.matrix * np.float32(rounding.gain)
         loop = tile(out.dtype.kind == "u")
-        outside: int = loop(*rows, weights, self.offsets, out, first, count, *finish.passed)
+        outside: int = loop(*rows, weights, self.offsets, out, first, count, *rounding.passed)
         return outside
 
 
@@ -216,7 +228,7 @@ class Separable:
 
     exact, rounds = False, True
     columns: int | None = None
-    inner_band: int | None = _ANY
+    inner_band: int | None = MIN_ROWS_PER_CALL
     least = 1
     sides: Sides | None = None
 
@@ -236,23 +248,23 @@ class Separable:
         self.products = len(self.tap_rows) + len(self.tap_columns)
         steps = {geometry.vertical.stride, geometry.vertical.dilation}
         apart = set(np.diff(self.tap_columns).tolist())
-        self.apart = min(apart) if apart in _APART and has_wide_registers() else 0
+        self.apart = min(apart) if apart in _PAIRED_TAP_DISTANCES and has_wide_registers() else 0
         self.is_dense = (
             len(terms) == 1 and steps == {1} and len(self.tap_rows) == geometry.vertical.taps >= TILE_ROWS - 1
         )
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
-        weights = self.row_weights * np.float32(finish.gain)
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
+        weights = self.row_weights * np.float32(rounding.gain)
         if self.is_dense and len(out) >= TILE_ROWS and count >= BLOCK_SAMPLES:
             lines = self.memory.array("four lines", (4, count + self.reach + OVERREAD_SAMPLES), np.float32)
             cross = self.column_weights, self.tap_columns, weights
             four_rows = separable_tile(out.dtype.kind == "u", self.apart)
-            counted: int = four_rows(*rows, *cross, lines, out, first, count, *finish.passed)
+            counted: int = four_rows(*rows, *cross, lines, out, first, count, *rounding.passed)
             return counted
         lines = self.memory.array("lines", (3, count + self.reach + OVERREAD_SAMPLES), np.float32)
         taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
         loop = separable(out.dtype.kind == "u")
-        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *finish.passed)
+        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *rounding.passed)
         return outside
 
 
@@ -270,20 +282,28 @@ class Box(Separable):
         # The first row of a band costs as much as the window is high; what lies beside the picture's own rows costs
         # more than to copy them, if much of a row does.
         self.band = 4 * max(self.band, self.height)
-        self.inner_band = None if self.width > geometry.outputs[1] // _NARROW else max(_ANY, 8 * self.height)
+        self.inner_band = (
+            None if self.width > geometry.outputs[1] * _BOX_COPY_SHARE else max(MIN_ROWS_PER_CALL, 8 * self.height)
+        )
         self.least = BLOCK_SAMPLES
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         if out.dtype != np.uint8 or self.geometry.channels > BOX_CHANNELS_MAX or count < BLOCK_SAMPLES:
-            return super().run(rows, out, first, count, finish)
-        # Equal weights have one sign, which `choose_engine` made sure is positive: there is nothing to fold.
+            return super().run(rows, out, first, count, rounding)
+        # Equal weights have one sign, which `choose_algorithm` made sure is positive: `absolute` changes nothing.
         window = self.height, self.width
         channels, many = self.geometry.channels, self.height * self.width
-        gain = self.weight * finish.gain
+        gain = self.weight * rounding.gain
         quotient = division(many)
         # Means of an odd number of bytes are never half way, so that 1/9 as a float32 gives what 1/9 gives.
-        is_mean = abs(gain * many - 1) * 255 < (0.5 / many if many % 2 else _ROUNDING) and finish.shift == 0
-        if quotient and is_mean and many <= _FEW and self.height >= TILE_ROWS - 1 and len(out) >= TILE_ROWS:
+        is_mean = abs(gain * many - 1) * 255 < (0.5 / many if many % 2 else _MEAN_ERROR_MAX) and rounding.shift == 0
+        if (
+            quotient
+            and is_mean
+            and many <= _SMALL_BOX_SAMPLES_MAX
+            and self.height >= TILE_ROWS - 1
+            and len(out) >= TILE_ROWS
+        ):
             small_means(channels == 1)(*rows, out, first, count, *window, channels, *quotient)
             return 0
         size = 2, columns_of(count, self.width, channels)
@@ -293,7 +313,7 @@ class Box(Separable):
             return 0
         high = self.height > BOX_ROWS_MAX_U16
         lines = self.memory.array("columns", size, np.dtype(np.int32 if high else np.uint16))
-        scale = gain, finish.shift, finish.top, finish.every
+        scale = gain, rounding.shift, rounding.top, rounding.count_every
         outside: int = box_sums(channels, high)(*rows, lines, out, first, count, *window, *scale)
         return outside
 
@@ -322,7 +342,7 @@ class Fourier:
         self.spectrum[1] *= -1  # the conjugate correlates
         self.memory = Memory()
 
-    def run(self, rows: Rows, out: Samples, first: int, count: int, finish: Finish) -> int:
+    def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
         channels = self.geometry.channels
         columns = count // channels
@@ -349,6 +369,6 @@ class Fourier:
                 vertical.stride,
                 horizontal.stride,
             )
-        if finish.shift:
-            out[:, first : first + count] += np.float32(finish.shift)
+        if rounding.shift:
+            out[:, first : first + count] += np.float32(rounding.shift)
         return 0

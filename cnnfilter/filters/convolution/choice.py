@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.algorithms import (
-    FEW_AT_SIDES,
+    SIDE_PRODUCTS_MAX,
+    Algorithm,
     Box,
-    DirectTaps,
-    DirectTile,
-    DirectWholes,
-    Engine,
+    Direct,
+    DirectDense,
+    DirectIntegers,
     Fourier,
     Separable,
     Sides,
-    whole_unit,
+    integer_unit,
 )
 from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
 from cnnfilter.filters.convolution.geometry import Geometry
@@ -36,35 +36,39 @@ Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
-_TILE_COSTS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 130e6}
-"""Sides of the tiles of the FFT, and what two of them cost.
+_TILE_PAIR_NANOSECONDS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 130e6}
+"""What two square tiles of the FFT cost, by their side (measured).
 
-The largest costs 54e6 where its memory was used before, which in a command it was not: it takes five times that of
-the next.
+Two of side 2048 cost 54e6 where their memory was used before. In a command it was not: that takes five times as long
+per sample as the next smaller side.
 """
-_LARGEST_FACTORED = 256
-"""Side of a kernel up to which more than one separable term is looked for: that takes the cube of it."""
+
+_FFT_TAPS_MIN = 50
+"""Taps up to which the FFT is never the cheapest (measured), so that its cost is not computed."""
+
+_FACTORED_SIDE_MAX = 256
+"""Side of a kernel up to which it is split into several separable terms: the time grows with its third power."""
 
 
 def tile_size(vertical: Axis, horizontal: Axis) -> int | None:
     """Return the side of the square tile that costs least for all outputs, None if the window spans too much."""
     reach = max(vertical.reach, horizontal.reach)
-    sizes = [size for size in _TILE_COSTS if size >= reach]
+    sizes = [size for size in _TILE_PAIR_NANOSECONDS if size >= reach]
     return min(sizes, key=lambda size: _tiles_cost(size, vertical, horizontal), default=None)
 
 
 def _tiles_cost(size: int, *axes: Axis) -> float:
     """Return the nanoseconds that all tiles of one channel take, two at once."""
     tiles = math.prod(-(-axis.outputs // ((size - axis.reach) // axis.stride + 1)) for axis in axes)
-    return _TILE_COSTS[size] * tiles / 2
+    return _TILE_PAIR_NANOSECONDS[size] * tiles / 2
 
 
 class _Candidate(NamedTuple):
-    """A way to convolve, what it costs, and the engine for it."""
+    """A way to convolve, what it costs, and the algorithm for it."""
 
     cost: float
-    way: str
-    build: Callable[[], Engine]
+    name: str
+    make: Callable[[], Algorithm]
 
     def price(self) -> float:
         """Return the cost, to compare by."""
@@ -75,11 +79,11 @@ def _taps_cost(taps: int, bytes_only: bool) -> float:
     return (0.15 if bytes_only else 0.3) + 0.03 * taps
 
 
-def _wholes_cost(taps: int) -> float:
+def _integers_cost(taps: int) -> float:
     return 0.1 + 0.015 * taps
 
 
-def _tile_cost(weights: int, bytes_only: bool) -> float:
+def _dense_cost(weights: int, bytes_only: bool) -> float:
     return 0.13 + 0.023 * weights if bytes_only else 0.28 + 0.0195 * weights
 
 
@@ -89,42 +93,42 @@ def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry
     return float(0.15 + (0.031 if len(terms) == 1 else 0.04) * taps + 0.05 * (len(terms) - 1))
 
 
-def choose_engine(
-    weights: Samples, geometry: Geometry, algorithm: str = "auto", *, bytes_only: bool = False
-) -> tuple[Engine, str]:
-    """Return the engine for a kernel, and one line that says which it is and why.
+def choose_algorithm(
+    weights: Samples, geometry: Geometry, name: str = "auto", *, bytes_only: bool = False
+) -> tuple[Algorithm, str]:
+    """Return the algorithm for a kernel, and one line that says which it is and why.
 
     Parameters
     ----------
-    bytes_only : whether bytes are made of bytes, which some engines do without floats between
+    bytes_only : whether bytes are made of bytes, which some algorithms do without floats between
 
     Raises
     ------
     ShapeError
         There is no such algorithm.
     """
-    if algorithm not in ALGORITHMS:
-        raise ShapeError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-    return _chosen(np.asarray(weights, np.float64).tobytes(), weights.shape, geometry, algorithm, bytes_only)
+    if name not in ALGORITHMS:
+        raise ShapeError(f"algorithm {name!r} is not one of {', '.join(ALGORITHMS)}")
+    return _chosen(np.asarray(weights, np.float64).tobytes(), weights.shape, geometry, name, bytes_only)
 
 
 @functools.lru_cache(8)
 def _chosen(
-    numbers: bytes, shape: tuple[int, int], geometry: Geometry, algorithm: str, bytes_only: bool
-) -> tuple[Engine, str]:
-    """Return what `choose_engine` does, which takes as long as some filters: the last ones are remembered."""
+    numbers: bytes, shape: tuple[int, int], geometry: Geometry, name: str, bytes_only: bool
+) -> tuple[Algorithm, str]:
+    """Return what `choose_algorithm` does, which takes as long as some filters: the last ones are remembered."""
     weights = np.frombuffer(numbers).reshape(shape)
-    candidates = _candidates(weights, geometry, algorithm, bytes_only)
-    asked = [candidate for candidate in candidates if candidate.way == algorithm]
+    candidates = _candidates(weights, geometry, name, bytes_only)
+    asked = [candidate for candidate in candidates if candidate.name == name]
     best = min(asked or candidates, key=_Candidate.price)
-    cheapest = {each.way: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
-    reason = ", ".join(f"{way} {cheapest[way]:.2f}" for way in sorted(cheapest, key=lambda way: cheapest[way]))
+    cheapest = {each.name: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
+    reason = ", ".join(f"{each} {cheapest[each]:.2f}" for each in sorted(cheapest, key=lambda each: cheapest[each]))
     why = "asked for" if asked else f"ns a sample: {reason}"
-    engine = best.build()
+    algorithm = best.make()
     side = max(geometry.horizontal.before, geometry.horizontal.after)
-    if engine.inner_band is not None and 0 < side * np.count_nonzero(weights) <= FEW_AT_SIDES:
-        engine.sides, engine.least = Sides(weights, geometry), 1
-    return engine, "{}, {}x{} kernel of {} taps ({})".format(best.way, *shape, np.count_nonzero(weights), why)
+    if algorithm.inner_band is not None and 0 < side * np.count_nonzero(weights) <= SIDE_PRODUCTS_MAX:
+        algorithm.sides, algorithm.least = Sides(weights, geometry), 1
+    return algorithm, "{}, {}x{} kernel of {} taps ({})".format(best.name, *shape, np.count_nonzero(weights), why)
 
 
 def _is_box(weights: Samples, geometry: Geometry) -> bool:
@@ -134,18 +138,20 @@ def _is_box(weights: Samples, geometry: Geometry) -> bool:
     return bool(together and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
 
 
-def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only: bool) -> list[_Candidate]:
+def _candidates(weights: Samples, geometry: Geometry, name: str, bytes_only: bool) -> list[_Candidate]:
     """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal
-    found = [_Candidate(_taps_cost(taps, bytes_only), "direct", lambda: DirectTaps(weights, geometry))]
+    found = [_Candidate(_taps_cost(taps, bytes_only), "direct", lambda: Direct(weights, geometry))]
     if height >= TILE_ROWS - 1 and vertical.stride == vertical.dilation == 1:
-        found.append(_Candidate(_tile_cost(weights.size, bytes_only), "direct", lambda: DirectTile(weights, geometry)))
-    unit = whole_unit(weights) if bytes_only else 0.0
+        found.append(
+            _Candidate(_dense_cost(weights.size, bytes_only), "direct", lambda: DirectDense(weights, geometry))
+        )
+    unit = integer_unit(weights) if bytes_only else 0.0
     if unit:
-        found.append(_Candidate(_wholes_cost(taps), "direct", lambda: DirectWholes(weights, geometry, unit)))
-    if taps > 50 or algorithm == "fft":
+        found.append(_Candidate(_integers_cost(taps), "direct", lambda: DirectIntegers(weights, geometry, unit)))
+    if taps > _FFT_TAPS_MIN or name == "fft":
         size = tile_size(vertical, horizontal)
         if size is not None:
             cost = 0.5 + _tiles_cost(size, vertical, horizontal) / math.prod(geometry.outputs)
@@ -153,9 +159,9 @@ def _candidates(weights: Samples, geometry: Geometry, algorithm: str, bytes_only
     if bytes_only and _is_box(weights, geometry):
         found.append(_Candidate(0.2, "separable", lambda: Box(weights, geometry)))
     one_term = [(np.ones(height), np.ones(width))]
-    if algorithm == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
+    if name == "separable" or _separable_cost(one_term, geometry) < min(map(_Candidate.price, found)):
         terms = factor(
-            weights, max_terms=None if algorithm == "separable" or max(height, width) <= _LARGEST_FACTORED else 1
+            weights, max_terms=None if name == "separable" or max(height, width) <= _FACTORED_SIDE_MAX else 1
         )
         if terms:
             cost = _separable_cost(terms, geometry)

@@ -1,11 +1,11 @@
 """Convolve a picture with one kernel, or with several at once.
 
-The way of the samples: an engine reads a band of rows where it stands, or, where the border is in sight, in a
+The way of the samples: an algorithm reads a band of rows where it stands, or, where the border is in sight, in a
 scratch that it is copied into with its border around it, and stores the sums: rounded at once, or as float32 that
 are combined and rounded then. The picture itself is never copied as a whole, and each row's result is the same for
 any number of threads.
 
-Which engine: sparse kernels go tap by tap, dense ones on four rows at once, kernels of low rank as sums of separable
+Which algorithm: sparse kernels go tap by tap, dense ones on four rows at once, kernels of low rank as sums of separable
 ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.filters.convolution.choice`).
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnfilter.errors import ShapeError
-from cnnfilter.filters.convolution.choice import choose_engine
+from cnnfilter.filters.convolution.choice import choose_algorithm
 from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.convolution.regions import Samples, Work
 from cnnfilter.filters.windows import Padding, Pair, window_axes
@@ -39,12 +39,12 @@ class Filtered(NamedTuple):
     ----------
     pixels : (H', W', C), or (H', W', C·K) for ``combine="stack"`` of K kernels (K maps of each channel).
     clipped : the share of the samples that lay outside the range of an integer picture, 0 to 1.
-    ways : one line a kernel: the algorithm and why.
+    algorithms_used : one line a kernel: the algorithm and why.
     """
 
     pixels: Samples
     clipped: float
-    ways: tuple[str, ...]
+    algorithms_used: tuple[str, ...]
 
 
 def convolve(
@@ -187,13 +187,13 @@ def filter_picture(
         raise ShapeError(f"the kernels give results of different sizes ({sizes}); use padding same")
     bytes_only = samples.dtype == target == np.uint8 and len(found) == 1
     chosen = [
-        choose_engine(kernel.weights, geometry, algorithm, bytes_only=bytes_only)
+        choose_algorithm(kernel.weights, geometry, algorithm, bytes_only=bytes_only)
         for kernel, geometry in zip(found, geometries, strict=True)
     ]
     work = Work(
         samples,
         [kernel.weights for kernel in found],
-        [engine for engine, _ in chosen],
+        [each for each, _ in chosen],
         combine if len(found) > 1 else "",
         default_threads() if threads is None else threads,
     )

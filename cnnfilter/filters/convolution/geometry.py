@@ -16,7 +16,8 @@ from cnnfilter.runtime.buffers import Memory
 
 Samples = NDArray[Any]
 
-_SCRATCH = 3 << 16  # samples of a scratch that still lie in the second-level cache
+_SCRATCH_SAMPLES_MAX = 3 << 16
+"""Samples of a padded copy that stay in the second-level cache: 768 KiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ class Geometry:
         """Return the samples of one scratch row that serves a whole row of output."""
         return self._phase * self._phases * self.channels
 
-    def window(self, source: Samples, region: Region) -> Rows:
+    def window(self, source: Samples, region: Region) -> RowOffsets:
         """Return what the outputs of an inner region see, in `source` (H, W·C) itself."""
         left = (region.left - self.horizontal.before) * self.channels
-        return Rows(source.reshape(-1), self._needed(region) * source.shape[1] + left)
+        return RowOffsets(source.reshape(-1), self._needed(region) * source.shape[1] + left)
 
     def _needed(self, region: Region) -> NDArray[np.int64]:
         """Return the rows of the picture that the outputs of `region` see, −1 for the constant."""
@@ -106,7 +107,7 @@ class Geometry:
         rows, *_ = self._sources
         return rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
 
-    def places(self, source: Samples, region: Region) -> tuple[Rows, NDArray[np.int64]]:
+    def places(self, source: Samples, region: Region) -> tuple[RowOffsets, NDArray[np.int64]]:
         """Return the rows of `source` (H, W·C) that the outputs of `region` see, and its columns; −1 for the constant.
 
         That is for windows that move from column to column.
@@ -114,9 +115,9 @@ class Geometry:
         _, columns, _, _ = self._sources
         rows = np.maximum(self._needed(region) * source.shape[1], -1)
         seen = columns[region.left : region.right - 1 + self.horizontal.reach]
-        return Rows(source.reshape(-1), rows), seen
+        return RowOffsets(source.reshape(-1), rows), seen
 
-    def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> Rows:
+    def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> RowOffsets:
         """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
 
         The copy is overwritten by the next one with the same `memory`. More phases than one want whole rows.
@@ -133,7 +134,7 @@ class Geometry:
         scratch = samples[: len(needed) * line].reshape(-1, line)
         constant = border_constant(self.border) or 0.0
         fill(source, scratch, needed, columns, self.channels, left, right, constant)
-        return Rows(samples, np.arange(len(needed)) * line)
+        return RowOffsets(samples, np.arange(len(needed)) * line)
 
     @cached_property
     def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
@@ -181,7 +182,7 @@ class Region(NamedTuple):
         )
 
 
-class Rows(NamedTuple):
+class RowOffsets(NamedTuple):
     """Rows of samples: row `r` begins at ``samples[starts[r]]``."""
 
     samples: Samples
@@ -190,5 +191,5 @@ class Rows(NamedTuple):
 
 def band_rows(geometry: Geometry) -> int:
     """Return how many rows of output keep the scratch in the cache, and do not read its border too often."""
-    rows = (_SCRATCH // max(geometry.line, 1) - geometry.vertical.reach) // geometry.step + 1
+    rows = (_SCRATCH_SAMPLES_MAX // max(geometry.line, 1) - geometry.vertical.reach) // geometry.step + 1
     return max(rows, geometry.vertical.reach // geometry.step, 8) & ~1

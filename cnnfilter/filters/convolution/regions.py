@@ -11,51 +11,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.filters.convolution.algorithms import DirectTaps, Engine, Finish
+from cnnfilter.filters.convolution.algorithms import Algorithm, Direct, Rounding
 from cnnfilter.filters.convolution.border_loops import largest_bits
 from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
-from cnnfilter.filters.convolution.geometry import Region, Rows
+from cnnfilter.filters.convolution.geometry import Region, RowOffsets
 from cnnfilter.filters.windows import border_constant
 from cnnfilter.images.dtypes import Scale, store_band
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import run_tasks
 
-_MOST = 1 << 22  # samples of a region, so that those of an array larger than memory fit in it
+REGION_SAMPLES_MAX = 1 << 22
+"""Samples of a region at the most: 16 MiB of float32, so that regions of an array larger than memory fit into it."""
 
+REGION_SAMPLES_MIN = 1 << 21
+"""Samples of a region from which on the time of its call does not matter."""
 
-_ENOUGH = 1 << 21  # samples of a region that make what its call costs small
+REGION_MULTIPLY_ADDS_MAX = 1 << 32
+"""Multiply-adds of a region at the most: some tenths of a second. A run can be interrupted between regions."""
 
+FULLY_COUNTED_SAMPLES_MAX = 1 << 18
+"""Samples of a result up to which clipping is counted in every row. Of larger ones, each fourth row is enough."""
 
-_LONG = 1 << 32  # multiply-adds of a region: a tenth of a second or a few, which is all that an interruption waits
-
-
-_INFINITY = 0x7F800000  # the bits of float32 infinity; those of NaN are larger
-
+_INFINITY_BITS = 0x7F800000
+"""The bits of float32 infinity (IEEE 754). The bits of NaN, without the sign, are larger."""
 
 Samples = NDArray[Any]
 
 
 class Work:
-    """One run of some engines over a picture."""
+    """One run of some algorithms over a picture."""
 
     def __init__(
         self,
         samples: Samples,
         weights: list[Samples],
-        engines: list[Engine],
+        algorithms: list[Algorithm],
         combine: str,
         threads: int,
     ) -> None:
         self.source = samples.reshape(samples.shape[0], -1)
         self.weights = weights
-        self.engines = engines
+        self.algorithms = algorithms
         self.combine = combine
         self.threads = threads
-        self.biases = [0.0] * len(engines)
+        self.biases = [0.0] * len(algorithms)
         self.fold = False
-        self.rows, self.columns = engines[0].geometry.outputs
-        self.channels = engines[0].geometry.channels
-        maps = len(engines) if combine == "stack" else 1
+        self.rows, self.columns = algorithms[0].geometry.outputs
+        self.channels = algorithms[0].geometry.channels
+        maps = len(algorithms) if combine == "stack" else 1
         self.shape = (self.rows, self.columns, self.channels * maps)
         self.memory = Memory()
 
@@ -64,12 +67,11 @@ class Work:
         rows = out.reshape(len(out), -1)
         dtype = out.dtype
         is_rounded = self.source.dtype == dtype != np.float32 and not self.combine
-        part = self._rounded if is_rounded and self._reads(self.engines[0]) == dtype else self._summed
-        # Of a larger picture each fourth row tells what is clipped as well as all of them.
-        every = 4 if math.prod(self.shape) > 1 << 18 else 1
+        part = self._rounded if is_rounded and self._reads(self.algorithms[0]) == dtype else self._summed
+        count_every = 4 if math.prod(self.shape) > FULLY_COUNTED_SAMPLES_MAX else 1
 
         def stored(region: Region) -> tuple[int, int]:
-            return part(region, rows[region.top : region.bottom], scale, every)
+            return part(region, rows[region.top : region.bottom], scale, count_every)
 
         counts: list[tuple[int, int]] = self._in_regions(stored)
         return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
@@ -85,14 +87,14 @@ class Work:
         found = self._in_regions(part)
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def _rounded(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
-        """Store a region in its rows as an engine rounds it; return how many samples were clipped, and of how many."""
-        finish = Finish(scale.gain, self.biases[0] * scale.gain + scale.shift, scale.fold, scale.top, every)
+    def _rounded(self, region: Region, here: Samples, scale: Scale, count_every: int) -> tuple[int, int]:
+        """Store a region, rounded by its algorithm; return how many samples were clipped, and of how many."""
+        rounding = Rounding(scale.gain, self.biases[0] * scale.gain + scale.shift, scale.fold, scale.top, count_every)
         count = (region.right - region.left) * self.channels
-        clipped = self._run(self.engines[0], region, here, region.left * self.channels, finish)
-        return clipped, -(-len(here) // every) * count
+        clipped = self._run(self.algorithms[0], region, here, region.left * self.channels, rounding)
+        return clipped, -(-len(here) // count_every) * count
 
-    def _summed(self, region: Region, here: Samples, scale: Scale, every: int) -> tuple[int, int]:
+    def _summed(self, region: Region, here: Samples, scale: Scale, count_every: int) -> tuple[int, int]:
         """Do the same with sums that are combined, or rounded afterwards."""
         in_place = here.dtype == np.float32 and not self.combine  # the sums are made where they stay
         sums = self._sums(region, here if in_place else None)
@@ -100,7 +102,7 @@ class Work:
         return store_band(sums, here, scale, left, right - left), len(here) * (right - left)
 
     def _sums(self, region: Region, out: Samples | None = None) -> Samples:
-        """Return the float32 sums of all engines in a region, with their biases, combined.
+        """Return the float32 sums of all algorithms in a region, with their biases, combined.
 
         They are an array of their own, or stand in their place in `out`, the region's rows.
         """
@@ -109,36 +111,38 @@ class Work:
         maps = (
             [out]
             if out is not None
-            else [self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.engines))]
+            else [
+                self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.algorithms))
+            ]
         )
-        finish = Finish(shift=0.0 if out is None else self.biases[0])
-        for engine, own, weights in zip(self.engines, maps, self.weights, strict=True):
-            self._run(engine, region, own, first, finish)
+        rounding = Rounding(shift=0.0 if out is None else self.biases[0])
+        for algorithm, own, weights in zip(self.algorithms, maps, self.weights, strict=True):
+            self._run(algorithm, region, own, first, rounding)
             is_float = self.source.dtype == np.float32
-            if is_float and not engine.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY:
+            if is_float and not algorithm.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY_BITS:
                 # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
-                exact = DirectTaps(weights, replace(engine.geometry, phased=True))
-                exact.run(self._seen(exact, region), own, first, count, finish)
+                exact = Direct(weights, replace(algorithm.geometry, phased=True))
+                exact.run(self._seen(exact, region), own, first, count, rounding)
         return combine_maps(maps, self.combine, self.biases, self.fold) if out is None else out
 
-    def _reads(self, engine: Engine) -> np.dtype[Any]:
-        """Return the type of the samples that an engine gets: the picture's own, if it can hold the border's too."""
-        border = border_constant(engine.geometry.border)
+    def _reads(self, algorithm: Algorithm) -> np.dtype[Any]:
+        """Return the type of the samples that an algorithm gets: the picture's own, if it can hold the border's too."""
+        border = border_constant(algorithm.geometry.border)
         own = self.source.dtype
         is_held = border is None or own.kind == "f" or border in range(np.iinfo(own).max + 1)
-        return own if engine.rounds and is_held else np.dtype(np.float32)
+        return own if algorithm.rounds and is_held else np.dtype(np.float32)
 
-    def _run(self, engine: Engine, region: Region, out: Samples, first: int, finish: Finish) -> int:
-        """Make an engine store its sums of a region in the columns from `first` on of `out`, as its `run` does."""
-        sides = engine.sides
-        if sides and self._reads(engine) == self.source.dtype and sides.suit(region):
-            return sides.run(self.source, region, out, first, finish)
+    def _run(self, algorithm: Algorithm, region: Region, out: Samples, first: int, rounding: Rounding) -> int:
+        """Make an algorithm store its sums of a region in the columns from `first` on of `out`, as its `run` does."""
+        sides = algorithm.sides
+        if sides and self._reads(algorithm) == self.source.dtype and sides.suit(region):
+            return sides.run(self.source, region, out, first, rounding)
         count = (region.right - region.left) * self.channels
-        return engine.run(self._seen(engine, region), out, first, count, finish)
+        return algorithm.run(self._seen(algorithm, region), out, first, count, rounding)
 
-    def _seen(self, engine: Engine, region: Region) -> Rows:
+    def _seen(self, algorithm: Algorithm, region: Region) -> RowOffsets:
         """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
-        geometry, dtype = engine.geometry, self._reads(engine)
+        geometry, dtype = algorithm.geometry, self._reads(algorithm)
         if self.source.dtype == dtype and geometry.is_inner(region):
             return geometry.window(self.source, region)
         return geometry.fill(self.source, region, dtype, self.memory)
@@ -146,7 +150,7 @@ class Work:
     def _in_regions(self, part: Callable[[Region], Any]) -> list[Any]:
         """Call `part` for regions that make up the result.
 
-        Where the engines read the picture's own type, what reaches beyond it is cut off: the columns left and right,
+        Where the algorithms read the picture's own type, what reaches beyond it is cut off: the columns left and right,
         and the rows above and below if a constant stands there. All else is filtered where it stands, in bands, whose
         height changes no result. Other regions depend on the picture alone.
         """
@@ -174,26 +178,31 @@ class Work:
     @functools.cached_property
     def _inner(self) -> tuple[Region, tuple[int, int]]:
         """Return what is filtered where it stands, and the size of the pieces of all else."""
-        engines = self.engines
+        algorithms = self.algorithms
         size = (
-            min(engine.band for engine in engines),
-            min((engine.columns for engine in engines if engine.columns is not None), default=self.columns),
+            min(algorithm.band for algorithm in algorithms),
+            min((algorithm.columns for algorithm in algorithms if algorithm.columns is not None), default=self.columns),
         )
-        if any(engine.geometry.phased and engine.geometry.horizontal.stride > 1 for engine in engines):
+        if any(algorithm.geometry.phased and algorithm.geometry.horizontal.stride > 1 for algorithm in algorithms):
             size = size[0], self.columns
         inner = Region(self.rows, self.rows, 0, 0)
-        if all(each.inner_band is not None and self._reads(each) == self.source.dtype for each in engines):
-            inner = functools.reduce(Region.overlap, (engine.geometry.inner for engine in engines))
-            inner = inner.beside(-(-max(engine.least for engine in engines) // self.channels), self.columns)
+        if all(each.inner_band is not None and self._reads(each) == self.source.dtype for each in algorithms):
+            inner = functools.reduce(Region.overlap, (algorithm.geometry.inner for algorithm in algorithms))
+            inner = inner.beside(-(-max(algorithm.least for algorithm in algorithms) // self.channels), self.columns)
         return Region(self.rows, self.rows, 0, 0) if inner.is_empty else inner, size
 
     def _high(self) -> int:
         """Return how many rows a band of what is filtered where it stands has."""
         line = self.columns * self.channels
-        pieces = 1 if self.threads == 1 else min(max(self.rows * line // _ENOUGH, 1), 16)
-        least = min(engine.inner_band or 1 for engine in self.engines)
-        high = max(least, min(-(-self.rows // pieces), _MOST // line), 1)
-        high = min(high, max(_LONG // (line * max(engine.products for engine in self.engines)), TILE_ROWS))
+        pieces = 1 if self.threads == 1 else min(max(self.rows * line // REGION_SAMPLES_MIN, 1), 16)
+        least = min(algorithm.inner_band or 1 for algorithm in self.algorithms)
+        high = max(least, min(-(-self.rows // pieces), REGION_SAMPLES_MAX // line), 1)
+        high = min(
+            high,
+            max(
+                REGION_MULTIPLY_ADDS_MAX // (line * max(algorithm.products for algorithm in self.algorithms)), TILE_ROWS
+            ),
+        )
         return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
 
 

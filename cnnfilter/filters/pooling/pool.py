@@ -23,9 +23,15 @@ from cnnfilter.runtime.parallel import run_in_bands
 
 OPERATIONS = ("max", "avg", "min")
 
-_FEW = 64  # rows of output for which it does not matter that those that the first one sees are begun anew
-_HIGH = 4  # rows of a window for each that comes and goes, that are quicker not joined anew
-_LONG = 1 << 28  # samples of a band times rows of a window: some tenths of a second, which an interruption waits
+_BAND_ROWS_MIN = 64
+"""Rows of a band at the least: its first row joins all rows of its window, which others share."""
+
+_SHARED_ROWS_MIN = 4
+"""Rows of a window, divided by its stride, from which on it pays to join shared rows once (measured)."""
+
+_BAND_JOINS_MAX = 1 << 28
+"""Samples of a band times rows of the window at the most: some tenths of a second. A run can be interrupted between
+bands."""
 
 Pixels = NDArray[Any]
 
@@ -312,17 +318,17 @@ def _join_extreme(
 ) -> None:
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
     window = _window(source.shape[2], rows, columns)
-    neutral, is_high = _neutral(op, source.dtype), _is_high(rows)
+    neutral, shares_rows = _neutral(op, source.dtype), _shares_rows(rows)
 
     def band(y0: int, y1: int) -> None:
         work = _lines(source.shape[2], columns, source.dtype)
-        if source.dtype.kind == "u" and not is_high:
+        if source.dtype.kind == "u" and not shares_rows:
             loops.extremes(op)(flat, work, target, window, y0, y1, int(neutral))
             return
         ring = np.empty((min(rows.reach, rows.size) + 1, target.shape[1]), source.dtype)
-        loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral, int(is_high))
+        loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral, int(shares_rows))
 
-    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1], is_high))
+    run_in_bands(band, rows.outputs, threads=threads, most=_band_rows_max(rows, target.shape[1], shares_rows))
 
 
 def _join_mean(
@@ -336,7 +342,7 @@ def _join_mean(
     whole = pooled.dtype.kind == "u"
     high, wide = (np.reciprocal(high), np.reciprocal(wide)) if whole else (high, wide)
     wide = np.repeat(wide, channels)
-    moves = source.dtype.kind == "u" and _is_high(rows)
+    moves = source.dtype.kind == "u" and _shares_rows(rows)
     sums: np.dtype[Any] = np.dtype(np.float64)
     if source.dtype.kind == "u" and np.iinfo(source.dtype).max * rows.taps * columns.taps <= np.iinfo(np.int32).max:
         sums = np.dtype(np.int32)
@@ -345,22 +351,22 @@ def _join_mean(
         work = _lines(channels, columns, sums)
         loops.means()(flat, work, target, high, wide, window, y0, y1, int(moves), int(whole))
 
-    run_in_bands(band, rows.outputs, threads=threads, most=_most_rows(rows, target.shape[1], moves))
+    run_in_bands(band, rows.outputs, threads=threads, most=_band_rows_max(rows, target.shape[1], moves))
 
 
-def _is_high(rows: PoolAxis) -> bool:
+def _shares_rows(rows: PoolAxis) -> bool:
     """Return whether windows share so many rows that it pays to join these once."""
-    return rows.dilation == 1 and rows.taps >= _HIGH * rows.stride
+    return rows.dilation == 1 and rows.taps >= _SHARED_ROWS_MIN * rows.stride
 
 
-def _most_rows(rows: PoolAxis, samples: int, is_high: bool) -> int:
+def _band_rows_max(rows: PoolAxis, samples: int, shares_rows: bool) -> int:
     """Return how many rows of so many samples are pooled before somebody looks whether they are still wanted.
 
-    Rows that windows share are joined once if `is_high`.
+    Rows that windows share are joined once if `shares_rows`.
     """
-    if is_high:
-        return max(_FEW, rows.taps, _LONG // (samples * _HIGH * rows.stride))
-    return max(_FEW, _LONG // (samples * rows.taps))
+    if shares_rows:
+        return max(_BAND_ROWS_MIN, rows.taps, _BAND_JOINS_MAX // (samples * _SHARED_ROWS_MIN * rows.stride))
+    return max(_BAND_ROWS_MIN, _BAND_JOINS_MAX // (samples * rows.taps))
 
 
 def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
-"""Where a sliding window falls: sizes, padding and what stands beyond the border.
+"""Where a sliding window falls: its size, stride, dilation and padding, and the samples of the border.
 
-One axis at a time. A position on the *padded* axis runs from 0 to ``size + before + after − 1``; output
+Each axis is treated by itself. A position on the *padded* axis runs from 0 to ``size + before + after − 1``; output
 `o` of a window sees the padded positions ``o·stride + i·dilation`` for each of its taps `i`.
 """
 
@@ -22,7 +22,7 @@ Padding = str | int | tuple[int, int] | tuple[int, int, int, int]
 BORDERS = ("replicate", "reflect", "symmetric", "wrap", "zero", "constant:V")
 
 NEAR_BORDERS = ("replicate", "zero", "constant")
-"""Those that are made of nothing, or of the samples at the edge alone."""
+"""The borders that repeat no samples of the image but those at its edge."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Axis:
 
     @property
     def reach(self) -> int:
-        """Return how many samples the window spans."""
+        """Return the number of samples from the first tap to the last one."""
         return self.dilation * (self.taps - 1) + 1
 
     @property
@@ -48,7 +48,14 @@ class Axis:
 
 
 class RowBand(NamedTuple):
-    """Outputs `first` to `end` of an axis, the samples `start` to `stop` that they see, the padding around those."""
+    """A range of outputs along an axis, and the samples that they see.
+
+    Attributes
+    ----------
+    first, end : the outputs
+    start, stop : the samples
+    before, after : the padding around these samples
+    """
 
     first: int
     end: int
@@ -59,7 +66,7 @@ class RowBand(NamedTuple):
 
     @classmethod
     def of(cls, axis: Axis, first: int, end: int) -> RowBand:
-        """Return what the outputs `first` to `end` see. The padding after the axis is cut where it ends.
+        """Return the band of the outputs `first` to `end`. The padding after the axis is cut where it ends.
 
         >>> RowBand.of(Axis(10, taps=3, before=1, after=1), 4, 6)
         RowBand(first=4, end=6, start=3, stop=7, before=0, after=0)
@@ -118,7 +125,7 @@ def window_axes(
     Raises
     ------
     ShapeError
-        The padding is none that is known, or the window does not fit into the padded image.
+        The padding is not one of those that `convolve` knows, or the window does not fit into the padded image.
     """
     strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
     pads = _pads(shape, taps, strides, dilations, padding)
@@ -158,12 +165,12 @@ def _pads(
 
 
 def border_constant(border: str) -> float | None:
-    """Return the value beyond the border, or None where the image itself goes on there.
+    """Return the constant of a border, or None if the border is made of samples of the image.
 
     Raises
     ------
     ShapeError
-        `border` is none of those that are known.
+        `border` is not one of BORDERS.
     """
     if border == "zero":
         return 0.0
@@ -180,7 +187,7 @@ def border_constant(border: str) -> float | None:
 
 
 def source_positions(axis: Axis, border: str) -> np.ndarray:
-    """Return for each padded position of `axis` the sample that stands there, −1 for the constant.
+    """Return the sample of each padded position of `axis`, −1 for the border's constant.
 
     ``reflect`` does not repeat the edge, ``symmetric`` does (numpy's meaning).
 

@@ -1,7 +1,7 @@
-"""What each way to convolve costs, and the choice among them.
+"""The cost of each algorithm of convolution, and the choice of the cheapest.
 
 Costs are nanoseconds for one output sample on one thread, fitted to measurements
-(``python -m tests.benchmarks --fit``); only their ratios matter.
+(``python -m tests.benchmarks --fit``). Only their ratios matter.
 """
 
 from __future__ import annotations
@@ -51,43 +51,48 @@ _FACTORED_SIDE_MAX = 256
 
 
 def tile_size(vertical: Axis, horizontal: Axis) -> int | None:
-    """Return the side of the square tile that costs least for all outputs, None if the window spans too much."""
+    """Return the side of the square tile that costs least for all outputs, None if the window is larger than any."""
     reach = max(vertical.reach, horizontal.reach)
     sizes = [size for size in _TILE_PAIR_NANOSECONDS if size >= reach]
     return min(sizes, key=lambda size: _tiles_cost(size, vertical, horizontal), default=None)
 
 
 def _tiles_cost(size: int, *axes: Axis) -> float:
-    """Return the nanoseconds that all tiles of one channel take, two at once."""
+    """Return the nanoseconds of all tiles of one channel, which are transformed in pairs."""
     tiles = math.prod(-(-axis.outputs // ((size - axis.reach) // axis.stride + 1)) for axis in axes)
     return _TILE_PAIR_NANOSECONDS[size] * tiles / 2
 
 
 class _Candidate(NamedTuple):
-    """A way to convolve, what it costs, and the algorithm for it."""
+    """An algorithm that can be chosen: its cost, its name, and the function that makes it."""
 
     cost: float
     name: str
     make: Callable[[], Algorithm]
 
     def price(self) -> float:
-        """Return the cost, to compare by."""
+        """Return the cost, as the key of a comparison."""
         return self.cost
 
 
 def _taps_cost(taps: int, bytes_only: bool) -> float:
+    """Return the cost of `Direct`."""
     return (0.15 if bytes_only else 0.3) + 0.03 * taps
 
 
 def _integers_cost(taps: int) -> float:
+    """Return the cost of `DirectIntegers`."""
     return 0.1 + 0.015 * taps
 
 
 def _dense_cost(weights: int, bytes_only: bool) -> float:
+    """Return the cost of `DirectDense`."""
     return 0.13 + 0.023 * weights if bytes_only else 0.28 + 0.0195 * weights
 
 
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
+    """Return the cost of `Separable`."""
+    # The columns of the kernel are summed for each column of the padded row, its rows for each output.
     widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
     taps = sum(np.count_nonzero(down) * widening + np.count_nonzero(across) for down, across in terms)
     return float(0.15 + (0.031 if len(terms) == 1 else 0.04) * taps + 0.05 * (len(terms) - 1))
@@ -100,12 +105,14 @@ def choose_algorithm(
 
     Parameters
     ----------
-    bytes_only : whether bytes are made of bytes, which some algorithms do without floats between
+    weights : (kH, kW)
+    name : one of ALGORITHMS
+    bytes_only : whether uint8 pixels become a uint8 result, for which some algorithms need no floats
 
     Raises
     ------
     ShapeError
-        There is no such algorithm.
+        `name` is not one of ALGORITHMS.
     """
     if name not in ALGORITHMS:
         raise ShapeError(f"algorithm {name!r} is not one of {', '.join(ALGORITHMS)}")
@@ -116,7 +123,7 @@ def choose_algorithm(
 def _chosen(
     numbers: bytes, shape: tuple[int, int], geometry: Geometry, name: str, bytes_only: bool
 ) -> tuple[Algorithm, str]:
-    """Return what `choose_algorithm` does, which takes as long as some filters: the last ones are remembered."""
+    """Return the result of `choose_algorithm`. It is cached, as a choice takes as long as filtering a small image."""
     weights = np.frombuffer(numbers).reshape(shape)
     candidates = _candidates(weights, geometry, name, bytes_only)
     asked = [candidate for candidate in candidates if candidate.name == name]
@@ -132,14 +139,14 @@ def _chosen(
 
 
 def _is_box(weights: Samples, geometry: Geometry) -> bool:
-    """Return whether all weights are one positive number, and the window moves from sample to sample."""
+    """Return whether all weights are the same positive number, and stride and dilation are 1."""
     steps = {geometry.vertical.stride, geometry.vertical.dilation, geometry.horizontal.stride}
-    together = steps == {1} and geometry.horizontal.dilation == 1
-    return bool(together and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
+    is_dense = steps == {1} and geometry.horizontal.dilation == 1
+    return bool(is_dense and weights.size > 1 and weights[0, 0] > 0 and (weights == weights[0, 0]).all())
 
 
 def _candidates(weights: Samples, geometry: Geometry, name: str, bytes_only: bool) -> list[_Candidate]:
-    """Return the ways that suit a kernel; one that cannot be the cheapest is left out unless it is asked for."""
+    """Return the algorithms for a kernel. One that cannot be the cheapest is left out unless `name` asks for it."""
     height, width = weights.shape
     taps = int(np.count_nonzero(weights))
     vertical, horizontal = geometry.vertical, geometry.horizontal

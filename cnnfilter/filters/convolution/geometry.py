@@ -1,4 +1,7 @@
-"""Where the window of a kernel falls, and the scratch in which every one of its taps is an offset."""
+"""Where the window of a kernel falls in an image, or in a padded copy of a region of it.
+
+The loops need an offset for each row and each tap. Summing is left to the algorithms.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,18 @@ _SCRATCH_SAMPLES_MAX = 3 << 16
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the window of a kernel falls, and the scratch in which every one of its taps is an offset.
+    """Where the window of a kernel falls, in the image and in a padded copy of it.
 
-    A row of the scratch holds the padded row. If it is `phased`, its columns are sorted into as many phases as
-    the horizontal stride `s` (all columns 0, s, 2s…, then 1, s + 1, …), so that the samples that one tap needs for
-    neighbouring outputs are neighbours there.
+    A row of the copy holds the padded row. If it is `phased`, its columns are sorted into as many phases as the
+    horizontal stride `s` (all columns 0, s, 2s…, then 1, s + 1, …). Then the samples that one tap needs for
+    neighbouring outputs are neighbours, and a tap is one offset for all outputs of a row.
+
+    Attributes
+    ----------
+    vertical, horizontal : the windows down and across the image
+    channels : samples of a pixel
+    border : what stands in the padding, as in `convolve`
+    phased : whether the copy has its columns sorted into phases
     """
 
     vertical: Axis
@@ -42,7 +52,7 @@ class Geometry:
 
     @property
     def step(self) -> int:
-        """Return how many scratch rows one output row is from the next."""
+        """Return by how many rows of the copy the windows of two neighbouring output rows differ."""
         return self.vertical.stride
 
     @property
@@ -51,26 +61,27 @@ class Geometry:
 
     @cached_property
     def _phase(self) -> int:
-        """Return the columns of one phase."""
+        """Return the number of columns of one phase."""
         axis = self.horizontal
         return -(-((axis.outputs - 1) * axis.stride + axis.reach) // self._phases)
 
     def column_offsets(self) -> NDArray[np.int64]:
-        """Return for each column of the kernel how far its samples lie from those of column 0."""
+        """Return the offset of each column of the kernel from its column 0, in samples."""
         axis = self.horizontal
-        places = np.arange(axis.taps) * axis.dilation
-        return (places % self._phases * self._phase + places // self._phases) * self.channels
+        columns = np.arange(axis.taps) * axis.dilation
+        return (columns % self._phases * self._phase + columns // self._phases) * self.channels
 
     def row_numbers(self) -> NDArray[np.int64]:
-        """Return for each row of the kernel how many rows it lies below row 0."""
+        """Return the offset of each row of the kernel from its row 0, in rows."""
         return np.arange(self.vertical.taps) * self.vertical.dilation
 
     @cached_property
     def inner(self) -> Region:
-        """Return the outputs that see one unbroken run of each row, of the picture as it is.
+        """Return the outputs that can be computed from the image itself, without a padded copy.
 
-        Beyond its first and last row they see other rows of it again, unless a constant stands there. None, if they
-        are too few for the loops, which read a little more for a short row.
+        The window of such an output lies within the columns of the image. Above and below the image, the rows of the
+        border are rows of the image, unless the border is a constant. The region is empty if its rows are too short
+        for the loops, which may read beyond the end of a short row.
         """
         if self.horizontal.stride > 1:
             return Region(0, 0, 0, 0)
@@ -85,7 +96,7 @@ class Geometry:
         return inner if self._is_long(inner) else Region(0, 0, 0, 0)
 
     def is_inner(self, region: Region) -> bool:
-        """Return whether `region` lies in the inner one, and is long enough itself."""
+        """Return whether `region` lies in the inner region, and its rows are long enough for the loops."""
         return self._is_long(region) and region.overlap(self.inner) == region
 
     def _is_long(self, region: Region) -> bool:
@@ -93,24 +104,24 @@ class Geometry:
 
     @property
     def line(self) -> int:
-        """Return the samples of one scratch row that serves a whole row of output."""
+        """Return the samples of one row of the copy, for a whole row of output."""
         return self._phase * self._phases * self.channels
 
     def window(self, source: Samples, region: Region) -> RowOffsets:
-        """Return what the outputs of an inner region see, in `source` (H, W·C) itself."""
+        """Return the rows of `source` (H, W·C) that an inner region needs, from its first column on."""
         left = (region.left - self.horizontal.before) * self.channels
         return RowOffsets(source.reshape(-1), self._needed(region) * source.shape[1] + left)
 
     def _needed(self, region: Region) -> NDArray[np.int64]:
-        """Return the rows of the picture that the outputs of `region` see, −1 for the constant."""
+        """Return the rows of the image that `region` needs, −1 for a row of the border's constant."""
         top = region.top * self.step
         rows, *_ = self._sources
         return rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
 
     def places(self, source: Samples, region: Region) -> tuple[RowOffsets, NDArray[np.int64]]:
-        """Return the rows of `source` (H, W·C) that the outputs of `region` see, and its columns; −1 for the constant.
+        """Return the rows of `source` (H, W·C) that `region` needs, and the columns; −1 for the border's constant.
 
-        That is for windows that move from column to column.
+        The horizontal stride has to be 1.
         """
         _, columns, _, _ = self._sources
         rows = np.maximum(self._needed(region) * source.shape[1], -1)
@@ -118,9 +129,9 @@ class Geometry:
         return RowOffsets(source.reshape(-1), rows), seen
 
     def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> RowOffsets:
-        """Copy what the outputs of `region` see of `source` (H, W·C), border and all; return the copy.
+        """Return a padded copy of the part of `source` (H, W·C) that `region` needs.
 
-        The copy is overwritten by the next one with the same `memory`. More phases than one want whole rows.
+        The next copy with the same `memory` overwrites it. With more than one phase, `region` has to have all columns.
         """
         _, columns, left, right = self._sources
         if self._phases == 1:
@@ -138,7 +149,7 @@ class Geometry:
 
     @cached_property
     def _sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
-        """Return the source rows, the source columns in the scratch's order, and the unbroken run of them."""
+        """Return the source rows, the source columns in the copy's order, and the ends of their unbroken run."""
         axis = self.horizontal
         rows = source_positions(self.vertical, self.border)
         columns = source_positions(axis, self.border)
@@ -163,17 +174,17 @@ class Region(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no output in it."""
+        """Whether the region has no outputs."""
         return self.top >= self.bottom or self.left >= self.right
 
     def beside(self, least: int, columns: int) -> Region:
-        """Return it with `least` columns or more, or none, between it and the sides of all `columns`."""
+        """Return the region with 0 columns, or `least` and more, between it and each side of an image of `columns`."""
         left = max(self.left, least) if self.left > 0 else 0
         right = min(self.right, columns - least) if self.right < columns else columns
         return Region(self.top, self.bottom, left, right)
 
     def overlap(self, other: Region) -> Region:
-        """Return what both have in common."""
+        """Return the outputs that are in both regions."""
         return Region(
             max(self.top, other.top),
             min(self.bottom, other.bottom),
@@ -190,6 +201,6 @@ class RowOffsets(NamedTuple):
 
 
 def band_rows(geometry: Geometry) -> int:
-    """Return how many rows of output keep the scratch in the cache, and do not read its border too often."""
+    """Return the rows of a band: its padded copy stays in the cache, and few rows are copied for several bands."""
     rows = (_SCRATCH_SAMPLES_MAX // max(geometry.line, 1) - geometry.vertical.reach) // geometry.step + 1
     return max(rows, geometry.vertical.reach // geometry.step, 8) & ~1

@@ -1,7 +1,7 @@
 """Pooling: the largest, the smallest or the mean of each window.
 
-It knows PyTorch's rules (MaxPool2d, AvgPool2d) and their corner cases, and plans each axis; the loops over
-the samples are in `cnnfilter.filters.pooling.any_window_loops`.
+This module follows the rules of PyTorch (MaxPool2d, AvgPool2d) in all corner cases, and plans each axis. The loops
+over the samples are in `cnnfilter.filters.pooling.any_window_loops` and `small_window_loops`.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ def pool(
     Parameters
     ----------
     pixels : (H, W) or (H, W, C) array
-        uint8, uint16 and float32 are taken as they are, anything else as float32.
+        uint8, uint16 and float32 stay as they are, any other type is converted to float32.
     op : "max", "avg" or "min"
     size : int or (height, width)
         The window, in samples.
     stride : int or (down, across), optional
         The step from window to window; the window's size if not given.
     padding : int, (H, W) or (top, right, bottom, left)
-        Rows and columns around the picture that never win (max, min) or count as 0 (avg); at most half the
-        window.
+        Rows and columns around the picture, at most half the window. They are never the maximum or minimum, and
+        count as 0 in the mean.
     dilation : int or (down, across)
         The distance between the samples of a window.
     ceil_mode : bool
-        Whether a last window that only partly fits counts too. One that starts in the padding after the
-        picture does not.
+        Whether there is a last window that only partly fits. A window that would start in the padding after the
+        picture is left out.
     count_include_pad : bool
-        Whether the mean divides by the padding's samples too. Never by what lies outside the padding.
+        Whether the mean divides by the padding's samples too. Positions outside the padding never count.
     dtype : dtype, optional
-        uint8, uint16 (rounded half up, then saturated) or float32. Without it: max and min keep the input's,
-        avg gives float32.
+        Of the result: uint8, uint16 (rounded half up, then saturated) or float32. By default max and min keep the
+        type of the input, and avg gives float32.
     threads : int, optional
         All cores if not given; the result is the same for any number.
     empty : callable
@@ -88,8 +88,8 @@ def pool(
     Raises
     ------
     ShapeError
-        For a window that does not fit, padding over half of the window, or a size, stride or dilation below
-        1.
+        The window does not fit, the padding is more than half of the window, or a size, stride or dilation is
+        below 1.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def pool(
     # 8 and 16 bits are rounded once, from the exact sum.
     direct = source.dtype if op != "avg" or wanted == source.dtype else np.dtype(np.float32)
     if direct != wanted:
-        empty = np.empty  # what is stored there is converted yet
+        empty = np.empty  # of a result that is converted afterwards
     pooled = empty((rows.outputs, columns.outputs, source.shape[2]), direct)
     small = _small(source, op, rows, columns, direct, count_include_pad)
     if small:
@@ -137,7 +137,7 @@ def pool(
 def global_pool(
     pixels: Pixels, op: str = "max", *, dtype: DTypeLike | None = None, threads: int | None = None
 ) -> Pixels:
-    """One number a channel: the largest, smallest or mean of the whole picture.
+    """Return one number for each channel: the maximum, minimum or mean of the whole picture.
 
     Parameters
     ----------
@@ -160,28 +160,28 @@ def global_pool(
 
 @dataclass(frozen=True)
 class PoolAxis(Axis):
-    """The windows along one axis, by PyTorch's rules: how many there are, and how many samples each holds."""
+    """The windows along one axis, by PyTorch's rules: their number, and the number of samples in each."""
 
     ceil_mode: bool = False
 
     @functools.cached_property
     def outputs(self) -> int:
-        """Count the windows; in ceil mode with a last one that only partly fits."""
-        room = self.size + self.before + self.after - self.reach
+        """Return the number of windows; in ceil mode the last one may fit only partly."""
+        span = self.size + self.before + self.after - self.reach
         if not self.ceil_mode:
-            return room // self.stride + 1
-        count = -(-room // self.stride) + 1
+            return span // self.stride + 1
+        count = -(-span // self.stride) + 1
         # The last window must start in the picture or in the padding before it.
         return count - 1 if (count - 1) * self.stride >= self.size + self.before else count
 
     def are_whole(self, *, include_pad: bool) -> bool:
-        """Return whether the mean divides by all samples of each window."""
+        """Return whether every window counts all of its samples."""
         low, high = (-self.before, self.size + self.after) if include_pad else (0, self.size)
         end = (self.outputs - 1) * self.stride - self.before + self.reach
         return low <= -self.before and end <= high
 
     def counts(self, *, include_pad: bool) -> NDArray[np.int64]:
-        """Count the samples of each window that the mean divides by along this axis."""
+        """Return the number of samples of each window along this axis that the mean divides by."""
         starts = np.arange(self.outputs) * self.stride - self.before
         taps = starts[:, None] + np.arange(self.taps) * self.dilation
         low, high = (-self.before, self.size + self.after) if include_pad else (0, self.size)
@@ -199,7 +199,7 @@ def pool_axes(
     dilation: Pair = 1,
     ceil_mode: bool = False,
 ) -> tuple[PoolAxis, PoolAxis]:
-    """Plan the windows of `pool` down and across a picture; the parameters are the same.
+    """Return the windows of `pool` down and across a picture. The parameters are those of `pool`.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _axes(
     sides: tuple[int, int, int, int],
     ceil_mode: bool,
 ) -> tuple[PoolAxis, PoolAxis]:
-    """Plan the windows: the same again for the next picture of a batch."""
+    """Return the windows; they are cached for the next picture of a batch."""
     top, right, bottom, left = sides
     _refuse_wide_padding(sides, taps)
     down = PoolAxis(height, taps[0], steps[0], spread[0], top, bottom, ceil_mode)
@@ -236,7 +236,7 @@ def _axes(
 
 
 def _sides(padding: Padding) -> tuple[int, int, int, int]:
-    """(top, right, bottom, left) of one number, of (H, W), or of all four."""
+    """Return (top, right, bottom, left) from one number, from (H, W), or from all four."""
     numbers = whole_numbers(padding)
     if len(numbers) not in (1, 2, 4) or min(numbers) < 0:
         raise ShapeError(f"padding {padding} is not one, two or four whole numbers of at least 0")
@@ -269,7 +269,7 @@ def _three_axes(pixels: Pixels) -> Pixels:
 def _small(
     source: Pixels, op: str, rows: PoolAxis, columns: PoolAxis, target: np.dtype[Any], include_pad: bool
 ) -> tuple[Any, ...] | None:
-    """Return what to ask for the loop of a small window, or None where there is none for this work."""
+    """Return the arguments of `small_windows`, or None where it has no loop for these windows and types."""
     window = rows.taps, rows.stride, 0 if rows.stride == 1 else source.shape[2]
     alike = (columns.taps, columns.stride, rows.dilation, columns.dilation) == (rows.taps, rows.stride, 1, 1)
     if not alike or window not in small_window_loops.SMALL_WINDOWS:
@@ -285,8 +285,8 @@ def _join_small(
 ) -> None:
     """Pool by a loop that is made for the window and the types.
 
-    Any number of rows goes this way, for its sums are not rounded as those of other ways are: a few are the first ones
-    of as many as the loop gives at once, the rest of which see nothing but padding below the picture.
+    The loop computes a fixed number of rows at once. A result of fewer rows is computed with more of them, whose
+    windows lie in padding below the picture: the loops of other windows would round the sums differently.
     """
     channels = source.shape[2]
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
@@ -306,7 +306,7 @@ def _join_small(
 
 
 def _neutral(op: str, dtype: np.dtype[Any]) -> float:
-    """Return what padding is: a number that never wins, or adds nothing."""
+    """Return the value of the padding: one that is never the maximum or minimum, or adds nothing to a sum."""
     if op == "avg":
         return 0
     lowest, highest = (-np.inf, np.inf) if dtype.kind == "f" else (0, np.iinfo(dtype).max)
@@ -337,7 +337,7 @@ def _join_mean(
     channels = source.shape[2]
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
     window = _window(channels, rows, columns)
-    # A dilated window can lie wholly in the padding; its mean is 0, as PyTorch's is for an empty window.
+    # A dilated window can lie wholly in the padding. Its mean is 0, as that of an empty window in PyTorch.
     high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1.0) for axis in (rows, columns))
     whole = pooled.dtype.kind == "u"
     high, wide = (np.reciprocal(high), np.reciprocal(wide)) if whole else (high, wide)
@@ -355,14 +355,14 @@ def _join_mean(
 
 
 def _shares_rows(rows: PoolAxis) -> bool:
-    """Return whether windows share so many rows that it pays to join these once."""
+    """Return whether neighbouring windows share so many rows that it pays to join these once."""
     return rows.dilation == 1 and rows.taps >= _SHARED_ROWS_MIN * rows.stride
 
 
 def _band_rows_max(rows: PoolAxis, samples: int, shares_rows: bool) -> int:
-    """Return how many rows of so many samples are pooled before somebody looks whether they are still wanted.
+    """Return the rows of a band at the most, for output rows of `samples` samples.
 
-    Rows that windows share are joined once if `shares_rows`.
+    A run can be interrupted between bands. If `shares_rows`, the rows that windows share are joined once.
     """
     if shares_rows:
         return max(_BAND_ROWS_MIN, rows.taps, _BAND_JOINS_MAX // (samples * _SHARED_ROWS_MIN * rows.stride))
@@ -370,13 +370,13 @@ def _band_rows_max(rows: PoolAxis, samples: int, shares_rows: bool) -> int:
 
 
 def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:
-    """The window as the loops take it."""
+    """Return the window as the loops take it."""
     pairs = [(axis.taps, axis.stride, axis.dilation, axis.before) for axis in (rows, columns)]
     return np.array([channels, *(number for both in zip(*pairs, strict=True) for number in both)], np.int64)
 
 
 def _lines(channels: int, columns: PoolAxis, dtype: np.dtype[Any]) -> Pixels:
-    """Make room for rows as wide as the windows reach."""
+    """Return memory for rows as wide as all windows of a row together."""
     reach = (columns.outputs - 1) * columns.stride + columns.reach
     return np.empty((loops.WORK_ROWS, reach * channels), dtype)
 

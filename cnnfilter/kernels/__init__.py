@@ -1,1 +1,1 @@
-"""What slides over a picture: a kernel from a name, numbers, a file or a model."""
+"""Kernels, the weights of filters: from a name, from numbers, from a file or from a model."""

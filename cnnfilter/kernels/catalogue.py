@@ -1,16 +1,15 @@
 """The named kernels as plain data: weights or formula, divisor, purpose and source.
 
-It knows what exists and says what it is for; it leaves arithmetic to `cnnfilter.kernels.lookup`, so that it
-needs no numpy and a list of the kernels is printed at once.
+Arithmetic is left to `cnnfilter.kernels.lookup`, so that a list of the kernels is printed without importing numpy.
 
 Conventions, for every entry:
 
-- Weights are as drawn: they are multiplied with the picture without being turned (cross-correlation).
+- Weights are as drawn: they are multiplied with the picture without being flipped (cross-correlation).
 - ``-h`` finds horizontal edges, ``-v`` vertical ones; a derivative is positive where the picture gets
   brighter downwards or to the right.
-- A compass direction names the side that is brighter: ``kirsch:n`` is positive where it is brighter above.
-- Angles are in degrees, counter-clockwise from the right as one sees the picture (MATLAB's ``fspecial``).
-- A blur sums to 1 and an edge finder to 0.
+- A compass direction names the brighter side: ``kirsch:n`` is positive where the picture is brighter above.
+- Angles are in degrees, counter-clockwise from the right (as in MATLAB's ``fspecial``).
+- A blur sums to 1, a kernel for edges to 0.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ class Parameter(NamedTuple):
 
     name: str
     default: float | str | None
-    """What it is when left out; None if the formula derives it from the others."""
+    """The value if it is left out; None if the formula derives it from the other arguments."""
     minimum: float = 0.0
     maximum: float | None = 0.0
-    """None for what `limits.kernel_side` is."""
+    """None for `limits.kernel_side`, which an option of the command line can raise."""
     is_integer: bool = False
     choices: tuple[str, ...] = ()
 
     @property
     def maximum_allowed(self) -> float:
-        """The most that it may be now."""
+        """The largest value under the limits of this process."""
         return limits.kernel_side if self.maximum is None else self.maximum
 
 
 class Entry(NamedTuple):
-    """A named kernel. Its weights are `rows`, or `column` times `row`, or what `formula` gives."""
+    """A named kernel. Its weights are `rows`, `column` times `row`, or the result of `formula`."""
 
     name: str
     family: str
@@ -52,14 +51,14 @@ class Entry(NamedTuple):
     divisor: float = 1.0
     parameters: tuple[Parameter, ...] = ()
     members: tuple[str, ...] = ()
-    """The kernels that the name stands for when it stands for several."""
+    """The kernels that the bare name stands for, if it stands for several."""
     combine: str = ""
-    """How the members' results become one picture."""
+    """How the results of the members are combined: ``magnitude`` or ``max``."""
     example: str = ""
 
     @property
     def usage(self) -> str:
-        """The name with its arguments, as one types it.
+        """The name with its arguments, as it is typed.
 
         Examples
         --------
@@ -73,7 +72,7 @@ class Entry(NamedTuple):
         return self.name + text
 
 
-# The order of the families is the order in which they are listed.
+# In the order in which `cnnfilter kernels list` shows them.
 FAMILIES = {
     "plain": "As it is",
     "blur": "Blur",
@@ -114,7 +113,7 @@ def _sigma(name: str, default: float) -> Parameter:
 
 
 def _gradient(name: str, smooth: str, edge: str, words: str, source: str) -> list[Entry]:
-    """A derivative's pair: along y (finds horizontal edges), along x, and both by magnitude."""
+    """Return the entries of a derivative: both directions by magnitude, along y (horizontal edges), and along x."""
     return [
         Entry(
             name,
@@ -362,7 +361,7 @@ _ENTRY_LIST = [
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ENTRY_LIST}
 
-# What people call them elsewhere; only to suggest the name that is ours.
+# Names in other programs, and the kernel that is suggested for each. They are not accepted as names.
 OTHER_NAMES = {
     "average": "box",
     "bokeh": "disk",

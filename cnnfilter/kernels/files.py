@@ -1,7 +1,6 @@
-"""Kernels as text and as files: rows, JSON, and .txt .csv .json .npy .mat, both ways.
+"""Read and write kernels as text and as files: rows, JSON, and .txt .csv .json .npy .mat.
 
-It knows how numbers are written and refuses what is not a rectangle of finite numbers; what the
-numbers mean is left to `cnnfilter.kernels.lookup`.
+Text that is not a rectangle of finite numbers is refused. Making a `Kernel` is left to `cnnfilter.kernels.lookup`.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from cnnfilter.errors import KernelError
 from cnnfilter.kernels.text import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
 
 _FILE_BYTES_MAX = 64 * 2**20
+"""Largest kernel file, so that a wrong path (a video, a device) does not fill the memory."""
 
 
 class Table(NamedTuple):
-    """What a text or a file says: weights ``(kH, kW)``, their divisor, and what is added to results."""
+    """The content of a text or file: the divided weights ``(kH, kW)``, their divisor, and an offset for results."""
 
     weights: NDArray[np.float64]
     divisor: float = 1.0
@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
-    """Check rows of numbers or words as `numbers_of` does, and give them as ``(kH, kW)`` float64.
+    """Return rows of numbers or words as ``(kH, kW)`` float64, checked as by `numbers_of`.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
 
 
 def parse_rows(text: str) -> Table:
-    """Rows end at ``;`` or at the line's end; numbers are parted by spaces or commas; ``1/9`` is a number.
+    """Return the weights of rows that end at ``;`` or a line's end, with numbers between spaces or commas.
 
     Examples
     --------
@@ -55,7 +55,10 @@ def parse_rows(text: str) -> Table:
 
 
 def _parse_csv(text: str) -> Table:
-    """One line a row. Between semicolons a comma is the decimal mark, as European spreadsheets write it."""
+    """Return the weights of CSV, one row a line.
+
+    If the cells are separated by semicolons, a comma is the decimal mark, as European spreadsheets write it.
+    """
     lines = lines_of(text)
     if any(";" in line for line in lines):
         return Table(rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines]))
@@ -63,13 +66,13 @@ def _parse_csv(text: str) -> Table:
 
 
 def parse_json(text: str) -> Table:
-    """``[[…], […]]``, or an object with ``weights`` and perhaps ``divisor`` and ``offset``."""
+    """Return the content of ``[[…], […]]``, or of an object with ``weights``, ``divisor`` (1) and ``offset`` (0)."""
     rows, divisor, offset = json_rows(text)
     return _scaled(rectangle(rows), *_scale(divisor, offset))
 
 
 def _scale(divisor: Any, offset: Any) -> tuple[float, float]:
-    """A divisor and an offset as written, or 1 and 0 where they are left out."""
+    """Return the divisor and the offset as numbers, 1 and 0 for None; KernelError if they are not finite, or 0."""
     values = []
     for name, value, default in (("divisor", divisor, 1.0), ("offset", offset, 0.0)):
         try:
@@ -90,7 +93,7 @@ def _scaled(weights: NDArray[np.float64], divisor: float, offset: float) -> Tabl
 
 
 def _parse_mat(text: str) -> Table:
-    """libvips' matrix: width, height and perhaps scale and offset; then the rows."""
+    """Return the content of libvips' text matrix: width, height, optional scale and offset, then the rows."""
     if text.startswith("MATLAB"):
         raise KernelError("this .mat file is MATLAB's; wanted is libvips' text matrix, or save it as .csv")
     lines = lines_of(text)
@@ -132,13 +135,13 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(stream)
-    # numpy parses the header as Python: what it raises for nonsense is not bounded by its documentation.
+    # numpy parses the header as Python source, and its documentation does not limit the errors that this raises.
     except Exception as error:
         raise KernelError(f"not a .npy file: {str(error).splitlines()[0]}") from None
 
 
 def from_array(values: Any) -> NDArray[np.float64]:
-    """A copy of an array ``(kH, kW)`` or ``(kW,)`` as float64, checked as `rectangle` checks."""
+    """Return a float64 copy of an array ``(kH, kW)`` or ``(kW,)``, checked as by `rectangle`."""
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise KernelError(f"a kernel holds real numbers, this array holds {array.dtype}")
@@ -156,7 +159,7 @@ def from_array(values: Any) -> NDArray[np.float64]:
 
 def _text(parse: Callable[[str], Table]) -> Callable[[bytes], Table]:
     def read(data: bytes) -> Table:
-        # A damaged byte becomes a sign that no number has, and is then named with its row.
+        # A byte that is not UTF-8 becomes a replacement character, which the error for its row and column then shows.
         return parse(data.decode("utf-8-sig", errors="replace"))
 
     return read
@@ -172,12 +175,12 @@ READERS: dict[str, Callable[[bytes], Table]] = {
 
 
 def read_kernel_file(path: str) -> Table:
-    """Read a kernel from a file; its suffix says how. A name without one is read as rows of text.
+    """Read a kernel from a file by its suffix; a name without a suffix is read as rows of text.
 
     Raises
     ------
     KernelError
-        If it cannot be opened, has an unknown suffix, or holds no kernel. The message names the file.
+        If the file cannot be opened, has an unknown suffix, or holds no kernel. The message names the file.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix and suffix not in READERS:
@@ -210,7 +213,7 @@ def _refuse_offset(offset: float, suffix: str) -> None:
 
 
 def kernel_text(weights: NDArray[np.float64]) -> str:
-    """Weights as text for ``-k``, every digit kept.
+    """Return weights as text for ``-k``, with every digit.
 
     Examples
     --------
@@ -221,12 +224,12 @@ def kernel_text(weights: NDArray[np.float64]) -> str:
 
 
 def encode_kernel(weights: NDArray[np.float64], suffix: str, *, offset: float = 0.0) -> bytes:
-    """A kernel file's bytes, which `read_kernel_file` reads back to the same numbers.
+    """Return the bytes of a kernel file, which `read_kernel_file` reads back as the same numbers.
 
     Raises
     ------
     KernelError
-        For a suffix that is not one of .txt .csv .json .npy .mat, or an offset that the kind cannot hold.
+        If the suffix is not .txt, .csv, .json, .npy or .mat, or such files cannot hold the offset.
     """
     suffix = suffix.lower()
     if suffix not in READERS:

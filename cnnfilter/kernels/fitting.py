@@ -1,4 +1,7 @@
-"""The kernel that turns one picture into another: least squares over all their samples."""
+"""Fit the kernel that turns one picture into another, by least squares over their samples.
+
+Reading the pictures and printing the result is left to `cnnfilter.cli.commands.kernels`.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,33 @@ from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.kernels.structure import integers_over_divisor
 
 WEIGHTS_MAX = 1024
+"""Most weights of a kernel that is fitted, as in 32x32: the matrix of the normal equations then takes 8 MiB."""
+
 _SAMPLES_MAX = 2_000_000
-_PRODUCTS_MAX = 2e11  # samples times the square of the weights: a few seconds
+"""Most samples of a fit, which bound its time: with them, a 3x3 kernel takes 0.6 s of CPU."""
+
+_PRODUCTS_MAX = 2e11
+"""Most products of a fit, samples times unknowns squared, which bound its time: 190,000 samples for a 32x32 kernel."""
+
 _CHUNK_BYTES = 2**26
+"""Size of the windows that are in memory together, as float64."""
 
 Floats = NDArray[np.float64]
 
 
 class Residual(NamedTuple):
-    """How well a fitted kernel does, in the units of the second picture."""
+    """How far the result of a fitted kernel is from the second picture, in the units of that picture."""
 
     rms: float
-    """Root of the mean square of what is left."""
+    """Root of the mean squared deviation."""
     max: float
-    """The largest deviation."""
+    """The largest absolute deviation."""
     explained: float
     """The share of the second picture's variance that the kernel explains, at most 1."""
     samples: int
-    """How many samples were used."""
+    """The number of samples that were used."""
     clipped: int
-    """How many were left out, because they are at the end of the range and may have been cut there."""
+    """The number of samples at an end of the range, which were left out as they may have been clipped."""
     error: Floats
     """The standard error of each weight (kH, kW)."""
 
@@ -46,16 +56,16 @@ def fit_kernel(
 ) -> tuple[Kernel, Residual]:
     """Find the kernel of a size that turns `before` into `after` with the least squared error.
 
-    All channels are fitted jointly, over the windows that lie wholly inside; so the border that was used
-    does not matter. Of 8 and 16-bit pictures the samples at either end of the range are left out, since they
-    may have been clipped. Of large pictures evenly spread rows are used.
+    All channels are fitted jointly, over the windows that lie wholly inside the picture, so that the border does
+    not matter. In 8 and 16-bit pictures, samples at either end of the range are left out, since they may have been
+    clipped. In large pictures, evenly spread rows are used.
 
     Parameters
     ----------
     before : (H, W) or (H, W, C)
-    after : the same shape, or smaller by a ``valid`` convolution
+    after : the same shape, or that of a convolution of `before` without padding
     size : height and width of the kernel, or one number for both
-    bias : whether a constant is fitted beside the weights; it becomes the kernel's `offset`.
+    bias : whether a constant is fitted beside the weights; it becomes the kernel's `offset`
 
     Returns
     -------
@@ -64,10 +74,10 @@ def fit_kernel(
     Raises
     ------
     ShapeError
-        If the shapes do not fit each other, or the kernel does not fit into the picture.
+        If the shapes do not match, or the kernel does not fit into the picture.
     KernelError
-        If the size is not positive or too large, or if the picture does not determine the kernel: too few
-        samples, or too little variety (a constant picture, a ramp).
+        If the size is not positive or too large, or if the picture does not determine the kernel: it has too few
+        samples or too little variety (a constant picture, a ramp).
 
     Examples
     --------
@@ -99,7 +109,7 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _aligned(before: NDArray[Any], after: NDArray[Any], height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both as (H, W, C), `after` cut to the windows that lie wholly inside `before`."""
+    """Return both as (H, W, C), with `after` cropped to the windows that lie wholly inside `before`."""
     before, after = (a[:, :, None] if a.ndim == 2 else a for a in (np.asarray(before), np.asarray(after)))
     if before.ndim != 3 or after.ndim != 3 or before.shape[2] != after.shape[2]:
         raise ShapeError(
@@ -126,7 +136,7 @@ def _show_shape(shape: tuple[int, ...]) -> str:
 
 
 class _LeastSquares:
-    """The equations windows · weights = samples, given out in chunks of rows."""
+    """The equations windows · weights = samples, in chunks of rows."""
 
     def __init__(self, before: NDArray[Any], after: NDArray[Any], height: int, width: int, bias: bool) -> None:
         self.windows = np.lib.stride_tricks.sliding_window_view(before, (height, width), axis=(0, 1))
@@ -142,7 +152,7 @@ class _LeastSquares:
         self.dtype = after.dtype
 
     def chunks(self) -> Iterator[tuple[Floats, Floats]]:
-        """Windows (N, unknowns) and samples (N,), without those that may have been clipped."""
+        """Yield windows (N, unknowns) and samples (N,), without the samples that may have been clipped."""
         for start in range(0, self.rows.size, self.rows_at_once):
             rows = self.rows[start : start + self.rows_at_once]
             samples = self.after[rows].reshape(-1)
@@ -158,8 +168,9 @@ class _LeastSquares:
         return free
 
     def normal_equations(self) -> tuple[Floats, Floats]:
+        """Return the matrix (unknowns, unknowns) and the right side (unknowns,) of the normal equations."""
         products, right = np.zeros((self.unknowns, self.unknowns)), np.zeros(self.unknowns)
-        # NaN and infinity are looked for in the sums, which costs nothing.
+        # NaN and infinity are found in the sums, which is faster than searching the pictures.
         with np.errstate(invalid="ignore", over="ignore"):
             for windows, samples in self.chunks():
                 products += windows.T @ windows
@@ -167,6 +178,7 @@ class _LeastSquares:
         return products, right
 
     def residual(self, weights: Floats, inverse: Floats) -> Residual:
+        """Return the residual of `weights`; `inverse` is that of the normal equations' matrix."""
         count, squares, largest, total, total_squares = 0, 0.0, 0.0, 0.0, 0.0
         for windows, samples in self.chunks():
             left = samples - windows @ weights
@@ -190,11 +202,11 @@ class _LeastSquares:
 
 
 def _solve(problem: _LeastSquares) -> tuple[Floats, Floats]:
-    """The weights, and the inverse of the normal equations' matrix."""
+    """Return the weights, and the inverse of the normal equations' matrix."""
     products, right = problem.normal_equations()
     if not np.isfinite(products).all() or not np.isfinite(right).all():
         raise KernelError("the pictures hold NaN or infinity: no kernel can be fitted to them")
-    # Every unknown in units of its own size, so that the bias does not look small beside bright pixels.
+    # Each unknown is scaled to its own size, so that the bias does not seem negligible beside bright pixels.
     scale = 1 / np.sqrt(np.maximum(np.diag(products), np.finfo(float).tiny))
     values, vectors = np.linalg.eigh(products * np.outer(scale, scale))
     rank = int((values > values.max() * 1e-13).sum()) if products.any() else 0
@@ -207,12 +219,12 @@ def _solve(problem: _LeastSquares) -> tuple[Floats, Floats]:
     return inverse @ right, inverse
 
 
-# Divisors that kernels are written with. Trying all would find 239/169 for the root of 2.
+# Divisors with which kernels are usually written. With all divisors, the root of 2 would become 239/169.
 _USUAL_DIVISORS = sorted({*range(1, 33), *(n * n for n in range(6, 13)), 48, 96, *(2**power for power in range(6, 17))})
 
 
 def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
-    """The kernel in whole numbers over a usual divisor, if such ones lie within what the fit leaves open.
+    """Return the kernel as whole numbers over a usual divisor, or None if none lie within the error of the fit.
 
     Parameters
     ----------
@@ -231,7 +243,7 @@ def simplify(kernel: Kernel, error: Floats) -> Kernel | None:
 
 
 def rounded(kernel: Kernel, error: Floats) -> Kernel:
-    """The kernel without the digits that the pictures do not determine.
+    """Return the kernel rounded to the digits that the pictures determine.
 
     Examples
     --------
@@ -246,7 +258,7 @@ def rounded(kernel: Kernel, error: Floats) -> Kernel:
 
 
 def known_name(kernel: Kernel, error: Floats) -> str | None:
-    """The catalogue's name for a kernel, if one of its kernels lies within what the fit leaves open."""
+    """Return the name of a named kernel that lies within the error of the fit, or None."""
     tolerance = _tolerance(kernel, error)
     for spec in [*ENTRIES, *_of_size(kernel)]:
         for known in find_kernels(spec):
@@ -256,7 +268,7 @@ def known_name(kernel: Kernel, error: Floats) -> str | None:
 
 
 def _of_size(kernel: Kernel) -> list[str]:
-    """Names with arguments that give a kernel of the same size, and a Gaussian as wide as it."""
+    """Return names with arguments for kernels of the same size, among them a Gaussian of the same variance."""
     height, width = kernel.shape
     if height != width:
         return [f"box:{height},{width}"]
@@ -269,6 +281,9 @@ def _of_size(kernel: Kernel) -> list[str]:
 
 
 def _tolerance(kernel: Kernel, error: Floats) -> Floats:
-    """How far a weight may be from the true one: 4 errors, since rounding errors of flat areas are alike."""
+    """Return how far each weight may be from the true one.
+
+    4 standard errors, since the rounding errors of neighbouring samples in flat areas are equal, not independent.
+    """
     tolerance: Floats = 4 * error + 1e-9 * np.abs(kernel.weights).max()
     return tolerance

@@ -1,7 +1,7 @@
-"""The kernels that are computed: parameters in, weights out.
+"""The formulas of kernels that are computed from parameters.
 
-Each function gives a float64 array ``(kH, kW)`` and trusts its parameters; `cnnfilter.kernels.lookup` has checked
-their ranges against the catalogue. Angles are in degrees, counter-clockwise from the right.
+Each function returns a float64 array ``(kH, kW)``. It does not check its parameters, whose ranges
+`cnnfilter.kernels.text` has checked against the catalogue. Angles are in degrees, counter-clockwise from the right.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def gaussian(sigma: float, size: int | None = None) -> Weights:
 
 
 def gaussian_line(sigma: float, size: int | None = None) -> Weights:
-    """Samples of a Gaussian at whole distances from the middle, summing to 1."""
+    """Return samples of a Gaussian at whole distances from the middle, which sum to 1."""
     size = 2 * _reach(sigma) + 1 if size is None else size
     line = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sigma) ** 2)
     total = line.sum()
-    # An even size has no sample in the middle, and all its samples may vanish.
+    # An even size has no sample in the middle, so that all of its samples may be rounded to 0.
     if total == 0:
         raise KernelError(f"gaussian:{sigma:g},{size}: sigma is too small for an even size; take {size + 1}")
     weights: Weights = line / total
@@ -43,7 +43,7 @@ def gaussian_line(sigma: float, size: int | None = None) -> Weights:
 
 
 def _reach(sigma: float) -> int:
-    """How many pixels a Gaussian reaches to each side: 4 sigma, as in SciPy."""
+    """Return the number of pixels on each side of a Gaussian's middle: 4 sigma, as in SciPy."""
     reach = int(4 * sigma + 0.5)
     if 2 * reach + 1 > limits.kernel_side:
         most = (limits.kernel_side - 1) / 8
@@ -55,20 +55,20 @@ def _reach(sigma: float) -> int:
 
 
 def binomial(n: int) -> Weights:
-    # Whole numbers divide with one rounding, however large they are.
+    # Python's whole numbers are exact, and dividing them rounds once.
     line = np.array([math.comb(n - 1, k) / 2 ** (n - 1) for k in range(n)])
     return np.outer(line, line)
 
 
 def motion(length: float, angle: float = 0.0) -> Weights:
-    """A line through the middle, one pixel wide with soft sides."""
+    """Return a line through the middle, one pixel wide with soft sides."""
     half = (length - 1) / 2
     y, x = _coordinates(math.ceil(half) + 1)
     cos, sin = _direction(angle)
     along, across = x * cos - y * sin, x * sin + y * cos
     beyond = np.maximum(np.abs(along) - half, 0)
     weights = np.maximum(1 - np.hypot(beyond, across), 0)
-    # What is left of a right angle's rounding is no weight.
+    # Rounding can leave tiny weights beside the line, where the exact weight is 0.
     weights[weights < 1e-12] = 0
     weights = _trimmed(weights)
     total: Weights = weights / weights.sum()
@@ -76,7 +76,7 @@ def motion(length: float, angle: float = 0.0) -> Weights:
 
 
 def _direction(angle: float) -> tuple[float, float]:
-    """Cosine and sine, without rounding at the right angles."""
+    """Return cosine and sine, exact at multiples of 90°."""
     quarters, rest = divmod(angle % 360, 90)
     if rest == 0:
         return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(quarters) % 4]
@@ -84,19 +84,22 @@ def _direction(angle: float) -> tuple[float, float]:
 
 
 def _coordinates(reach: int) -> tuple[Weights, Weights]:
-    """y (downwards) as a column and x as a row, zero in the middle."""
+    """Return y (downwards) as a column and x as a row, both 0 in the middle."""
     steps = np.arange(-reach, reach + 1, dtype=np.float64)
     return steps[:, None], steps[None, :]
 
 
 def _trimmed(weights: Weights) -> Weights:
-    """Without the rows and columns of zeros around a kernel that is symmetric under a half turn."""
+    """Return a kernel without the rows and columns of zeros at its edges.
+
+    The kernel must be symmetric under a half turn, so that its middle stays the middle.
+    """
     rows, columns = np.flatnonzero(weights.any(axis=1)), np.flatnonzero(weights.any(axis=0))
     return weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def disk(radius: float) -> Weights:
-    """Each pixel weighs as much of the disk as lies in its square."""
+    """Return the share of the disk's area in the square of each pixel."""
     reach = math.ceil(radius - 0.5)
     corners = np.arange(-reach - 0.5, reach + 1)
     quadrants = _quarter_area(np.abs(corners)[None, :], np.abs(corners)[:, None], radius)
@@ -107,7 +110,7 @@ def disk(radius: float) -> Weights:
 
 
 def _quarter_area(x: Weights, y: Weights, radius: float) -> Weights:
-    """The disk's area within ``[0, x] x [0, y]``: the integral of min(y, sqrt(r² - t²)) over t to x."""
+    """Return the disk's area within ``[0, x] x [0, y]``: the integral of min(y, sqrt(r² - t²)) for t from 0 to x."""
     x, y = np.minimum(x, radius), np.minimum(y, radius)
     flat = np.minimum(np.sqrt(radius**2 - y**2), x)  # up to here the rectangle's top is below the circle
 
@@ -131,10 +134,10 @@ def high_boost(a: float) -> Weights:
 
 
 def log(sigma: float) -> Weights:
-    """Laplacian of Gaussian.
+    """Return the Laplacian of a Gaussian.
 
-    The second derivative of a Gaussian is (x² - sigma²) / sigma⁴ times it. The variance of the samples stands
-    here in the place of sigma², which makes the sum 0 without touching the shape.
+    The second derivative of a Gaussian is (x² - sigma²) / sigma⁴ times the Gaussian. Here sigma² in the numerator is
+    replaced by the variance of the samples, which makes the sum 0 and hardly changes the shape.
     """
     line = gaussian_line(sigma)
     squares = np.arange(-(line.size // 2), line.size // 2 + 1) ** 2
@@ -155,7 +158,7 @@ def _padded(weights: Weights, side: int) -> Weights:
 
 
 def gabor(wavelength: float, angle: float) -> Weights:
-    """A cosine wave that travels in the direction of the angle, under a round Gaussian, without its mean."""
+    """Return a cosine wave in the direction of the angle, times a round Gaussian, with its mean removed."""
     # One octave of bandwidth: Daugman (1985); Petkov & Kruizinga (1997), equation 4.
     spread = math.sqrt(math.log(2) / 2) / math.pi * 3
     sigma = wavelength * spread
@@ -175,10 +178,10 @@ def gabor(wavelength: float, angle: float) -> Weights:
 
 
 def balanced(weights: Weights) -> Weights:
-    """The same weights with a sum of exactly 0, in whatever order they are added.
+    """Return weights whose sum is exactly 0 in any order of addition.
 
-    They are rounded to a common binary step, so coarse that every sum of them is exact in 53 bits, and the
-    middle one takes the rest.
+    They are rounded to multiples of a power of two that is so large that every sum of them is exact in 53 bits. The
+    middle weight takes the remainder.
     """
     bits = 53 - weights.size.bit_length()
     step = 2.0 ** (math.frexp(float(np.abs(weights).max()))[1] - bits)
@@ -197,12 +200,12 @@ def robinson(direction: str) -> Weights:
     return _compass([2, 1, 0, -1, -2, -1, 0, 1], direction)
 
 
-# The border of a 3x3 kernel, clockwise from the middle of its top.
+# The positions on the border of a 3x3 kernel, clockwise from the middle of the top row.
 _BORDER_POSITIONS = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))
 
 
 def _compass(north: list[int], direction: str) -> Weights:
-    """The kernel for north, turned clockwise by eighths."""
+    """Return the kernel for a direction: the border weights for north, turned clockwise by eighths."""
     turn = COMPASS.index(direction)
     weights = np.zeros((3, 3))
     for place, (i, j) in enumerate(_BORDER_POSITIONS):

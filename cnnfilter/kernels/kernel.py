@@ -1,4 +1,4 @@
-"""A kernel, and several kernels under one name."""
+"""`Kernel`, the weights of a filter with their name and source, and `KernelSet`, several kernels under one name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Weights = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kernel:
-    """The weights of a filter, as they are multiplied with the picture.
+    """The weights of a filter, as they are multiplied with the picture (cross-correlation).
 
     Attributes
     ----------
     weights : float64 (kH, kW), read-only
-    name : what was typed, or a short stand-in for numbers and arrays (``kernel-3x3``).
-    divisor : what the drawn numbers were divided by to give `weights`.
-    offset : what the kernel's file wants added to every result, in the picture's units.
-    purpose, source : one line each for a kernel of the catalogue, else empty.
+    name : the text that was typed, or ``kernel-3x3`` for numbers and arrays.
+    divisor : the number by which the written numbers were divided to give `weights`.
+    offset : added to every result, in the picture's units; a kernel file can give it.
+    purpose, source : one line each for a named kernel, else empty.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Kernel:
         return self.offset == other.offset and np.array_equal(self.weights, other.weights)
 
     def __hash__(self) -> int:
-        # + 0.0 makes -0.0 hash as the 0.0 that it equals.
+        # + 0.0 gives -0.0 the hash of 0.0, which equals it.
         return hash((self.weights.shape, (self.weights + 0.0).tobytes(), self.offset))
 
     @property
@@ -71,17 +71,17 @@ class Kernel:
 
     @property
     def tag(self) -> str:
-        """The name in letters that every file system takes: ``gaussian-1.4``."""
+        """The name in characters that are allowed in file names everywhere: ``gaussian-1.4``."""
         return _tag(self.name) or "kernel-{}x{}".format(*self.shape)
 
     @functools.cached_property
     def sum(self) -> float:
-        """The sum of the weights; exactly 0 where they cancel but for rounding (1e-9 of their sizes' sum)."""
+        """The sum of the weights; exactly 0 if it is only rounding (1e-9 of the sum of their sizes)."""
         return clear_sum(self.weights.ravel())
 
     @property
     def is_zero_sum(self) -> bool:
-        """Whether the weights cancel: such a kernel finds differences, and takes the brightness away."""
+        """Whether the weights sum to 0: such a kernel finds differences and removes the mean brightness."""
         return self.sum == 0
 
     @functools.cached_property
@@ -91,24 +91,24 @@ class Kernel:
 
     @property
     def rank(self) -> int:
-        """How many separable terms make up the kernel."""
+        """The number of separable terms of the kernel."""
         return len(self.factors)
 
     @property
     def symmetry(self) -> str:
-        """What mirrors and turns do to it, in words."""
+        """The effect of mirrors and turns on the kernel, in words."""
         return symmetry_in_words(symmetries(self.weights))
 
     def flip(self) -> Kernel:
-        """The kernel turned by 180°: with it, cross-correlation becomes the mathematician's convolution."""
+        """Return the kernel turned by 180°: cross-correlation with it is convolution with the original."""
         return dataclasses.replace(self, weights=self.weights[::-1, ::-1])
 
     def transpose(self) -> Kernel:
-        """The kernel with y and x exchanged."""
+        """Return the kernel with y and x exchanged."""
         return dataclasses.replace(self, weights=self.weights.T)
 
     def normalized(self) -> Kernel:
-        """The kernel divided by its sum, so that it keeps the brightness.
+        """Return the kernel divided by its sum, so that it preserves the mean brightness.
 
         Raises
         ------
@@ -127,10 +127,10 @@ class Kernel:
 
 
 class KernelSet(tuple[Kernel, ...]):
-    """The kernels that one name stands for, and how their results become one picture.
+    """The kernels that one name stands for, and how their results are combined.
 
-    `combine` is "magnitude" for the pairs of derivatives (``sobel``), "max" for the eight directions of
-    ``kirsch`` and ``robinson``, and "magnitude" for a single kernel, where nothing is to be combined.
+    `combine` is "magnitude" for the pairs of derivatives (``sobel``), "max" for the eight directions of ``kirsch`` and
+    ``robinson``. For a single kernel it is "magnitude" too, and has no effect.
     """
 
     name: str
@@ -144,7 +144,7 @@ class KernelSet(tuple[Kernel, ...]):
 
     @property
     def tag(self) -> str:
-        """The name in letters that every file system takes."""
+        """The name in characters that are allowed in file names everywhere."""
         return _tag(self.name) or self[0].tag
 
 

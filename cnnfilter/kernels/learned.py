@@ -1,8 +1,8 @@
 """A learned filter as a kernel: ``MODEL#LAYER[FILTER]`` or ``MODEL#LAYER[FILTER,MAP]``.
 
-Layers are counted from 1, as `describe` counts them, filters and maps from 0. A filter across several maps is the sum
-over them: its result for an image whose channels are alike. Of an inverted bottleneck it is the depthwise filter.
-One tensor of the file is read; whether the rest makes a network is left to `cnnfilter.networks`.
+Layers are counted from 1, as `describe` counts them, filters and maps from 0. Without MAP, a filter across several maps
+is summed over them, which is its result for an image whose channels are equal. In an inverted bottleneck the filter is
+the depthwise one. Only one tensor of the file is read; checking the whole model is left to `cnnfilter.networks`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def find_learned(text: str) -> KernelSet:
     Raises
     ------
     KernelError
-        If it is not written as above, or the model, layer, filter or map is not there.
+        If the text is not of this form, or the model, layer, filter or map does not exist.
     """
     match = _SPEC_PATTERN.fullmatch(text)
     if match is None:
@@ -57,7 +57,7 @@ def _read_filters(model: str, layer: int) -> NDArray[np.float32]:
     ModelError
         If the model cannot be read.
     KernelError
-        If it has no such layer, or the layer has no filters.
+        If there is no such layer, or it has no filters.
     """
     name = model if model in weights.NAMES else os.path.basename(model)
     with weights.naming(model), TensorFile(weights.find(model)) as file:
@@ -73,7 +73,7 @@ def _read_filters(model: str, layer: int) -> NDArray[np.float32]:
 
 
 def _backbone(file: TensorFile) -> tuple[str, int] | None:
-    """Return the file with the layers that stand before those of a head, and how many they are."""
+    """Return the path of the model whose layers stand before those of a head, and the number of those layers."""
     if "backbone" not in file.metadata:
         return None
     try:
@@ -87,12 +87,12 @@ def _backbone(file: TensorFile) -> tuple[str, int] | None:
 
 
 def _stages(file: TensorFile) -> list[str]:
-    """Return the text of each layer. No kernel in a model's text holds the sign that separates layers."""
+    """Return the text of each layer. In a model, no kernel's text contains the separator of layers."""
     return [stage.strip() for stage in file.metadata.get("layers", "").split("|")]
 
 
 def _filters(file: TensorFile, stages: list[str], layer: int, number: int, name: str) -> NDArray[np.float32]:
-    """Return the filters of the layer with that number in a file, which is a network's `layer` in `stages`."""
+    """Return the filters of a layer: it has `number` in the file, and is the `layer`th of the network's `stages`."""
     if not 1 <= layer <= len(stages):
         raise KernelError(f"{name} has the layers 1 to {len(stages)}, not {layer}")
     for tensor in (f"{number}.depthwise.kernel", f"{number}.kernel"):

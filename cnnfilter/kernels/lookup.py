@@ -1,6 +1,6 @@
-"""A kernel from a name, from text, from a file or an array; its sum, symmetry and separable terms.
+"""Find a kernel by a name, a text, a file, an array or a model.
 
-The grammar, the same everywhere:
+The grammar of kernels in every command and function:
 
 ========================  ==========================================================================
 ``sobel-h``               a name of the catalogue
@@ -11,8 +11,8 @@ The grammar, the same everywhere:
 ``MODEL#1[3]``            filter 3 of layer 1 of a network
 ========================  ==========================================================================
 
-How a text is taken apart and refused is in `cnnfilter.kernels.text`; what is done with a kernel is left to
-`cnnfilter.filters.convolution.convolve`.
+Reading and refusing text is left to `cnnfilter.kernels.text`, files to `cnnfilter.kernels.files`, and the numbers of
+named kernels to `cnnfilter.kernels.formulas` and `cnnfilter.kernels.catalogue`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Spec = str | os.PathLike[str] | Kernel | ArrayLike
 
 
 def kernel_names() -> list[str]:
-    """The names of all kernels, in the order of the catalogue.
+    """Return the names of all kernels, in the order of the catalogue.
 
     Examples
     --------
@@ -54,17 +54,17 @@ def kernel_names() -> list[str]:
 
 
 def find_kernel(spec: Spec) -> Kernel:
-    """The kernel that a name, a text, a file or an array means.
+    """Return the kernel of a name, a text, a file or an array.
 
     Parameters
     ----------
-    spec : str, path, Kernel, or array (kH, kW); a flat array is one row.
+    spec : str, path, Kernel, or array (kH, kW); a flat array is one row
 
     Raises
     ------
     KernelError
         If there is no such name, an argument is out of its range, the numbers are not a rectangle of finite
-        numbers, a file cannot be read, or the name stands for several kernels (then see `find_kernels`).
+        numbers, a file cannot be read, or the name stands for several kernels (for those see `find_kernels`).
 
     Examples
     --------
@@ -84,7 +84,7 @@ def find_kernel(spec: Spec) -> Kernel:
 
 
 def find_kernels(spec: Spec) -> KernelSet:
-    """The kernel or kernels that a spec means, as `find_kernel`, with how to combine several.
+    """Return the kernel or kernels of a spec, as `find_kernel`, and how the results of several are combined.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def _find_name(text: str) -> KernelSet:
 
 @functools.lru_cache(64)
 def _cached_kernels(text: str, largest: int) -> KernelSet:
-    """Find a kernel by its name, under a limit on its side, which may be another one the next time."""
+    """Return the kernels of a name. `largest`, the limit on a side, is in the cache's key because it may change."""
     entry, values = entry_and_values(text)
     if entry.members and ":" not in text:
         kernels = [find_kernel(member) for member in entry.members]

@@ -1,6 +1,6 @@
-"""What weights are made of: separable terms, whole numbers, symmetries.
+"""The structure of weights ``(kH, kW)``: separable terms, whole numbers and symmetries.
 
-Works on arrays ``(kH, kW)`` alone; what a kernel is called and comes from, `cnnfilter.kernels.lookup` knows.
+Names and files of kernels are left to `cnnfilter.kernels.lookup`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from cnnfilter.kernels.files import from_array
 
 Weights = NDArray[np.float64]
 
-# Rounding of a float32, relative to the largest weight.
+# The rounding of a float32, relative to the largest weight.
 _RELATIVE_TOLERANCE = float(np.finfo(np.float32).eps) / 2
 
 
 def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weights, Weights]]:
-    """The separable terms of a kernel: columns and rows whose outer products add up to it.
+    """Return the separable terms of a kernel: columns and rows whose outer products add up to it.
 
     Parameters
     ----------
     weights : (kH, kW)
-    max_terms : 1 to be spared the search for more terms, whose time grows with the cube of the side
+    max_terms : 1 to skip the search for more terms, whose time grows with the cube of the side
 
     Returns
     -------
     list of (column (kH,), row (kW,)), float64
-        As few as reproduce the kernel to float32 rounding, the strongest first; at least one, or none if one
-        is not enough and `max_terms` is 1. Whole numbers of one term, also over a divisor, are reproduced exactly.
+        The fewest that reproduce the kernel to float32 rounding, the strongest first; at least one, or none if
+        `max_terms` is 1 and one is not enough. Whole numbers of one term, also over a divisor, are exact.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weigh
 
 
 def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> int:
-    """The least number of terms that come as near to every weight as float32 does to the largest."""
+    """Return the smallest number of terms that reproduce every weight to the rounding of the largest in float32."""
     for rank in range(1, values.size):
         if np.abs((left[:, :rank] * values[:rank]) @ right[:rank] - matrix).max() <= _RELATIVE_TOLERANCE:
             return rank
@@ -66,9 +66,10 @@ def _rank(left: Weights, values: Weights, right: Weights, matrix: Weights) -> in
 
 
 def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
-    """The cross through the largest weight; a part that has a sum smooths, and is made to sum to 1.
+    """Return the column and the row through the largest weight, scaled so that they multiply to that weight.
 
-    Where both have a sum, they share the kernel's evenly.
+    If only one of the two has a sum other than 0 (it smooths), it is scaled to sum to 1; if both have, the scale is
+    shared evenly between them.
     """
     i, j = np.unravel_index(np.abs(matrix).argmax(), matrix.shape)
     column, row = matrix[:, j], matrix[i] / matrix[i, j]
@@ -80,13 +81,13 @@ def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
 
 
 def clear_sum(values: Weights) -> float:
-    """The sum, or 0 where it is nothing but rounding."""
+    """Return the sum, or 0 if it is only rounding (1e-9 of the sum of the sizes)."""
     total = math.fsum(values)
     return total if abs(total) > 1e-9 * float(np.abs(values).sum()) else 0.0
 
 
 def _integer_term(matrix: Weights) -> tuple[Weights, Weights] | None:
-    """The exact factors of a matrix of rank 1, if it is whole numbers, or those times its smallest weight."""
+    """Return the exact factors of a matrix of rank 1 of whole numbers, or of multiples of its smallest weight."""
     for step in (1.0, float(np.abs(matrix[matrix != 0]).min())):
         whole = np.round(matrix / step)
         if np.abs(whole).max() > 2**24 or not np.allclose(whole * step, matrix, rtol=1e-14, atol=0):
@@ -94,29 +95,29 @@ def _integer_term(matrix: Weights) -> tuple[Weights, Weights] | None:
         i, j = np.unravel_index(np.abs(whole).argmax(), whole.shape)
         row = whole[i] / math.gcd(*(int(v) for v in whole[i]))
         column = whole[:, j] / row[j]
-        # A part that has a sum is a smoothing one, and is written with a positive sum.
+        # A factor with a sum smooths, and is written with a positive sum.
         sign = math.copysign(1, row.sum() or column.sum() or row[np.flatnonzero(row)[0]])
         column, row = column * sign, row * sign
         if np.array_equal(np.outer(column, row), whole):
-            # Adding 0 turns the -0 that a product may leave into 0.
+            # Adding 0 turns -0 into 0.
             return column * step + 0.0, row + 0.0
     return None
 
 
-# Divisors under which weights are looked for as whole numbers: small ones, and powers of two.
+# Divisors that are tried for weights as whole numbers: small ones, and powers of two.
 _DIVISORS = (*range(1, 1025), *(2**power for power in range(11, 53)))
 
 
 def integers_over_divisor(
     weights: Weights, tolerance: ArrayLike = 0.0, divisors: Sequence[int] = _DIVISORS
 ) -> tuple[NDArray[np.int64], int] | None:
-    """Weights as whole numbers over one divisor, the smallest that does.
+    """Return weights as whole numbers over the smallest divisor that makes them so, or None.
 
     Parameters
     ----------
     weights : (kH, kW)
     tolerance : how far each weight may be from its fraction, beside rounding; one number or (kH, kW)
-    divisors : those that are tried, rising
+    divisors : the divisors that are tried, in rising order
 
     Examples
     --------
@@ -128,7 +129,7 @@ def integers_over_divisor(
     largest = float(np.abs(weights).max())
     allowed = np.asarray(tolerance) + 1e-13 * largest
     for divisor in divisors:
-        # Where the tolerance is a good part of the way from one whole number to the next, a match says nothing.
+        # If the tolerance is more than 2 % of the distance between whole numbers, a match may be chance.
         if allowed.max() * divisor > 0.02 or largest * divisor > 2**52:
             return None
         whole = np.round(weights * divisor)
@@ -137,7 +138,7 @@ def integers_over_divisor(
     return None
 
 
-# What may be done to a kernel, by the name of the mirror or turn.
+# The mirror images and rotations under which a kernel is compared with itself.
 _SYMMETRY_OPERATIONS: dict[str, Callable[[Weights], Weights]] = {
     "left-right": lambda w: w[:, ::-1],
     "top-bottom": lambda w: w[::-1],
@@ -148,7 +149,7 @@ _SYMMETRY_OPERATIONS: dict[str, Callable[[Weights], Weights]] = {
 
 
 def symmetries(weights: ArrayLike) -> dict[str, str]:
-    """Under which mirrors and turns a kernel stays the same ("even") or changes its sign ("odd").
+    """Return the mirrors and turns under which a kernel stays the same ("even") or changes its sign ("odd").
 
     Examples
     --------
@@ -170,7 +171,7 @@ def symmetries(weights: ArrayLike) -> dict[str, str]:
 
 
 def symmetry_in_words(found: dict[str, str]) -> str:
-    """What `symmetries` found, as a phrase."""
+    """Return the result of `symmetries` as a phrase."""
     if len(found) == len(_SYMMETRY_OPERATIONS) and set(found.values()) == {"even"}:
         return "the same under every mirror and quarter turn"
     same = [name for name, kind in found.items() if kind == "even"]

@@ -1,6 +1,6 @@
-"""A kernel as text: which way it is written, and what can be refused of it. Without numpy, so at once.
+"""Kernels as text: how they are written, and the errors in them that can be found without importing numpy.
 
-What a text means is said by `kind_of`; the numbers are made of it in `cnnfilter.kernels.lookup` and
+`kind_of` says how a kernel is written. Making arrays of numbers is left to `cnnfilter.kernels.lookup` and
 `cnnfilter.kernels.files`.
 """
 
@@ -20,7 +20,7 @@ from cnnfilter.runtime import limits
 def kind_of(text: str) -> str:
     """Return how a kernel is written: empty, file, json, name, learned, rows, path or unknown.
 
-    The first that fits decides, so a name is never taken for a file, nor a number.
+    The first that fits decides, so that a name or a number is never taken for a file.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def kind_of(text: str) -> str:
 
 
 def check(text: str) -> None:
-    """Refuse what is no kernel, as far as that can be told without opening a file or importing numpy.
+    """Refuse text that is not a kernel, as far as it can be checked without opening a file or importing numpy.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def canonical(name: str) -> str:
 
 
 def entry_and_values(text: str) -> tuple[Entry, list[Any]]:
-    """Return what a name stands for, and its checked arguments (none where it stands for several kernels).
+    """Return the entry of a name, and its checked arguments (none if the name stands for several kernels).
 
     Examples
     --------
@@ -89,7 +89,7 @@ def entry_and_values(text: str) -> tuple[Entry, list[Any]]:
 
 
 def _values(entry: Entry, arguments: str | None) -> list[Any]:
-    """The checked arguments, completed by the defaults; those without a default are not passed."""
+    """Return the checked arguments and the defaults of the rest; those without a default are left to the formula."""
     given = [] if arguments is None else [word.strip() for word in arguments.split(",")]
     if len(given) > len(entry.parameters):
         raise KernelError(
@@ -122,28 +122,28 @@ def _value(entry: Entry, parameter: Parameter, word: str) -> Any:
 
 
 def unknown_error(text: str) -> KernelError:
-    """Return the error for a text that means no kernel, with what may have been meant."""
+    """Return the error for a text that is not a kernel, with a suggestion."""
     import difflib
 
     name = canonical(text.partition(":")[0]).replace(" ", "-")
-    # A name from elsewhere must nearly be it: a median is not a mean.
+    # A name of another program is suggested only for close matches, since "median" must not become "mean".
     elsewhere = difflib.get_close_matches(name, OTHER_NAMES, 1, 0.85)
     near = [OTHER_NAMES[word] for word in elsewhere] or difflib.get_close_matches(name, ENTRIES, 3, 0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     if re.match(r"\d+x\d+", text):
-        # ImageMagick's way to write one; whether it would be turned there depends on the operator.
+        # ImageMagick's notation. It is not accepted, as some of its operators flip the kernel and some do not.
         hint = "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'; "
     shown = text if len(text) <= 60 else text[:57] + "..."
     return KernelError(f"no kernel is called {shown!r}: {hint}`cnnfilter kernels list` shows all")
 
 
 def empty_error() -> KernelError:
-    """Return the error for no text at all."""
+    """Return the error for an empty text."""
     return KernelError("the kernel is empty: give a name (sharpen), numbers ('0 -1 0; -1 5 -1; 0 -1 0') or a file")
 
 
 def _looks_like_path(text: str) -> bool:
-    # A text too long or with a NUL is no path; os.path.exists says so without raising.
+    # os.path.exists returns False, and does not raise, for a text that is too long or contains NUL.
     return "/" in text or os.path.exists(text) or bool(re.search(r"\.(txt|csv|json|npy|mat)$", text, re.IGNORECASE))
 
 
@@ -151,7 +151,7 @@ def _looks_like_path(text: str) -> bool:
 
 
 def looks_like_rows(text: str) -> bool:
-    """Whether a text is meant as numbers: it has several rows, or begins with a number."""
+    """Return whether a text is meant as numbers: it has several rows, or begins with a number."""
     if ";" in text or "\n" in text:
         return True
     first = re.split(r"[\s,]", text.strip(), maxsplit=1)[0]
@@ -179,21 +179,21 @@ def split_rows(text: str) -> list[list[str]]:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines that say something: without blank ones and ``#`` comments."""
+    """Return the lines of a text without blank lines and ``#`` comments."""
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]
 
 
 def cells_of(row: str, number: int) -> list[str]:
-    """Return the words of a row, parted by spaces or commas."""
+    """Return the words of a row, which are separated by spaces or commas."""
     if not row.strip():
         raise KernelError(f"row {number} is empty")
     return re.split(r"\s*,\s*|\s+", row.strip())
 
 
 def json_rows(text: str) -> tuple[list[list[Any]], Any, Any]:
-    """Return the rows of a JSON text, and the divisor and offset that it may have."""
-    import json  # here, because names and rows do without
+    """Return the rows of a JSON text, and its divisor and offset or None."""
+    import json  # here, because names and rows do not need it
 
     try:
         value = json.loads(text)
@@ -214,13 +214,13 @@ def json_rows(text: str) -> tuple[list[list[Any]], Any, Any]:
 
 
 def numbers_of(rows: Sequence[Any]) -> list[list[float]]:
-    """Check rows of numbers or words.
+    """Return rows of numbers or words as numbers.
 
     Raises
     ------
     KernelError
-        For no numbers at all, rows of different length, what is not a finite number, or more than
-        ``limits.kernel_side`` a side. The message names the row and the number.
+        If there are no numbers, rows differ in length, a word is not a finite number, or a side is longer than
+        ``limits.kernel_side``. The message names the row and the number.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def numbers_of(rows: Sequence[Any]) -> list[list[float]]:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse a kernel with more weights a side than `limits.kernel_side`, or none."""
+    """Refuse a kernel without weights, or with a side longer than `limits.kernel_side`."""
     if min(height, width) < 1:
         raise KernelError(f"a kernel of {height}x{width} has no numbers")
     if max(height, width) > limits.kernel_side:
@@ -272,7 +272,13 @@ def _number(cell: Any, i: int, j: int) -> float:
 
 
 def value_of(cell: Any) -> float:
-    """Return the number that a word means: ``-1``, ``0.5``, ``1/9``. ValueError, TypeError, … if it means none."""
+    """Return the number of a word such as ``-1``, ``0.5`` or ``1/9``.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, ZeroDivisionError
+        If the word is not a number.
+    """
     if isinstance(cell, bool) or cell is None:
         raise TypeError
     if not isinstance(cell, str):

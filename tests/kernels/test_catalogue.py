@@ -24,7 +24,7 @@ def test_every_promised_name_is_there_and_no_other():
 
 
 @each_entry
-def test_an_entry_says_what_it_is_for_and_where_it_comes_from(entry):
+def test_an_entry_has_a_purpose_and_a_source(entry):
     assert entry.purpose
     assert entry.source
     assert entry.family in FAMILIES
@@ -39,7 +39,7 @@ def test_an_entry_prints_on_one_line_of_any_terminal(entry):
 
 
 @each_entry
-def test_an_entry_has_exactly_one_way_to_its_weights(entry):
+def test_an_entry_defines_its_weights_once(entry):
     ways = [bool(entry.rows), bool(entry.column and entry.row), bool(entry.formula)]
     assert sum(ways) == (0 if entry.members and not entry.formula else 1)
     assert bool(entry.column) == bool(entry.row)

@@ -91,14 +91,14 @@ def test_a_kernel_of_the_largest_size_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", READERS)
-def test_what_is_written_is_read_back_to_the_last_bit(tmp_path, suffix):
+def test_written_kernels_are_read_back_to_the_last_bit(tmp_path, suffix):
     table = read_kernel_file(write(tmp_path, "k" + suffix, encode_kernel(WEIGHTS, suffix)))
     np.testing.assert_array_equal(table.weights, WEIGHTS)
     assert table.offset == 0
 
 
 @pytest.mark.parametrize("suffix", [".mat", ".json"])
-def test_an_offset_is_kept_where_it_can_be(tmp_path, suffix):
+def test_an_offset_is_written_if_the_format_has_one(tmp_path, suffix):
     table = read_kernel_file(write(tmp_path, "k" + suffix, encode_kernel(WEIGHTS, suffix, offset=128.5)))
     np.testing.assert_array_equal(table.weights, WEIGHTS)
     assert table.offset == 128.5

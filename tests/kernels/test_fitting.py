@@ -202,7 +202,7 @@ def test_where_the_fit_leaves_everything_open_nothing_is_simple():
     assert simplify(Kernel(np.array([[0.2, 0.9]])), np.full((1, 2), 0.5)) is None
 
 
-def test_digits_are_kept_as_far_as_they_are_known():
+def test_rounded_has_the_digits_that_are_determined():
     kernel = Kernel(np.array([[1.23456789, -0.00001]]))
     np.testing.assert_array_equal(rounded(kernel, np.array([[3e-3, 2e-3]])).weights, [[1.235, 0]])
     assert rounded(kernel, np.zeros((1, 2))) is kernel

@@ -159,7 +159,7 @@ def test_motion_blurs_along_its_line_by_its_length(angle):
     assert (kernel * across**2).sum() == pytest.approx(1 / 6 if angle % 90 else 0, abs=0.05)
 
 
-def test_what_rounding_leaves_is_no_weight():
+def test_motion_has_no_weights_from_rounding():
     """The triangle of 3, 4 and 5 puts a pixel at a distance of exactly 1, but for the sine's last bit."""
     kernel = weights(f"motion:11,{math.degrees(math.atan2(4, 3))!r}")
     assert kernel.shape == (9, 7)
@@ -183,7 +183,7 @@ def test_disk_values():
 
 
 @pytest.mark.parametrize("radius", [0.4, 0.5, 1.7, 3, 4.5])
-def test_disk_is_what_counting_finds(radius):
+def test_disk_equals_counted_areas(radius):
     kernel = weights(f"disk:{radius}")
     side, fine = kernel.shape[0], 200
     points = (np.arange(side * fine) + 0.5) / fine - side / 2

@@ -243,14 +243,14 @@ def test_flip_twice_and_transpose_twice_change_nothing():
     ],
     ids=repr,
 )
-def test_every_way_to_write_the_same_numbers(spec):
+def test_notations_of_the_same_numbers(spec):
     kernel = find_kernel(spec)
     np.testing.assert_array_equal(kernel.weights, [[1, 2, 3], [4, 5, 6]])
     assert kernel.weights.dtype == np.float64
     assert kernel.tag == "kernel-2x3"
 
 
-def test_a_path_is_a_file_whatever_its_name(tmp_path):
+def test_a_path_is_a_file_under_any_name(tmp_path):
     path = tmp_path / "@blur"
     path.write_text("1 2 1")
     assert find_kernel(path).shape == (1, 3)
@@ -420,7 +420,7 @@ def test_a_file_is_found_with_and_without_the_sign(tmp_path, monkeypatch):
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_refuses_with_what_was_given_and_what_would_do(spec, says):
+def test_an_error_has_the_given_text_and_a_remedy(spec, says):
     with pytest.raises(KernelError) as caught:
         find_kernels(spec)
     message = str(caught.value)
@@ -465,7 +465,7 @@ def test_a_kernel_cannot_be_changed(rng):
         kernel.name = "other"
 
 
-def test_equal_kernels_hash_alike_whatever_they_are_called():
+def test_equal_kernels_have_equal_hashes_under_any_name():
     first, second = Kernel(np.array([[0.0, 1.0]]), "a"), Kernel(np.array([[-0.0, 1.0]]), "b")
     assert first == second
     assert hash(first) == hash(second)
@@ -473,7 +473,7 @@ def test_equal_kernels_hash_alike_whatever_they_are_called():
     assert first != "a"
 
 
-def test_normalizing_keeps_what_was_drawn_known():
+def test_normalizing_updates_the_divisor():
     kernel = find_kernel("1 2 1; 2 4 2; 1 2 1").normalized()
     assert kernel == find_kernel("blur")
     assert kernel.divisor == 16

@@ -54,7 +54,7 @@ def test_rank(spec, rank):
 @pytest.mark.parametrize(
     "name", ["identity", "blur", "binomial:9", "box:5", "sobel-h", "scharr-v", "line-h", "motion:9"]
 )
-def test_whole_numbers_of_one_term_come_out_exactly(name):
+def test_integers_of_one_term_are_exact(name):
     weights = find_kernel(name).weights
     terms = factor(weights)
     assert len(terms) == 1
@@ -98,7 +98,7 @@ def test_a_term_counts_from_float32_rounding_up():
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_any_whole_outer_product_is_found_exactly(height, width, seed):
+def test_any_outer_product_of_integers_is_exact(height, width, seed):
     numbers = np.random.default_rng(seed)
     weights = np.outer(numbers.integers(-9, 10, height), numbers.integers(-9, 10, width)).astype(float)
     terms = factor(weights)
@@ -113,14 +113,14 @@ def test_any_whole_outer_product_is_found_exactly(height, width, seed):
     ("spec", "divisor"),
     [("sharpen", 1), ("blur", 16), ("box:31", 961), ("binomial:9", 2**16), ("1/3 1/2", 6), ("0 0", 1)],
 )
-def test_whole_numbers_over_the_least_divisor(spec, divisor):
+def test_integers_over_the_smallest_divisor(spec, divisor):
     whole, found = integers_over_divisor(find_kernel(spec).weights)
     assert found == divisor
     np.testing.assert_allclose(whole / divisor, find_kernel(spec).weights, rtol=1e-13)
 
 
 @pytest.mark.parametrize("spec", ["gaussian:1", "frei-chen-h", "0.1234567 1"])
-def test_what_is_no_fraction_is_not_made_one(spec):
+def test_weights_that_are_no_fractions_give_none(spec):
     assert integers_over_divisor(find_kernel(spec).weights) is None
 
 

@@ -69,7 +69,7 @@ def test_between_the_layers_everything_stays_float(rng):
         ("maxpool 2", "clip"),
     ],
 )
-def test_what_auto_means(text, rule):
+def test_signed_rule_of_auto(text, rule):
     assert signed_rule(parse_layers(text)) == rule
 
 
@@ -160,7 +160,7 @@ def test_an_opaque_picture_is_filtered_as_if_it_had_no_alpha(rng):
     assert (with_alpha.alpha == 255).all()
 
 
-def test_what_cannot_be_seen_does_not_bleed(rng):
+def test_transparent_colours_do_not_bleed(rng):
     image = picture(rng, "RGBA")
     image.pixels[:, :, 3] = np.where(rng.random((9, 12)) < 0.4, 0, 255)
     other = image.replace(pixels=image.pixels.copy())
@@ -203,7 +203,7 @@ IN_BANDS = [
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, None])
 @pytest.mark.parametrize("signed", ["auto", "stretch"])
 @pytest.mark.parametrize("numbers", [1, 2000])
-def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, text, dtype, signed, numbers):
+def test_bands_equal_the_whole_result(rng, monkeypatch, text, dtype, signed, numbers):
     if "flatten" in text and "globalpool" not in text and dtype is not None:
         dtype = None  # more numbers than a sheet holds maps
     image = picture(rng, "RGB", size=(67, 41))
@@ -225,7 +225,7 @@ def test_the_bands_of_a_picture_are_what_it_gives_as_a_whole(rng, monkeypatch, t
     assert is_sheet or np.may_share_memory(result.pixels, made[-1])
 
 
-def test_what_lies_between_layers_is_never_there_as_a_whole(rng, monkeypatch):
+def test_maps_between_layers_are_never_whole(rng, monkeypatch):
     """Unless a layer sees all of it."""
     heights = []
 

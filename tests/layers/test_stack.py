@@ -70,7 +70,7 @@ def test_text_comes_back_as_it_was(text):
         ("  relu|abs  ", "relu | abs"),
     ],
 )
-def test_other_ways_to_type_the_same(typed, text):
+def test_notations_of_the_same_layers(typed, text):
     assert str(parse_layers(typed)) == text
 
 
@@ -163,7 +163,7 @@ def test_every_named_kernel_is_a_layer():
         ("", ModelError, r"stage 1 is empty"),
     ],
 )
-def test_errors_name_the_stage_and_what_would_do(text, error, message):
+def test_an_error_names_the_stage_and_a_remedy(text, error, message):
     with pytest.raises(error, match=message):
         parse_layers(text)
 
@@ -236,7 +236,7 @@ def picture(rng):
     return rng.integers(0, 256, (12, 11, 3), np.uint8)
 
 
-def test_layers_do_what_the_functions_do(picture):
+def test_layers_equal_the_functions(picture):
     maps = run_layers(picture, "conv sharpen | relu | maxpool 3 stride=2 pad=1 ceil")
     sharp = convolve(picture, "sharpen", border="zero")
     wanted = pool(np.maximum(sharp, 0), size=3, stride=2, padding=1, ceil_mode=True)
@@ -337,7 +337,7 @@ def test_learned_layers_need_weights():
         run_layers(np.zeros((8, 8)), "batchnorm")
 
 
-def test_what_does_not_fit_is_refused_before_any_work():
+def test_shapes_that_do_not_fit_are_refused_before_any_work():
     with pytest.raises(ShapeError, match="layer 2 'maxpool 9'"):
         run_layers(np.zeros((8, 8)), "relu | maxpool 9")
 

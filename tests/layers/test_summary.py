@@ -75,7 +75,7 @@ def test_formulas_are_true(rng):
         "conv '1 1 1' stride=2,1 | relu | avgpool 2",
     ],
 )
-def test_receptive_field_is_what_a_number_depends_on(text):
+def test_receptive_field_is_the_input_that_a_value_depends_on(text):
     shape = (33, 33, 1)
     wanted = rows(text, shape)[-1].receptive_field
     middle = tuple(n // 2 for n in run_layers(np.zeros(shape), text).shape[:2])

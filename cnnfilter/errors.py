@@ -1,41 +1,41 @@
-"""What can go wrong, as a tree.
+"""The errors that the package raises, as a tree.
 
     CnnfilterError(Exception)
-    ├── ImageError(…, ValueError)    cannot be read, or not be written as asked
-    ├── KernelError(…, ValueError)   no such name; not a rectangle of finite numbers
-    ├── ShapeError(…, ValueError)    parts do not fit: window and image, layer and layer
-    ├── ModelError(…, ValueError)    a model file lacks a part, is damaged, or does not fit its network
-    ├── DataError(…, ValueError)     the training images cannot teach what was asked
-    └── CompileMemoryError(…, MemoryError)   the limits of memory are too low to compile a loop
+    ├── ImageError(…, ValueError)          a picture cannot be read, or cannot be written as asked
+    ├── KernelError(…, ValueError)         a kernel has no such name, or is not a rectangle of finite numbers
+    ├── ShapeError(…, ValueError)          two shapes do not fit: window and image, layer and layer
+    ├── ModelError(…, ValueError)          a text of layers is wrong, or a model is missing, damaged or unfit
+    ├── DataError(…, ValueError)           training data are damaged, or do not allow the training
+    └── CompileMemoryError(…, MemoryError) a memory limit is too low for this step beside what else runs
 
-A message is one line that says what was given and what would do. The command line prints it after
-``Error: `` and exits with 1; the file or layer it belongs to is added by the level that knows it.
+A message is one line that says what was given and suggests a remedy. The command line prints it after ``Error: `` and
+exits with 1. The caller that knows the file or the layer adds its name to the message.
 """
 
 
 class CnnfilterError(Exception):
-    """Anything that this package refuses to do."""
+    """Base class of the errors of this package."""
 
 
 class ImageError(CnnfilterError, ValueError):
-    """A picture that cannot be read, or not be written as asked."""
+    """A picture cannot be read, or cannot be written as asked."""
 
 
 class KernelError(CnnfilterError, ValueError):
-    """A kernel that has no such name, or is not a rectangle of finite numbers."""
+    """A kernel has no such name, or is not a rectangle of finite numbers."""
 
 
 class ShapeError(CnnfilterError, ValueError):
-    """Parts that do not fit: a window and an image, a layer and the next."""
+    """Two shapes do not fit: a window and an image, or a layer and the next."""
 
 
 class ModelError(CnnfilterError, ValueError):
-    """A model file that lacks a part, is damaged, or does not fit its network."""
+    """A text of layers is wrong, or a model is missing, damaged, or does not fit its layers."""
 
 
 class DataError(CnnfilterError, ValueError):
-    """Training images that cannot teach what was asked."""
+    """Training data are damaged, or do not allow the training that was asked for."""
 
 
 class CompileMemoryError(CnnfilterError, MemoryError):
-    """The limits of memory leave no room for something that says how much it needs."""
+    """A memory limit is too low for a step whose need of memory is known; it may succeed when less runs beside it."""

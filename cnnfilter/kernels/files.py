@@ -199,8 +199,8 @@ def read_kernel_file(path: str) -> Table:
 
 
 def _listed(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}"
+    *others, last = words
+    return f"{', '.join(others)} and {last}"
 
 
 def _rows(weights: NDArray[np.float64], between: str) -> list[str]:

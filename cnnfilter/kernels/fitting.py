@@ -145,8 +145,8 @@ class _LeastSquares:
         self.shape = height, width
         self.unknowns = self.taps + bias
         rows, per_row = after.shape[0], after.shape[1] * after.shape[2]
-        most = min(_SAMPLES_MAX, max(_PRODUCTS_MAX / self.unknowns**2, 50 * self.unknowns))
-        count = min(rows, max(1, math.ceil(most / per_row)))
+        samples_max = min(_SAMPLES_MAX, max(_PRODUCTS_MAX / self.unknowns**2, 50 * self.unknowns))
+        count = min(rows, max(1, math.ceil(samples_max / per_row)))
         self.rows = np.unique(np.linspace(0, rows - 1, count).round().astype(int))
         self.rows_at_once = max(1, _CHUNK_BYTES // (8 * self.unknowns * per_row))
         self.dtype = after.dtype
@@ -250,11 +250,11 @@ def rounded(kernel: Kernel, error: Floats) -> Kernel:
     >>> rounded(Kernel(np.array([[0.123456789]])), np.array([[2e-4]])).weights
     array([[0.1235]])
     """
-    least = float(error.min())
-    if least == 0:
+    smallest_error = float(error.min())
+    if smallest_error == 0:
         return kernel
-    places = min(15, -math.floor(math.log10(least)))
-    return dataclasses.replace(kernel, weights=np.round(kernel.weights, places) + 0.0)
+    digits = min(15, -math.floor(math.log10(smallest_error)))
+    return dataclasses.replace(kernel, weights=np.round(kernel.weights, digits) + 0.0)
 
 
 def known_name(kernel: Kernel, error: Floats) -> str | None:

@@ -46,10 +46,10 @@ def _reach(sigma: float) -> int:
     """Return the number of pixels on each side of a Gaussian's middle: 4 sigma, as in SciPy."""
     reach = int(4 * sigma + 0.5)
     if 2 * reach + 1 > limits.kernel_side:
-        most = (limits.kernel_side - 1) / 8
+        sigma_max = (limits.kernel_side - 1) / 8
         raise KernelError(
             f"sigma {sigma:g} needs {2 * reach + 1}x{2 * reach + 1} weights, and {limits.kernel_side} a side is "
-            f"the most: take a sigma up to {most:g}, or --max-kernel {2 * reach + 1}"
+            f"the most: take a sigma up to {sigma_max:g}, or --max-kernel {2 * reach + 1}"
         )
     return reach
 
@@ -206,10 +206,10 @@ _BORDER_POSITIONS = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0,
 
 def _compass(north: list[int], direction: str) -> Weights:
     """Return the kernel for a direction: the border weights for north, turned clockwise by eighths."""
-    turn = COMPASS.index(direction)
+    eighths = COMPASS.index(direction)
     weights = np.zeros((3, 3))
-    for place, (i, j) in enumerate(_BORDER_POSITIONS):
-        weights[i, j] = north[(place - turn) % 8]
+    for number, (i, j) in enumerate(_BORDER_POSITIONS):
+        weights[i, j] = north[(number - eighths) % 8]
     return weights
 
 

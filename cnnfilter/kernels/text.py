@@ -258,16 +258,16 @@ def _excerpt(cells: Sequence[Any]) -> str:
 
 
 def _number(cell: Any, i: int, j: int) -> float:
-    place = f"row {i}, column {j}"
+    position = f"row {i}, column {j}"
     try:
         value = value_of(cell)
     except ZeroDivisionError:
-        raise KernelError(f"{place}: {cell} divides by zero") from None
+        raise KernelError(f"{position}: {cell} divides by zero") from None
     except (ValueError, TypeError, OverflowError):
         shown = "nothing" if cell == "" else repr(cell) if isinstance(cell, str) else str(cell)
-        raise KernelError(f"{place}: {_excerpt([shown])} is not a number") from None
+        raise KernelError(f"{position}: {_excerpt([shown])} is not a number") from None
     if not math.isfinite(value):
-        raise KernelError(f"{place}: {cell} is not a finite number")
+        raise KernelError(f"{position}: {cell} is not a finite number")
     return value
 
 

@@ -123,8 +123,8 @@ def _number(name: str, text: str) -> float:
 
 def _as_floats(values: ArrayLike) -> Values:
     array = np.asarray(values)
-    kept = isinstance(values, np.ndarray) and array.dtype == np.float64
-    return array if kept else array.astype(np.float32, copy=False)
+    is_float64 = isinstance(values, np.ndarray) and array.dtype == np.float64
+    return array if is_float64 else array.astype(np.float32, copy=False)
 
 
 def _relu(values: Values) -> Values:

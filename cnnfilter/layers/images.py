@@ -162,12 +162,12 @@ def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], empty: Empty) 
 
 def _finite_range(bands: Iterable[Maps]) -> tuple[float, float]:
     """Return the smallest and the largest finite value of all maps; 0 and 0 if there is none."""
-    low, high = np.inf, -np.inf
+    smallest, largest = np.inf, -np.inf
     for maps in bands:
         finite = maps[np.isfinite(maps)]
         if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
+            smallest, largest = min(smallest, float(finite.min())), max(largest, float(finite.max()))
+    return (smallest, largest) if smallest <= largest else (0.0, 0.0)
 
 
 def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> PixelsAndClipped:

@@ -17,13 +17,13 @@ from cnnfilter.layers.grammar import Stage, split_stages, suggestion
 
 
 class LayerName(NamedTuple):
-    """A name of a layer: the class that reads its stages, and what other programs call it."""
+    """A name of a layer, the class that reads its stages, and its names in other programs."""
 
     name: str
     layer: str
     """The class of the layer, as ``module.Class`` within `cnnfilter.layers`."""
     other_names: Mapping[str, str] = {}
-    """Each name that other programs use, and the text that is suggested in its place."""
+    """Names in other programs, each with the text that is suggested instead."""
     learned_layer: str = ""
     """The class of the layer with learned kernels, where the same name stands for both."""
 

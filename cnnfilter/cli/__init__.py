@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from cnnfilter import __version__
-from cnnfilter.cli.messages import one_line, reason, say
+from cnnfilter.cli.messages import EXIT_FAILED, one_line, reason, say
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import LEAST_MEMORY, allowed_memory
@@ -44,7 +44,6 @@ COMMANDS = {
 _TO_RUN = (112 << 20, 56 << 20)
 """Bytes of addresses, and of data, below which Python or numpy may end the process in any way."""
 
-EXIT_FAILED = 1
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
 

@@ -7,16 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import SUFFIXES, sniff
 from cnnfilter.jobs.source_target import STDIN, Source
-
-if TYPE_CHECKING:
-    pass
 
 
 class Patterns:
@@ -210,10 +207,10 @@ def _is_picture(path: str) -> bool:
     """
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
-    return os.path.isfile(path) and _format_of(Source(path)) not in (None, "tga")
+    return os.path.isfile(path) and format_of(Source(path)) not in (None, "tga")
 
 
-def _format_of(source: Source) -> str | None:
+def format_of(source: Source) -> str | None:
     """Return the format of an input; None if it cannot be told, which reading it will report."""
     try:
         return sniff(source.head())

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 import click
 
 from cnnfilter.errors import CompileMemoryError
 from cnnfilter.runtime import limits
+
+EXIT_FAILED = 1
+EXIT_CHECK_FAILED = 4
 
 
 def one_line(text: str, keep: str = "") -> str:
@@ -58,3 +62,8 @@ def print_line(text: str, end: str = "\n") -> None:
         click.echo(one_line(text))
     else:
         click.echo(os.fsencode(text + end), nl=False)
+
+
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Write lines of text to stdout or stderr, each harmless for a terminal."""
+    click.echo("\n".join(map(one_line, lines)), err=err)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from cnnfilter.errors import CnnfilterError
+from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import parse_size
 
 if TYPE_CHECKING:
     from cnnfilter.kernels.kernel import KernelSet
+    from cnnfilter.networks.network import Network
 
     Type = click.ParamType[Any]
     Choice = click.Choice[str]
@@ -177,54 +182,6 @@ def _starting(names: Any, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def at_least_one_kernel(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a line without a kernel, and say where there are some."""
-    if not value and not ctx.resilient_parsing:
-        raise click.UsageError(
-            "Missing option '-k' / '--kernel', such as -k sharpen (cnnfilter kernels lists the names).", ctx
-        )
-    return value
-
-
-# ---------------------------------------------------------------- from text to what the library takes
-
-
-@contextlib.contextmanager
-def about(hint: str) -> Iterator[None]:
-    """Turn an error about what was typed into a usage error that names the option or argument."""
-    try:
-        yield
-    except (CnnfilterError, OSError) as error:
-        raise click.BadParameter(str(error), param_hint=hint) from error
-
-
-def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> list[KernelSet]:
-    """Return the kernels that each ``-k`` names; one for most, two for ``sobel``."""
-    from cnnfilter.kernels.text import check
-
-    found = []
-    with about("'-k' / '--kernel'"):
-        for spec in specs:
-            check(spec)  # before numpy is imported
-        from cnnfilter.kernels.kernel import KernelSet
-        from cnnfilter.kernels.lookup import find_kernels
-
-        for named in map(find_kernels, specs):
-            kernels = [kernel.flip() for kernel in named] if flip else list(named)
-            kernels = [kernel.normalized() for kernel in kernels] if normalize else kernels
-            found.append(KernelSet(kernels, named.combine, named.name))
-    return found
-
-
-alpha = click.option(
-    "--alpha",
-    type=click.Choice(["keep", "filter", "drop"]),
-    default="keep",
-    show_default=True,
-    help="Keep the alpha channel, filter it like a colour, or drop it. Colour is weighted by it anyway.",
-)
-
-
 class Share(Type):
     """``0.9`` or ``90%``."""
 
@@ -289,3 +246,146 @@ class Shape(Type):
                 ctx,
             )
         return tuple(map(int, numbers))
+
+
+class KernelSize(Type):
+    """``N``, ``HxW`` or ``H,W``, from 1 up."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d{1,4})(?:[x,](\d{1,4}))?", str(value).strip().lower())
+        if not match or "0" in (match[1].lstrip("0") or "0", (match[2] or "1").lstrip("0") or "0"):
+            self.fail(f"{value!r} is not a size such as 5, 5x5 or 3x7 (height x width).", param, ctx)
+        return int(match[1]), int(match[2] or match[1])
+
+
+# ---------------------------------------------------------------- options that commands share
+
+Command = Callable[..., Any]
+
+
+def add_options(options: Collection[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command these options, in this order."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed([*options]):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def gathered(whole: Callable[..., Any], *parts: Any) -> Callable[[Command], Command]:
+    """Give a command the options of `parts` (classes with OPTIONS), as its first argument: ``whole(*parts)``."""
+
+    def decorate(function: Command) -> Command:
+        names = [(part, list(inspect.signature(part).parameters)) for part in parts]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            made = [part(**{name: values.pop(name) for name in own}) for part, own in names]
+            return function(whole(*made), **values)
+
+        return add_options([option for part in parts for option in part.OPTIONS])(command)
+
+    return decorate
+
+
+alpha = click.option(
+    "--alpha",
+    type=click.Choice(["keep", "filter", "drop"]),
+    default="keep",
+    show_default=True,
+    help="Keep the alpha channel, filter it like a colour, or drop it. Colour is weighted by it anyway.",
+)
+
+dataset_options = add_options(
+    [
+        click.option(
+            "--threads", type=Count(), metavar="N", help="Threads; the result is the same.  [default: all cores]"
+        ),
+        click.option(
+            "--max-pixels",
+            type=Count(),
+            metavar="N",
+            default=limits.PIXELS,
+            show_default=True,
+            help="Accept pictures of up to N pixels.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No progress, and no list of what was skipped."),
+    ]
+)
+"""The options of commands that read labelled pictures: `train` and `evaluate`."""
+
+# ---------------------------------------------------------------- checks that commands share
+
+
+def at_least_one_kernel(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a line without a kernel, and say where there are some."""
+    if not value and not ctx.resilient_parsing:
+        raise click.UsageError(
+            "Missing option '-k' / '--kernel', such as -k sharpen (cnnfilter kernels lists the names).", ctx
+        )
+    return value
+
+
+def first_given(names: Collection[str]) -> str | None:
+    """Return the first option that was given on the command line, among those of the parameters `names`."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in names and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            return parameter.opts[0]
+    return None
+
+
+def needs(option: str, needed: str) -> click.UsageError:
+    """Return the usage error for an option that has no meaning without another one."""
+    return click.UsageError(f"{option} belongs to {needed}, which is not given.")
+
+
+def refuse_without_package(package: str, message: str, *, extra: str) -> None:
+    """Raise, with the command that installs it, if a package of an extra is missing."""
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise click.ClickException(f"{message}: pip install 'cnnfilter[{extra}]' brings it")
+
+
+# ---------------------------------------------------------------- from text to what the library takes
+
+
+@contextlib.contextmanager
+def about(hint: str) -> Iterator[None]:
+    """Turn an error about what was typed into a usage error that names the option or argument."""
+    try:
+        yield
+    except (CnnfilterError, OSError) as error:
+        raise click.BadParameter(str(error), param_hint=hint) from error
+
+
+def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> list[KernelSet]:
+    """Return the kernels that each ``-k`` names; one for most, two for ``sobel``."""
+    from cnnfilter.kernels.text import check
+
+    found = []
+    with about("'-k' / '--kernel'"):
+        for spec in specs:
+            check(spec)  # before numpy is imported
+        from cnnfilter.kernels.kernel import KernelSet
+        from cnnfilter.kernels.lookup import find_kernels
+
+        for named in map(find_kernels, specs):
+            kernels = [kernel.flip() for kernel in named] if flip else list(named)
+            kernels = [kernel.normalized() for kernel in kernels] if normalize else kernels
+            found.append(KernelSet(kernels, named.combine, named.name))
+    return found
+
+
+def load_network(name: str, hint: str = "'MODEL'") -> Network:
+    """Return the network that a model file, or a model that comes with the package, holds."""
+    from cnnfilter.networks.network import load_model
+
+    with about(hint):
+        return load_model(name)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.input_files import _format_of
+from cnnfilter.cli.input_files import format_of
+from cnnfilter.cli.messages import reason
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import LOSSLESS, format_of_suffix
 from cnnfilter.jobs.source_target import STDIN, STDOUT, Source, Target
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnnfilter.images.image import Image
+
 FIELDS = ("stem", "name", "ext", "dir", "index")
+
+
+def bad_output(message: str) -> click.BadParameter:
+    """Return the usage error for what was given with ``-o/--output``."""
+    return click.BadParameter(message, param_hint="'-o' / '--output'")
 
 
 class Naming:
@@ -37,7 +48,7 @@ class Naming:
         self.chosen_here = output is None and not to_stdout
         self.folder = None
         if output == "":
-            raise _bad_output("an empty name is no output (an unset variable, perhaps).")
+            raise bad_output("an empty name is no output (an unset variable, perhaps).")
         if output is None:
             output = STDOUT if to_stdout else "{stem}-" + _literal(tag) + ".{ext}"
         elif output != STDOUT and _is_folder(output):
@@ -53,20 +64,20 @@ class Naming:
     def target(self, source: Source, index: int) -> Target:
         """Return where the result of `source` goes, its number `index` counted from 1."""
         if self.to_stdout:
-            return Target(STDOUT, self.format or ("npy" if _format_of(source) == "npy" else "png"))
+            return Target(STDOUT, self.format or ("npy" if format_of(source) == "npy" else "png"))
         folder, name = os.path.split(source.name)
         if not self.template.startswith("{dir}"):
             folder = _below(folder)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
         bare = self._fill(values, "")
-        format = self.format or _format_of_suffix(bare) or _default_format(_format_of(source))
+        format = self.format or _format_of_suffix(bare) or _default_format(format_of(source))
         return Target(self._fill(values, format), format, make_folder=self.makes_folders)
 
     def _fill(self, values: dict[str, Any], ext: str) -> str:
         try:
             return self.template.format(**values, ext=ext)
         except ValueError as error:  # {stem:d}
-            raise _bad_output(f"{self.template!r} cannot be filled in: {error}.") from error
+            raise bad_output(f"{self.template!r} cannot be filled in: {error}.") from error
 
 
 def _below(folder: str) -> str:
@@ -83,15 +94,11 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _bad_output(message: str) -> click.BadParameter:
-    return click.BadParameter(message, param_hint="'-o' / '--output'")
-
-
 def _is_folder(output: str) -> bool:
     if not output.endswith(("/", os.sep)):
         return os.path.isdir(output)
     if os.path.isfile(output.rstrip("/" + os.sep)):
-        raise _bad_output(f"{output!r} is a file, not a folder.")
+        raise bad_output(f"{output!r} is a file, not a folder.")
     return True
 
 
@@ -100,11 +107,11 @@ def _fields_of(template: str) -> set[str]:
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise _bad_output(f"{template!r}: {error}; a brace that is meant is doubled.") from error
+        raise bad_output(f"{template!r}: {error}; a brace that is meant is doubled.") from error
     for name in names:
         if name not in FIELDS:
             known = " ".join(f"{{{field}}}" for field in FIELDS)
-            raise _bad_output(f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled).")
+            raise bad_output(f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled).")
     return names
 
 
@@ -116,7 +123,7 @@ def _format_of_suffix(path: str) -> str | None:
     try:
         return format_of_suffix(path)
     except ImageError as error:
-        raise _bad_output(f"{error}; or name the format with -f.") from error
+        raise bad_output(f"{error}; or name the format with -f.") from error
 
 
 def _default_format(format: str | None) -> str:
@@ -155,7 +162,7 @@ def plan(sources: Sequence[Source], naming: Naming, *, existing: str = "refuse")
         if not os.path.lexists(target.path):
             _refuse_missing_folder(target)
         elif os.path.isdir(target.path):
-            raise _bad_output(f"{target.path!r} is a folder.")
+            raise bad_output(f"{target.path!r} is a folder.")
         elif os.path.exists(target.path) and not os.path.isfile(target.path):
             target.force = True  # a device or a pipe is written to, not replaced
         elif existing == "refuse":
@@ -182,7 +189,7 @@ def _is_newer(source: str, target: str) -> bool:
 def _refuse_missing_folder(target: Target) -> None:
     folder = os.path.dirname(target.path)
     if folder and not target.make_folder and not os.path.isdir(folder):
-        raise _bad_output(f"there is no folder {folder!r}.")
+        raise bad_output(f"there is no folder {folder!r}.")
 
 
 def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None:
@@ -195,14 +202,14 @@ def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None
             continue
         place = target.path if target.path == STDOUT else os.path.realpath(target.path)
         if place in writers:
-            raise _bad_output(
+            raise bad_output(
                 f"{writers[place].name!r} and {source.name!r} would both be written to {target.name!r}; "
                 "a template such as '{dir}/{stem}-{index}.{ext}' keeps them apart."
             )
         writers[place] = source
         reader = readers.get(place)
         if reader is not None and reader is not source:
-            raise _bad_output(f"the result of {source.name!r} would replace {target.name!r}, another input.")
+            raise bad_output(f"the result of {source.name!r} would replace {target.name!r}, another input.")
 
 
 def refuse_existing(path: str, force: bool) -> None:
@@ -218,3 +225,13 @@ def refuse_missing_folder(path: str) -> None:
     folder = os.path.dirname(path)
     if folder and not os.path.isdir(folder):
         raise click.ClickException(f"{path}: there is no folder {folder!r}")
+
+
+def write_picture(path: str, image: Image | NDArray[Any], *, force: bool) -> None:
+    """Write an image file; raise a `click.ClickException` if it exists and `force` is false."""
+    from cnnfilter.images.files import write_image
+
+    try:
+        write_image(path, image, force=force)
+    except FileExistsError as error:
+        raise click.ClickException(f"{path}: {reason(error)}") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.input_files import Selection
-from cnnfilter.cli.read_write import gathered
+from cnnfilter.cli.options import gathered
 from cnnfilter.cli.run_options import Running
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ class Inputs:
 
 inputs = gathered(Inputs, Selection, Running)
 """Give a command INPUT and the options of reading, as one argument ``inputs``."""
+
+MODEL = "'-m' / '--model'"
+"""What messages call the option ``model``."""
 
 model = click.option(
     "-m",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,31 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.input_files import Selection
-from cnnfilter.cli.options import Format
+from cnnfilter.cli.messages import EXIT_FAILED
+from cnnfilter.cli.options import Format, gathered
+from cnnfilter.cli.output_files import Naming, bad_output, plan
 from cnnfilter.cli.run_options import Running
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
-
-Command = Callable[..., Any]
-
-
-def gathered(whole: Callable[..., Any], *parts: Any) -> Callable[[Command], Command]:
-    """Give a command the options of `parts` (classes with OPTIONS), as its first argument: ``whole(*parts)``."""
-
-    def decorate(function: Command) -> Command:
-        names = [(part, list(inspect.signature(part).parameters)) for part in parts]
-
-        @functools.wraps(function)
-        def command(**values: Any) -> Any:
-            made = [part(**{name: values.pop(name) for name in own}) for part, own in names]
-            return function(whole(*made), **values)
-
-        for option in reversed([option for part in parts for option in part.OPTIONS]):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 class Writing:
@@ -85,8 +65,6 @@ class Writing:
         self.format = format
         self.strip = strip
         if output is not None:  # refuses what can be no output, before anything heavy is imported
-            from cnnfilter.cli.output_files import Naming
-
             Naming(output, format, tag="", to_stdout=False)
 
 
@@ -108,17 +86,12 @@ class Pictures:
         tag : str
             What is done, for the names of results that nobody named.
         """
-        from cnnfilter.cli.output_files import Naming, plan
-
         writing = self.writing
         sources = self.selection.sources(leave_out=writing.output)
         to_stdout = self.selection.is_one and not sys.stdout.isatty()
         naming = Naming(writing.output, writing.format, tag, to_stdout=to_stdout)
         if naming.to_stdout and sys.stdout.isatty() and not self.running.dry_run:
-            raise click.BadParameter(
-                "stdout is a terminal, which shows no pictures: redirect it, or name a file.",
-                param_hint="'-o' / '--output'",
-            )
+            raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
         targets = plan(sources, naming, existing=writing.existing)
         done = self.running.each(
             self.running.tasks(sources, targets, strip=writing.strip),
@@ -128,7 +101,7 @@ class Pictures:
             end=self.selection.end,
         )
         if not done:
-            raise click.exceptions.Exit(1)
+            raise click.exceptions.Exit(EXIT_FAILED)
 
 
 pictures = gathered(Pictures, Selection, Writing, Running)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.messages import print_line
-from cnnfilter.cli.read_only import Inputs, inputs, model
+from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_line
+from cnnfilter.cli.output_files import Naming, plan
+from cnnfilter.cli.read_only import MODEL, Inputs, inputs, model
+from cnnfilter.cli.reports.labels import Looked, printer
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
     from cnnfilter.jobs.source_target import Source, Target
-    from cnnfilter.networks.labels import Label
     from cnnfilter.networks.network import Network
-
-EXIT_NO = 4
 
 HELP = """\
 Say what is in pictures, offline: the likeliest labels of each, with their probabilities.
@@ -41,13 +35,6 @@ Examples:
   cnnfilter classify photo.jpg --heatmap why.png
   cat photo.jpg | cnnfilter convolve -k sharpen | cnnfilter classify
 """
-
-
-class Looked(NamedTuple):
-    """A picture's labels, the likeliest first, and its path as typed."""
-
-    path: str
-    labels: list[Label]
 
 
 @click.command("classify", help=HELP, short_help="Say what is in pictures.")
@@ -105,10 +92,7 @@ def command(
         raise click.UsageError("stdin has no name to be sorted under: name the files for --sort-into.")
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
 
-    from cnnfilter.networks.network import load_model
-
-    with options.about("'-m' / '--model'"):
-        network = load_model(model)
+    network = options.load_network(model, MODEL)
     labels = _labels(network, wanted or only or unwanted, purpose)
     count = top or (5 if len(sources) == 1 and purpose is None else 1)
     answers: list[bool] = []
@@ -119,24 +103,30 @@ def command(
     def is_one(looked: Looked) -> bool:
         return any(label.label in labels for label in looked.labels)
 
-    uses: dict[str | None, Callable[[Looked], None]] = {
-        None: _printer(format, network, alone=len(sources) == 1),
-        "--is": lambda looked: answers.append(is_one(looked)),
-        "--only": lambda looked: print_line(looked.path, inputs.end) if is_one(looked) else None,
-        "--not": lambda looked: None if is_one(looked) else print_line(looked.path, inputs.end),
-        "--sort-into": lambda looked: _sort(looked, sort_into or "", how or "copy", inputs),
-    }
+    print_labels = printer(format, network, alone=len(sources) == 1) if purpose is None else None
+
+    def use(task: Task) -> None:
+        looked = task.result
+        if print_labels is not None:
+            print_labels(looked)
+        elif sort_into is not None:
+            _sort(looked, sort_into, how or "copy", inputs)
+        elif purpose == "--is":
+            answers.append(is_one(looked))
+        elif is_one(looked) == (purpose == "--only"):
+            print_line(looked.path, inputs.end)
+
     all_read = inputs.run(
         sources,
         look,
-        lambda task: uses[purpose](task.result),
+        use,
         targets=targets,
         plan_only=inputs.dry_run and purpose != "--sort-into",  # only a look says where a picture would go
     )
     if not all_read:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(EXIT_FAILED)
     if not all(answers):
-        raise click.exceptions.Exit(EXIT_NO)
+        raise click.exceptions.Exit(EXIT_CHECK_FAILED)
 
 
 # --- what was asked ------------------------------------------------------------------------------------
@@ -156,12 +146,12 @@ def _refuse_idle(purpose: str | None, format: str, how: str | None, inputs: Inpu
         "-0": inputs.end == "\0" and not inputs.from_list and purpose in (None, "--is") and not inputs.dry_run,
         f"--{how}": how is not None and purpose != "--sort-into",
     }
-    needs = {"-0": "--files-from, --only, --not or --sort-into", f"--{how}": "--sort-into"}
+    needed = {"-0": "--files-from, --only, --not or --sort-into", f"--{how}": "--sort-into"}
     for name, is_idle in idle.items():
         if is_idle and name == "--format":
             raise click.UsageError(f"--format has no meaning beside {purpose}, which prints no labels.")
         if is_idle:
-            raise click.UsageError(f"{name} belongs to {needs[name]}, which is not given.")
+            raise options.needs(name, needed[name])
 
 
 def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) -> frozenset[str]:
@@ -174,8 +164,6 @@ def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) ->
 
 
 def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[Target]:
-    from cnnfilter.cli.output_files import Naming, plan
-
     if heatmap == "-":
         raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")
     naming = Naming(heatmap, None, "heatmap", to_stdout=False)
@@ -207,44 +195,3 @@ def _sort(looked: Looked, folder: str, how: str, inputs: Inputs) -> None:
     place = place_for(looked.path, into)[0] if inputs.dry_run else sort_file(looked.path, into, how)
     if inputs.dry_run or not inputs.quiet:
         print_line(f"{looked.path} -> {place}", inputs.end)
-
-
-# --- printing ------------------------------------------------------------------------------------------
-
-
-def _printer(format: str, network: Network, *, alone: bool) -> Callable[[Looked], None]:
-    if format == "json":
-        return lambda looked: click.echo(as_object(looked, network.name))
-    if format == "csv":
-        print_line(_row("path", "rank", "label", "index", "probability"))
-        return _print_rows
-    return _print_alone if alone else _print_line
-
-
-def _print_alone(looked: Looked) -> None:
-    for label in looked.labels:
-        print_line(f"{label.probability:6.1%}  {label.label}")
-
-
-def _print_line(looked: Looked) -> None:
-    labels = "; ".join(f"{label.label} {label.probability:.1%}" for label in looked.labels)
-    print_line(f"{looked.path}: {labels}")
-
-
-def _print_rows(looked: Looked) -> None:
-    for rank, label in enumerate(looked.labels, 1):
-        index = "" if label.index is None else label.index
-        print_line(_row(looked.path, rank, label.label, index, f"{label.probability:.6f}"))
-
-
-def _row(*cells: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
-
-
-def as_object(looked: Looked, model: str) -> str:
-    """Write a picture's labels as one JSON object: ``path``, ``model``, ``top``."""
-    top = [dataclasses.asdict(label) | {"probability": round(label.probability, 6)} for label in looked.labels]
-    # Bytes of a path that are no text stay escaped, as Python keeps them.
-    return json.dumps({"path": looked.path, "model": model, "top": top}, ensure_ascii=not looked.path.isprintable())

@@ -12,9 +12,11 @@ import click
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, print_line
 from cnnfilter.cli.options import Shape
+from cnnfilter.cli.output_files import write_picture
 from cnnfilter.cli.reports.layer_table import table
 
 if TYPE_CHECKING:
+    from cnnfilter.layers.stack import Layers
     from cnnfilter.layers.summary import Summary
     from cnnfilter.networks.network import Network
 
@@ -50,6 +52,9 @@ Examples:
 """
 
 
+_ARGUMENT = "'LAYERS|MODEL'"
+
+
 @click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of layers or a model.")
 @click.argument("layers", metavar="LAYERS|MODEL")
 @click.option(
@@ -68,47 +73,41 @@ Examples:
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool) -> None:
-    from cnnfilter.weights import is_model
+    with options.about(_ARGUMENT):
+        from cnnfilter.weights import is_model
 
-    network = None
-    with options.about("'LAYERS|MODEL'"):
-        if is_model(layers):
-            from cnnfilter.networks.network import load_model
-
-            network = load_model(layers)
-            stack = network.layers
-        else:
-            from cnnfilter.layers.names import check
-
-            check(layers)  # before numpy is imported
-            if shape is None and filters is None:
-                raise click.UsageError(
-                    "Shapes and counts follow from the picture's: give --input HxWxC, such as --input 224x224x3."
-                )
-            from cnnfilter.layers.stack import parse_layers
-
-            stack = parse_layers(layers)
+        network = options.load_network(layers, _ARGUMENT) if is_model(layers) else None
+        stack = _parse(layers, shape_needed=shape is None and filters is None) if network is None else network.layers
     if filters is not None:
         _draw_filters(network, filters, force)
         return
     from cnnfilter.layers.summary import summarize
 
-    with options.about("'LAYERS|MODEL'"):
+    with options.about(_ARGUMENT):
         summary = summarize(stack, shape or network.input_shape)  # type: ignore[union-attr]
     about = {} if network is None else about_model(network)
     click.echo(as_object(summary, about) if as_json else "\n".join([*table(summary), *_facts(about)]))
 
 
+def _parse(text: str, *, shape_needed: bool) -> Layers:
+    from cnnfilter.layers.names import check
+
+    check(text)  # before numpy is imported
+    if shape_needed:
+        raise click.UsageError(
+            "Shapes and counts follow from the picture's: give --input HxWxC, such as --input 224x224x3."
+        )
+    from cnnfilter.layers.stack import parse_layers
+
+    return parse_layers(text)
+
+
 def _draw_filters(network: Network | None, path: str, force: bool) -> None:
     if network is None:
         raise click.UsageError("--filters needs a model: layers without weights have no filters to draw.")
-    from cnnfilter.images.files import write_image
     from cnnfilter.networks.learned_filters import draw_filters
 
-    try:
-        write_image(path, draw_filters(network), force=force)
-    except FileExistsError:
-        raise click.ClickException(f"{path}: exists already; --force replaces it") from None
+    write_picture(path, draw_filters(network), force=force)
     print_line(path)
 
 

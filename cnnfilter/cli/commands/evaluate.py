@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnfilter.cli import options, output_files
-from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.messages import EXIT_CHECK_FAILED, print_lines, say
 from cnnfilter.cli.options import Share
 from cnnfilter.cli.reports import training as training_report
 
 if TYPE_CHECKING:
     from cnnfilter.networks.model_file import Calibration
     from cnnfilter.training.evaluation import Evaluation
-
-EXIT_NO = 4
 
 HELP = """\
 Say how good a model is: accuracy with its 95 % confidence interval, beside that of always saying the most frequent
@@ -59,7 +57,7 @@ Examples:
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="... or rather into this new model file.")
 @click.option("--min-accuracy", type=Share(), metavar="P", help="Exit with 4 if the accuracy is below.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
-@training_report.common
+@options.dataset_options
 def command(
     model: str,
     data: str,
@@ -74,18 +72,16 @@ def command(
     min_accuracy: float | None,
     force: bool,
     threads: int | None,
-    max_pixels: int | None,
+    max_pixels: int,
     quiet: bool,
 ) -> None:
     if output and not calibrate:
-        raise click.UsageError("-o belongs to --calibrate, which is not given.")
+        raise options.needs("-o", "--calibrate")
     for path in filter(None, (output, plot, errors and _sheet(errors, 1))):
         output_files.refuse_existing(path, force)
     with options.about("'MODEL'"):
         source = _file_to_write(model, output) if calibrate else ""
-        from cnnfilter.networks.network import load_model
-
-        network = load_model(model)
+    network = options.load_network(model)
     if plot:
         training_report.need_matplotlib()
 
@@ -95,8 +91,7 @@ def command(
 
     # Held back only if that is asked for: otherwise a folder without splits counts as a whole.
     share = validation if split in ("validation", "train") else 0.0
-    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
-    dataset = load_folder(data, validation=share, seed=seed, **limit)
+    dataset = load_folder(data, validation=share, seed=seed, max_pixels=max_pixels)
     examples = choose_examples(dataset, split)
     with training_report.Bar(quiet=quiet) as bar:
         bar.begin("pictures", len(examples))
@@ -106,9 +101,7 @@ def command(
         click.echo(json.dumps(as_object(found), ensure_ascii=False))
     else:
         kind = next((name for name, part in dataset.splits.items() if part is examples), "")
-        click.echo(
-            "\n".join(map(one_line, report(found, kind if dataset.held_back or len(dataset.splits) > 1 else "")))
-        )
+        print_lines(report(found, kind if dataset.held_back or len(dataset.splits) > 1 else ""))
     if errors:
         _draw_mistakes(found, errors, force, quiet)
     if plot:
@@ -116,7 +109,7 @@ def command(
     if calibrate:
         _calibrate(found.calibrated(), source, output or source, force or not output, quiet)
     if min_accuracy is not None and found.accuracy < min_accuracy:
-        raise click.exceptions.Exit(EXIT_NO)
+        raise click.exceptions.Exit(EXIT_CHECK_FAILED)
 
 
 def _file_to_write(model: str, output: str | None) -> str:
@@ -138,10 +131,7 @@ def _calibrate(calibration: Calibration, source: str, target: str, force: bool, 
     with replace_file(target, force=force) as file:
         write_model(file, model, dtype=stored_dtype(source))
     if not quiet:
-        click.echo(
-            f"{one_line(target)}: temperature {calibration.temperature:.3g}, unknown below {calibration.threshold:.1%}",
-            err=True,
-        )
+        say(target, f"temperature {calibration.temperature:.3g}, unknown below {calibration.threshold:.1%}")
 
 
 _A_SHEET = 60
@@ -153,7 +143,6 @@ def _sheet(folder: str, number: int) -> str:
 
 def _draw_mistakes(found: Evaluation, folder: str, force: bool, quiet: bool) -> None:
     from cnnfilter.images.contact_sheets import picture_sheet
-    from cnnfilter.images.files import write_image
     from cnnfilter.networks.preparation import as_picture
 
     wrong = found.mistakes()
@@ -169,11 +158,8 @@ def _draw_mistakes(found: Evaluation, folder: str, force: bool, quiet: bool) -> 
             for mistake in part
         ]
         path = _sheet(folder, start // _A_SHEET + 1)
-        try:
-            write_image(path, picture_sheet(tiles), force=force)
-        except FileExistsError:
-            raise click.ClickException(f"{path}: exists already; --force replaces it") from None
+        output_files.write_picture(path, picture_sheet(tiles), force=force)
         if not quiet:
-            click.echo(one_line(f"{path}: {len(part)} of {len(wrong)} mistakes"), err=True)
+            say(path, f"{len(part)} of {len(wrong)} mistakes")
     if not wrong and not quiet:
         click.echo("no mistakes to draw", err=True)

@@ -7,7 +7,7 @@ import os
 import click
 
 from cnnfilter.cli import options, output_files
-from cnnfilter.cli.messages import one_line
+from cnnfilter.cli.messages import say
 
 HELP = """\
 Write a model as an ONNX file, for onnxruntime and the many programs that read it.
@@ -30,17 +30,12 @@ Examples:
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def command(model: str, output: str, force: bool, quiet: bool) -> None:
     if not output.endswith(".onnx"):
-        raise click.BadParameter(f"{output!r} does not end in .onnx.", param_hint="'-o' / '--output'")
+        raise output_files.bad_output(f"{output!r} does not end in .onnx.")
     output_files.refuse_existing(output, force)
     output_files.refuse_missing_folder(output)
-    from cnnfilter.networks.network import load_model
+    network = options.load_network(model)
+    options.refuse_without_package("onnx", "export needs the package onnx", extra="onnx")
 
-    with options.about("'MODEL'"):
-        network = load_model(model)
-    from importlib.util import find_spec
-
-    if find_spec("onnx") is None:
-        raise click.ClickException("export needs the package onnx: pip install 'cnnfilter[onnx]' brings it")
     from cnnfilter.networks.onnx import export_onnx
     from cnnfilter.runtime.atomic_files import replace_file
 
@@ -48,4 +43,4 @@ def command(model: str, output: str, force: bool, quiet: bool) -> None:
     with replace_file(output, force=force) as file:
         file.write(data)
     if not quiet:
-        click.echo(f"{one_line(output)}: {os.path.getsize(output):,} bytes", err=True)
+        say(output, f"{os.path.getsize(output):,} bytes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import sys
@@ -11,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.read_only import Inputs, inputs, model
+from cnnfilter.cli.messages import EXIT_FAILED
+from cnnfilter.cli.output_files import bad_output, refuse_existing
+from cnnfilter.cli.read_only import MODEL, Inputs, inputs, model
+from cnnfilter.cli.reports.tables import csv_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,15 +55,10 @@ FORMATS = ("npy", "npz", "csv")
 def command(inputs: Inputs, model: str, output: str, format: str | None, layer: int | None, force: bool) -> None:
     format = format or _format_of(output)
     files = [] if output == "-" else [output, *([paths_file(output)] if format == "npy" else [])]
-    for path in files if not force else []:
-        if os.path.lexists(path):
-            raise click.ClickException(f"{path}: exists already; --force replaces it")
+    for path in files:
+        refuse_existing(path, force)
     sources = inputs.sources()
-
-    from cnnfilter.networks.network import load_model
-
-    with options.about("'-m' / '--model'"):
-        network = load_model(model)
+    network = options.load_network(model, MODEL)
     with options.about("'--layer'"):
         until = _until(network, layer)
     paths: list[str] = []
@@ -78,7 +75,7 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
     if rows:
         _write(output, format, paths, rows, force)
     if not all_read:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _format_of(output: str) -> str:
@@ -86,10 +83,7 @@ def _format_of(output: str) -> str:
         return "npy"
     suffix = os.path.splitext(output)[1].lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise click.BadParameter(
-            f"{output!r} does not end in .npy, .npz or .csv; or name the format with --format.",
-            param_hint="'-o' / '--output'",
-        )
+        raise bad_output(f"{output!r} does not end in .npy, .npz or .csv; or name the format with --format.")
     return suffix
 
 
@@ -132,11 +126,8 @@ def _encoded(format: str, paths: list[str], rows: list[np.ndarray]) -> tuple[byt
 
     data = io.BytesIO()
     if format == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         for path, row in zip(paths, rows, strict=True):
-            writer.writerow([path, *(f"{number:.7g}" for number in row.ravel())])
-        data.write(os.fsencode(text.getvalue()))
+            data.write(os.fsencode(csv_line([path, *(f"{number:.7g}" for number in row.ravel())]) + "\n"))
     elif format == "npz":
         np.savez(data, features=np.stack(rows), paths=np.array(paths))
     else:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.messages import reason
-from cnnfilter.cli.options import KernelText, Type, about
+from cnnfilter.cli.options import KernelSize, KernelText, about
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
-    from cnnfilter.kernels.fitting import Residual
     from cnnfilter.kernels.kernel import Kernel, KernelSet
 
 HELP = """\
@@ -218,25 +217,13 @@ Examples:
 """
 
 
-class _Size(Type):
-    """``N``, ``HxW`` or ``H,W``, from 1 up."""
-
-    name = "HxW"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        match = re.fullmatch(r"(\d{1,4})(?:[x,](\d{1,4}))?", str(value).strip().lower())
-        if not match or "0" in (match[1].lstrip("0") or "0", (match[2] or "1").lstrip("0") or "0"):
-            self.fail(f"{value!r} is not a size such as 5, 5x5 or 3x7 (height x width).", param, ctx)
-        return int(match[1]), int(match[2] or match[1])
-
-
 @command.command("fit", help=FIT_HELP, short_help="Find the kernel between two pictures.")
 @click.argument("before", type=click.Path())
 @click.argument("after", type=click.Path())
 @click.option(
     "-s",
     "--size",
-    type=_Size(),
+    type=KernelSize(),
     metavar="HxW",
     default="3x3",
     show_default=True,
@@ -266,6 +253,7 @@ def fit(
     quiet: bool,
 ) -> None:
     from cnnfilter.cli.reports.kernel import record
+    from cnnfilter.cli.reports.kernel_fit import pasteable, remarks, residual_record
     from cnnfilter.kernels.fitting import fit_kernel, known_name, rounded, simplify
 
     pictures = _read_pair(before, after)
@@ -276,12 +264,11 @@ def fit(
     if output:
         _write_kernel(kernel, output, force)
     if as_json:
-        _print_json({**record(kernel), "known_as": name, "residual": _residual_record(residual)})
+        _print_json({**record(kernel), "known_as": name, "residual": residual_record(residual)})
     elif not output:
-        click.echo(_pasteable(kernel, exact))
+        click.echo(pasteable(kernel, exact))
     if not quiet and not as_json:
-        for line in _remarks(kernel, residual, name, pictures):
-            click.echo(line, err=True)
+        click.echo("\n".join(remarks(kernel, residual, name, pictures)), err=True)
 
 
 def _read_pair(before: str, after: str) -> tuple[Image, Image]:
@@ -304,39 +291,3 @@ def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
         data = encode_kernel(kernel.weights, os.path.splitext(path)[1], offset=kernel.offset)
     with _naming(path), replace_file(path, force=force) as stream:
         stream.write(data)
-
-
-def _pasteable(kernel: Kernel, exact: bool) -> str:
-    """The weights as text for -k: fractions where they are whole numbers over a divisor."""
-    from cnnfilter.cli.reports.kernel_drawing import number_texts
-    from cnnfilter.kernels.files import kernel_text
-    from cnnfilter.kernels.structure import integers_over_divisor
-
-    if exact or integers_over_divisor(kernel.weights) is None:
-        return kernel_text(kernel.weights)
-    return "; ".join(" ".join(row) for row in number_texts(kernel.weights))
-
-
-def _residual_record(residual: Residual) -> dict[str, Any]:
-    return {**residual._asdict(), "error": residual.error.tolist()}
-
-
-def _remarks(kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]) -> list[str]:
-    lines = [
-        f"residual: {residual.rms:.4g} (root mean square), {residual.max:.4g} at most; "
-        f"explains {100 * max(0.0, residual.explained):.4g} % of AFTER, over {residual.samples:,} samples"
-        + (f", {residual.clipped:,} at the ends of the range left out" if residual.clipped else "")
-    ]
-    if name:
-        lines.append(f"this is {name}")
-    if kernel.offset:
-        lines.append(f"bias: {kernel.offset:.6g} (--bias {kernel.offset:.6g})")
-    depths = [image.pixels.dtype.name for image in pictures]
-    if depths[0] != depths[1]:
-        lines.append(f"BEFORE is {depths[0]} and AFTER {depths[1]}: the kernel is in their own units")
-    if residual.explained < 0.9:
-        lines.append(
-            "that is a poor fit: AFTER may not be a linear filter of BEFORE (absolute values, a curve), or "
-            "needs a larger --size or --bias"
-        )
-    return lines

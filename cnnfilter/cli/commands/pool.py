@@ -30,6 +30,10 @@ Examples:
 """
 
 
+_WINDOW_PARAMETERS = ("size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad")
+"""The parameters that have no meaning beside ``--global``."""
+
+
 @click.command("pool", help=HELP, short_help="Shrink by the largest, smallest or mean value of each window.")
 @click.option(
     "--op",
@@ -64,10 +68,9 @@ Examples:
 @click.option("--global", "whole", is_flag=True, help="One window: the whole picture.")
 @options.alpha
 @pictures
-@click.pass_context
-def command(ctx: click.Context, /, pictures: Pictures, op: str, whole: bool, **how: Any) -> None:
-    if whole:
-        _refuse_window(ctx)
+def command(pictures: Pictures, op: str, whole: bool, **how: Any) -> None:
+    if whole and (option := options.first_given(_WINDOW_PARAMETERS)):
+        raise click.UsageError(f"--global is one window over the whole picture: leave out {option}.")
 
     def pool(task: Task) -> None:
         from cnnfilter.filters.images import pool_image
@@ -78,12 +81,3 @@ def command(ctx: click.Context, /, pictures: Pictures, op: str, whole: bool, **h
         task.write(pool_image(image, op, threads=task.threads, empty=task.empty_for(image), **how))
 
     pictures.run(pool, tag=f"{op}pool")
-
-
-def _refuse_window(ctx: click.Context) -> None:
-    """Refuse what has no meaning beside ``--global``, rather than leave it out without a word."""
-    for name in ("size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad"):
-        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(
-                f"--global is one window over the whole picture: leave out --{name.replace('_', '-')}."
-            )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cnnfilter.cli.reports.tables import aligned
 from cnnfilter.training.evaluation import Evaluation
 
 
@@ -103,18 +103,3 @@ def _confusions(evaluation: Evaluation) -> list[str]:
             truth, answer = evaluation.classes[row], evaluation.classes[column]
             lines.append(f"  {confusion[row, column]:,} times {answer!r} instead of {truth!r}")
     return lines if len(lines) > 1 else ["no confusions"]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Write rows of cells as lines, the first column to the left and the others to the right.
-
-    >>> aligned([("a", "10"), ("bcd", "5")])
-    ['a    10', 'bcd   5']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in rows
-    ]

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
-from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, reason, say
+from cnnfilter.cli.options import refuse_without_package
 from cnnfilter.cli.reporter import Progress, announce_compilation, collect_garbage
+from cnnfilter.cli.reports.tables import csv_line
 from cnnfilter.training.progress import Watcher
 
 if TYPE_CHECKING:
     from cnnfilter.training.data.examples import Skipped
     from cnnfilter.training.evaluation import Evaluation
     from cnnfilter.training.progress import Epoch
-
-_COMMON = (
-    click.option(
-        "--threads", type=options.Count(), metavar="N", help="Threads; the result is the same.  [default: all cores]"
-    ),
-    click.option(
-        "--max-pixels",
-        type=options.Count(),
-        metavar="N",
-        help="Accept pictures of up to N pixels.  [default: 89478485]",
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress, and no list of what was skipped."),
-)
-
-
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that both have."""
-    for option in reversed(_COMMON):
-        function = option(function)
-    return function
 
 
 class Bar(Watcher):
@@ -132,18 +113,12 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 
 def write_log(path: str, epochs: Sequence[Epoch]) -> None:
     """Write the epochs as CSV, in place of what was there."""
-    import csv
-    import io
-
     from cnnfilter.runtime.atomic_files import replace_file
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "seconds", "rate", "loss", "accuracy", "validation_loss", "validation_accuracy"])
-    for epoch in epochs:
-        writer.writerow(["" if value is None else f"{value:.6g}" for value in epoch])
+    lines = [csv_line(["epoch", "seconds", "rate", "loss", "accuracy", "validation_loss", "validation_accuracy"])]
+    lines += [csv_line("" if value is None else f"{value:.6g}" for value in epoch) for epoch in epochs]
     with replace_file(path, force=True) as file:
-        file.write(text.getvalue().encode())
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 _LISTED = 10
@@ -161,10 +136,7 @@ def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
 
 def need_matplotlib() -> None:
     """Refuse --plot where it cannot be done, before any work."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise click.ClickException("--plot needs matplotlib: pip install 'cnnfilter[plot]' brings it")
+    refuse_without_package("matplotlib", "--plot needs matplotlib", extra="plot")
 
 
 def draw(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:

@@ -87,33 +87,27 @@ def command(
     asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
     purpose = _one_of(asked)
     _refuse_idle(purpose, format, how, inputs)
-    sources = inputs.sources(leave_out=sort_into)
-    if sort_into is not None and any(source.path == "-" for source in sources):
-        raise click.UsageError("stdin has no name to be sorted under: name the files for --sort-into.")
+    sources = _sources(inputs, sort_into)
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
-
     network = options.load_network(model, MODEL)
     labels = _labels(network, wanted or only or unwanted, purpose)
     count = top or (5 if len(sources) == 1 and purpose is None else 1)
+    print_labels = printer(format, network, alone=len(sources) == 1) if purpose is None else None
     answers: list[bool] = []
 
     def look(task: Task) -> Looked:
         return _look(task, network, count, threshold)
 
-    def is_one(looked: Looked) -> bool:
-        return any(label.label in labels for label in looked.labels)
-
-    print_labels = printer(format, network, alone=len(sources) == 1) if purpose is None else None
-
     def use(task: Task) -> None:
         looked = task.result
+        is_one = any(label.label in labels for label in looked.labels)
         if print_labels is not None:
             print_labels(looked)
         elif sort_into is not None:
             _sort(looked, sort_into, how or "copy", inputs)
         elif purpose == "--is":
-            answers.append(is_one(looked))
-        elif is_one(looked) == (purpose == "--only"):
+            answers.append(is_one)
+        elif is_one == (purpose == "--only"):
             print_line(looked.path, inputs.end)
 
     all_read = inputs.run(
@@ -152,6 +146,13 @@ def _refuse_idle(purpose: str | None, format: str, how: str | None, inputs: Inpu
             raise click.UsageError(f"--format has no meaning beside {purpose}, which prints no labels.")
         if is_idle:
             raise options.needs(name, needed[name])
+
+
+def _sources(inputs: Inputs, sort_into: str | None) -> list[Source]:
+    sources = inputs.sources(leave_out=sort_into)
+    if sort_into is not None and any(source.path == "-" for source in sources):
+        raise click.UsageError("stdin has no name to be sorted under: name the files for --sort-into.")
+    return sources
 
 
 def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) -> frozenset[str]:

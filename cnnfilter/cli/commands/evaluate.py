@@ -15,6 +15,7 @@ from cnnfilter.cli.reports import training as training_report
 
 if TYPE_CHECKING:
     from cnnfilter.networks.model_file import Calibration
+    from cnnfilter.training.data.dataset import Dataset
     from cnnfilter.training.evaluation import Evaluation
 
 HELP = """\
@@ -100,8 +101,7 @@ def command(
     if as_json:
         click.echo(json.dumps(as_object(found), ensure_ascii=False))
     else:
-        kind = next((name for name, part in dataset.splits.items() if part is examples), "")
-        print_lines(report(found, kind if dataset.held_back or len(dataset.splits) > 1 else ""))
+        print_lines(report(found, _split_to_name(dataset, examples)))
     if errors:
         _draw_mistakes(found, errors, force, quiet)
     if plot:
@@ -110,6 +110,13 @@ def command(
         _calibrate(found.calibrated(), source, output or source, force or not output, quiet)
     if min_accuracy is not None and found.accuracy < min_accuracy:
         raise click.exceptions.Exit(EXIT_CHECK_FAILED)
+
+
+def _split_to_name(dataset: Dataset, examples: object) -> str:
+    """Return the name of the split that is judged; "" if all pictures of the dataset are."""
+    if not dataset.held_back and len(dataset.splits) <= 1:
+        return ""
+    return next((name for name, part in dataset.splits.items() if part is examples), "")
 
 
 def _file_to_write(model: str, output: str | None) -> str:

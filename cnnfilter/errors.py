@@ -6,7 +6,7 @@
     ├── ShapeError(…, ValueError)          two shapes do not fit: window and image, layer and layer
     ├── ModelError(…, ValueError)          a text of layers is wrong, or a model is missing, damaged or unfit
     ├── DataError(…, ValueError)           training data are damaged, or do not allow the training
-    └── CompileMemoryError(…, MemoryError) a memory limit is too low for this step beside what else runs
+    └── CompileMemoryError(…, MemoryError) a memory limit is too low to compile a loop
 
 A message is one line that says what was given and suggests a remedy. The command line prints it after ``Error: `` and
 exits with 1. The caller that knows the file or the layer adds its name to the message.
@@ -38,4 +38,4 @@ class DataError(CnnfilterError, ValueError):
 
 
 class CompileMemoryError(CnnfilterError, MemoryError):
-    """A memory limit is too low for a step whose need of memory is known; it may succeed when less runs beside it."""
+    """A memory limit is too low to compile a loop."""

@@ -41,7 +41,7 @@ COMMANDS = {
     "warmup": "cnnfilter.cli.commands.warmup",
 }
 
-_TO_RUN = (112 << 20, 56 << 20)
+_START_BYTES_MIN = (112 << 20, 56 << 20)
 """Bytes of addresses, and of data, below which Python or numpy may end the process in any way."""
 
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
@@ -141,7 +141,7 @@ def refuse_little_memory() -> None:
     CnnfilterError
         It says what would do.
     """
-    for allowed, needed, name in zip(allowed_memory(), _TO_RUN, ("-v", "-d"), strict=True):
+    for allowed, needed, name in zip(allowed_memory(), _START_BYTES_MIN, ("-v", "-d"), strict=True):
         if allowed is not None and allowed < needed:
             raise CnnfilterError(
                 f"{allowed >> 20} MB of memory are allowed (ulimit {name}); "

@@ -37,17 +37,17 @@ class Patterns:
         >>> Patterns(["*.jpg"], ["*/raw/*"]).file("a/B.JPG"), Patterns(["*.jpg"], ["*/raw/*"]).file("a/raw/b.jpg")
         (True, False)
         """
-        return (not self.include or _is_like(path, self.include)) and not _is_like(path, self.exclude)
+        return (not self.include or _matches(path, self.include)) and not _matches(path, self.exclude)
 
     def folder(self, path: str) -> bool:
         """Whether a folder is to be looked into."""
-        return not _is_like(path, self.exclude)
+        return not _matches(path, self.exclude)
 
 
-EVERYTHING = Patterns()
+ALL_PATHS = Patterns()
 
 
-def _is_like(path: str, patterns: list[str]) -> bool:
+def _matches(path: str, patterns: list[str]) -> bool:
     from fnmatch import fnmatchcase
 
     path = path.lower()
@@ -159,7 +159,7 @@ def find_sources(
     recursive: bool = False,
     *,
     leave_out: str | None = None,
-    matches: Patterns = EVERYTHING,
+    matches: Patterns = ALL_PATHS,
 ) -> Iterator[Source]:
     """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
 
@@ -182,7 +182,7 @@ def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Sou
             for name in folders
             if not name.startswith(".")
             and matches.folder(path := os.path.normpath(os.path.join(root, name)))
-            and not _same(path, leave_out)
+            and not _is_same_folder(path, leave_out)
         )
         for name in sorted(files):
             path = os.path.normpath(os.path.join(root, name))
@@ -195,7 +195,7 @@ def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Sou
         raise click.BadParameter(f"there is no picture in the folder {folder!r}{of_those}.", param_hint="'INPUT'")
 
 
-def _same(path: str, other: str | None) -> bool:
+def _is_same_folder(path: str, other: str | None) -> bool:
     return other is not None and os.path.exists(other) and os.path.samefile(path, other)
 
 

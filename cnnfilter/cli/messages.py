@@ -21,10 +21,10 @@ def one_line(text: str, keep: str = "") -> str:
     >>> print(one_line("a\nb\x1b[31m.png"))
     a\nb\x1b[31m.png
     """
-    return "".join(char if char.isprintable() or char in keep else _written_out(char) for char in text)
+    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
 
 
-def _written_out(char: str) -> str:
+def _escaped(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte of a file name that is not UTF-8 (PEP 383)
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")
@@ -37,7 +37,7 @@ def reason(error: BaseException) -> str:
     'no such file or directory'
     """
     if isinstance(error, MemoryError) and not isinstance(error, CompileMemoryError):
-        return f"there is not enough memory for it{_what_limits_it()}"
+        return f"there is not enough memory for it{_memory_limit_text()}"
     if isinstance(error, FileExistsError):
         return "exists already; --force replaces it"
     if isinstance(error, OSError) and error.strerror:
@@ -45,10 +45,10 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _what_limits_it() -> str:
+def _memory_limit_text() -> str:
     names = ("ulimit -v", "--max-memory" if limits.memory else "ulimit -d")
-    allowed = [(most, name) for most, name in zip(limits.allowed_memory(), names, strict=True) if most is not None]
-    return "".join(f"; {most >> 20} MB are allowed ({name})" for most, name in sorted(allowed)[:1])
+    allowed = [(size, name) for size, name in zip(limits.allowed_memory(), names, strict=True) if size is not None]
+    return "".join(f"; {size >> 20} MB are allowed ({name})" for size, name in sorted(allowed)[:1])
 
 
 def say(*parts: str) -> None:

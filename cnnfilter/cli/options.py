@@ -29,7 +29,7 @@ else:  # older versions of click have no generic types
     Choice = click.Choice
 
 FORMATS = ("png", "jpg", "webp", "tiff", "gif", "bmp", "ppm", "npy")
-_OTHER_NAMES = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "apng": "png"}
+_FORMAT_SYNONYMS = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "apng": "png"}
 
 # ---------------------------------------------------------------- types
 
@@ -163,7 +163,7 @@ class Format(Choice):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         name = str(value).lower().lstrip(".")
-        return super().convert(_OTHER_NAMES.get(name, name), param, ctx)
+        return super().convert(_FORMAT_SYNONYMS.get(name, name), param, ctx)
 
 
 class KernelText(Type):
@@ -276,18 +276,18 @@ def add_options(options: Collection[Callable[[Command], Command]]) -> Callable[[
     return decorate
 
 
-def gathered(whole: Callable[..., Any], *parts: Any) -> Callable[[Command], Command]:
-    """Give a command the options of `parts` (classes with OPTIONS), as its first argument: ``whole(*parts)``."""
+def option_groups(combine: Callable[..., Any], *groups: Any) -> Callable[[Command], Command]:
+    """Give a command the options of `groups` (classes with OPTIONS), as its first argument: ``combine(*groups)``."""
 
     def decorate(function: Command) -> Command:
-        names = [(part, list(inspect.signature(part).parameters)) for part in parts]
+        parameters = [(group, list(inspect.signature(group).parameters)) for group in groups]
 
         @functools.wraps(function)
         def command(**values: Any) -> Any:
-            made = [part(**{name: values.pop(name) for name in own}) for part, own in names]
-            return function(whole(*made), **values)
+            made = [group(**{name: values.pop(name) for name in names}) for group, names in parameters]
+            return function(combine(*made), **values)
 
-        return add_options([option for part in parts for option in part.OPTIONS])(command)
+        return add_options([option for group in groups for option in group.OPTIONS])(command)
 
     return decorate
 
@@ -357,7 +357,7 @@ def refuse_without_package(package: str, message: str, *, extra: str) -> None:
 
 
 @contextlib.contextmanager
-def about(hint: str) -> Iterator[None]:
+def errors_about(hint: str) -> Iterator[None]:
     """Turn an error about what was typed into a usage error that names the option or argument."""
     try:
         yield
@@ -370,7 +370,7 @@ def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool 
     from cnnfilter.kernels.text import check
 
     found = []
-    with about("'-k' / '--kernel'"):
+    with errors_about("'-k' / '--kernel'"):
         for spec in specs:
             check(spec)  # before numpy is imported
         from cnnfilter.kernels.kernel import KernelSet
@@ -387,5 +387,5 @@ def load_network(name: str, hint: str = "'MODEL'") -> Network:
     """Return the network that a model file, or a model that comes with the package, holds."""
     from cnnfilter.networks.network import load_model
 
-    with about(hint):
+    with errors_about(hint):
         return load_model(name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cnnfilter.images.image import Image
 
-FIELDS = ("stem", "name", "ext", "dir", "index")
+TEMPLATE_FIELDS = ("stem", "name", "ext", "dir", "index")
 
 
 def bad_output(message: str) -> click.BadParameter:
@@ -45,15 +45,15 @@ class Naming:
 
     def __init__(self, output: str | None, format: str | None, tag: str, *, to_stdout: bool) -> None:
         self.format = format
-        self.chosen_here = output is None and not to_stdout
+        self.has_default_name = output is None and not to_stdout
         self.folder = None
         if output == "":
             raise bad_output("an empty name is no output (an unset variable, perhaps).")
         if output is None:
-            output = STDOUT if to_stdout else "{stem}-" + _literal(tag) + ".{ext}"
+            output = STDOUT if to_stdout else "{stem}-" + _escaped(tag) + ".{ext}"
         elif output != STDOUT and _is_folder(output):
             self.folder = output
-            output = os.path.join(_literal(output), "{stem}.{ext}")
+            output = os.path.join(_escaped(output), "{stem}.{ext}")
         self.template = output
         self.to_stdout = output == STDOUT
         self.fields = set() if self.to_stdout else _fields_of(output)
@@ -67,7 +67,7 @@ class Naming:
             return Target(STDOUT, self.format or ("npy" if format_of(source) == "npy" else "png"))
         folder, name = os.path.split(source.name)
         if not self.template.startswith("{dir}"):
-            folder = _below(folder)
+            folder = _relative_folder(folder)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
         bare = self._fill(values, "")
         format = self.format or _format_of_suffix(bare) or _default_format(format_of(source))
@@ -80,17 +80,17 @@ class Naming:
             raise bad_output(f"{self.template!r} cannot be filled in: {error}.") from error
 
 
-def _below(folder: str) -> str:
+def _relative_folder(folder: str) -> str:
     """Return a folder as one below another: ``out/{dir}`` never leads out of ``out``.
 
-    >>> _below("/photos/2024"), _below("../photos")
+    >>> _relative_folder("/photos/2024"), _relative_folder("../photos")
     ('photos/2024', 'photos')
     """
     parts = os.path.splitdrive(os.path.normpath(folder))[1].split(os.sep)
     return os.sep.join(part for part in parts if part not in ("", os.curdir, os.pardir))
 
 
-def _literal(text: str) -> str:
+def _escaped(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
@@ -109,8 +109,8 @@ def _fields_of(template: str) -> set[str]:
     except ValueError as error:
         raise bad_output(f"{template!r}: {error}; a brace that is meant is doubled.") from error
     for name in names:
-        if name not in FIELDS:
-            known = " ".join(f"{{{field}}}" for field in FIELDS)
+        if name not in TEMPLATE_FIELDS:
+            known = " ".join(f"{{{field}}}" for field in TEMPLATE_FIELDS)
             raise bad_output(f"there is no {{{name}}}; there are {known} (a brace that is meant is doubled).")
     return names
 
@@ -131,10 +131,10 @@ def _default_format(format: str | None) -> str:
     return format if format in LOSSLESS else "png"
 
 
-EXISTING = ("refuse", "force", "skip-existing", "if-newer")
+EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")
 
 
-def plan(sources: Sequence[Source], naming: Naming, *, existing: str = "refuse") -> list[Target]:
+def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "refuse") -> list[Target]:
     """Return the target of every source, or refuse, before anything has been done.
 
     Parameters
@@ -195,20 +195,20 @@ def _refuse_missing_folder(target: Target) -> None:
 def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None:
     if len(sources) < 2:
         return
-    readers = {os.path.realpath(source.path): source for source in sources if source.path != STDIN}
-    writers: dict[str, Source] = {}
+    sources_by_path = {os.path.realpath(source.path): source for source in sources if source.path != STDIN}
+    sources_by_target: dict[str, Source] = {}
     for source, target in zip(sources, targets, strict=True):
         if source.error is not None:  # it will not be written
             continue
-        place = target.path if target.path == STDOUT else os.path.realpath(target.path)
-        if place in writers:
+        path = target.path if target.path == STDOUT else os.path.realpath(target.path)
+        if path in sources_by_target:
             raise bad_output(
-                f"{writers[place].name!r} and {source.name!r} would both be written to {target.name!r}; "
+                f"{sources_by_target[path].name!r} and {source.name!r} would both be written to {target.name!r}; "
                 "a template such as '{dir}/{stem}-{index}.{ext}' keeps them apart."
             )
-        writers[place] = source
-        reader = readers.get(place)
-        if reader is not None and reader is not source:
+        sources_by_target[path] = source
+        other = sources_by_path.get(path)
+        if other is not None and other is not source:
             raise bad_output(f"the result of {source.name!r} would replace {target.name!r}, another input.")
 
 

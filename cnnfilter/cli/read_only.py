@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.input_files import Selection
-from cnnfilter.cli.options import gathered
-from cnnfilter.cli.run_options import Running
+from cnnfilter.cli.options import option_groups
+from cnnfilter.cli.run_options import RunOptions
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Inputs:
     """What was asked of the pictures that a command reads."""
 
-    def __init__(self, selection: Selection, running: Running) -> None:
+    def __init__(self, selection: Selection, running: RunOptions) -> None:
         self.selection = selection
         self.running = running
 
@@ -80,10 +80,10 @@ class Inputs:
         )
 
 
-inputs = gathered(Inputs, Selection, Running)
+inputs = option_groups(Inputs, Selection, RunOptions)
 """Give a command INPUT and the options of reading, as one argument ``inputs``."""
 
-MODEL = "'-m' / '--model'"
+MODEL_HINT = "'-m' / '--model'"
 """What messages call the option ``model``."""
 
 model = click.option(

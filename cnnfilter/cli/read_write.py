@@ -10,15 +10,15 @@ import click
 
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.messages import EXIT_FAILED
-from cnnfilter.cli.options import Format, gathered
-from cnnfilter.cli.output_files import Naming, bad_output, plan
-from cnnfilter.cli.run_options import Running
+from cnnfilter.cli.options import Format, option_groups
+from cnnfilter.cli.output_files import Naming, bad_output, plan_targets
+from cnnfilter.cli.run_options import RunOptions
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
 
 
-class Writing:
+class WriteOptions:
     """What was asked of the pictures that a command writes."""
 
     OPTIONS: tuple[Callable[..., Any], ...] = (
@@ -71,7 +71,7 @@ class Writing:
 class Pictures:
     """What was asked of the pictures that a command reads and writes."""
 
-    def __init__(self, selection: Selection, writing: Writing, running: Running) -> None:
+    def __init__(self, selection: Selection, writing: WriteOptions, running: RunOptions) -> None:
         self.selection = selection
         self.writing = writing
         self.running = running
@@ -92,17 +92,17 @@ class Pictures:
         naming = Naming(writing.output, writing.format, tag, to_stdout=to_stdout)
         if naming.to_stdout and sys.stdout.isatty() and not self.running.dry_run:
             raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
-        targets = plan(sources, naming, existing=writing.existing)
+        targets = plan_targets(sources, naming, existing=writing.existing)
         done = self.running.each(
             self.running.tasks(sources, targets, strip=writing.strip),
             work,
             results_on_stdout=naming.to_stdout,
-            paths=naming.chosen_here,
+            paths=naming.has_default_name,
             end=self.selection.end,
         )
         if not done:
             raise click.exceptions.Exit(EXIT_FAILED)
 
 
-pictures = gathered(Pictures, Selection, Writing, Running)
+pictures = option_groups(Pictures, Selection, WriteOptions, RunOptions)
 """Give a command INPUT and the options of reading and writing, as one argument ``pictures``."""

@@ -15,16 +15,16 @@ from cnnfilter.cli.messages import print_line, reason, say
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
 
-LONG = 1.0
+PROGRESS_AFTER_SECONDS = 1.0
 """Seconds after which a run is long enough for a progress line."""
 
-MANY = 10
+SUMMARY_INPUTS_MIN = 10
 """Inputs that nobody counts: if some of so many were not done, a last line says how many."""
 
-COLLECTED = 20_000
+GARBAGE_OBJECTS = 20_000
 """Objects after which garbage is looked for among them."""
 
-REDRAWN = 0.1
+REDRAW_SECONDS = 0.1
 """Seconds between two drawings of the progress line."""
 
 
@@ -38,9 +38,9 @@ def announce_compilation(*, quiet: bool = False) -> None:
 
 def collect_garbage() -> None:
     """Look for garbage among what is made from now on, if `cnnfilter.__main__` has put it off until now."""
-    if gc.get_threshold()[0] > COLLECTED:
+    if gc.get_threshold()[0] > GARBAGE_OBJECTS:
         gc.freeze()
-        gc.set_threshold(COLLECTED, 20, 20)
+        gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
 
 
 def _is_terminal() -> bool:
@@ -81,7 +81,7 @@ class Reporter:
         self.json = json
         self.counts = dict.fromkeys(("done", "skipped", "failed"), 0)
         self.planned = False
-        self.progress = Progress(total, wanted=not quiet and not json and total > 1 and _is_terminal())
+        self.progress = Progress(total, enabled=not quiet and not json and total > 1 and _is_terminal())
 
     @property
     def failed(self) -> int:
@@ -96,18 +96,18 @@ class Reporter:
     ) -> None:
         self.progress.clear()
         if error is None and not self.planned:
-            self._sum_up()
+            self._print_summary()
 
-    def _sum_up(self) -> None:
+    def _print_summary(self) -> None:
         seconds = time.monotonic() - self.progress.began
         left = self.progress.total - sum(self.counts.values())
         counts = self.counts | {"left": left}
         if self.json:
             self._print_object(counts | {"seconds": round(seconds, 3)})
-        several, many = self.progress.total > 1, self.progress.total >= MANY
-        asked_for = several and (self.verbose or self.progress.last_drawn)
-        telling = many and counts["done"] < self.progress.total
-        if (asked_for or telling) and not self.quiet and self.json != "stderr":
+        total = self.progress.total
+        is_wanted = total > 1 and (self.verbose or self.progress.last_drawn)
+        is_needed = total >= SUMMARY_INPUTS_MIN and counts["done"] < total
+        if (is_wanted or is_needed) and not self.quiet and self.json != "stderr":
             others = "".join(f", {count} {what}" for what, count in counts.items() if count and what != "done")
             click.echo(f"{counts['done']} done{others} in {seconds:.1f} s", err=True)
 
@@ -186,9 +186,9 @@ class Progress:
         Stands behind the bar, which is the shorter for it.
     """
 
-    def __init__(self, total: int, *, wanted: bool) -> None:
+    def __init__(self, total: int, *, enabled: bool) -> None:
         self.total = total
-        self.wanted = wanted
+        self.enabled = enabled
         self.note = ""
         self.done = 0
         self.began = time.monotonic()
@@ -199,8 +199,8 @@ class Progress:
         """Count one more, and draw if it is time to."""
         self.done += 1
         now = time.monotonic()
-        early = now < (self.began + LONG if self.last_drawn is None else self.last_drawn + REDRAWN)
-        if self.wanted and not early and self.done < self.total:
+        due = self.began + PROGRESS_AFTER_SECONDS if self.last_drawn is None else self.last_drawn + REDRAW_SECONDS
+        if self.enabled and now >= due and self.done < self.total:
             self._draw(now)
 
     def _draw(self, now: float) -> None:
@@ -208,7 +208,7 @@ class Progress:
         width = max(10, 30 - len(self.note))
         filled = width * self.done // self.total
         bar = "#" * filled + "-" * (width - filled)
-        left = _clock((self.total - self.done) / rate)
+        left = _clock_text((self.total - self.done) / rate)
         sys.stderr.write(f"\r[{bar}] {self.done}/{self.total}  {rate:.3g}/s  {left} left{self.note}\x1b[K")
         sys.stderr.flush()
         self.last_drawn = now
@@ -222,10 +222,10 @@ class Progress:
             self.visible = False
 
 
-def _clock(seconds: float) -> str:
+def _clock_text(seconds: float) -> str:
     """Write a time as a clock does.
 
-    >>> _clock(7), _clock(3725)
+    >>> _clock_text(7), _clock_text(3725)
     ('0:07', '1:02:05')
     """
     minutes, rest = divmod(round(seconds), 60)

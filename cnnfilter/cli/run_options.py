@@ -36,7 +36,7 @@ def _limit_memory(ctx: click.Context, param: click.Parameter, value: int | None)
             raise click.BadParameter(f"{error}.", ctx, param) from error
 
 
-LIMITS: tuple[Callable[..., Any], ...] = (
+LIMIT_OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
         "--max-frames",
         type=Count(),
@@ -77,7 +77,7 @@ LIMITS: tuple[Callable[..., Any], ...] = (
 """The limits of `cnnfilter.runtime.limits`, but for that of pixels, which is a parameter."""
 
 
-class Running:
+class RunOptions:
     """What was asked of the way through the inputs."""
 
     OPTIONS: tuple[Callable[..., Any], ...] = (
@@ -107,7 +107,7 @@ class Running:
             metavar="N",
             help=f"Accept pictures of up to N pixels (width x height x frames).  [default: {limits.PIXELS}]",
         ),
-        *LIMITS,
+        *LIMIT_OPTIONS,
         click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
         click.option("-q", "--quiet", is_flag=True, help="No warnings, no paths of written files, no summary."),
     )

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cnnfilter.cli import main
 from cnnfilter.cli.commands.describe import HELP
-from cnnfilter.cli.reports.layer_table import size
+from cnnfilter.cli.reports.layer_table import size_text
 
 NETWORK = "conv 32x3x3 | relu | maxpool 2 | flatten | dense 10"
 
@@ -143,4 +143,4 @@ def test_help_names_every_layer():
     ],
 )
 def test_sizes_for_people(count, text):
-    assert size(count) == text
+    assert size_text(count) == text

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from cnnfilter.cli import main
 from cnnfilter.cli.commands.kernels import command
-from cnnfilter.cli.reports.kernel_drawing import draw_blocks, draw_picture, every, number_texts, wants_colour
+from cnnfilter.cli.reports.kernel_drawing import draw_blocks, draw_picture, drawing_step, number_texts, wants_colour
 from cnnfilter.images.files import read_image, write_image
 from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 from cnnfilter.kernels.lookup import find_kernel, find_kernels
@@ -259,7 +259,7 @@ def test_colours_go_from_blue_to_red():
 def test_a_wide_kernel_is_drawn_with_its_middle():
     weights = np.zeros((101, 101))
     weights[50, 50] = 1
-    step = every(weights.shape, 60)
+    step = drawing_step(weights.shape, 60)
     lines = draw_blocks(weights, columns=60, colour=False)
     assert step == 6
     assert max(map(len, lines)) <= 60

@@ -480,7 +480,7 @@ def test_a_long_run_on_a_terminal_shows_how_far_it_is(photo):
     code = """
 from cnnfilter.cli import main
 from cnnfilter.cli import reporter
-reporter.LONG = reporter.REDRAWN = 0.0
+reporter.PROGRESS_AFTER_SECONDS = reporter.REDRAW_SECONDS = 0.0
 main(prog_name="cnnfilter")
 """
     shown, ended = on_terminal(*COPY, "0.png", "nothere.png", "1.png", "2.png", "-o", "out/", start=["-c", code])

@@ -10,7 +10,7 @@ import pytest
 
 from cnnfilter.cli.input_files import find_sources
 from cnnfilter.cli.options import FORMATS
-from cnnfilter.cli.output_files import Naming, plan
+from cnnfilter.cli.output_files import Naming, plan_targets
 from cnnfilter.images.files import write_image
 from cnnfilter.images.formats.detect import SUFFIXES
 from cnnfilter.jobs.source_target import Source
@@ -31,7 +31,7 @@ def names(inputs, output=None, format=None, tag="sharpen", to_stdout=False, **mo
     sources = [Source(path) for path in inputs]
     return [
         (target.path, target.format)
-        for target in plan(sources, Naming(output, format, tag, to_stdout=to_stdout), **more)
+        for target in plan_targets(sources, Naming(output, format, tag, to_stdout=to_stdout), **more)
     ]
 
 
@@ -165,7 +165,7 @@ def test_the_input_itself_only_with_force():
 
 
 def test_a_device_is_written_to_and_not_replaced():
-    (target,) = plan([Source(picture("a.png"))], Naming("/dev/null", None, "x", to_stdout=False))
+    (target,) = plan_targets([Source(picture("a.png"))], Naming("/dev/null", None, "x", to_stdout=False))
     assert target.force
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cnnfilter.cli import main, reporter
-from cnnfilter.cli.reports.training import Bar
+from cnnfilter.cli.reports.training import ProgressBar
 from cnnfilter.networks.model_file import read_model
 from cnnfilter.training.progress import Epoch
 
@@ -382,9 +382,9 @@ def test_a_full_disk_leaves_no_model(data):
 
 def test_a_bar_shows_the_loss_and_the_last_validation_accuracy(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(reporter, "LONG", 0.0)
-    monkeypatch.setattr(reporter, "REDRAWN", 0.0)
-    with Bar() as bar:
+    monkeypatch.setattr(reporter, "PROGRESS_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(reporter, "REDRAW_SECONDS", 0.0)
+    with ProgressBar() as bar:
         bar.begin("epoch 1", 469)
         bar.advance(2.30259)
         bar.epoch(Epoch(1, 21.0, 0.003, 0.51, 0.82, 0.4, 0.871), 20)

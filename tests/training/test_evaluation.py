@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnfilter import DataError, evaluate, load_folder
-from cnnfilter.cli.reports.evaluation import as_object, report
+from cnnfilter.cli.reports.evaluation import evaluation_lines, evaluation_record
 from cnnfilter.training.data.examples import ArrayExamples, Examples
 from cnnfilter.training.evaluation import Evaluation, wilson_interval
 
@@ -70,13 +70,13 @@ def test_mistakes_come_surest_first():
         (0, "a", "b"),
     ]
     assert found.mistakes()[0].probability > 0.99
-    text = "\n".join(report(found, "test"))
+    text = "\n".join(evaluation_lines(found, "test"))
     assert "surest mistakes (2 of 2):" in text
     assert "'a' instead of 'b': rows#2" in text
 
 
 def test_json_holds_what_is_promised():
-    found = as_object(evaluation([0, 1, 1], [1, 1, 1], "ab"))
+    found = evaluation_record(evaluation([0, 1, 1], [1, 1, 1], "ab"))
     assert {"accuracy", "count", "interval", "classes", "confusion", "per_class"} <= found.keys()
     assert json.loads(json.dumps(found, allow_nan=False))["per_class"][0]["precision"] is None
 
@@ -102,7 +102,7 @@ def test_calibration_without_a_mistake_stays_sensible():
 
 def test_many_classes_list_confusions_instead_of_a_matrix():
     names = [f"class {number}" for number in range(30)]
-    lines = report(evaluation(list(range(30)), [1, *range(1, 30)], names), "")
+    lines = evaluation_lines(evaluation(list(range(30)), [1, *range(1, 30)], names), "")
     assert "  1 times 'class 1' instead of 'class 0'" in lines
 
 

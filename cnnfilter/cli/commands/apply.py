@@ -51,8 +51,8 @@ Examples:
 @options.alpha
 @pictures
 def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
-    with options.about("'LAYERS'"):
-        apply_to = _network(layers) or _stack(layers, alpha)
+    with options.errors_about("'LAYERS'"):
+        apply_to = _network_filter(layers) or _stack_filter(layers, alpha)
 
     def apply(task: Task) -> None:
         image = task.read()
@@ -66,10 +66,10 @@ def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
     pictures.run(apply, tag="maps")
 
 
-Applied = Callable[..., "tuple[Image, float]"]
+ImageFilter = Callable[..., "tuple[Image, float]"]
 
 
-def _stack(text: str, alpha: str) -> Applied:
+def _stack_filter(text: str, alpha: str) -> ImageFilter:
     """Layers whose weights their text gives."""
     from cnnfilter.layers.names import check
 
@@ -82,7 +82,7 @@ def _stack(text: str, alpha: str) -> Applied:
     return partial(apply_layers, layers=stack, alpha=alpha)
 
 
-def _network(text: str) -> Applied | None:
+def _network_filter(text: str) -> ImageFilter | None:
     """The first layers of a network, and what stands behind them; None if the text does not begin with a network."""
     from cnnfilter.weights import is_model
 

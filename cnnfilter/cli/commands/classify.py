@@ -9,9 +9,9 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_line
-from cnnfilter.cli.output_files import Naming, plan
-from cnnfilter.cli.read_only import MODEL, Inputs, inputs, model
-from cnnfilter.cli.reports.labels import Looked, printer
+from cnnfilter.cli.output_files import Naming, plan_targets
+from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
+from cnnfilter.cli.reports.labels import PictureLabels, label_printer
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
@@ -59,9 +59,9 @@ Examples:
 @click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that are that.")
 @click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of those that are not.")
 @click.option("--sort-into", metavar="DIR", type=click.Path(file_okay=False), help="Put each file into DIR/LABEL/.")
-@click.option("--copy", "how", flag_value="copy", help="... as a copy (the default); nothing is ever overwritten.")
-@click.option("--move", "how", flag_value="move", help="... itself, instead of a copy.")
-@click.option("--link", "how", flag_value="link", help="... as a symbolic link.")
+@click.option("--copy", "transfer", flag_value="copy", help="... as a copy (the default); nothing is ever overwritten.")
+@click.option("--move", "transfer", flag_value="move", help="... itself, instead of a copy.")
+@click.option("--link", "transfer", flag_value="link", help="... as a symbolic link.")
 @click.option(
     "--heatmap",
     metavar="FILE|DIR",
@@ -80,39 +80,39 @@ def command(
     only: tuple[str, ...],
     unwanted: tuple[str, ...],
     sort_into: str | None,
-    how: str | None,
+    transfer: str | None,
     heatmap: str | None,
     force: bool,
 ) -> None:
     asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
-    purpose = _one_of(asked)
-    _refuse_idle(purpose, format, how, inputs)
+    purpose = _purpose(asked)
+    _refuse_unused(purpose, format, transfer, inputs)
     sources = _sources(inputs, sort_into)
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
-    network = options.load_network(model, MODEL)
+    network = options.load_network(model, MODEL_HINT)
     labels = _labels(network, wanted or only or unwanted, purpose)
     count = top or (5 if len(sources) == 1 and purpose is None else 1)
-    print_labels = printer(format, network, alone=len(sources) == 1) if purpose is None else None
+    print_labels = label_printer(format, network, alone=len(sources) == 1) if purpose is None else None
     answers: list[bool] = []
 
-    def look(task: Task) -> Looked:
-        return _look(task, network, count, threshold)
+    def classify(task: Task) -> PictureLabels:
+        return _classify(task, network, count, threshold)
 
     def use(task: Task) -> None:
-        looked = task.result
-        is_one = any(label.label in labels for label in looked.labels)
+        found = task.result
+        is_one = any(label.label in labels for label in found.labels)
         if print_labels is not None:
-            print_labels(looked)
+            print_labels(found)
         elif sort_into is not None:
-            _sort(looked, sort_into, how or "copy", inputs)
+            _sort(found, sort_into, transfer or "copy", inputs)
         elif purpose == "--is":
             answers.append(is_one)
         elif is_one == (purpose == "--only"):
-            print_line(looked.path, inputs.end)
+            print_line(found.path, inputs.end)
 
     all_read = inputs.run(
         sources,
-        look,
+        classify,
         use,
         targets=targets,
         plan_only=inputs.dry_run and purpose != "--sort-into",  # only a look says where a picture would go
@@ -126,25 +126,25 @@ def command(
 # --- what was asked ------------------------------------------------------------------------------------
 
 
-def _one_of(asked: dict[str, Any]) -> str | None:
+def _purpose(asked: dict[str, Any]) -> str | None:
     given = [name for name, value in asked.items() if value]
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} cannot be asked together: one of them would do.")
     return given[0] if given else None
 
 
-def _refuse_idle(purpose: str | None, format: str, how: str | None, inputs: Inputs) -> None:
+def _refuse_unused(purpose: str | None, format: str, transfer: str | None, inputs: Inputs) -> None:
     """Refuse an option that would do nothing."""
-    idle = {
+    unused = {
         "--format": format != "text" and purpose is not None,
         "-0": inputs.end == "\0" and not inputs.from_list and purpose in (None, "--is") and not inputs.dry_run,
-        f"--{how}": how is not None and purpose != "--sort-into",
+        f"--{transfer}": transfer is not None and purpose != "--sort-into",
     }
-    needed = {"-0": "--files-from, --only, --not or --sort-into", f"--{how}": "--sort-into"}
-    for name, is_idle in idle.items():
-        if is_idle and name == "--format":
+    needed = {"-0": "--files-from, --only, --not or --sort-into", f"--{transfer}": "--sort-into"}
+    for name, is_unused in unused.items():
+        if is_unused and name == "--format":
             raise click.UsageError(f"--format has no meaning beside {purpose}, which prints no labels.")
-        if is_idle:
+        if is_unused:
             raise options.needs(name, needed[name])
 
 
@@ -160,7 +160,7 @@ def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) ->
 
     if not patterns:
         return frozenset()
-    with options.about(f"'{purpose}'"):
+    with options.errors_about(f"'{purpose}'"):
         return find_labels(network, patterns)
 
 
@@ -168,13 +168,13 @@ def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[T
     if heatmap == "-":
         raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")
     naming = Naming(heatmap, None, "heatmap", to_stdout=False)
-    return plan(sources, naming, existing="force" if force else "refuse")
+    return plan_targets(sources, naming, existing="force" if force else "refuse")
 
 
 # --- one picture ---------------------------------------------------------------------------------------
 
 
-def _look(task: Task, network: Network, count: int, threshold: float | None) -> Looked:
+def _classify(task: Task, network: Network, count: int, threshold: float | None) -> PictureLabels:
     from cnnfilter.networks.labels import best_labels
 
     image = task.read()
@@ -183,16 +183,16 @@ def _look(task: Task, network: Network, count: int, threshold: float | None) -> 
     else:
         from cnnfilter.networks.heatmap import explain
 
-        probabilities, laid = explain(network, image, threads=task.threads)
-        task.write(laid)
+        probabilities, overlay = explain(network, image, threads=task.threads)
+        task.write(overlay)
     labels = best_labels(network, probabilities, top=count, threshold=threshold)
-    return Looked(task.source.path, labels)
+    return PictureLabels(task.source.path, labels)
 
 
-def _sort(looked: Looked, folder: str, how: str, inputs: Inputs) -> None:
+def _sort(found: PictureLabels, folder: str, transfer: str, inputs: Inputs) -> None:
     from cnnfilter.jobs.sorting import folder_of, place_for, sort_file
 
-    into = os.path.join(folder, folder_of(looked.labels[0].label))
-    place = place_for(looked.path, into)[0] if inputs.dry_run else sort_file(looked.path, into, how)
+    label_folder = os.path.join(folder, folder_of(found.labels[0].label))
+    path = place_for(found.path, label_folder)[0] if inputs.dry_run else sort_file(found.path, label_folder, transfer)
     if inputs.dry_run or not inputs.quiet:
-        print_line(f"{looked.path} -> {place}", inputs.end)
+        print_line(f"{found.path} -> {path}", inputs.end)

@@ -127,24 +127,24 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
             **how,
         )
         task.note(lambda: "; ".join(algorithms_used))
-        task.write(_spread(image, names, task) if stacked else image)
-        task.warn_clipped(clipped, _against_clipping(chosen))
+        task.write(_spread_maps(image, names, task) if stacked else image)
+        task.warn_clipped(clipped, _clipping_advice(chosen))
 
-    pictures.run(convolve, tag=_tag(chosen))
+    pictures.run(convolve, tag=_kernel_tag(chosen))
 
 
-def _tag(chosen: list[KernelSet]) -> str:
+def _kernel_tag(chosen: list[KernelSet]) -> str:
     """Return the kernels' names for that of a file: sobel-h, or sharpen-sobel for two ``-k``."""
     names = [named[0].tag if len(named) == 1 else re.sub(r"[^A-Za-z0-9.]+", "-", named.name) for named in chosen]
     return "-".join(names)[:100]
 
 
-def _against_clipping(chosen: list[KernelSet]) -> str:
+def _clipping_advice(chosen: list[KernelSet]) -> str:
     brighter = any(abs(kernel.sum) > 1.001 for named in chosen for kernel in named)
     return ("--normalize, " if brighter else "") + "--signed stretch or -f npy would avoid it"
 
 
-def _spread(image: Image, names: list[str], task: Task) -> Image:
+def _spread_maps(image: Image, names: list[str], task: Task) -> Image:
     from cnnfilter.filters.images import spread_maps
 
     return spread_maps(image, names, task.format or "png")

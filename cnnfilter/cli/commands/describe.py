@@ -13,7 +13,7 @@ from cnnfilter.cli import options
 from cnnfilter.cli.messages import one_line, print_line
 from cnnfilter.cli.options import Shape
 from cnnfilter.cli.output_files import write_picture
-from cnnfilter.cli.reports.layer_table import table
+from cnnfilter.cli.reports.layer_table import layer_table
 
 if TYPE_CHECKING:
     from cnnfilter.layers.stack import Layers
@@ -52,7 +52,7 @@ Examples:
 """
 
 
-_ARGUMENT = "'LAYERS|MODEL'"
+_LAYERS_HINT = "'LAYERS|MODEL'"
 
 
 @click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of layers or a model.")
@@ -73,20 +73,20 @@ _ARGUMENT = "'LAYERS|MODEL'"
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool) -> None:
-    with options.about(_ARGUMENT):
+    with options.errors_about(_LAYERS_HINT):
         from cnnfilter.weights import is_model
 
-        network = options.load_network(layers, _ARGUMENT) if is_model(layers) else None
+        network = options.load_network(layers, _LAYERS_HINT) if is_model(layers) else None
         stack = _parse(layers, shape_needed=shape is None and filters is None) if network is None else network.layers
     if filters is not None:
         _draw_filters(network, filters, force)
         return
     from cnnfilter.layers.summary import summarize
 
-    with options.about(_ARGUMENT):
+    with options.errors_about(_LAYERS_HINT):
         summary = summarize(stack, shape or network.input_shape)  # type: ignore[union-attr]
-    about = {} if network is None else about_model(network)
-    click.echo(as_object(summary, about) if as_json else "\n".join([*table(summary), *_facts(about)]))
+    facts = {} if network is None else model_facts(network)
+    click.echo(summary_json(summary, facts) if as_json else "\n".join([*layer_table(summary), *_fact_lines(facts)]))
 
 
 def _parse(text: str, *, shape_needed: bool) -> Layers:
@@ -111,7 +111,7 @@ def _draw_filters(network: Network | None, path: str, force: bool) -> None:
     print_line(path)
 
 
-def about_model(network: Network) -> dict[str, Any]:
+def model_facts(network: Network) -> dict[str, Any]:
     """Say what a model is beside its layers: name, classes, preparation, calibration, provenance."""
     import dataclasses
 
@@ -124,33 +124,33 @@ def about_model(network: Network) -> dict[str, Any]:
     }
 
 
-def _facts(about: dict[str, Any]) -> Iterable[str]:
-    if not about:
+def _fact_lines(facts: dict[str, Any]) -> Iterable[str]:
+    if not facts:
         return
-    names = about["classes"]
+    names = facts["classes"]
     shown = ", ".join(names if len(names) <= 6 else [*names[:3], "…", *names[-2:]])
-    how = about["preparation"]
+    how = facts["preparation"]
     part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
-    mean, std = (_numbers(how[name]) for name in ("mean", "std"))
+    mean, std = (_numbers_text(how[name]) for name in ("mean", "std"))
     yield f"classes        {len(names):,}: {one_line(shown)}"
     if len(names) == 2:
         yield "answers        the softmax of two numbers, which is the sigmoid of their difference"
     yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"
-    if (limits := about["calibration"]) != {"temperature": 1.0, "threshold": 0.0}:
+    if (limits := facts["calibration"]) != {"temperature": 1.0, "threshold": 0.0}:
         yield f"calibration    temperature {limits['temperature']:.3g}, unknown below {limits['threshold']:.1%}"
     yield from textwrap.wrap(
-        one_line(about["provenance"]), 96, initial_indent="from           ", subsequent_indent=" " * 15
+        one_line(facts["provenance"]), 96, initial_indent="from           ", subsequent_indent=" " * 15
     )
 
 
-def _numbers(values: Sequence[float]) -> str:
+def _numbers_text(values: Sequence[float]) -> str:
     shown = [f"{value:.6g}" for value in values]
     return shown[0] if len(set(shown)) == 1 else f"({', '.join(shown)})"
 
 
-def as_object(summary: Summary, about: dict[str, Any] | None = None) -> str:
+def summary_json(summary: Summary, facts: dict[str, Any] | None = None) -> str:
     """Write a summary as one JSON object: ``input``, ``layers`` (a list), the totals, and ``model`` if it is of one."""
     totals = summary._asdict()
     rows = [row._asdict() for row in totals.pop("rows")]
-    model = {"model": about} if about else {}
+    model = {"model": facts} if facts else {}
     return json.dumps({"input": totals.pop("input"), "layers": rows, **totals, **model}, indent=2)

@@ -11,7 +11,7 @@ import click
 from cnnfilter.cli import options, output_files
 from cnnfilter.cli.messages import EXIT_CHECK_FAILED, print_lines, say
 from cnnfilter.cli.options import Share
-from cnnfilter.cli.reports import training as training_report
+from cnnfilter.cli.reports.training import ProgressBar, list_skipped, refuse_without_matplotlib, write_plot
 
 if TYPE_CHECKING:
     from cnnfilter.networks.model_file import Calibration
@@ -80,13 +80,13 @@ def command(
         raise options.needs("-o", "--calibrate")
     for path in filter(None, (output, plot, errors and _sheet(errors, 1))):
         output_files.refuse_existing(path, force)
-    with options.about("'MODEL'"):
+    with options.errors_about("'MODEL'"):
         source = _file_to_write(model, output) if calibrate else ""
     network = options.load_network(model)
     if plot:
-        training_report.need_matplotlib()
+        refuse_without_matplotlib()
 
-    from cnnfilter.cli.reports.evaluation import as_object, report
+    from cnnfilter.cli.reports.evaluation import evaluation_lines, evaluation_record
     from cnnfilter.training.data.dataset import load_folder
     from cnnfilter.training.evaluation import choose_examples, evaluate
 
@@ -94,21 +94,21 @@ def command(
     share = validation if split in ("validation", "train") else 0.0
     dataset = load_folder(data, validation=share, seed=seed, max_pixels=max_pixels)
     examples = choose_examples(dataset, split)
-    with training_report.Bar(quiet=quiet) as bar:
+    with ProgressBar(quiet=quiet) as bar:
         bar.begin("pictures", len(examples))
-        found = evaluate(network, dataset, split=split, threads=threads, advance=bar.advance)
-    training_report.list_skipped((*dataset.skipped, *found.skipped), quiet)
+        evaluation = evaluate(network, dataset, split=split, threads=threads, advance=bar.advance)
+    list_skipped((*dataset.skipped, *evaluation.skipped), quiet)
     if as_json:
-        click.echo(json.dumps(as_object(found), ensure_ascii=False))
+        click.echo(json.dumps(evaluation_record(evaluation), ensure_ascii=False))
     else:
-        print_lines(report(found, _split_to_name(dataset, examples)))
+        print_lines(evaluation_lines(evaluation, _split_to_name(dataset, examples)))
     if errors:
-        _draw_mistakes(found, errors, force, quiet)
+        _draw_mistakes(evaluation, errors, force, quiet)
     if plot:
-        training_report.draw(plot, found, force=force)
+        write_plot(plot, evaluation, force=force)
     if calibrate:
-        _calibrate(found.calibrated(), source, output or source, force or not output, quiet)
-    if min_accuracy is not None and found.accuracy < min_accuracy:
+        _calibrate(evaluation.calibrated(), source, output or source, force or not output, quiet)
+    if min_accuracy is not None and evaluation.accuracy < min_accuracy:
         raise click.exceptions.Exit(EXIT_CHECK_FAILED)
 
 
@@ -141,30 +141,30 @@ def _calibrate(calibration: Calibration, source: str, target: str, force: bool, 
         say(target, f"temperature {calibration.temperature:.3g}, unknown below {calibration.threshold:.1%}")
 
 
-_A_SHEET = 60
+_MISTAKES_PER_SHEET = 60
 
 
 def _sheet(folder: str, number: int) -> str:
     return os.path.join(folder, "errors.png" if number == 1 else f"errors-{number}.png")
 
 
-def _draw_mistakes(found: Evaluation, folder: str, force: bool, quiet: bool) -> None:
+def _draw_mistakes(evaluation: Evaluation, folder: str, force: bool, quiet: bool) -> None:
     from cnnfilter.images.contact_sheets import picture_sheet
     from cnnfilter.networks.preparation import as_picture
 
-    wrong = found.mistakes()
+    wrong = evaluation.mistakes()
     os.makedirs(folder, exist_ok=True)
-    for start in range(0, len(wrong), _A_SHEET):
-        part = wrong[start : start + _A_SHEET]
+    for start in range(0, len(wrong), _MISTAKES_PER_SHEET):
+        part = wrong[start : start + _MISTAKES_PER_SHEET]
         tiles = [
             (
                 f"{mistake.answer} {mistake.probability:.0%}",
                 f"is {mistake.truth}",
-                as_picture(found.samples.read(mistake.index)),
+                as_picture(evaluation.samples.read(mistake.index)),
             )
             for mistake in part
         ]
-        path = _sheet(folder, start // _A_SHEET + 1)
+        path = _sheet(folder, start // _MISTAKES_PER_SHEET + 1)
         output_files.write_picture(path, picture_sheet(tiles), force=force)
         if not quiet:
             say(path, f"{len(part)} of {len(wrong)} mistakes")

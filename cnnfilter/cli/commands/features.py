@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import EXIT_FAILED
 from cnnfilter.cli.output_files import bad_output, refuse_existing
-from cnnfilter.cli.read_only import MODEL, Inputs, inputs, model
+from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
 from cnnfilter.cli.reports.tables import csv_line
 
 if TYPE_CHECKING:
@@ -58,20 +58,20 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
     for path in files:
         refuse_existing(path, force)
     sources = inputs.sources()
-    network = options.load_network(model, MODEL)
-    with options.about("'--layer'"):
-        until = _until(network, layer)
+    network = options.load_network(model, MODEL_HINT)
+    with options.errors_about("'--layer'"):
+        layer_count = _layer_count(network, layer)
     paths: list[str] = []
     rows: list[np.ndarray] = []
 
     def compute(task: Task) -> Any:
-        return network.forward(network.prepare(task.read()), until=until, threads=task.threads)[0]
+        return network.forward(network.prepare(task.read()), until=layer_count, threads=task.threads)[0]
 
-    def keep(task: Task) -> None:
+    def collect(task: Task) -> None:
         paths.append(task.source.path)
         rows.append(task.result.reshape(-1) if layer is None else task.result)
 
-    all_read = inputs.run(sources, compute, keep, results_on_stdout=output == "-")
+    all_read = inputs.run(sources, compute, collect, results_on_stdout=output == "-")
     if rows:
         _write(output, format, paths, rows, force)
     if not all_read:
@@ -96,7 +96,7 @@ def paths_file(output: str) -> str:
     return os.path.splitext(output)[0] + ".paths.txt"
 
 
-def _until(network: Network, layer: int | None) -> int:
+def _layer_count(network: Network, layer: int | None) -> int:
     from cnnfilter.errors import ModelError
 
     if layer is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.messages import reason
-from cnnfilter.cli.options import KernelSize, KernelText, about
+from cnnfilter.cli.options import KernelSize, KernelText, errors_about
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
 
@@ -152,17 +152,17 @@ class _NumbersAreArguments(click.Command):
 def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
     from cnnfilter.kernels.text import check
 
-    with about("'KERNEL'"):
+    with errors_about("'KERNEL'"):
         check(kernel)  # before numpy is imported
-    from cnnfilter.cli.reports.kernel import description, record
+    from cnnfilter.cli.reports.kernel import kernel_lines, kernel_record
     from cnnfilter.kernels.lookup import find_kernels
 
-    with about("'KERNEL'"):
+    with errors_about("'KERNEL'"):
         found = find_kernels(kernel)
     if png:
         _write_png(found, png, force)
     if as_json:
-        records = [record(one) for one in found]
+        records = [kernel_record(one) for one in found]
         _print_json({"name": found.name, "combine": found.combine if len(found) > 1 else None, "kernels": records})
         return
     if png == "-":
@@ -170,7 +170,7 @@ def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
     if len(found) > 1:
         click.echo(f"{found.name}: {len(found)} kernels, whose results are combined by {found.combine}\n")
     for n, one in enumerate(found):
-        click.echo(("\n" if n else "") + "\n".join(description(one)))
+        click.echo(("\n" if n else "") + "\n".join(kernel_lines(one)))
 
 
 def _write_png(found: KernelSet, path: str, force: bool) -> None:
@@ -181,14 +181,14 @@ def _write_png(found: KernelSet, path: str, force: bool) -> None:
     if path == "-":
         write_image(sys.stdout.buffer, draw_picture(found), format="png")
         return
-    with about("'--png'"):
+    with errors_about("'--png'"):
         format_of_suffix(path)
-    with _naming(path):
+    with _errors_name_file(path):
         write_image(path, draw_picture(found), force=force)
 
 
 @contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
+def _errors_name_file(path: str) -> Iterator[None]:
     """Say which file it was that could not be read or written."""
     try:
         yield
@@ -252,8 +252,8 @@ def fit(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from cnnfilter.cli.reports.kernel import record
-    from cnnfilter.cli.reports.kernel_fit import pasteable, remarks, residual_record
+    from cnnfilter.cli.reports.kernel import kernel_record
+    from cnnfilter.cli.reports.kernel_fit import fit_lines, kernel_option_text, residual_record
     from cnnfilter.kernels.fitting import fit_kernel, known_name, rounded, simplify
 
     pictures = _read_pair(before, after)
@@ -264,11 +264,11 @@ def fit(
     if output:
         _write_kernel(kernel, output, force)
     if as_json:
-        _print_json({**record(kernel), "known_as": name, "residual": residual_record(residual)})
+        _print_json({**kernel_record(kernel), "known_as": name, "residual": residual_record(residual)})
     elif not output:
-        click.echo(pasteable(kernel, exact))
+        click.echo(kernel_option_text(kernel, exact))
     if not quiet and not as_json:
-        click.echo("\n".join(remarks(kernel, residual, name, pictures)), err=True)
+        click.echo("\n".join(fit_lines(kernel, residual, name, pictures)), err=True)
 
 
 def _read_pair(before: str, after: str) -> tuple[Image, Image]:
@@ -278,7 +278,7 @@ def _read_pair(before: str, after: str) -> tuple[Image, Image]:
         raise click.UsageError("'-' (stdin) can be read only once: name a file for BEFORE or AFTER.")
     images = []
     for path in (before, after):
-        with _naming(path):
+        with _errors_name_file(path):
             images.append(read_image(sys.stdin.buffer if path == "-" else path))
     return images[0], images[1]
 
@@ -287,7 +287,7 @@ def _write_kernel(kernel: Kernel, path: str, force: bool) -> None:
     from cnnfilter.kernels.files import encode_kernel
     from cnnfilter.runtime.atomic_files import replace_file
 
-    with about("'-o' / '--output'"):
+    with errors_about("'-o' / '--output'"):
         data = encode_kernel(kernel.weights, os.path.splitext(path)[1], offset=kernel.offset)
-    with _naming(path), replace_file(path, force=force) as stream:
+    with _errors_name_file(path), replace_file(path, force=force) as stream:
         stream.write(data)

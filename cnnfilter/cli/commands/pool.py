@@ -65,18 +65,18 @@ _WINDOW_PARAMETERS = ("size", "stride", "padding", "dilation", "ceil_mode", "cou
     show_default=True,
     help="Whether avg counts the padding as samples.",
 )
-@click.option("--global", "whole", is_flag=True, help="One window: the whole picture.")
+@click.option("--global", "one_window", is_flag=True, help="One window: the whole picture.")
 @options.alpha
 @pictures
-def command(pictures: Pictures, op: str, whole: bool, **how: Any) -> None:
-    if whole and (option := options.first_given(_WINDOW_PARAMETERS)):
+def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:
+    if one_window and (option := options.first_given(_WINDOW_PARAMETERS)):
         raise click.UsageError(f"--global is one window over the whole picture: leave out {option}.")
 
     def pool(task: Task) -> None:
         from cnnfilter.filters.images import pool_image
 
         image = task.read()
-        if whole:
+        if one_window:
             how["size"] = image.pixels.shape[:2]
         task.write(pool_image(image, op, threads=task.threads, empty=task.empty_for(image), **how))
 

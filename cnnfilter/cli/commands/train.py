@@ -12,8 +12,8 @@ import click
 from cnnfilter.cli import options, output_files
 from cnnfilter.cli.messages import print_lines, say
 from cnnfilter.cli.options import Duration, Positive, Shape, Share
-from cnnfilter.cli.reports import training as training_report
-from cnnfilter.cli.reports.training_plan import describe_dataset, describe_plan
+from cnnfilter.cli.reports.training import ProgressBar, list_skipped, refuse_without_matplotlib, write_plot
+from cnnfilter.cli.reports.training_plan import dataset_lines, plan_lines
 
 if TYPE_CHECKING:
     from cnnfilter.layers.stack import Layers
@@ -142,13 +142,13 @@ def command(
     threads: int | None,
     max_pixels: int,
     quiet: bool,
-    **how: Any,
+    **settings: Any,
 ) -> None:
-    if how["layers"] is None and (option := options.first_given(NETWORK_PARAMETERS)):
+    if settings["layers"] is None and (option := options.first_given(_NETWORK_PARAMETERS)):
         raise options.needs(option, "--layers")
     _check_files(output, log, plot, force or dry_run, resume)
-    how["layers"] = _check_texts(how["augment"], how["layers"])
-    checkpoint = f"{output}.checkpoint" if how["layers"] is not None else None
+    settings["layers"] = _check_texts(settings["augment"], settings["layers"])
+    checkpoint = f"{output}.checkpoint" if settings["layers"] is not None else None
     if not (resume or force or dry_run):
         _refuse_interrupted(checkpoint)
 
@@ -157,26 +157,28 @@ def command(
 
     dataset = load_folder(data, validation=validation, seed=seed, max_pixels=max_pixels)
     if classes is not None:
-        with options.about("'--classes'"):
+        with options.errors_about("'--classes'"):
             dataset = dataset.renamed([name.strip() for name in classes.split(",")])
     if not quiet or dry_run:
-        print_lines(describe_dataset(dataset), err=True)
-    training_report.list_skipped(dataset.skipped, quiet)
+        print_lines(dataset_lines(dataset), err=True)
+    list_skipped(dataset.skipped, quiet)
     dataset.check()
     if not quiet or dry_run:
-        print_lines(describe_plan(dataset, threads=threads, **how), err=True)
+        print_lines(plan_lines(dataset, threads=threads, **settings), err=True)
     if dry_run:
         return
-    with _telling_how_to_resume(checkpoint), training_report.Bar(quiet=quiet, log=log) as bar:
-        trained = train(dataset, seed=seed, checkpoint=checkpoint, resume=resume, threads=threads, watcher=bar, **how)
-    training_report.list_skipped(trained.dataset.skipped[len(dataset.skipped) :], quiet)
+    with _telling_how_to_resume(checkpoint), ProgressBar(quiet=quiet, log=log) as bar:
+        trained = train(
+            dataset, seed=seed, checkpoint=checkpoint, resume=resume, threads=threads, watcher=bar, **settings
+        )
+    list_skipped(trained.dataset.skipped[len(dataset.skipped) :], quiet)
     trained.save(output, force=force)
     if checkpoint and trained.failure is None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(checkpoint)
     _report(trained, quiet)
     if plot:
-        training_report.draw(plot, trained.evaluation, trained.history, force=force)
+        write_plot(plot, trained.evaluation, trained.history, force=force)
     if not quiet:
         say(output, f"{os.path.getsize(output):,} bytes")
     if trained.failure is not None:
@@ -185,7 +187,7 @@ def command(
 
 # --- before any work -------------------------------------------------------------------------------------
 
-NETWORK_PARAMETERS = (
+_NETWORK_PARAMETERS = (
     "input",
     "epochs",
     "batch",
@@ -210,18 +212,18 @@ def _check_files(output: str, log: str | None, plot: str | None, force: bool, re
         output_files.refuse_existing(path, force or (path == log and resume))
         output_files.refuse_missing_folder(path)
     if plot:
-        training_report.need_matplotlib()
+        refuse_without_matplotlib()
 
 
 def _check_texts(augment: str, layers: str | None) -> Layers | None:
     """Return the layers, after both texts have been read, so that a wrong one is refused before any work."""
-    with options.about("'--augment'"):
+    with options.errors_about("'--augment'"):
         from cnnfilter.training.augmentation import parse_augmentation
 
         parse_augmentation(augment)
     if layers is None:
         return None
-    with options.about("'--layers'"):
+    with options.errors_about("'--layers'"):
         from cnnfilter.layers.stack import parse_layers
 
         return parse_layers(layers)
@@ -248,14 +250,14 @@ def _telling_how_to_resume(checkpoint: str | None) -> Iterator[None]:
 
 
 def _report(trained: Trained, quiet: bool) -> None:
-    from cnnfilter.cli.reports.evaluation import report
+    from cnnfilter.cli.reports.evaluation import evaluation_lines
 
     if not quiet:
         _print_notes(trained)
     if trained.evaluation is None:
         click.echo("not judged: there are neither test nor validation pictures")
         return
-    print_lines(report(trained.evaluation, trained.judged_by))
+    print_lines(evaluation_lines(trained.evaluation, trained.judged_by))
     if trained.judged_by == "validation" and trained.history:
         click.echo("(the best epoch was chosen by these pictures, which flatters it a little)")
 

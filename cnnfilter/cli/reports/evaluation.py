@@ -11,7 +11,7 @@ from cnnfilter.cli.reports.tables import aligned
 from cnnfilter.training.evaluation import Evaluation
 
 
-def as_object(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as what JSON holds; NaN becomes None."""
 
     def number(value: float) -> float | None:
@@ -50,7 +50,7 @@ def verdict(evaluation: Evaluation, what: str) -> str:
     )
 
 
-def report(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str]:
+def evaluation_lines(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str]:
     """Write an evaluation as lines: the verdict, class by class, the confusion matrix, and the surest mistakes."""
     lines = [verdict(evaluation, what), "", *_class_table(evaluation), "", *_confusion_table(evaluation)]
     wrong = evaluation.mistakes()
@@ -64,10 +64,10 @@ def report(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str
 
 
 def _class_table(evaluation: Evaluation) -> list[str]:
-    said = evaluation.confusion.sum(axis=0)
+    answers = evaluation.confusion.sum(axis=0)
     rows: list[tuple[str, ...]] = [("class", "pictures", "precision", "recall", "F1")]
-    for row, answers in zip(evaluation.per_class, said, strict=True):
-        if row.count or answers:
+    for row, count in zip(evaluation.per_class, answers, strict=True):
+        if row.count or count:
             rows.append((row.label, f"{row.count:,}", *map(_percent, (row.precision, row.recall, row.f1))))
     return aligned(rows)
 
@@ -76,14 +76,14 @@ def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{share:.1%}"
 
 
-_WIDEST = 20
+_CONFUSION_CLASSES_MAX = 20
 """Classes of a confusion matrix as text; beyond, the most frequent confusions are listed."""
 
 
 def _confusion_table(evaluation: Evaluation) -> list[str]:
     confusion = evaluation.confusion
     used = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    if len(used) > _WIDEST:
+    if len(used) > _CONFUSION_CLASSES_MAX:
         return _confusions(evaluation)
     rows: list[tuple[str, ...]] = [("is \\ said", *(str(number) for number in used))]
     for number in used:
@@ -95,10 +95,10 @@ def _confusion_table(evaluation: Evaluation) -> list[str]:
 def _confusions(evaluation: Evaluation) -> list[str]:
     confusion = evaluation.confusion.copy()
     np.fill_diagonal(confusion, 0)
-    order = np.argsort(-confusion, axis=None, kind="stable")[:_WIDEST]
+    order = np.argsort(-confusion, axis=None, kind="stable")[:_CONFUSION_CLASSES_MAX]
     lines = ["most frequent confusions:"]
-    for place in order:
-        row, column = divmod(int(place), len(evaluation.classes))
+    for index in order:
+        row, column = divmod(int(index), len(evaluation.classes))
         if confusion[row, column]:
             truth, answer = evaluation.classes[row], evaluation.classes[column]
             lines.append(f"  {confusion[row, column]:,} times {answer!r} instead of {truth!r}")

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnfilter.cli.reports.kernel_drawing import draw_blocks, every, number_texts, wants_colour
+from cnnfilter.cli.reports.kernel_drawing import draw_blocks, drawing_step, number_texts, wants_colour
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.structure import integers_over_divisor, symmetries
 
 
-def record(kernel: Kernel) -> dict[str, Any]:
+def kernel_record(kernel: Kernel) -> dict[str, Any]:
     """All of it, every digit, for JSON."""
     down, right = _ramps(kernel)
     found = integers_over_divisor(kernel.weights)
@@ -47,11 +47,11 @@ def _ramps(kernel: Kernel) -> tuple[float, float]:
     return moments[0], moments[1]
 
 
-def description(kernel: Kernel) -> list[str]:
+def kernel_lines(kernel: Kernel) -> list[str]:
     """All of it, as lines for people."""
     height, width = kernel.shape
     lines = [f"{kernel.name}: {kernel.purpose}" if kernel.purpose else kernel.name, ""]
-    lines += [f"  {line}" for line in _side_by_side(_numbers(kernel), _blocks(kernel))]
+    lines += [f"  {line}" for line in _side_by_side(_weight_lines(kernel), _drawing_lines(kernel))]
     lines += ["", _fact("size", f"{height}x{width} (height x width)"), _fact("sum", _sum_in_words(kernel))]
     if kernel.offset:
         lines.append(_fact("offset", f"{kernel.offset:g} is added to every result"))
@@ -86,7 +86,7 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns - 4
 
 
-def _numbers(kernel: Kernel) -> list[str]:
+def _weight_lines(kernel: Kernel) -> list[str]:
     """The weights as a table, as whole numbers over a divisor where there are such; [] if too wide."""
     found = integers_over_divisor(kernel.weights)
     if found and found[1] <= 10**6:
@@ -104,14 +104,14 @@ def _numbers(kernel: Kernel) -> list[str]:
     return lines
 
 
-def _blocks(kernel: Kernel) -> list[str]:
+def _drawing_lines(kernel: Kernel) -> list[str]:
     lines = draw_blocks(
         kernel.weights,
         columns=_columns(),
         colour=wants_colour(sys.stdout),
         encoding=getattr(sys.stdout, "encoding", None) or "ascii",
     )
-    step = every(kernel.shape, _columns())
+    step = drawing_step(kernel.shape, _columns())
     return [*lines, f"(one of every {step}x{step} weights is drawn)"] if step > 1 else lines
 
 
@@ -130,23 +130,23 @@ def _rank_lines(kernel: Kernel) -> list[str]:
     lines = [_fact("rank", "1: separable, a column times a row")]
     if max(kernel.shape) > 15:
         return lines
-    return [*lines, _fact("  column", _short(column)), _fact("  row", _short(row))]
+    return [*lines, _fact("  column", _factor_text(column)), _fact("  row", _factor_text(row))]
 
 
-def _short(values: Any) -> str:
+def _factor_text(values: Any) -> str:
     return "  ".join(number_texts(values[None, :])[0])
 
 
 def _impulse_lines(kernel: Kernel) -> list[str]:
     """A single bright pixel shows the kernel turned by a half turn, since the kernel is applied as drawn."""
-    if "half turn" in _even(kernel):
+    if "half turn" in _even_symmetries(kernel):
         return [_fact("impulse", "one bright pixel becomes the kernel as drawn")]
-    turned = _numbers(kernel.flip())
+    turned = _weight_lines(kernel.flip())
     lines = [_fact("impulse", "one bright pixel becomes the kernel turned by 180 degrees" + ":" * bool(turned))]
     return lines + [_fact("", line) for line in turned]
 
 
-def _even(kernel: Kernel) -> set[str]:
+def _even_symmetries(kernel: Kernel) -> set[str]:
     return {name for name, kind in symmetries(kernel.weights).items() if kind == "even"}
 
 

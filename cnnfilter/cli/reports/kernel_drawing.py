@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from PIL import ImageDraw
 
 # From white to the full colour, of the 256 that terminals have: red is positive, blue negative.
-_RED = (231, 224, 217, 210, 203, 196)
-_BLUE = (231, 189, 147, 105, 63, 21)
+_RED_TERMINAL_COLOURS = (231, 224, 217, 210, 203, 196)
+_BLUE_TERMINAL_COLOURS = (231, 189, 147, 105, 63, 21)
 
 # Weights below this share of the largest are drawn as nothing.
-_FAINT = 0.01
+_DRAWN_SHARE_MIN = 0.01
 
-_SHADES = (" ░▒▓█", " .:*#")
+_SHADE_CHARACTERS = (" ░▒▓█", " .:*#")
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -42,34 +42,34 @@ def draw_blocks(weights: NDArray[np.float64], *, columns: int, colour: bool, enc
     >>> print("\\n".join(draw_blocks(np.array([[-1, 0, 2.0]]), columns=80, colour=False)))
     -▒ · +█
     """
-    step = every(weights.shape, columns)
+    step = drawing_step(weights.shape, columns)
     middles = [(side - 1) // 2 % step for side in weights.shape]
     picked = weights[middles[0] :: step, middles[1] :: step]
     largest = float(np.abs(weights).max()) or 1.0
     if colour:
         return ["".join(f"\x1b[48;5;{_hue(v / largest)}m  " for v in row) + "\x1b[0m" for row in picked]
-    shades, nothing = _SHADES[0], "·"
+    shades, nothing = _SHADE_CHARACTERS[0], "·"
     try:
         (shades + nothing).encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        shades, nothing = _SHADES[1], "."
+        shades, nothing = _SHADE_CHARACTERS[1], "."
     return [" ".join(_shaded(v / largest, shades, nothing) for v in row).rstrip() for row in picked]
 
 
-def every(shape: tuple[int, ...], columns: int) -> int:
+def drawing_step(shape: tuple[int, ...], columns: int) -> int:
     """Of how many weights one is drawn, so that three characters each fit into the columns."""
     return max(1, math.ceil(3 * shape[1] / columns), math.ceil(shape[0] / 60))
 
 
 def _hue(value: float) -> int:
-    if abs(value) < _FAINT:
-        return _RED[0]
-    ramp = _RED if value > 0 else _BLUE
+    if abs(value) < _DRAWN_SHARE_MIN:
+        return _RED_TERMINAL_COLOURS[0]
+    ramp = _RED_TERMINAL_COLOURS if value > 0 else _BLUE_TERMINAL_COLOURS
     return ramp[math.ceil(abs(value) * (len(ramp) - 1) - 1e-9)]
 
 
 def _shaded(value: float, shades: str, nothing: str) -> str:
-    if abs(value) < _FAINT:
+    if abs(value) < _DRAWN_SHARE_MIN:
         return f" {nothing}"
     return ("+" if value > 0 else "-") + shades[max(1, math.ceil(abs(value) * (len(shades) - 1) - 1e-9))]
 
@@ -89,8 +89,8 @@ def draw_picture(kernels: Sequence[Kernel]) -> NDArray[np.uint8]:
     return np.vstack([np.hstack(padded[i : i + across]) for i in range(0, len(padded), across)])
 
 
-_MARGIN = 12
-_TITLE = 24
+_MARGIN_PIXELS = 12
+_TITLE_PIXELS = 24
 
 
 def _tile(kernel: Kernel, *, titled: bool) -> NDArray[np.uint8]:
@@ -98,14 +98,14 @@ def _tile(kernel: Kernel, *, titled: bool) -> NDArray[np.uint8]:
 
     height, width = kernel.shape
     cell = max(1, min(96, 480 // max(height, width)))
-    top = _MARGIN + _TITLE * titled
-    size = (max(width * cell, 120 * titled) + 2 * _MARGIN, height * cell + top + _MARGIN)
+    top = _MARGIN_PIXELS + _TITLE_PIXELS * titled
+    size = (max(width * cell, 120 * titled) + 2 * _MARGIN_PIXELS, height * cell + top + _MARGIN_PIXELS)
     picture = Image.new("RGB", size, "white")
     cells = Image.fromarray(_colours(kernel.weights)).resize((width * cell, height * cell), Image.Resampling.NEAREST)
-    picture.paste(cells, (_MARGIN, top))
+    picture.paste(cells, (_MARGIN_PIXELS, top))
     pen = ImageDraw.Draw(picture)
     if titled:
-        pen.text((_MARGIN, _MARGIN), kernel.name, fill="black", font=ImageFont.load_default(16))
+        pen.text((_MARGIN_PIXELS, _MARGIN_PIXELS), kernel.name, fill="black", font=ImageFont.load_default(16))
     if cell >= 16:
         _rule(pen, kernel.shape, cell, top)
     if cell >= 32:
@@ -123,11 +123,11 @@ def _colours(weights: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 def _rule(pen: ImageDraw.ImageDraw, shape: tuple[int, int], cell: int, top: int) -> None:
     """Lines between the cells, so that white ones are seen."""
-    bottom, right = top + shape[0] * cell, _MARGIN + shape[1] * cell
+    bottom, right = top + shape[0] * cell, _MARGIN_PIXELS + shape[1] * cell
     for i in range(shape[0] + 1):
-        pen.line([(_MARGIN, top + i * cell), (right, top + i * cell)], fill=(200, 200, 200))
+        pen.line([(_MARGIN_PIXELS, top + i * cell), (right, top + i * cell)], fill=(200, 200, 200))
     for j in range(shape[1] + 1):
-        pen.line([(_MARGIN + j * cell, top), (_MARGIN + j * cell, bottom)], fill=(200, 200, 200))
+        pen.line([(_MARGIN_PIXELS + j * cell, top), (_MARGIN_PIXELS + j * cell, bottom)], fill=(200, 200, 200))
 
 
 def _write_numbers(pen: ImageDraw.ImageDraw, kernel: Kernel, cell: int, top: int) -> None:
@@ -138,9 +138,9 @@ def _write_numbers(pen: ImageDraw.ImageDraw, kernel: Kernel, cell: int, top: int
     font: Any = ImageFont.load_default(max(8, min(cell // 3, int(1.6 * cell / longest))))
     largest = float(np.abs(kernel.weights).max()) or 1.0
     for (i, j), value in np.ndenumerate(kernel.weights):
-        place = (_MARGIN + (j + 0.5) * cell, top + (i + 0.5) * cell)
+        centre = (_MARGIN_PIXELS + (j + 0.5) * cell, top + (i + 0.5) * cell)
         fill = "white" if abs(value) > 0.6 * largest else "black"
-        pen.text(place, texts[i][j], fill=fill, font=font, anchor="mm")
+        pen.text(centre, texts[i][j], fill=fill, font=font, anchor="mm")
 
 
 def number_texts(weights: NDArray[np.float64]) -> list[list[str]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnnfilter.kernels.kernel import Kernel
 
 
-def pasteable(kernel: Kernel, exact: bool) -> str:
+def kernel_option_text(kernel: Kernel, exact: bool) -> str:
     """The weights as text for -k: fractions where they are whole numbers over a divisor."""
     if exact or integers_over_divisor(kernel.weights) is None:
         return kernel_text(kernel.weights)
@@ -26,7 +26,7 @@ def residual_record(residual: Residual) -> dict[str, Any]:
     return {**residual._asdict(), "error": residual.error.tolist()}
 
 
-def remarks(kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]) -> list[str]:
+def fit_lines(kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]) -> list[str]:
     """Say how well a kernel explains the pictures, and what else was found."""
     lines = [
         f"residual: {residual.rms:.4g} (root mean square), {residual.max:.4g} at most; "

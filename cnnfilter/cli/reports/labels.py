@@ -17,41 +17,41 @@ if TYPE_CHECKING:
     from cnnfilter.networks.network import Network
 
 
-class Looked(NamedTuple):
+class PictureLabels(NamedTuple):
     """A picture's labels, the likeliest first, and its path as typed."""
 
     path: str
     labels: list[Label]
 
 
-def printer(format: str, network: Network, *, alone: bool) -> Callable[[Looked], None]:
+def label_printer(format: str, network: Network, *, alone: bool) -> Callable[[PictureLabels], None]:
     """Return the function that prints the labels of a picture; print the head of a CSV file."""
     if format == "json":
-        return lambda looked: click.echo(as_object(looked, network.name))
+        return lambda found: click.echo(labels_json(found, network.name))
     if format == "csv":
         print_line(csv_line(["path", "rank", "label", "index", "probability"]))
         return _print_rows
     return _print_alone if alone else _print_line
 
 
-def _print_alone(looked: Looked) -> None:
-    for label in looked.labels:
+def _print_alone(found: PictureLabels) -> None:
+    for label in found.labels:
         print_line(f"{label.probability:6.1%}  {label.label}")
 
 
-def _print_line(looked: Looked) -> None:
-    labels = "; ".join(f"{label.label} {label.probability:.1%}" for label in looked.labels)
-    print_line(f"{looked.path}: {labels}")
+def _print_line(found: PictureLabels) -> None:
+    labels = "; ".join(f"{label.label} {label.probability:.1%}" for label in found.labels)
+    print_line(f"{found.path}: {labels}")
 
 
-def _print_rows(looked: Looked) -> None:
-    for rank, label in enumerate(looked.labels, 1):
+def _print_rows(found: PictureLabels) -> None:
+    for rank, label in enumerate(found.labels, 1):
         index = "" if label.index is None else label.index
-        print_line(csv_line([looked.path, rank, label.label, index, f"{label.probability:.6f}"]))
+        print_line(csv_line([found.path, rank, label.label, index, f"{label.probability:.6f}"]))
 
 
-def as_object(looked: Looked, model: str) -> str:
+def labels_json(found: PictureLabels, model: str) -> str:
     """Write a picture's labels as one JSON object: ``path``, ``model``, ``top``."""
-    top = [dataclasses.asdict(label) | {"probability": round(label.probability, 6)} for label in looked.labels]
+    top = [dataclasses.asdict(label) | {"probability": round(label.probability, 6)} for label in found.labels]
     # Bytes of a path that are no text stay escaped, as Python keeps them.
-    return json.dumps({"path": looked.path, "model": model, "top": top}, ensure_ascii=not looked.path.isprintable())
+    return json.dumps({"path": found.path, "model": model, "top": top}, ensure_ascii=not found.path.isprintable())

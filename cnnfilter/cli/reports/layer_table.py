@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from cnnfilter.layers.summary import LayerCost, Summary
 
 
-_HEADER = ("", "layer", "output", "parameters", "multiply-adds", "memory", "sees", "fully connected", "size")
+_COLUMN_NAMES = ("", "layer", "output", "parameters", "multiply-adds", "memory", "sees", "fully connected", "size")
 
 
-_LEFT = {"layer", "output", "size"}
+_LEFT_ALIGNED_COLUMNS = {"layer", "output", "size"}
 
 
-def table(summary: Summary) -> Iterable[str]:
+def layer_table(summary: Summary) -> Iterable[str]:
     """Write a summary as lines of text: a row per layer, then the totals."""
-    start = ("", "input", _shape(summary.input), "", "", size(math.prod(summary.input) * 4), "", "", "")
-    cells: list[Sequence[str]] = [_HEADER, start]
+    start = ("", "input", _shape(summary.input), "", "", size_text(math.prod(summary.input) * 4), "", "", "")
+    cells: list[Sequence[str]] = [_COLUMN_NAMES, start]
     for number, row in enumerate(summary.rows, 1):
         first, *more = row.formula.split("\n")
         cells.append((*_cells(number, row), first))
-        cells.extend(("",) * (len(_HEADER) - 1) + (line,) for line in more)
+        cells.extend(("",) * (len(_COLUMN_NAMES) - 1) + (line,) for line in more)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         aligned = (
-            cell.ljust(width) if name in _LEFT else cell.rjust(width)
-            for name, cell, width in zip(_HEADER, line, widths, strict=True)
+            cell.ljust(width) if name in _LEFT_ALIGNED_COLUMNS else cell.rjust(width)
+            for name, cell, width in zip(_COLUMN_NAMES, line, widths, strict=True)
         )
         yield "  ".join(aligned).rstrip()
     yield ""
@@ -44,18 +44,18 @@ def _cells(number: int, row: LayerCost) -> tuple[str, ...]:
         _shape(row.output),
         f"{row.parameters:,}",
         f"{row.multiply_adds:,}",
-        size(row.memory),
+        size_text(row.memory),
         _shape(row.receptive_field) if row.receptive_field else "all",
         "" if row.fully_connected is None else f"{row.fully_connected:,}",
     )
 
 
 def _totals(summary: Summary) -> Iterable[str]:
-    yield f"parameters     {summary.parameters:,} ({size(summary.parameters * 4)} as float32)"
+    yield f"parameters     {summary.parameters:,} ({size_text(summary.parameters * 4)} as float32)"
     yield f"multiply-adds  {summary.multiply_adds:,}"
     yield (
-        f"memory         {size(summary.memory)} for the input and all maps;"
-        f" {size(summary.peak_memory)} for the largest input and output of a layer"
+        f"memory         {size_text(summary.memory)} for the input and all maps;"
+        f" {size_text(summary.peak_memory)} for the largest input and output of a layer"
     )
     if summary.fully_connected:
         yield f"beside it      fully connected layers of the same outputs: {_fully_connected(summary)}"
@@ -73,16 +73,16 @@ def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def size(count: int) -> str:
+def size_text(count: int) -> str:
     """Write a number of bytes for people.
 
-    >>> size(128), size(100_352), size(12_345_678)
+    >>> size_text(128), size_text(100_352), size_text(12_345_678)
     ('128 B', '100.4 kB', '12.3 MB')
     """
     if count < 1000:
         return f"{count} B"
-    unit = next(unit for unit in _UNITS if count < 999_950 * _UNITS[unit] / 1000 or unit == "TB")
-    return f"{count / _UNITS[unit]:,.1f} {unit}"
+    unit = next(unit for unit in _UNIT_BYTES if count < 999_950 * _UNIT_BYTES[unit] / 1000 or unit == "TB")
+    return f"{count / _UNIT_BYTES[unit]:,.1f} {unit}"
 
 
-_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNIT_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnnfilter.training.progress import Epoch
 
 
-class Bar(Watcher):
+class ProgressBar(Watcher):
     """A bar on a terminal, and a line an epoch.
 
     Parameters
@@ -62,15 +62,15 @@ class Bar(Watcher):
             self._clear()
             self._what = what
             if total:
-                self._progress = Progress(total, wanted=self.on_terminal)
+                self._progress = Progress(total, enabled=self.on_terminal)
 
     def advance(self, loss: float | None = None) -> None:
         with self._lock:
             if self._progress is not None:
-                self._progress.note = "" if loss is None else self._so_far(loss)
+                self._progress.note = "" if loss is None else self._state_text(loss)
                 self._progress.advance()
 
-    def _so_far(self, loss: float) -> str:
+    def _state_text(self, loss: float) -> str:
         """Say how far the network is: the loss of this epoch, and what the last one came to."""
         text = f"  {self._what}  loss {loss:.3f}"
         last = self._epochs[-1].validation_accuracy if self._epochs else None
@@ -121,25 +121,25 @@ def write_log(path: str, epochs: Sequence[Epoch]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 
-_LISTED = 10
+_LISTED_PICTURES_MAX = 10
 
 
 def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
     """Say what was left out, and why: the first ten, and how many more."""
     if quiet:
         return
-    for left_out in skipped[:_LISTED]:
+    for left_out in skipped[:_LISTED_PICTURES_MAX]:
         say("Skipped", *left_out)
-    if len(skipped) > _LISTED:
-        click.echo(f"Skipped: {len(skipped) - _LISTED:,} more", err=True)
+    if len(skipped) > _LISTED_PICTURES_MAX:
+        click.echo(f"Skipped: {len(skipped) - _LISTED_PICTURES_MAX:,} more", err=True)
 
 
-def need_matplotlib() -> None:
+def refuse_without_matplotlib() -> None:
     """Refuse --plot where it cannot be done, before any work."""
     refuse_without_package("matplotlib", "--plot needs matplotlib", extra="plot")
 
 
-def draw(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:
+def write_plot(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:
     """Draw the confusion matrix, and the epochs if there were some, as PNG."""
     from cnnfilter.runtime.atomic_files import replace_file
     from cnnfilter.training.plots import draw_training

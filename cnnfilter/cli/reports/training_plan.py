@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cnnfilter.cli.reports.layer_table import table
+from cnnfilter.cli.reports.layer_table import layer_table
 from cnnfilter.cli.reports.tables import aligned
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from cnnfilter.training.data.dataset import Dataset
 
 
-def describe_dataset(dataset: Dataset) -> list[str]:
+def dataset_lines(dataset: Dataset) -> list[str]:
     """Say what was found: the splits, and the pictures of each class."""
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
     lines = [f"{dataset.name}: {len(dataset):,} pictures of {len(dataset.classes)} classes: {', '.join(parts)}"]
-    if len(dataset.classes) > _MOST_CLASSES:
+    if len(dataset.classes) > _COUNTED_CLASSES_MAX:
         return lines
     rows = [("class", *dataset.splits)]
     counts = [part.counts(len(dataset.classes)) for part in dataset.splits.values()]
@@ -27,36 +27,36 @@ def describe_dataset(dataset: Dataset) -> list[str]:
     return [*lines, *aligned(rows)]
 
 
-_MOST_CLASSES = 40
+_COUNTED_CLASSES_MAX = 40
 """Of which the pictures are counted on the screen."""
 
 
-def describe_plan(dataset: Dataset, *, layers: Layers | None, threads: int | None, **how: Any) -> list[str]:
+def plan_lines(dataset: Dataset, *, layers: Layers | None, threads: int | None, **how: Any) -> list[str]:
     """Say what would be trained, how large it is, and about how long that takes."""
     from cnnfilter.training.augmentation import parse_augmentation
 
     changes = str(parse_augmentation(how["augment"]))
     if layers is None:
-        return _describe_head(dataset, changes, threads)
-    return _describe_network(dataset, layers, changes, threads, **how)
+        return _head_lines(dataset, changes, threads)
+    return _network_lines(dataset, layers, changes, threads, **how)
 
 
-def _describe_head(dataset: Dataset, changes: str, threads: int | None) -> list[str]:
+def _head_lines(dataset: Dataset, changes: str, threads: int | None) -> list[str]:
     from cnnfilter.networks.network import load_model
     from cnnfilter.training.head import CHANGED_COPIES_PER_PICTURE, seconds_for
 
     body = load_model()
     features = math.prod(list(body.layers.shapes(body.input_shape))[body.head])
-    looks = len(dataset) + (CHANGED_COPIES_PER_PICTURE * len(dataset.train) if changes else 0)
+    passes = len(dataset) + (CHANGED_COPIES_PER_PICTURE * len(dataset.train) if changes else 0)
     size = (features + 1) * len(dataset.classes)
     return [
         f"a head on {body.name}: dense {len(dataset.classes)} on {features:,} features, {size:,} parameters"
-        + _augmented(changes),
-        f"about {_clock(seconds_for(body, dataset, looks, threads))}",
+        + _augmentation_text(changes),
+        f"about {_duration_text(seconds_for(body, dataset, passes, threads))}",
     ]
 
 
-def _describe_network(
+def _network_lines(
     dataset: Dataset,
     layers: Layers,
     changes: str,
@@ -76,29 +76,29 @@ def _describe_network(
     settings = Settings(layers, shape, epochs, batch)
     check_settings(settings, len(dataset.classes))
     batches = -(-len(dataset.train) // batch)
-    steps = f"{_count(epochs, 'epoch')} of {_count(batches, 'batch', 'batches')}"
-    time = _clock(seconds_for(settings, len(dataset.train), threads))
-    limit = "" if time_limit is None else f", at most {_clock(time_limit)}"
-    return [*table(summarize(layers, shape)), "", f"{steps}{_augmented(changes)}: about {time}{limit}"]
+    steps = f"{_count_text(epochs, 'epoch')} of {_count_text(batches, 'batch', 'batches')}"
+    time = _duration_text(seconds_for(settings, len(dataset.train), threads))
+    limit = "" if time_limit is None else f", at most {_duration_text(time_limit)}"
+    return [*layer_table(summarize(layers, shape)), "", f"{steps}{_augmentation_text(changes)}: about {time}{limit}"]
 
 
-def _augmented(changes: str) -> str:
+def _augmentation_text(changes: str) -> str:
     return f", augmented by {changes}" if changes else ""
 
 
-def _count(number: int, one: str, more: str = "") -> str:
+def _count_text(number: int, one: str, more: str = "") -> str:
     """Write so many of something.
 
-    >>> _count(1, "epoch"), _count(1000, "epoch")
+    >>> _count_text(1, "epoch"), _count_text(1000, "epoch")
     ('1 epoch', '1,000 epochs')
     """
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
-def _clock(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     """Write a time for people, in round numbers.
 
-    >>> _clock(3.2), _clock(100), _clock(7000)
+    >>> _duration_text(3.2), _duration_text(100), _duration_text(7000)
     ('4 s', '100 s', '117 min')
     """
     return f"{max(1, math.ceil(seconds))} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,11 +1,11 @@
-"""The command line: which commands there are, and how a run ends.
+"""The command line: the group of commands, and the exit codes.
 
-Each command lives in a module of its own, which is imported when the command is asked for. Whatever goes
-wrong is translated here, once: into one line on stderr and an exit code.
+Each command has a module in `cnnfilter.cli.commands`, which is imported when the command is called. This
+module turns every error into one line on stderr and an exit code:
 
     0  done                       4    a check said no
     1  an input failed            130  interrupted (128 + the signal's number; 143 for SIGTERM)
-    2  the command line is wrong  141  whoever read the output went away; nothing is printed
+    2  the command line is wrong  141  the reader of the output closed the pipe; nothing is printed
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ COMMANDS = {
 }
 
 _START_BYTES_MIN = (112 << 20, 56 << 20)
-"""Bytes of addresses, and of data, below which Python or numpy may end the process in any way."""
+"""Bytes of address space and of data that Python and numpy need to start: with less, they can crash the process."""
 
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the program to end; everything unwinds as after Ctrl-C."""
+    """A signal that ends the program, raised so that everything is cleaned up as after Ctrl-C."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
@@ -56,7 +56,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is asked for, and translates every error."""
+    """A group that imports a command when it is called, and turns every error into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -78,7 +78,7 @@ class Commands(click.Group):
     def make_context(self, *given: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*given, **more)
-        except BrokenPipeError as error:  # somebody read no more of the help than was wanted
+        except BrokenPipeError as error:  # the reader of the help closed the pipe
             raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from error
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -93,14 +93,14 @@ class Commands(click.Group):
             if not limits.is_for_want_of_memory(error):
                 raise
             raise click.ClickException(reason(MemoryError())) from error
-        except BrokenPipeError as error:  # here, because click would make it an exit code of 1
+        except BrokenPipeError as error:  # caught here, because click would exit with 1
             raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from error
         except KeyboardInterrupt as stop:
             if sys.stderr and sys.stderr.isatty():
                 click.echo(err=True)  # the shell's prompt starts below the echoed ^C
             raise click.exceptions.Exit(getattr(stop, "exit_code", 128 + signal.SIGINT)) from stop
 
-    def main(  # type: ignore[override]  # one form for what the base class has two of
+    def main(  # type: ignore[override]  # the base class has two overloads
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
         if not standalone_mode:
@@ -120,9 +120,9 @@ class Commands(click.Group):
             error.show(text)
             click.echo(one_line(text.getvalue(), keep="\n"), nl=False, err=True)
             code = error.exit_code
-        except click.Abort as error:  # Ctrl-C while the command line was still being read
+        except click.Abort as error:  # Ctrl-C while click reads the command line
             code = getattr(error.__cause__, "exit_code", 128 + signal.SIGINT)
-        except Stopped as stop:  # when the command was already over
+        except Stopped as stop:  # the signal came after the command had ended
             code = stop.exit_code
         except BrokenPipeError:
             code = EXIT_CLOSED_PIPE
@@ -134,12 +134,12 @@ class Commands(click.Group):
 
 
 def refuse_little_memory() -> None:
-    """Raise where those limits are too low for any work.
+    """Refuse to start under a memory limit that is too low for any work.
 
     Raises
     ------
     CnnfilterError
-        It says what would do.
+        The message names the limit, and the memory that small pictures need.
     """
     for allowed, needed, name in zip(allowed_memory(), _START_BYTES_MIN, ("-v", "-d"), strict=True):
         if allowed is not None and allowed < needed:
@@ -150,7 +150,7 @@ def refuse_little_memory() -> None:
 
 
 def _advice(name: str) -> str:
-    """What to say to somebody who typed a command that there is not."""
+    """Return advice for an unknown command: the order of the words, or a similar name."""
     if os.path.exists(name):
         return f" The command comes before the file, as in: cnnfilter convolve {name} -k sharpen"
     import difflib
@@ -161,11 +161,11 @@ def _advice(name: str) -> str:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP unwind the program, so that nothing half-written remains.
+    """Raise `Stopped` for SIGINT, SIGTERM and SIGHUP, so that no partly written file remains.
 
-    A signal that was ignored on purpose (``nohup``) stays so. After one has come, others do nothing: the program is
-    ending, and must not be disturbed in it. (Were they given to SIG_IGN then, Python would complain of one that
-    comes as this is done: python/cpython#87572.)
+    A signal that was ignored before (by ``nohup``) stays ignored. Only the first signal raises; later ones do nothing,
+    so that they cannot interrupt the clean-up. (Setting SIG_IGN instead would let Python print a warning for a signal
+    that arrives at that moment: python/cpython#87572.)
     """
     before: dict[int, Any] = {}
     stopped = False
@@ -177,7 +177,7 @@ def _signals_raise() -> Iterator[None]:
             raise Stopped(number)
 
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    with contextlib.suppress(ValueError):  # not the main thread: somebody else minds the signals
+    with contextlib.suppress(ValueError):  # not the main thread, which cannot set handlers
         for number in numbers:
             handler = signal.getsignal(number)
             if handler in (signal.SIG_DFL, signal.default_int_handler):
@@ -191,10 +191,10 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _open_closed_streams() -> None:
-    """Put something in the place of standard streams that came closed (``>&-``).
+    """Open the null device for each standard stream that is closed (``>&-``).
 
-    Otherwise the next file that is opened gets the number of stdout, and what is meant for stdout ends up in
-    it. Writing to what takes its place fails, as it does for a closed one.
+    Otherwise the next file that is opened gets the descriptor of stdout, and the output is written into it. The
+    null device is opened for reading, so that writing fails as it does for a closed stream.
     """
     for number in range(3):
         try:
@@ -206,7 +206,7 @@ def _open_closed_streams() -> None:
 
 
 def _give_up_stdout() -> None:
-    """Forget what is still waiting for stdout, so that Python does not try again at its end and complain."""
+    """Flush stdout, or close it if that fails, so that Python does not report the failure again when it exits."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         return
@@ -220,8 +220,8 @@ main = Commands(
     help="""\
 Filter pictures with the layers of a convolutional network.
 
-Named or custom kernels (sharpen, edges, high-pass), pooling and stacks of both, with the numbers that PyTorch
-and ONNX give, on files, on folders and in pipes.
+It applies named or custom kernels (sharpen, edges, high-pass), pooling, and stacks of both to files, folders and
+pipes. The results have the numbers that PyTorch and ONNX give.
 
 \b
 Examples:
@@ -241,16 +241,16 @@ Completion of commands, options and kernel names:
   fish (~/.config/fish/completions/cnnfilter.fish):  _CNNFILTER_COMPLETE=fish_source cnnfilter | source
 
 \b
-Limits, and what raises them (each command has these options):
+Limits, and the options that raise them:
   pixels, width x height x frames   89,478,485   --max-pixels N
   frames of an animation            10,000       --max-frames N
   rows or columns of a kernel       1,023        --max-kernel N
   a model's file                    1G           --max-model SIZE
   memory                            none         --max-memory SIZE
-Large .npy and .tif files (one page; LZW, Deflate, PackBits or none) are filtered and pooled in little memory into
-.npy and .tif files; all other pictures have to fit.
 
-\b
+Large .npy and .tif files (with one page; LZW, Deflate, PackBits or no compression) are filtered and pooled in little
+memory if the result is an .npy or .tif file, too. All other pictures have to fit into memory.
+
 Exit codes: 0 done; 1 an input failed; 2 the command line is wrong; 4 a check said no; 130 interrupted.
 """,
 )

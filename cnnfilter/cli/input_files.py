@@ -1,4 +1,4 @@
-"""Which files a command reads: INPUT, lists of files, folders, patterns."""
+"""The files that a command reads: from INPUT, from lists of files, and from folders by patterns."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cnnfilter.jobs.source_target import STDIN, Source
 
 
 class Patterns:
-    """Which paths are meant: like one of `include`, if there are any, and like none of `exclude`.
+    """Patterns of paths: a path must match one of `include`, if there are any, and none of `exclude`.
 
-    ``*``, ``?`` and ``[…]`` as in a shell, but in upper and lower case alike, and ``*`` for slashes too.
+    ``*``, ``?`` and ``[…]`` mean the same as in a shell, but case is ignored, and ``*`` matches slashes too.
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
@@ -28,11 +28,11 @@ class Patterns:
 
     @property
     def any(self) -> bool:
-        """Whether there is a pattern at all."""
+        """Whether there are any patterns."""
         return bool(self.include or self.exclude)
 
     def file(self, path: str) -> bool:
-        """Whether a file is to be read.
+        """Return whether a file is read.
 
         >>> Patterns(["*.jpg"], ["*/raw/*"]).file("a/B.JPG"), Patterns(["*.jpg"], ["*/raw/*"]).file("a/raw/b.jpg")
         (True, False)
@@ -40,7 +40,7 @@ class Patterns:
         return (not self.include or _matches(path, self.include)) and not _matches(path, self.exclude)
 
     def folder(self, path: str) -> bool:
-        """Whether a folder is to be looked into."""
+        """Return whether a folder is searched."""
         return not _matches(path, self.exclude)
 
 
@@ -56,7 +56,7 @@ def _matches(path: str, patterns: list[str]) -> bool:
 
 
 class Selection:
-    """What was asked of the inputs of a command."""
+    """The options that select the inputs of a command."""
 
     OPTIONS: tuple[Callable[..., Any], ...] = (
         click.argument("input", nargs=-1, type=click.Path(readable=False)),
@@ -64,7 +64,7 @@ class Selection:
             "--files-from",
             type=click.Path(readable=False),
             metavar="FILE",
-            help="Read these files too: a path a line; - is stdin.",
+            help="Read also the files that FILE lists, one path a line; - is stdin.",
         ),
         click.option(
             "-0",
@@ -72,18 +72,22 @@ class Selection:
             "--print0",
             "null",
             is_flag=True,
-            help="Paths end with a NUL instead of a line's end: in --files-from, and where they are printed.",
+            help="End paths with a NUL instead of a line's end, in --files-from and in the output.",
         ),
         click.option(
-            "-r", "--recursive", is_flag=True, help="Read the pictures in folders, and below; hidden ones not."
+            "-r",
+            "--recursive",
+            is_flag=True,
+            help="Read the pictures in folders and their subfolders, but no hidden ones.",
         ),
         click.option(
             "--include",
             metavar="GLOB",
             multiple=True,
-            help="Read only files whose name is like this: '*.jpg'. With a slash, the path: 'photos/2024*'.",
+            help="Read only files whose name matches, such as '*.jpg'; a GLOB with a slash has to match the "
+            "path: 'photos/2024*'.",
         ),
-        click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders like this."),
+        click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match."),
     )
 
     def __init__(
@@ -107,8 +111,7 @@ class Selection:
             _ask_for_input(explicit=bool(input) or files_from is not None)
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
-        """Find what is to be read; in folders without the folder `leave_out`, where the results go."""
-
+        """Return the sources to read; folders are searched without `leave_out`, the folder of the results."""
         paths = [*self.paths, *self._listed]
         found = list(find_sources(paths, self.recursive, leave_out=leave_out, matches=self.matches))
         if not found and self.files_from is None:
@@ -117,13 +120,13 @@ class Selection:
 
     @property
     def is_one(self) -> bool:
-        """Whether one file or stream was named, and no list or folder that may hold any number."""
+        """Whether the input is one file or stream; a list or a folder may hold any number of files."""
         folder = self.recursive and os.path.isdir(self.paths[0]) if self.paths else False
         return len(self.paths) == 1 and self.files_from is None and not folder
 
     @cached_property
     def _listed(self) -> list[str]:
-        """The paths that `files_from` lists. One that is called - there is a file, and no stream."""
+        """The paths in the file `files_from`; the name - stands for a file there, not for stdin."""
         if self.files_from is None:
             return []
         try:
@@ -146,7 +149,7 @@ def _read(path: str) -> bytes:
 
 
 def _ask_for_input(explicit: bool) -> None:
-    """Refuse to wait for a picture to be typed."""
+    """Raise a usage error with examples, because a terminal is no source of pictures."""
     command = click.get_current_context().command_path
     what = "'-' is the terminal" if explicit else "no picture was given"
     raise click.UsageError(
@@ -161,10 +164,10 @@ def find_sources(
     leave_out: str | None = None,
     matches: Patterns = ALL_PATHS,
 ) -> Iterator[Source]:
-    """Yield what is to be read, with `recursive` also every picture below the folders among the inputs.
+    """Yield the sources to read; with `recursive`, every picture in the folders among the inputs and below them.
 
-    Below a folder the entries come sorted, hidden ones are skipped, and so is `leave_out`, if it is a folder:
-    where the results go.
+    The entries of a folder are sorted. Hidden ones are skipped, and so is the folder `leave_out`, which receives the
+    results.
     """
     for path in inputs:
         if recursive and path != STDIN and os.path.isdir(path):
@@ -200,10 +203,10 @@ def _is_same_folder(path: str, other: str | None) -> bool:
 
 
 def _is_picture(path: str) -> bool:
-    """Whether a file of a folder is to be read: its name or its content says that it is a picture.
+    """Return whether the suffix or the content of a file in a folder is that of a picture.
 
-    By name too, so that a damaged photo is reported and not passed over. TGA by name alone: its content has
-    no mark.
+    The suffix counts too, so that a damaged photo is reported rather than skipped. TGA counts by its suffix only,
+    because its content has no signature.
     """
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
@@ -211,7 +214,7 @@ def _is_picture(path: str) -> bool:
 
 
 def format_of(source: Source) -> str | None:
-    """Return the format of an input; None if it cannot be told, which reading it will report."""
+    """Return the format of an input; None if it is unknown, which is reported when the input is read."""
     try:
         return sniff(source.head())
     except (ImageError, OSError):

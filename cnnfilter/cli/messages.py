@@ -1,4 +1,4 @@
-"""What is said to people: one line each, with nothing in it that a terminal would obey."""
+"""Messages of one line, without control characters that a terminal would act on; and exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXIT_CHECK_FAILED = 4
 
 
 def one_line(text: str, keep: str = "") -> str:
-    r"""Return `text` with every control character and undecodable byte written out, except those in `keep`.
+    r"""Return `text` with every control character and undecodable byte escaped, except those in `keep`.
 
     >>> print(one_line("a\nb\x1b[31m.png"))
     a\nb\x1b[31m.png
@@ -31,7 +31,7 @@ def _escaped(char: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an expected error says, without the name of the file that it happened to.
+    """Return the message of an expected error, without the name of the file.
 
     >>> reason(FileNotFoundError(2, "No such file or directory", "a.png"))
     'no such file or directory'
@@ -57,7 +57,7 @@ def say(*parts: str) -> None:
 
 
 def print_line(text: str, end: str = "\n") -> None:
-    """Write a line to stdout: paths in it in their own bytes for a program, harmless for a terminal."""
+    """Write a line to stdout: paths byte for byte, or with control characters escaped if stdout is a terminal."""
     if sys.stdout.isatty():
         click.echo(one_line(text))
     else:
@@ -65,5 +65,5 @@ def print_line(text: str, end: str = "\n") -> None:
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
-    """Write lines of text to stdout or stderr, each harmless for a terminal."""
+    """Write lines of text to stdout or stderr, with control characters escaped."""
     click.echo("\n".join(map(one_line, lines)), err=err)

@@ -1,4 +1,4 @@
-"""The types of options, what is made of their text, and options that several commands share."""
+"""Types of options, options and checks that commands share, and the way from text to kernels and networks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORMAT_SYNONYMS = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "a
 
 
 class Pair(Type):
-    """``N`` or ``H,W`` (``HxW`` is understood too), each from `least` up."""
+    """One whole number ``N`` or two as ``H,W`` or ``HxW``, each from `least` up."""
 
     name = "N|H,W"
 
@@ -96,7 +96,7 @@ class Size(Type):
 
 
 class Padding(Type):
-    """``same``, ``valid``, ``N``, ``H,W`` or ``T,R,B,L``."""
+    """A padding: ``same``, ``valid``, ``N``, ``H,W`` or ``T,R,B,L``."""
 
     name = "same|valid|N|H,W|T,R,B,L"
 
@@ -156,7 +156,7 @@ def _finite(text: Any) -> float | None:
 
 
 class Format(Choice):
-    """One of `FORMATS`, also by other names that people use."""
+    """One of `FORMATS`, or a usual synonym such as ``jpeg``."""
 
     def __init__(self) -> None:
         super().__init__(FORMATS, case_sensitive=False)
@@ -167,7 +167,7 @@ class Format(Choice):
 
 
 class KernelText(Type):
-    """A kernel as text. The command makes numbers of it, when the rest of the line has been found right."""
+    """A kernel as text, which the command parses after the rest of the command line has been checked."""
 
     name = "KERNEL"
 
@@ -183,7 +183,7 @@ def _starting(names: Any, incomplete: str) -> list[CompletionItem]:
 
 
 class Share(Type):
-    """``0.9`` or ``90%``."""
+    """A share such as ``0.9`` or ``90%``, from 0 to 1."""
 
     name = "P"
 
@@ -199,7 +199,7 @@ class Share(Type):
 
 
 class Duration(Type):
-    """``90``, ``90s``, ``10m``, ``1.5h``: seconds."""
+    """A duration such as ``90``, ``90s``, ``10m`` or ``1.5h``, in seconds."""
 
     name = "T"
 
@@ -231,7 +231,7 @@ class Positive(Type):
 
 
 class Shape(Type):
-    """``HxWxC``, whole numbers from 1."""
+    """A shape ``HxWxC`` of whole numbers from 1 up."""
 
     name = "HxWxC"
 
@@ -249,7 +249,7 @@ class Shape(Type):
 
 
 class KernelSize(Type):
-    """``N``, ``HxW`` or ``H,W``, from 1 up."""
+    """The size of a kernel: ``N``, ``HxW`` or ``H,W``, from 1 up."""
 
     name = "HxW"
 
@@ -277,7 +277,15 @@ def add_options(options: Collection[Callable[[Command], Command]]) -> Callable[[
 
 
 def option_groups(combine: Callable[..., Any], *groups: Any) -> Callable[[Command], Command]:
-    """Give a command the options of `groups` (classes with OPTIONS), as its first argument: ``combine(*groups)``."""
+    """Return a decorator that gives a command the options of several groups, as one argument.
+
+    Parameters
+    ----------
+    combine : callable
+        Makes the first argument of the command from one object of each group.
+    *groups : type
+        Classes whose attribute ``OPTIONS`` holds options, and whose parameters take the values.
+    """
 
     def decorate(function: Command) -> Command:
         parameters = [(group, list(inspect.signature(group).parameters)) for group in groups]
@@ -297,13 +305,16 @@ alpha = click.option(
     type=click.Choice(["keep", "filter", "drop"]),
     default="keep",
     show_default=True,
-    help="Keep the alpha channel, filter it like a colour, or drop it. Colour is weighted by it anyway.",
+    help="Keep the alpha channel, filter it like a colour, or drop it. In every case colours are weighted by it.",
 )
 
 dataset_options = add_options(
     [
         click.option(
-            "--threads", type=Count(), metavar="N", help="Threads; the result is the same.  [default: all cores]"
+            "--threads",
+            type=Count(),
+            metavar="N",
+            help="Use N threads; the result does not depend on it.  [default: all cores]",
         ),
         click.option(
             "--max-pixels",
@@ -313,7 +324,7 @@ dataset_options = add_options(
             show_default=True,
             help="Accept pictures of up to N pixels.",
         ),
-        click.option("-q", "--quiet", is_flag=True, help="No progress, and no list of what was skipped."),
+        click.option("-q", "--quiet", is_flag=True, help="Print no progress and no list of skipped pictures."),
     ]
 )
 """The options of commands that read labelled pictures: `train` and `evaluate`."""
@@ -322,7 +333,7 @@ dataset_options = add_options(
 
 
 def at_least_one_kernel(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a line without a kernel, and say where there are some."""
+    """Refuse a command line without a kernel, and say how to list the names."""
     if not value and not ctx.resilient_parsing:
         raise click.UsageError(
             "Missing option '-k' / '--kernel', such as -k sharpen (cnnfilter kernels lists the names).", ctx
@@ -331,7 +342,7 @@ def at_least_one_kernel(ctx: click.Context, param: click.Parameter, value: tuple
 
 
 def first_given(names: Collection[str]) -> str | None:
-    """Return the first option that was given on the command line, among those of the parameters `names`."""
+    """Return the first option of the parameters `names` that was given on the command line; None if none was."""
     context = click.get_current_context()
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -346,7 +357,7 @@ def needs(option: str, needed: str) -> click.UsageError:
 
 
 def refuse_without_package(package: str, message: str, *, extra: str) -> None:
-    """Raise, with the command that installs it, if a package of an extra is missing."""
+    """Raise an error that says how to install it, if a package of an extra is missing."""
     from importlib.util import find_spec
 
     if find_spec(package) is None:
@@ -358,7 +369,7 @@ def refuse_without_package(package: str, message: str, *, extra: str) -> None:
 
 @contextlib.contextmanager
 def errors_about(hint: str) -> Iterator[None]:
-    """Turn an error about what was typed into a usage error that names the option or argument."""
+    """Turn an error of the package or of a file into a usage error that names the option or argument `hint`."""
     try:
         yield
     except (CnnfilterError, OSError) as error:
@@ -366,7 +377,7 @@ def errors_about(hint: str) -> Iterator[None]:
 
 
 def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool = False) -> list[KernelSet]:
-    """Return the kernels that each ``-k`` names; one for most, two for ``sobel``."""
+    """Return the kernels of each ``-k``: one for most names, two for ``sobel`` and others."""
     from cnnfilter.kernels.text import check
 
     found = []
@@ -384,7 +395,7 @@ def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool 
 
 
 def load_network(name: str, hint: str = "'MODEL'") -> Network:
-    """Return the network that a model file, or a model that comes with the package, holds."""
+    """Return the network of a model file, or of a model that comes with the package."""
     from cnnfilter.networks.network import load_model
 
     with errors_about(hint):

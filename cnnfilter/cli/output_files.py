@@ -1,4 +1,4 @@
-"""Which files are read, and what the results are called: all of it decided before any work."""
+"""The names of results, and which existing files they may replace, decided before any work begins."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ TEMPLATE_FIELDS = ("stem", "name", "ext", "dir", "index")
 
 
 def bad_output(message: str) -> click.BadParameter:
-    """Return the usage error for what was given with ``-o/--output``."""
+    """Return the usage error for a wrong value of ``-o/--output``."""
     return click.BadParameter(message, param_hint="'-o' / '--output'")
 
 
 class Naming:
-    """How results are named: the rules of ``-o/--output`` and ``-f/--format``.
+    """The rules that give a result its name and format: ``-o/--output`` and ``-f/--format``.
 
     Parameters
     ----------
     output : str or None
-        What was given with ``-o``: a file, a folder, a template or ``-``.
+        The value of ``-o``: a file, a folder, a template or ``-``.
     format : str or None
-        What was given with ``-f``.
+        The value of ``-f``.
     tag : str
-        What was done, for the name of a result that nobody named: ``{stem}-{tag}.{ext}``.
+        Name of the operation, used where `output` is None: ``{stem}-{tag}.{ext}``.
     to_stdout : bool
-        Whether a single result that nobody named goes to stdout.
+        Whether the result goes to stdout where `output` is None.
     """
 
     def __init__(self, output: str | None, format: str | None, tag: str, *, to_stdout: bool) -> None:
@@ -59,10 +59,10 @@ class Naming:
         self.fields = set() if self.to_stdout else _fields_of(output)
         self.makes_folders = self.folder is not None or bool(self.fields)
         if not self.fields and not self.to_stdout and format is None:
-            _format_of_suffix(output)  # refuses an unknown one before anything is looked at
+            _format_of_suffix(output)  # refuses an unknown suffix before any input is read
 
     def target(self, source: Source, index: int) -> Target:
-        """Return where the result of `source` goes, its number `index` counted from 1."""
+        """Return the target of `source`, which is number `index` of the inputs, counted from 1."""
         if self.to_stdout:
             return Target(STDOUT, self.format or ("npy" if format_of(source) == "npy" else "png"))
         folder, name = os.path.split(source.name)
@@ -81,7 +81,7 @@ class Naming:
 
 
 def _relative_folder(folder: str) -> str:
-    """Return a folder as one below another: ``out/{dir}`` never leads out of ``out``.
+    """Return a folder as a relative path without ``..``, so that ``out/{dir}`` is always inside ``out``.
 
     >>> _relative_folder("/photos/2024"), _relative_folder("../photos")
     ('photos/2024', 'photos')
@@ -103,7 +103,7 @@ def _is_folder(output: str) -> bool:
 
 
 def _fields_of(template: str) -> set[str]:
-    """Return the names in braces, which must be known ones."""
+    """Return the names in braces, and refuse unknown ones."""
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
@@ -116,7 +116,7 @@ def _fields_of(template: str) -> set[str]:
 
 
 def _format_of_suffix(path: str) -> str | None:
-    """Return the format that a file's name asks for; None if it has no suffix."""
+    """Return the format of a file by its suffix; None if it has no suffix."""
     suffix = os.path.splitext(path)[1]
     if suffix in ("", "."):
         return None
@@ -127,7 +127,7 @@ def _format_of_suffix(path: str) -> str | None:
 
 
 def _default_format(format: str | None) -> str:
-    """Return the format of a result where nothing asks for another: the input's if that loses nothing."""
+    """Return the format of a result where none is given: that of the input if it is lossless, else PNG."""
     return format if format in LOSSLESS else "png"
 
 
@@ -135,18 +135,18 @@ EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")
 
 
 def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "refuse") -> list[Target]:
-    """Return the target of every source, or refuse, before anything has been done.
+    """Return the target of every source, before any work begins.
 
     Parameters
     ----------
     existing : str
-        What is done where an output exists: ``refuse`` the whole run, replace it (``force``), leave out the input
-        (``skip-existing``), or replace it if it is older than its input, and else leave that out (``if-newer``).
+        The rule for outputs that exist: ``refuse`` the whole run, replace them (``force``), skip their inputs
+        (``skip-existing``), or replace those that are older than their inputs and skip the others (``if-newer``).
 
     Raises
     ------
     click.UsageError
-        Two inputs would be written to one output, or one over another input, or there is no such folder.
+        Two inputs have the same output, or an output is another input, or its folder does not exist.
     click.ClickException
         An output exists, and `existing` is ``refuse``.
     """
@@ -179,7 +179,10 @@ def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "
 
 
 def _is_newer(source: str, target: str) -> bool:
-    """Whether a file was changed after another. Standard input is always new; what cannot be read will be said."""
+    """Return whether a file was changed after another one.
+
+    Standard input counts as newer, and so does a file whose time cannot be read, because reading it reports why.
+    """
     try:
         return source == STDIN or os.stat(source).st_mtime_ns > os.stat(target).st_mtime_ns
     except OSError:
@@ -198,7 +201,7 @@ def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None
     sources_by_path = {os.path.realpath(source.path): source for source in sources if source.path != STDIN}
     sources_by_target: dict[str, Source] = {}
     for source, target in zip(sources, targets, strict=True):
-        if source.error is not None:  # it will not be written
+        if source.error is not None:  # it cannot be read, so nothing is written
             continue
         path = target.path if target.path == STDOUT else os.path.realpath(target.path)
         if path in sources_by_target:
@@ -213,7 +216,7 @@ def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None
 
 
 def refuse_existing(path: str, force: bool) -> None:
-    """Refuse to write over a file, or where there is no folder, before any work."""
+    """Refuse a file that exists, unless `force` is true, and a path that is a folder."""
     if os.path.isdir(path):
         raise click.ClickException(f"{path}: is a folder")
     if os.path.lexists(path) and not force:
@@ -221,7 +224,7 @@ def refuse_existing(path: str, force: bool) -> None:
 
 
 def refuse_missing_folder(path: str) -> None:
-    """Refuse a file in a folder that there is not, before any work."""
+    """Refuse a file in a folder that does not exist."""
     folder = os.path.dirname(path)
     if folder and not os.path.isdir(folder):
         raise click.ClickException(f"{path}: there is no folder {folder!r}")

@@ -1,4 +1,4 @@
-"""INPUT for commands that read pictures and print what they find, and the way of those pictures."""
+"""The argument of commands that read pictures and print results: their inputs and the options of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Inputs:
-    """What was asked of the pictures that a command reads."""
+    """The inputs of a command and the options of its run."""
 
     def __init__(self, selection: Selection, running: RunOptions) -> None:
         self.selection = selection
@@ -25,26 +25,26 @@ class Inputs:
 
     @property
     def end(self) -> str:
-        """What stands behind a path that is printed."""
+        """The text that is printed after a path: a line's end or a NUL."""
         return self.selection.end
 
     @property
     def from_list(self) -> bool:
-        """Whether inputs come from a list."""
+        """Whether a list of inputs was given."""
         return self.selection.files_from is not None
 
     @property
     def quiet(self) -> bool:
-        """Whether only what was asked for is printed."""
+        """Whether warnings and the summary are left out."""
         return self.running.quiet
 
     @property
     def dry_run(self) -> bool:
-        """Whether it is only to be said what would be done."""
+        """Whether to print only what would be done."""
         return self.running.dry_run
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
-        """Find what is to be read; in folders without the folder `leave_out`."""
+        """Return the sources to read; folders are searched without the folder `leave_out`."""
         return self.selection.sources(leave_out)
 
     def run(
@@ -57,7 +57,7 @@ class Inputs:
         results_on_stdout: bool = True,
         plan_only: bool | None = None,
     ) -> bool:
-        """Work on every picture on threads, and use each result in the order of the inputs.
+        """Process every picture on threads, and use each result in the order of the inputs.
 
         Parameters
         ----------
@@ -66,13 +66,14 @@ class Inputs:
         use : callable
             Takes the task when it has ended well: prints its result. An OSError of it counts as the task's.
         results_on_stdout : bool
-            Whether `use` prints on stdout, so that a report has to go elsewhere.
+            Whether `use` prints on stdout, so that reports have to go to stderr.
         plan_only : bool, optional
-            Only tell what would be read and written; else if ``--dry-run`` was given.
+            Print only what would be read and written; by default if ``--dry-run`` was given.
 
         Returns
         -------
-        Whether every input could be read.
+        bool
+            Whether every input could be read.
         """
         tasks = self.running.tasks(sources, targets)
         return self.running.each(
@@ -81,10 +82,10 @@ class Inputs:
 
 
 inputs = option_groups(Inputs, Selection, RunOptions)
-"""Give a command INPUT and the options of reading, as one argument ``inputs``."""
+"""The decorator that gives a command INPUT and the options of a run, as one argument ``inputs``."""
 
 MODEL_HINT = "'-m' / '--model'"
-"""What messages call the option ``model``."""
+"""The name of the option `model` in error messages."""
 
 model = click.option(
     "-m",

@@ -1,4 +1,4 @@
-"""The way of pictures through a command that reads and writes them, and the options of that way."""
+"""The argument of commands that read pictures and write pictures: inputs, outputs and the options of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class WriteOptions:
-    """What was asked of the pictures that a command writes."""
+    """The options of the pictures that a command writes."""
 
     OPTIONS: tuple[Callable[..., Any], ...] = (
         click.option(
@@ -35,15 +35,15 @@ class WriteOptions:
             "-f",
             "--format",
             type=Format(),
-            help="Format of the result. Without it: what the suffix of OUT says, else the input's if that loses "
-            "nothing, else png.",
+            help="Format of the result. Without it: the format of OUT's suffix, else that of the input if it is "
+            "lossless, else png.",
         ),
-        click.option("--force", is_flag=True, help="Replace files that exist, the input too."),
+        click.option("--force", is_flag=True, help="Replace files that exist, even the input."),
         click.option("--skip-existing", is_flag=True, help="Leave out inputs whose result exists."),
         click.option(
-            "--if-newer", is_flag=True, help="Leave out inputs whose result is newer, and replace the others'."
+            "--if-newer", is_flag=True, help="Leave out inputs whose result is newer, and replace older results."
         ),
-        click.option("--strip", is_flag=True, help="Leave out profile, EXIF, resolution and texts."),
+        click.option("--strip", is_flag=True, help="Leave out the colour profile, EXIF, resolution and texts."),
     )
 
     def __init__(
@@ -64,12 +64,12 @@ class WriteOptions:
         self.output = output
         self.format = format
         self.strip = strip
-        if output is not None:  # refuses what can be no output, before anything heavy is imported
+        if output is not None:  # refuses an impossible name before numpy is imported
             Naming(output, format, tag="", to_stdout=False)
 
 
 class Pictures:
-    """What was asked of the pictures that a command reads and writes."""
+    """The inputs and outputs of a command and the options of its run."""
 
     def __init__(self, selection: Selection, writing: WriteOptions, running: RunOptions) -> None:
         self.selection = selection
@@ -77,14 +77,14 @@ class Pictures:
         self.running = running
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
-        """Read, work on and write every picture; end with exit code 1 if one failed.
+        """Process every picture; exit with code 1 if one failed.
 
         Parameters
         ----------
         work : callable
             Takes a `Task`: reads, calls the library, writes.
         tag : str
-            What is done, for the names of results that nobody named.
+            Name of the operation, which becomes part of the default file names.
         """
         writing = self.writing
         sources = self.selection.sources(leave_out=writing.output)
@@ -105,4 +105,4 @@ class Pictures:
 
 
 pictures = option_groups(Pictures, Selection, WriteOptions, RunOptions)
-"""Give a command INPUT and the options of reading and writing, as one argument ``pictures``."""
+"""The decorator that gives a command INPUT and the options of reading and writing, as one argument ``pictures``."""

@@ -1,4 +1,4 @@
-"""What is told of a run: failures, warnings, paths, details, and how far it has come."""
+"""Reports of a run: failures, warnings, paths and details of each input, a summary, and a progress line."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
 
 PROGRESS_AFTER_SECONDS = 1.0
-"""Seconds after which a run is long enough for a progress line."""
+"""Seconds after which the progress line is drawn: shorter runs need none."""
 
 SUMMARY_INPUTS_MIN = 10
-"""Inputs that nobody counts: if some of so many were not done, a last line says how many."""
+"""Inputs from which on a summary line says how many of them were not done; fewer are easily counted by eye."""
 
 GARBAGE_OBJECTS = 20_000
-"""Objects after which garbage is looked for among them."""
+"""New objects after which Python collects garbage during a run (during the imports: 1,000,000)."""
 
 REDRAW_SECONDS = 0.1
-"""Seconds between two drawings of the progress line."""
+"""Seconds between two drawings of the progress line, so that drawing takes no time from the work."""
 
 
 def announce_compilation(*, quiet: bool = False) -> None:
-    """Tell a terminal when a loop is compiled, so that nobody wonders why the first run takes so long."""
+    """Print a line on a terminal when a loop is compiled, because that makes the first run slow."""
     if not quiet and _is_terminal():
         from cnnfilter.jit import loop
 
@@ -37,7 +37,10 @@ def announce_compilation(*, quiet: bool = False) -> None:
 
 
 def collect_garbage() -> None:
-    """Look for garbage among what is made from now on, if `cnnfilter.__main__` has put it off until now."""
+    """Collect garbage from now on, if `cnnfilter.__main__` has put it off during the imports.
+
+    Objects that exist already are left out: modules stay until the end.
+    """
     if gc.get_threshold()[0] > GARBAGE_OBJECTS:
         gc.freeze()
         gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
@@ -48,7 +51,7 @@ def _is_terminal() -> bool:
 
 
 class Reporter:
-    """Tells what the tasks of a run have to say, in their order, and counts how they ended.
+    """The reports of the tasks of a run, printed in their order, and the counts of how they ended.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ class Reporter:
     paths : bool
         Print the path of each file that is written, on stdout.
     end : str
-        What stands behind each path.
+        Printed after each path.
     json : "stdout" or "stderr", optional
         Print a JSON object for each task there, and one for the run. On stderr nothing else is printed then.
     """
@@ -112,7 +115,7 @@ class Reporter:
             click.echo(f"{counts['done']} done{others} in {seconds:.1f} s", err=True)
 
     def report(self, task: Task) -> None:
-        """Tell what there is to say of a task that has ended."""
+        """Print the report of a task that has ended."""
         status = "failed" if task.error is not None else "skipped" if task.needless else "done"
         self.counts[status] += 1
         said = [*task.warnings] if not self.quiet else []
@@ -139,7 +142,7 @@ class Reporter:
             print_line(task.target.path, self.end)
 
     def plan(self, task: Task) -> None:
-        """Tell what would be done with a task."""
+        """Print what would be done with a task."""
         self.planned = True
         if self.json:
             self._print_object(_as_object(task, "skipped" if task.needless else "planned"))
@@ -156,7 +159,7 @@ class Reporter:
 
 
 def _as_object(task: Task, status: str) -> dict[str, Any]:
-    """Return what ``--json`` says of a task. Bytes of a path that are no text stay escaped, as Python keeps them."""
+    """Return the JSON object of a task; undecodable bytes of a path stay escaped as in `os.fsdecode`."""
     fields: dict[str, Any] = {"input": task.source.path, "status": status}
     if task.target is not None:
         fields["output"] = task.target.path
@@ -171,19 +174,19 @@ def _as_object(task: Task, status: str) -> dict[str, Any]:
 
 
 class Progress:
-    """A line on stderr that is drawn again and again, once the run has become long.
+    """A progress line on stderr, which is redrawn while a long run goes on.
 
     Parameters
     ----------
     total : int
         How many steps there are.
     wanted : bool
-        Whether to draw at all: stderr is a terminal.
+        Whether to draw; false if stderr is not a terminal.
 
     Attributes
     ----------
     note : str
-        Stands behind the bar, which is the shorter for it.
+        Text after the bar, which is shortened by its length.
     """
 
     def __init__(self, total: int, *, enabled: bool) -> None:
@@ -196,7 +199,7 @@ class Progress:
         self.visible = False
 
     def advance(self) -> None:
-        """Count one more, and draw if it is time to."""
+        """Count one more step, and draw the line if it is due."""
         self.done += 1
         now = time.monotonic()
         due = self.began + PROGRESS_AFTER_SECONDS if self.last_drawn is None else self.last_drawn + REDRAW_SECONDS
@@ -215,7 +218,7 @@ class Progress:
         self.visible = True
 
     def clear(self) -> None:
-        """Take the line away, so that something else can be printed."""
+        """Remove the line, so that another one can be printed."""
         if self.visible:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -223,7 +226,7 @@ class Progress:
 
 
 def _clock_text(seconds: float) -> str:
-    """Write a time as a clock does.
+    """Return seconds as minutes and seconds, with hours if there are some.
 
     >>> _clock_text(7), _clock_text(3725)
     ('0:07', '1:02:05')

@@ -1,4 +1,4 @@
-"""How a command works through its inputs: how many at a time, within which limits, and what is told of it."""
+"""The options of a run over many inputs: jobs, threads, limits and reports; and the run itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Make a callback that sets the variable `name` of `limits` while the command runs."""
+    """Return a callback that sets the variable `name` of `limits` while the command runs."""
 
     def change(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
         if value is not None and not ctx.resilient_parsing:
@@ -71,14 +71,15 @@ LIMIT_OPTIONS: tuple[Callable[..., Any], ...] = (
         expose_value=False,
         is_eager=True,
         callback=_limit_memory,
-        help="Take no more memory than SIZE, such as 2G; a picture that needs more fails. A job more for each 128M.",
+        help="Use no more memory than SIZE, such as 2G; a picture that needs more fails. There is at "
+        "most one job for every 128M.",
     ),
 )
-"""The limits of `cnnfilter.runtime.limits`, but for that of pixels, which is a parameter."""
+"""The options that change the limits of `cnnfilter.runtime.limits`, except pixels, which are a parameter."""
 
 
 class RunOptions:
-    """What was asked of the way through the inputs."""
+    """The options of a run over many inputs."""
 
     OPTIONS: tuple[Callable[..., Any], ...] = (
         click.option(
@@ -86,20 +87,20 @@ class RunOptions:
             "--jobs",
             type=Count(),
             metavar="N",
-            help="Pictures at a time.  [default: one per core]",
+            help="Work on N pictures at the same time.  [default: one per core]",
         ),
         click.option(
             "--threads",
             type=Count(),
             metavar="N",
-            help="Threads for one picture.  [default: the free cores]",
+            help="Use N threads for one picture.  [default: the free cores]",
         ),
         click.option("--fail-fast", is_flag=True, help="Stop at the first input that fails."),
-        click.option("--dry-run", is_flag=True, help="Only say what would be read, and what be written."),
+        click.option("--dry-run", is_flag=True, help="Print only what would be read and written."),
         click.option(
             "--json",
             is_flag=True,
-            help="Report each input as a JSON object on stdout, on stderr if the results go to stdout.",
+            help="Report each input as a JSON object, on stdout, or on stderr if the results go to stdout.",
         ),
         click.option(
             "--max-pixels",
@@ -108,8 +109,10 @@ class RunOptions:
             help=f"Accept pictures of up to N pixels (width x height x frames).  [default: {limits.PIXELS}]",
         ),
         *LIMIT_OPTIONS,
-        click.option("-v", "--verbose", is_flag=True, help="Say what was done, how and how long it took (on stderr)."),
-        click.option("-q", "--quiet", is_flag=True, help="No warnings, no paths of written files, no summary."),
+        click.option("-v", "--verbose", is_flag=True, help="Print on stderr what was done, how, and how long it took."),
+        click.option(
+            "-q", "--quiet", is_flag=True, help="Print no warnings, no paths of written files and no summary."
+        ),
     )
 
     def __init__(
@@ -136,7 +139,7 @@ class RunOptions:
     def tasks(
         self, sources: Sequence[Source], targets: Iterable[Target] | None = None, *, strip: bool = False
     ) -> list[Task]:
-        """Pair what is read with what is written."""
+        """Return a task for each source and its target."""
         from cnnfilter.jobs.job import Task
 
         places = [None] * len(sources) if targets is None else targets
@@ -156,7 +159,7 @@ class RunOptions:
         end: str = "\n",
         plan_only: bool | None = None,
     ) -> bool:
-        """Work on every task on threads, use each result and report, in the order of the tasks.
+        """Run every task on threads, then use its result and report it, in the order of the tasks.
 
         Parameters
         ----------
@@ -165,17 +168,18 @@ class RunOptions:
         use : callable, optional
             Takes the task when it has ended well: prints its result. An OSError of it counts as the task's.
         results_on_stdout : bool
-            Whether stdout is taken, so that a report has to go to stderr.
+            Whether results go to stdout, so that reports have to go to stderr.
         paths : bool
             Print the path of each file that was written.
         end : str
-            What stands behind each path.
+            Printed after each path.
         plan_only : bool, optional
-            Only tell what would be read and written; else if ``--dry-run`` was given.
+            Print only what would be read and written; by default if ``--dry-run`` was given.
 
         Returns
         -------
-        Whether none has failed.
+        bool
+            Whether no task has failed.
         """
         from cnnfilter.cli.reporter import Reporter, announce_compilation, collect_garbage
         from cnnfilter.jobs import run as batch

@@ -1,1 +1,1 @@
-"""The commands, one module each."""
+"""The commands, one module each: options, one call of the library, output."""

@@ -1,4 +1,4 @@
-"""``cnnfilter apply``: a stack of layers in one process."""
+"""``cnnfilter apply``: send pictures through a stack of layers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
 
 HELP = """\
-Send pictures through a stack of layers: one reading, one writing, float32 in between.
+Send pictures through a stack of layers. Each is read once and written once, with float32 in between.
 
-LAYERS are stages between bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and every
-one is applied to every map; a kernel typed as numbers is quoted. Also maxpool, minpool, avgpool, globalpool,
-relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the shapes.
+LAYERS are stages separated by bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and
+applies each of them to each map; a kernel typed as numbers is quoted. The other stages are maxpool, minpool,
+avgpool, globalpool, relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the
+shapes.
 
-The first stage may be MODEL[:3]: the first three layers of a network (or MODEL, all of them), which prepares the
-picture in its own way: efficientnet-lite0, or a model file.
+The first stage may be a network: MODEL is efficientnet-lite0 or a model file, and MODEL[:3] are its first three
+layers. The picture is then prepared as the network requires.
 
 1, 3 or 4 maps are written as a picture, any other number as a contact sheet, on which each map is stretched
 to its own range. With -f npy the maps are written as they are.
@@ -39,14 +40,14 @@ Examples:
 """
 
 
-@click.command("apply", help=HELP, short_help="Send through a stack of layers.")
+@click.command("apply", help=HELP, short_help="Send pictures through a stack of layers.")
 @click.argument("layers", metavar="LAYERS")
 @click.option(
     "--signed",
     type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
     default="auto",
     show_default=True,
-    help="How values below 0 enter a picture: auto is abs for values of kernels that sum to 0, else clip.",
+    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
 )
 @options.alpha
 @pictures
@@ -70,7 +71,7 @@ ImageFilter = Callable[..., "tuple[Image, float]"]
 
 
 def _stack_filter(text: str, alpha: str) -> ImageFilter:
-    """Layers whose weights their text gives."""
+    """Return the filter of layers without learned weights."""
     from cnnfilter.layers.names import check
 
     check(text)  # before numpy is imported
@@ -83,12 +84,12 @@ def _stack_filter(text: str, alpha: str) -> ImageFilter:
 
 
 def _network_filter(text: str) -> ImageFilter | None:
-    """The first layers of a network, and what stands behind them; None if the text does not begin with a network."""
+    """Return the filter of the first layers of a network and the layers after it; None if there is no network."""
     from cnnfilter.weights import is_model
 
     first, bar, rest = text.partition("|")
     if not first.strip().endswith("]") and not is_model(first.strip()):
-        return None  # known without importing what a network needs
+        return None  # decided before numpy is imported
     from cnnfilter.layers.stack import Layers, parse_layers, refuse_learned
     from cnnfilter.networks.images import apply_network
     from cnnfilter.networks.network import load_first_layers

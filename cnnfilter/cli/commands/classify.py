@@ -1,4 +1,4 @@
-"""``cnnfilter classify``: say what is in pictures."""
+"""``cnnfilter classify``: print the likeliest labels of pictures, or use them to select and sort files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from cnnfilter.networks.network import Network
 
 HELP = """\
-Say what is in pictures, offline: the likeliest labels of each, with their probabilities.
+Say what is in pictures: the likeliest labels of each, with their probabilities. It works offline.
 
-The network that comes with cnnfilter (EfficientNet-Lite0) knows the 1000 classes of ImageNet; -m takes another.
-One input gets its five likeliest labels, several get a line each. A LABEL is written as the network writes it, in
-upper or lower case, or as a pattern such as '*cat'; --is, --only and --not may be repeated.
+The network that comes with cnnfilter (EfficientNet-Lite0) knows the 1000 classes of ImageNet; -m names another one.
+For one input the five likeliest labels are printed, for several inputs one line each. LABEL is the name of a class,
+in upper or lower case, or a pattern such as '*cat'; --is, --only and --not may be repeated.
 
 \b
 Examples:
@@ -40,33 +40,44 @@ Examples:
 @click.command("classify", help=HELP, short_help="Say what is in pictures.")
 @model
 @click.option(
-    "--top", type=options.Count(), metavar="N", help="How many labels.  [default: 5 for one input, 1 for several]"
+    "--top", type=options.Count(), metavar="N", help="Number of labels.  [default: 5 for one input, 1 for several]"
 )
 @click.option(
     "--format",
     type=click.Choice(["text", "json", "csv"]),
     default="text",
     show_default=True,
-    help="json is one object a line.",
+    help="Format of the output; json prints one object a line.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    help="Below this probability a label is 'unknown'.  [default: the model's own, else 0]",
+    help="Print 'unknown' for a label whose probability is below P.  [default: the model's own, else 0]",
 )
-@click.option("--is", "wanted", metavar="LABEL", multiple=True, help="Print nothing; exit 0 if it is that, else 4.")
-@click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that are that.")
-@click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of those that are not.")
+@click.option(
+    "--is",
+    "wanted",
+    metavar="LABEL",
+    multiple=True,
+    help="Print nothing; exit with 0 if every picture has this label, else with 4.",
+)
+@click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that have this label.")
+@click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of the pictures that do not.")
 @click.option("--sort-into", metavar="DIR", type=click.Path(file_okay=False), help="Put each file into DIR/LABEL/.")
-@click.option("--copy", "transfer", flag_value="copy", help="... as a copy (the default); nothing is ever overwritten.")
-@click.option("--move", "transfer", flag_value="move", help="... itself, instead of a copy.")
-@click.option("--link", "transfer", flag_value="link", help="... as a symbolic link.")
+@click.option(
+    "--copy",
+    "transfer",
+    flag_value="copy",
+    help="Copy files for --sort-into (the default). No file is ever overwritten.",
+)
+@click.option("--move", "transfer", flag_value="move", help="Move files for --sort-into.")
+@click.option("--link", "transfer", flag_value="link", help="Make symbolic links for --sort-into.")
 @click.option(
     "--heatmap",
     metavar="FILE|DIR",
     type=click.Path(),
-    help="Write the picture with what speaks for its likeliest label laid over it.",
+    help="Write each picture with a heat map of the regions that speak for its likeliest label.",
 )
 @click.option("--force", is_flag=True, help="Replace heat maps that exist.")
 @inputs
@@ -115,7 +126,7 @@ def command(
         classify,
         use,
         targets=targets,
-        plan_only=inputs.dry_run and purpose != "--sort-into",  # only a look says where a picture would go
+        plan_only=inputs.dry_run and purpose != "--sort-into",  # the folder of a picture follows from its label
     )
     if not all_read:
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -134,7 +145,7 @@ def _purpose(asked: dict[str, Any]) -> str | None:
 
 
 def _refuse_unused(purpose: str | None, format: str, transfer: str | None, inputs: Inputs) -> None:
-    """Refuse an option that would do nothing."""
+    """Refuse an option that would have no effect."""
     unused = {
         "--format": format != "text" and purpose is not None,
         "-0": inputs.end == "\0" and not inputs.from_list and purpose in (None, "--is") and not inputs.dry_run,

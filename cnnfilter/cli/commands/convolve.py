@@ -1,4 +1,4 @@
-"""``cnnfilter convolve``: filter pictures with one kernel or several."""
+"""``cnnfilter convolve``: filter pictures with one or more kernels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 HELP = """\
 Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own.
 
-The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlation); --flip turns it by 180
-degrees for the mathematician's convolution.
+The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlation). With --flip it is turned by
+180 degrees first: that is the convolution of mathematics.
 
 KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0',
 fractions such as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the
-names. Several -k are combined into one picture; sobel, scharr, prewitt and roberts mean both directions.
+names. The results of several -k are combined into one picture; sobel, scharr, prewitt and roberts stand for two
+kernels each, one for each direction.
 
 INPUT is a file, - for stdin, or with -r a folder. A file that exists is not replaced unless --force is given.
 
@@ -41,7 +42,7 @@ Examples:
 """
 
 
-@click.command("convolve", help=HELP, short_help="Filter with one kernel or several.")
+@click.command("convolve", help=HELP, short_help="Filter pictures with one or more kernels.")
 @click.option(
     "-k",
     "--kernel",
@@ -59,7 +60,7 @@ Examples:
     metavar="same|valid|N|H,W|T,R,B,L",
     default="same",
     show_default=True,
-    help="How much is added around: same keeps the size (divided by the stride), valid adds nothing.",
+    help="Rows and columns to add around the picture: same keeps its size (divided by the stride), valid adds none.",
 )
 @click.option(
     "--border",
@@ -67,7 +68,8 @@ Examples:
     metavar="NAME",
     default="replicate",
     show_default=True,
-    help="What is added: replicate, reflect (without the edge), symmetric, wrap, zero or constant:V.",
+    help="Values of the padding: replicate, reflect (the edge is not repeated), symmetric (it is repeated), wrap, zero "
+    "or constant:V.",
 )
 @click.option(
     "--dilation",
@@ -81,7 +83,7 @@ Examples:
     type=options.Number(),
     default=0.0,
     show_default=True,
-    help="Added to the result, in the file's units.",
+    help="A number to add to the result, in the file's units.",
 )
 @click.option("--normalize", is_flag=True, help="Divide the kernel by its sum.")
 @click.option(
@@ -89,19 +91,19 @@ Examples:
     type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
     default="auto",
     show_default=True,
-    help="How values below 0 enter a picture: auto is abs for kernels that sum to 0, else clip.",
+    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
 )
 @click.option(
     "--combine",
     type=click.Choice(["magnitude", "max", "mean", "sum", "stack"]),
-    help="What becomes of several kernels' results.  [default: magnitude, or what the kernel's name means]",
+    help="How to combine the results of several kernels.  [default: magnitude, or what the kernel's name means]",
 )
 @click.option(
     "--algorithm",
     type=click.Choice(["auto", "direct", "separable", "fft"]),
     default="auto",
     show_default=True,
-    help="How it is computed; -v says which was used and why.",
+    help="How the result is computed; -v prints which algorithm was used and why.",
 )
 @options.alpha
 @pictures
@@ -134,7 +136,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
 
 
 def _kernel_tag(chosen: list[KernelSet]) -> str:
-    """Return the kernels' names for that of a file: sobel-h, or sharpen-sobel for two ``-k``."""
+    """Return the part of a file name that names the kernels: sobel-h, or sharpen-sobel for two ``-k``."""
     names = [named[0].tag if len(named) == 1 else re.sub(r"[^A-Za-z0-9.]+", "-", named.name) for named in chosen]
     return "-".join(names)[:100]
 

@@ -1,4 +1,4 @@
-"""``cnnfilter describe``: what a stack of layers makes of a picture, and what it costs."""
+"""``cnnfilter describe``: shapes, parameters and costs of layers or of a model."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from cnnfilter.networks.network import Network
 
 HELP = """\
-Print what each layer makes of a picture: output shape, parameters, multiply-adds, memory, receptive field,
-and the size formula with its numbers filled in; then totals, beside what fully connected layers of the same
-outputs would need.
+Print the output shape, parameters, multiply-adds, memory and receptive field of each layer, and the formula of its
+output size with the numbers filled in; then totals, beside the parameters of fully connected layers with the same
+outputs.
 
-LAYERS are written between |, options as key=value. No weights are needed:
+LAYERS are separated by |, and options are written as key=value. No weights are needed:
 
 \b
   conv sobel-h blur       fixed kernels, each on every map   stride= pad= dilation= border= bias=
   conv 32x3x3             32 learned kernels of 3x3          stride= pad= dilation= bias=
-  depthwise 3x3           one learned kernel a map           stride= pad= dilation= bias=
+  depthwise 3x3           one learned kernel per map         stride= pad= dilation= bias=
   mbconv 24x3x3 expand=6  inverted bottleneck                stride= pad=
   maxpool 2  avgpool 2  minpool 2                            stride= pad= dilation= ceil
   globalpool avg|max   flatten   dense 10   batchnorm   dropout 0.3   gray
   relu  relu6  leaky:0.1  sigmoid  tanh  softmax  abs
 
-MODEL is efficientnet-lite0, which comes with cnnfilter, or a model file; its input is known. MODEL alone prints its
-layers, what it takes and where it comes from; --filters draws what its first layer has learned.
+MODEL is efficientnet-lite0, which comes with cnnfilter, or a model file. It needs no --input, and its classes,
+preparation and origin are printed too. --filters draws the filters that its first layer has learned.
 
-Counts are for one picture. Memory is that of the maps as float32. A layer "sees" its receptive field: the
-part of the input that one of its numbers depends on.
+Counts are for one picture. Memory is that of the maps as float32. The column "sees" is the receptive field: the
+part of the input that one value of the output depends on.
 
 \b
 Examples:
@@ -62,14 +62,14 @@ _LAYERS_HINT = "'LAYERS|MODEL'"
     "shape",
     type=Shape(),
     metavar="HxWxC",
-    help="Shape of the picture, such as 224x224x3; a model has its own.",
+    help="Shape of the picture, such as 224x224x3. A model has a shape of its own.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 @click.option(
     "--filters",
     type=click.Path(),
     metavar="FILE",
-    help="Draw the filters of a model's first layer that has some, on a sheet, instead of the table.",
+    help="Instead of the table, draw the filters of the first layer of a model that has filters, on a contact sheet.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def command(layers: str, shape: tuple[int, int, int] | None, as_json: bool, filters: str | None, force: bool) -> None:
@@ -112,7 +112,7 @@ def _draw_filters(network: Network | None, path: str, force: bool) -> None:
 
 
 def model_facts(network: Network) -> dict[str, Any]:
-    """Say what a model is beside its layers: name, classes, preparation, calibration, provenance."""
+    """Return the properties of a model besides its layers, as a dictionary for JSON."""
     import dataclasses
 
     return {
@@ -149,7 +149,7 @@ def _numbers_text(values: Sequence[float]) -> str:
 
 
 def summary_json(summary: Summary, facts: dict[str, Any] | None = None) -> str:
-    """Write a summary as one JSON object: ``input``, ``layers`` (a list), the totals, and ``model`` if it is of one."""
+    """Return a summary as a JSON object: ``input``, ``layers`` (a list), the totals, and ``model`` if there is one."""
     totals = summary._asdict()
     rows = [row._asdict() for row in totals.pop("rows")]
     model = {"model": facts} if facts else {}

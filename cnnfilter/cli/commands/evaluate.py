@@ -1,4 +1,4 @@
-"""``cnnfilter evaluate``: how good a model is."""
+"""``cnnfilter evaluate``: judge a model by labelled pictures, and calibrate it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from cnnfilter.training.evaluation import Evaluation
 
 HELP = """\
-Say how good a model is: accuracy with its 95 % confidence interval, beside that of always saying the most frequent
-class; precision, recall and F1 of every class; the confusion matrix; and the mistakes that the model was surest of.
+Say how good a model is: its accuracy with a 95 % confidence interval, beside the accuracy of always saying the most
+frequent class; precision, recall and F1 of every class; the confusion matrix; and the mistakes with the highest
+probabilities.
 
-MODEL is a model file, or the name of a model that comes with cnnfilter. DATA is what `train` takes, with classes that
-the model knows: a folder of class folders, a CSV, IDX files or an .npz. Of data in splits the test pictures count,
-else the validation pictures. The verdict is only worth something on pictures that the model was not trained on; of a
-folder without splits, --split validation takes those that `train` held back.
+MODEL is a model file, or the name of a model that comes with cnnfilter. DATA is written as for `train`, with classes
+that the model knows: a folder of class folders, a CSV file, IDX files or an .npz file. If DATA has splits, its test
+pictures are used, else its validation pictures. The result means something only for pictures that the model was not
+trained on: in a folder without splits, --split validation selects those that `train` held back.
 
---calibrate finds the temperature that makes the probabilities honest, and below which of them 'unknown' is the better
-answer (95 of 100 right answers stay), and writes both into MODEL, or into a copy that -o names. `classify` then
-follows them.
+--calibrate finds the temperature at which the probabilities agree best with the truth, and the probability below
+which 'unknown' is the better answer (95 of 100 right answers stay). Both are written into MODEL, or into a copy that
+-o names, and `classify` uses them.
 
 \b
 Examples:
@@ -44,19 +45,33 @@ Examples:
 @click.command("evaluate", help=HELP, short_help="Say how good a model is on labelled pictures.")
 @click.argument("model")
 @click.argument("data", type=click.Path())
-@click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), help="Which pictures of DATA.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed by which `train` held pictures back.")
+@click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), help="The pictures of DATA to use.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed with which `train` held pictures back.")
 @click.option(
-    "--validation", type=Share(), metavar="P", default="0.2", show_default=True, help="The share that it held back."
+    "--validation",
+    type=Share(),
+    metavar="P",
+    default="0.2",
+    show_default=True,
+    help="The share of the pictures that `train` held back.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the tables.")
 @click.option(
-    "--errors", type=click.Path(), metavar="DIR", help="Draw the mistakes, the surest first, on sheets in DIR."
+    "--errors",
+    type=click.Path(),
+    metavar="DIR",
+    help="Draw the mistakes on contact sheets in DIR, the highest probabilities first.",
 )
 @click.option("--plot", type=click.Path(), metavar="FILE", help="Draw the confusion matrix (needs the extra 'plot').")
 @click.option("--calibrate", is_flag=True, help="Write temperature and threshold into the model.")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="... or rather into this new model file.")
-@click.option("--min-accuracy", type=Share(), metavar="P", help="Exit with 4 if the accuracy is below.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="For --calibrate: leave MODEL as it is, and write this new model file.",
+)
+@click.option("--min-accuracy", type=Share(), metavar="P", help="Exit with 4 if the accuracy is below P.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @options.dataset_options
 def command(
@@ -90,7 +105,7 @@ def command(
     from cnnfilter.training.data.dataset import load_folder
     from cnnfilter.training.evaluation import choose_examples, evaluate
 
-    # Held back only if that is asked for: otherwise a folder without splits counts as a whole.
+    # Without --split, all pictures of a folder without splits are judged.
     share = validation if split in ("validation", "train") else 0.0
     dataset = load_folder(data, validation=share, seed=seed, max_pixels=max_pixels)
     examples = choose_examples(dataset, split)
@@ -113,7 +128,7 @@ def command(
 
 
 def _split_to_name(dataset: Dataset, examples: object) -> str:
-    """Return the name of the split that is judged; "" if all pictures of the dataset are."""
+    """Return the name of the split that is judged; "" for all pictures of the dataset."""
     if not dataset.held_back and len(dataset.splits) <= 1:
         return ""
     return next((name for name, part in dataset.splits.items() if part is examples), "")

@@ -1,4 +1,4 @@
-"""``cnnfilter export``: a model for other programs."""
+"""``cnnfilter export``: write a model as an ONNX file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cnnfilter.cli.messages import say
 HELP = """\
 Write a model as an ONNX file, for onnxruntime and the many programs that read it.
 
-The graph takes "pictures" (N, H, W, C), float32, as the model's preparation makes them (`describe MODEL` says how,
-and so do the file's metadata, with the classes), and gives "logits" and "probabilities" (N, classes): the same
-answers as here. Needs the package onnx, which the extra 'onnx' brings.
+The input of the graph is "pictures" (N, H, W, C), float32, prepared as `describe MODEL` says. Its outputs are
+"logits" and "probabilities" (N, classes), as cnnfilter computes them. The metadata of the file hold the classes and
+the preparation. The command needs the package onnx, which the extra 'onnx' installs.
 
 \b
 Examples:
@@ -25,9 +25,9 @@ Examples:
 
 @click.command("export", help=HELP, short_help="Write a model as an ONNX file.")
 @click.argument("model")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", required=True, help="The file, .onnx.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", required=True, help="The ONNX file, .onnx.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(model: str, output: str, force: bool, quiet: bool) -> None:
     if not output.endswith(".onnx"):
         raise output_files.bad_output(f"{output!r} does not end in .onnx.")

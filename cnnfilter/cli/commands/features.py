@@ -1,4 +1,4 @@
-"""``cnnfilter features``: the numbers by which a network knows pictures."""
+"""``cnnfilter features``: write the feature vectors or maps that a network computes of pictures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from cnnfilter.networks.network import Network
 
 HELP = """\
-Write what a network makes of pictures: for each its pooled vector (1280 numbers with the network that comes with
-cnnfilter), or with --layer the maps after any layer. Pictures that look alike have vectors that are close.
+Write the features that a network computes of pictures: one vector for each (1280 numbers with the network that
+comes with cnnfilter), or with --layer the maps after any layer. Pictures that look alike have similar vectors.
 
-OUT is .npy (an array of a row per picture, and the paths line by line in OUT.paths.txt beside it), .npz (the arrays
-"features" and "paths") or .csv (a line per picture, its path first); - is stdout, as --format says. Pictures that
-cannot be read are left out, and reported.
+OUT is an .npy file (an array with one row for each picture; photos.npy gets its paths in photos.paths.txt), .npz (the
+arrays "features" and "paths") or .csv (one line for each picture, its path first). With - the result goes to stdout,
+in the format that --format names. Pictures that cannot be read are reported and left out.
 
 \b
 Examples:
@@ -40,15 +40,17 @@ Examples:
 FORMATS = ("npy", "npz", "csv")
 
 
-@click.command("features", help=HELP, short_help="Write the numbers by which a network knows pictures.")
+@click.command("features", help=HELP, short_help="Write feature vectors of pictures, or maps.")
 @model
 @click.option("-o", "--output", type=click.Path(), metavar="OUT", required=True, help="A file, or - for stdout.")
-@click.option("-f", "--format", type=click.Choice(FORMATS), help="Else the suffix of OUT says it; npy on stdout.")
+@click.option(
+    "-f", "--format", type=click.Choice(FORMATS), help="Format of OUT.  [default: by its suffix; npy on stdout]"
+)
 @click.option(
     "--layer",
     type=options.Count(),
     metavar="N",
-    help="After the N-th layer, as `describe` counts them.  [default: before the last dense layer]",
+    help="Write the maps after layer N, as `describe` numbers them.  [default: the vector before the last dense layer]",
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @inputs
@@ -88,7 +90,7 @@ def _format_of(output: str) -> str:
 
 
 def paths_file(output: str) -> str:
-    """Return the file of the paths beside an .npy file.
+    """Return the name of the file of paths beside an .npy file.
 
     >>> paths_file("out/photos.npy")
     'out/photos.paths.txt'
@@ -121,7 +123,7 @@ def _write(output: str, format: str, paths: list[str], rows: list[np.ndarray], f
 
 
 def _encoded(format: str, paths: list[str], rows: list[np.ndarray]) -> tuple[bytes, bytes]:
-    """Return the bytes of the file, and those of the paths line by line."""
+    """Return the content of the file, and that of the file of paths, one path a line."""
     import numpy as np
 
     data = io.BytesIO()

@@ -1,4 +1,4 @@
-"""``cnnfilter kernels``: what there is to filter with, what a kernel does, and which kernel was used."""
+"""``cnnfilter kernels``: list the named kernels, show one, or find the kernel between two pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Examples:
 
 
 class _Kernels(click.Group):
-    """A group that knows what somebody means who gives it a kernel for a command."""
+    """A group whose message for an unknown command says how to show a kernel of that name."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
@@ -57,8 +57,8 @@ def command(ctx: click.Context) -> None:
 LIST_HELP = """\
 List the named kernels, one line each.
 
-Words in capitals stand for numbers (gaussian:1.4). Those in brackets may be left out, and so may all of
-them: the bare name takes usual ones. Wherever a kernel is asked for, rows of numbers and files do as well.
+Words in capitals stand for numbers (gaussian:1.4). Numbers in brackets may be left out, and so may all numbers: a
+name alone takes common values. Every option that takes a kernel also takes rows of numbers or a file.
 
 \b
 Examples:
@@ -68,7 +68,7 @@ Examples:
 
 
 @command.command("list", help=LIST_HELP, short_help="List the named kernels.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON: a list with an object per name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with an object for each name.")
 def list_names(as_json: bool = False) -> None:
     if as_json:
         _print_json([_entry_record(name) for name in ENTRIES])
@@ -116,11 +116,11 @@ def _print_json(value: Any) -> None:
 # ---------------------------------------------------------------- show
 
 SHOW_HELP = """\
-Show a kernel: its numbers, a drawing, sum, symmetry and separable parts, what it makes of a single bright
-pixel and of a ramp, and where it comes from.
+Show a kernel: its numbers, a drawing, its sum, symmetry and separable parts, its response to a single bright pixel
+and to a ramp, and its source.
 
 KERNEL is anything that -k takes: a name, a name with numbers, rows in quotes, JSON or a file. In the
-drawing, red (or +) adds and blue (or -) takes away.
+drawing, red (or +) is positive and blue (or -) is negative.
 
 \b
 Examples:
@@ -133,7 +133,7 @@ Examples:
 
 
 class _NumbersAreArguments(click.Command):
-    """A command whose argument may begin with a negative number, which is then not taken for an option."""
+    """A command that takes an argument such as ``-1 0 1`` for numbers, not for an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         numbers = [arg for arg in args if re.match(r"-[\d.]", arg)]
@@ -144,9 +144,9 @@ class _NumbersAreArguments(click.Command):
 
 @command.command("show", cls=_NumbersAreArguments, help=SHOW_HELP, short_help="Show what a kernel is and does.")
 @click.argument("kernel", type=KernelText())
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with every digit.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every digit.")
 @click.option(
-    "--png", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it into a picture, too; - is stdout."
+    "--png", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the kernel into a picture, too; - is stdout."
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
@@ -189,7 +189,7 @@ def _write_png(found: KernelSet, path: str, force: bool) -> None:
 
 @contextlib.contextmanager
 def _errors_name_file(path: str) -> Iterator[None]:
-    """Say which file it was that could not be read or written."""
+    """Put the name of a file before the message of an error."""
     try:
         yield
     except (OSError, CnnfilterError) as error:
@@ -201,13 +201,13 @@ def _errors_name_file(path: str) -> Iterator[None]:
 FIT_HELP = """\
 Find the kernel that turns one picture into another, by least squares.
 
-Say BEFORE went through an unknown filter and AFTER came out: the kernel of the given size that explains
-AFTER best is printed, ready for -k. How well it does is said on stderr. All channels are used at once; the
-border is left out, and so are samples at the end of an 8 or 16-bit range, where the filter may have
-clipped. Where whole numbers over a divisor lie within what the pictures leave open, those are printed,
-else as many digits as they determine; --exact prints all that was computed.
+AFTER is the result of an unknown filter on BEFORE. The kernel of the given size that explains AFTER best is
+printed, ready for -k, and the quality of the fit on stderr. All channels are used. The border is left out, and so
+are samples at the ends of an 8-bit or 16-bit range, where the filter may have clipped. If whole numbers over a
+divisor explain AFTER as well, they are printed, else as many digits as the pictures determine; --exact prints
+every digit that was computed.
 
-Only a linear filter can be found: absolute values, as of an edge filter written to a PNG, are not linear.
+Only a linear filter can be found. Absolute values, as in an edge picture saved as PNG, are not linear.
 
 \b
 Examples:
@@ -229,18 +229,18 @@ Examples:
     show_default=True,
     help="Height and width of the kernel.",
 )
-@click.option("--bias", is_flag=True, help="Fit a constant that is added, too (as --signed offset adds 128).")
+@click.option("--bias", is_flag=True, help="Fit a constant that is added, too (--signed offset adds 128).")
 @click.option("--exact", is_flag=True, help="Print every digit as computed.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write the kernel to a file: .txt .csv .json .npy or .mat (these keep a bias: .json .mat).",
+    help="Write the kernel to a file: .txt .csv .json .npy or .mat. Only .json and .mat keep a bias.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Kernel and residual as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr.")
+@click.option("--json", "as_json", is_flag=True, help="Print the kernel and the residual as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing on stderr.")
 def fit(
     before: str,
     after: str,

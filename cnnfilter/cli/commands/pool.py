@@ -1,4 +1,4 @@
-"""``cnnfilter pool``: shrink pictures by the largest, smallest or mean value of each window."""
+"""``cnnfilter pool``: shrink pictures to the largest, smallest or mean value of each window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 HELP = """\
 Shrink pictures by pooling: the largest, smallest or mean value of each window.
 
-Sizes and corner cases are PyTorch's. 8 and 16-bit pictures stay so; means are rounded half up.
+Sizes and special cases are those of PyTorch. 8-bit and 16-bit pictures keep their depth; means are rounded half
+up.
 
 INPUT is a file, - for stdin, or with -r a folder.
 
@@ -31,16 +32,16 @@ Examples:
 
 
 _WINDOW_PARAMETERS = ("size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad")
-"""The parameters that have no meaning beside ``--global``."""
+"""The parameters that have no meaning with ``--global``."""
 
 
-@click.command("pool", help=HELP, short_help="Shrink by the largest, smallest or mean value of each window.")
+@click.command("pool", help=HELP, short_help="Shrink pictures to the largest, smallest or mean value of each window.")
 @click.option(
     "--op",
     type=click.Choice(["max", "avg", "min"]),
     default="max",
     show_default=True,
-    help="What a window gives.",
+    help="The value of each window: its maximum, mean or minimum.",
 )
 @click.option("--size", type=options.Pair(1), default=2, show_default=True, help="Size of the window.")
 @click.option("--stride", type=options.Pair(1), help="Distance between windows.  [default: the size]")
@@ -49,7 +50,7 @@ _WINDOW_PARAMETERS = ("size", "stride", "padding", "dilation", "ceil_mode", "cou
     type=options.Pair(0),
     default=0,
     show_default=True,
-    help="Added on each side, at most half the window: never chosen by max and min, zeros to avg.",
+    help="Rows and columns to add on each side, at most half the window: max and min ignore them, for avg they are 0.",
 )
 @click.option(
     "--dilation",
@@ -58,14 +59,14 @@ _WINDOW_PARAMETERS = ("size", "stride", "padding", "dilation", "ceil_mode", "cou
     show_default=True,
     help="Distance between a window's samples.",
 )
-@click.option("--ceil-mode", is_flag=True, help="Keep the windows that reach over the end.")
+@click.option("--ceil-mode", is_flag=True, help="Keep windows that reach beyond the last row or column.")
 @click.option(
     "--count-include-pad/--no-count-include-pad",
     default=True,
     show_default=True,
     help="Whether avg counts the padding as samples.",
 )
-@click.option("--global", "one_window", is_flag=True, help="One window: the whole picture.")
+@click.option("--global", "one_window", is_flag=True, help="Use one window, the whole picture.")
 @options.alpha
 @pictures
 def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:

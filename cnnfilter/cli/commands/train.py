@@ -1,4 +1,4 @@
-"""``cnnfilter train``: a classifier from a folder of pictures."""
+"""``cnnfilter train``: train a classifier on labelled pictures."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from cnnfilter.training.train import Trained
 
 HELP = """\
-Make a classifier of labelled pictures, and say how good it is on pictures that it did not learn from.
+Train a classifier on labelled pictures, and say how good it is on pictures that it was not trained on.
 
-A few dozen pictures of each class will do: the network that comes with cnnfilter looks at them as it is, and only a
-last layer is learned, its strength chosen by cross-validation. With --layers a network learns from nothing, which
-takes thousands of pictures; LAYERS are written as for `describe`, and end with one number for each class.
+A few dozen pictures of each class are enough: the network that comes with cnnfilter is used as it is, and only a new
+last layer is trained, with a regularization that is chosen by cross-validation. With --layers, a whole network is
+trained from random weights, which takes thousands of pictures. LAYERS are written as for `describe`, and end with one
+number for each class.
 
-DATA is a folder of class folders, perhaps parted into train, val and test; a CSV of path,label; IDX files (MNIST's
-format) or their folder; or an .npz of images and labels. Without a validation split a fifth of every class is held
-back. Nothing is written into DATA.
+DATA is a folder of class folders, which may be divided into train, val and test; a CSV file of path,label; IDX files
+(the format of MNIST) or their folder; or an .npz file of images and labels. Without a validation split, a fifth of
+every class is held back. Nothing is written into DATA.
 
-A network from nothing keeps MODEL.checkpoint while it learns: after an interruption --resume goes on from there, to
-the very same model. The same seed gives the same file on every run and for any number of threads.
+With --layers, the training keeps a file MODEL.checkpoint. After an interruption, --resume continues from it, and
+gives the very same model. The same seed gives the same file in every run and with any number of threads.
 
 \b
 Examples:
@@ -44,33 +45,40 @@ Examples:
 """
 
 
-@click.command("train", help=HELP, short_help="Make a classifier of labelled pictures.")
+@click.command("train", help=HELP, short_help="Train a classifier on labelled pictures.")
 @click.argument("data", type=click.Path())
 @click.option("-o", "--output", type=click.Path(), metavar="MODEL", required=True, help="The model file, .safetensors.")
 @click.option(
     "--augment",
     metavar="KINDS",
     default="",
-    help="Change training pictures: flip, shift:0.1, rotate:10, crop:0.8, brightness:0.2, erase:0.4, joined by commas.",
+    help="Random changes of the training pictures, with commas between: flip, shift:0.1, rotate:10, crop:0.8, "
+    "brightness:0.2, erase:0.4.",
 )
 @click.option(
     "--class-weights",
     type=click.Choice(["auto", "balanced", "none"]),
     default="auto",
     show_default=True,
-    help="Whether every class counts the same; auto: if they are more than 3:1.",
+    help="balanced lets every class count the same, however many pictures it has; auto does so where one class has "
+    "more than 3 times as many as another.",
 )
 @click.option(
-    "--validation", type=Share(), metavar="P", default="0.2", show_default=True, help="The share to hold back."
+    "--validation",
+    type=Share(),
+    metavar="P",
+    default="0.2",
+    show_default=True,
+    help="Share of the pictures to hold back if DATA has no validation split.",
 )
 @click.option("--classes", metavar="NAMES", help="Names for numbered classes, with commas between.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
-@click.option("--layers", metavar="LAYERS", help="A network to learn from nothing.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random numbers.")
+@click.option("--layers", metavar="LAYERS", help="Train a network of these layers from random weights.")
 @click.option(
     "--input",
     type=Shape(),
     metavar="HxWxC",
-    help="What pictures are fitted to.  [default: their size if small, else 64x64]",
+    help="Shape that pictures are resized to.  [default: their size if small, else 64x64]",
 )
 @click.option(
     "--epochs",
@@ -78,54 +86,61 @@ Examples:
     default=10,
     show_default=True,
     metavar="N",
-    help="How often every picture is seen.",
+    help="Number of passes over the training pictures.",
 )
-@click.option("--batch", type=options.Count(), default=128, show_default=True, metavar="N", help="Pictures at once.")
+@click.option(
+    "--batch", type=options.Count(), default=128, show_default=True, metavar="N", help="Number of pictures in a batch."
+)
 @click.option(
     "--optimizer",
     type=click.Choice(["adamw", "sgd"]),
     default="adamw",
     show_default=True,
-    help="sgd has momentum 0.9.",
+    help="Optimizer; sgd has momentum 0.9.",
 )
 @click.option("--rate", type=Positive(), help="The highest learning rate.  [default: 0.003; sgd: 0.05]")
 @click.option(
     "--weight-decay",
     type=Positive(zero=True),
-    help="How strongly kernels are drawn to 0.  [default: 0.02; sgd: 0.0005]",
+    help="Strength of the weight decay of kernels.  [default: 0.02; sgd: 0.0005]",
 )
 @click.option(
     "--schedule",
     type=click.Choice(["one-cycle", "cosine", "constant"]),
     default="one-cycle",
     show_default=True,
-    help="The rate over time.",
+    help="Schedule of the learning rate.",
 )
 @click.option(
     "--label-smoothing",
     type=Positive(zero=True, end=1),
     default=0.0,
     show_default=True,
-    help="The share of a label that goes to all classes.",
+    help="Share of each label that is spread over all classes.",
 )
 @click.option(
     "--patience",
     type=options.Count(),
     metavar="N",
-    help="Stop after N epochs that were no better on the validation pictures.",
+    help="Stop after N epochs without an improvement on the validation pictures.",
 )
-@click.option("--time-limit", type=Duration(), metavar="T", help="Be through by then: 90s, 10m, 2h.")
+@click.option("--time-limit", type=Duration(), metavar="T", help="End the training within this time: 90s, 10m, 2h.")
 @click.option(
     "--init",
     type=click.Choice(["random", "kernels"]),
     default="random",
     show_default=True,
-    help="kernels: the first layer starts from sobel-h and others.",
+    help="Initial weights; with kernels, the first layer starts from sobel-h and other named kernels.",
 )
-@click.option("--resume", is_flag=True, help="Go on after an interruption.")
-@click.option("--log", type=click.Path(), metavar="FILE", help="A line for each epoch, as CSV.")
-@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw epochs and confusions (needs the extra 'plot').")
-@click.option("--dry-run", is_flag=True, help="Only say what there is and what would be done.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training.")
+@click.option("--log", type=click.Path(), metavar="FILE", help="Write a CSV file with a line for each epoch.")
+@click.option(
+    "--plot",
+    type=click.Path(),
+    metavar="FILE",
+    help="Draw the epochs and the confusion matrix (needs the extra 'plot').",
+)
+@click.option("--dry-run", is_flag=True, help="Print only what was found and what would be trained.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @options.dataset_options
 def command(
@@ -202,7 +217,7 @@ _NETWORK_PARAMETERS = (
     "resume",
     "log",
 )
-"""The parameters that have a meaning only with --layers."""
+"""The parameters that have no meaning without ``--layers``."""
 
 
 def _check_files(output: str, log: str | None, plot: str | None, force: bool, resume: bool) -> None:
@@ -216,7 +231,7 @@ def _check_files(output: str, log: str | None, plot: str | None, force: bool, re
 
 
 def _check_texts(augment: str, layers: str | None) -> Layers | None:
-    """Return the layers, after both texts have been read, so that a wrong one is refused before any work."""
+    """Return the layers, and refuse a wrong text of either option before any work."""
     with options.errors_about("'--augment'"):
         from cnnfilter.training.augmentation import parse_augmentation
 

@@ -10,9 +10,9 @@ import click
 HELP = """\
 Compile every loop now, so that no later run has to wait for it.
 
-Otherwise each loop is compiled when it is first used, and its machine code kept in the user's cache folder,
-or in CNNFILTER_CACHE_DIR if that is set. This is for container images, servers and continuous integration; it
-takes a few minutes the first time.
+Without it, each loop is compiled when it is first used. Machine code is kept in the user's cache folder, or in
+CNNFILTER_CACHE_DIR if that is set. The command is meant for container images, servers and continuous integration.
+It takes a few minutes the first time.
 
 \b
 Examples:
@@ -21,7 +21,7 @@ Examples:
 
 
 @click.command("warmup", help=HELP, short_help="Compile every loop now, for images and servers.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(quiet: bool) -> None:
     from cnnfilter.jit.loop import every_loop, import_loops
 

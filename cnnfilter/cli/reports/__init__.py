@@ -1,1 +1,1 @@
-"""Results as text for people: tables, drawings, progress."""
+"""Results as lines of text and as data: tables, drawings, progress."""

@@ -12,7 +12,7 @@ from cnnfilter.training.evaluation import Evaluation
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as what JSON holds; NaN becomes None."""
+    """Return an evaluation as a dictionary for JSON, in which None stands for NaN."""
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -41,7 +41,10 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def verdict(evaluation: Evaluation, what: str) -> str:
-    """Say the accuracy in one line, with its interval and that of the most frequent class."""
+    """Return one line with the accuracy, its interval, and the accuracy of always saying the most frequent class.
+
+    `what` names the split, such as "test".
+    """
     low, high = evaluation.interval
     label, share = evaluation.majority
     return (
@@ -51,7 +54,7 @@ def verdict(evaluation: Evaluation, what: str) -> str:
 
 
 def evaluation_lines(evaluation: Evaluation, what: str, *, mistakes: int = 10) -> list[str]:
-    """Write an evaluation as lines: the verdict, class by class, the confusion matrix, and the surest mistakes."""
+    """Return an evaluation as lines: verdict, table of classes, confusion matrix, and the most confident mistakes."""
     lines = [verdict(evaluation, what), "", *_class_table(evaluation), "", *_confusion_table(evaluation)]
     wrong = evaluation.mistakes()
     if wrong[:mistakes]:
@@ -77,7 +80,7 @@ def _percent(share: float) -> str:
 
 
 _CONFUSION_CLASSES_MAX = 20
-"""Classes of a confusion matrix as text; beyond, the most frequent confusions are listed."""
+"""Classes of a confusion matrix that fit on a screen; of more, the most frequent confusions are listed."""
 
 
 def _confusion_table(evaluation: Evaluation) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a kernel is and does, in words and as data."""
+"""The properties of a kernel in words and as data: size, sum, symmetry, rank, response to an impulse and a ramp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnfilter.kernels.structure import integers_over_divisor, symmetries
 
 
 def kernel_record(kernel: Kernel) -> dict[str, Any]:
-    """All of it, every digit, for JSON."""
+    """Return the properties of a kernel as a dictionary for JSON, with every digit."""
     down, right = _ramps(kernel)
     found = integers_over_divisor(kernel.weights)
     return {
@@ -36,19 +36,22 @@ def kernel_record(kernel: Kernel) -> dict[str, Any]:
 
 
 def _ramps(kernel: Kernel) -> tuple[float, float]:
-    """What a ramp of 1 a pixel, downwards and to the right, gives at the pixel where it is 0."""
+    """Return the responses to two ramps, downwards and to the right, at the pixel where each is 0.
+
+    The ramps rise by 1 per pixel.
+    """
     moments = []
     for axis in (0, 1):
         size = kernel.shape[axis]
         line = kernel.weights.sum(axis=1 - axis)
         moment = float(line @ (np.arange(size) - (size - 1) // 2))
-        # What rounding leaves of a moment that cancels is no slope.
+        # A moment this small is only the rounding error of terms that cancel.
         moments.append(0.0 if abs(moment) <= 1e-9 * size * np.abs(kernel.weights).sum() else moment)
     return moments[0], moments[1]
 
 
 def kernel_lines(kernel: Kernel) -> list[str]:
-    """All of it, as lines for people."""
+    """Return the weights, the drawing and the properties of a kernel as lines of text."""
     height, width = kernel.shape
     lines = [f"{kernel.name}: {kernel.purpose}" if kernel.purpose else kernel.name, ""]
     lines += [f"  {line}" for line in _side_by_side(_weight_lines(kernel), _drawing_lines(kernel))]
@@ -72,7 +75,7 @@ def _fact(name: str, text: str) -> str:
 
 
 def _side_by_side(left: list[str], right: list[str]) -> list[str]:
-    """Numbers and drawing in one view where the terminal is wide enough, else below each other."""
+    """Return two blocks of lines side by side if the terminal is wide enough, else one below the other."""
     if not left:
         return right
     width = max(map(len, left))
@@ -87,13 +90,13 @@ def _columns() -> int:
 
 
 def _weight_lines(kernel: Kernel) -> list[str]:
-    """The weights as a table, as whole numbers over a divisor where there are such; [] if too wide."""
+    """Return the weights as a table, if possible as whole numbers over a divisor; [] if it is too large."""
     found = integers_over_divisor(kernel.weights)
     if found and found[1] <= 10**6:
         whole, divisor = found
         table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""
     else:
-        # Four digits of the largest weight, and as many places for the others.
+        # The largest weight gets four digits, the others as many decimal places.
         places = max(0, 3 - math.floor(math.log10(np.abs(kernel.weights).max())))
         table, after = [[f"{v:.{places}f}" for v in row] for row in kernel.weights], ""
     cell = max(len(word) for row in table for word in row)
@@ -138,7 +141,7 @@ def _factor_text(values: Any) -> str:
 
 
 def _impulse_lines(kernel: Kernel) -> list[str]:
-    """A single bright pixel shows the kernel turned by a half turn, since the kernel is applied as drawn."""
+    """Describe the response to one bright pixel: the kernel turned by 180 degrees, since it is applied as drawn."""
     if "half turn" in _even_symmetries(kernel):
         return [_fact("impulse", "one bright pixel becomes the kernel as drawn")]
     turned = _weight_lines(kernel.flip())
@@ -151,7 +154,7 @@ def _even_symmetries(kernel: Kernel) -> set[str]:
 
 
 def _ramp_in_words(total: float, slope: float) -> str:
-    """What becomes of a pixel v in a picture that rises by 1 a pixel."""
+    """Describe the response to a pixel v in a picture that rises by 1 per pixel."""
     if total == 0:
         result = f"{slope:.6g}"
     else:

@@ -1,4 +1,4 @@
-"""Kernels drawn: as blocks in a terminal, and as a picture."""
+"""Drawings of kernels: blocks of characters in a terminal, and a picture."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from cnnfilter.kernels.structure import integers_over_divisor
 if TYPE_CHECKING:
     from PIL import ImageDraw
 
-# From white to the full colour, of the 256 that terminals have: red is positive, blue negative.
+# Numbers among the 256 colours of terminals, from white to the full colour: red is positive, blue negative.
 _RED_TERMINAL_COLOURS = (231, 224, 217, 210, 203, 196)
 _BLUE_TERMINAL_COLOURS = (231, 189, 147, 105, 63, 21)
 
-# Weights below this share of the largest are drawn as nothing.
+# Weights below this share of the largest one are drawn as 0: they could not be told from it.
 _DRAWN_SHARE_MIN = 0.01
 
 _SHADE_CHARACTERS = (" ░▒▓█", " .:*#")
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that shows colours, and nobody asked for none (no-color.org)."""
+    """Return whether a stream is a terminal that shows colours, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def draw_blocks(weights: NDArray[np.float64], *, columns: int, colour: bool, encoding: str = "utf-8") -> list[str]:
     """Draw weights as lines of text, two characters each.
 
-    In colour, red is positive and blue negative; otherwise a sign and a shade say the same. A kernel wider
-    than `columns` is drawn with every n-th weight, the middle one among them.
+    With `colour`, red is positive and blue negative; otherwise a sign and a shade stand for them. Of a kernel wider
+    than `columns`, every n-th weight is drawn, including the middle one.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def draw_blocks(weights: NDArray[np.float64], *, columns: int, colour: bool, enc
 
 
 def drawing_step(shape: tuple[int, ...], columns: int) -> int:
-    """Of how many weights one is drawn, so that three characters each fit into the columns."""
+    """Return n such that every n-th weight fits: three characters each in a line, and 60 lines."""
     return max(1, math.ceil(3 * shape[1] / columns), math.ceil(shape[0] / 60))
 
 
@@ -75,9 +75,9 @@ def _shaded(value: float, shades: str, nothing: str) -> str:
 
 
 def draw_picture(kernels: Sequence[Kernel]) -> NDArray[np.uint8]:
-    """Draw kernels as a picture ``(H, W, 3)``: red positive, blue negative, numbers in large cells.
+    """Draw kernels as a picture ``(H, W, 3)``: red is positive, blue negative, and large cells show numbers.
 
-    Several kernels stand beside each other, at most four in a row, each in its own range.
+    There are at most four kernels in a row. The full colour stands for the largest weight of each kernel.
     """
     tiles = [_tile(kernel, titled=len(kernels) > 1) for kernel in kernels]
     across = min(4, len(tiles))
@@ -114,7 +114,7 @@ def _tile(kernel: Kernel, *, titled: bool) -> NDArray[np.uint8]:
 
 
 def _colours(weights: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Each weight as a colour between blue (the largest size, negative), white (0) and red."""
+    """Return a colour for each weight, from blue (negative) over white (0) to red (positive)."""
     share = weights / (np.abs(weights).max() or 1.0)
     ends = np.where(share[:, :, None] > 0, np.array([178, 24, 43]), np.array([33, 102, 172]))
     colours: NDArray[np.uint8] = np.round(255 + np.abs(share)[:, :, None] * (ends - 255.0)).astype(np.uint8)
@@ -122,7 +122,7 @@ def _colours(weights: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _rule(pen: ImageDraw.ImageDraw, shape: tuple[int, int], cell: int, top: int) -> None:
-    """Lines between the cells, so that white ones are seen."""
+    """Draw lines between the cells, so that white cells can be seen."""
     bottom, right = top + shape[0] * cell, _MARGIN_PIXELS + shape[1] * cell
     for i in range(shape[0] + 1):
         pen.line([(_MARGIN_PIXELS, top + i * cell), (right, top + i * cell)], fill=(200, 200, 200))
@@ -144,7 +144,7 @@ def _write_numbers(pen: ImageDraw.ImageDraw, kernel: Kernel, cell: int, top: int
 
 
 def number_texts(weights: NDArray[np.float64]) -> list[list[str]]:
-    """Each weight as short as it is clear: ``-1``, ``1/9``, or four digits.
+    """Return each weight as short text: ``-1``, ``1/9``, or four digits.
 
     Examples
     --------

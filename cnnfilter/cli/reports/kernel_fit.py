@@ -1,4 +1,4 @@
-"""A fitted kernel as text for ``-k``, and how well it fits."""
+"""A fitted kernel as text for ``-k``, and the quality of the fit in words."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def kernel_option_text(kernel: Kernel, exact: bool) -> str:
-    """The weights as text for -k: fractions where they are whole numbers over a divisor."""
+    """Return the weights as text for -k, as fractions if they are whole numbers over a divisor."""
     if exact or integers_over_divisor(kernel.weights) is None:
         return kernel_text(kernel.weights)
     return "; ".join(" ".join(row) for row in number_texts(kernel.weights))
 
 
 def residual_record(residual: Residual) -> dict[str, Any]:
-    """Return what JSON holds of a residual."""
+    """Return a residual as a dictionary for JSON."""
     return {**residual._asdict(), "error": residual.error.tolist()}
 
 
 def fit_lines(kernel: Kernel, residual: Residual, name: str | None, pictures: tuple[Image, Image]) -> list[str]:
-    """Say how well a kernel explains the pictures, and what else was found."""
+    """Return lines about the fit: the residual, the name of the kernel, its bias, and reasons for doubt."""
     lines = [
         f"residual: {residual.rms:.4g} (root mean square), {residual.max:.4g} at most; "
         f"explains {100 * max(0.0, residual.explained):.4g} % of AFTER, over {residual.samples:,} samples"

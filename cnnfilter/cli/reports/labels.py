@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 class PictureLabels(NamedTuple):
-    """A picture's labels, the likeliest first, and its path as typed."""
+    """The labels of a picture, the likeliest first, and its path as it was given."""
 
     path: str
     labels: list[Label]
 
 
 def label_printer(format: str, network: Network, *, alone: bool) -> Callable[[PictureLabels], None]:
-    """Return the function that prints the labels of a picture; print the head of a CSV file."""
+    """Return the function that prints the labels of one picture; for CSV, print the names of the columns first.
+
+    `alone` means that the run has one input, whose labels need no path.
+    """
     if format == "json":
         return lambda found: click.echo(labels_json(found, network.name))
     if format == "csv":
@@ -51,7 +54,7 @@ def _print_rows(found: PictureLabels) -> None:
 
 
 def labels_json(found: PictureLabels, model: str) -> str:
-    """Write a picture's labels as one JSON object: ``path``, ``model``, ``top``."""
+    """Return the labels of a picture as a JSON object with ``path``, ``model`` and ``top``."""
     top = [dataclasses.asdict(label) | {"probability": round(label.probability, 6)} for label in found.labels]
-    # Bytes of a path that are no text stay escaped, as Python keeps them.
+    # Undecodable bytes of a path stay escaped as in `os.fsdecode`.
     return json.dumps({"path": found.path, "model": model, "top": top}, ensure_ascii=not found.path.isprintable())

@@ -1,4 +1,4 @@
-"""The table that ``describe`` prints: a row for each layer."""
+"""The table of ``describe``: one row for each layer, and totals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 
 _COLUMN_NAMES = ("", "layer", "output", "parameters", "multiply-adds", "memory", "sees", "fully connected", "size")
-
-
 _LEFT_ALIGNED_COLUMNS = {"layer", "output", "size"}
 
 
 def layer_table(summary: Summary) -> Iterable[str]:
-    """Write a summary as lines of text: a row per layer, then the totals."""
+    """Return a summary as lines of text: one row for each layer, then the totals."""
     start = ("", "input", _shape(summary.input), "", "", size_text(math.prod(summary.input) * 4), "", "", "")
     cells: list[Sequence[str]] = [_COLUMN_NAMES, start]
     for number, row in enumerate(summary.rows, 1):
@@ -74,7 +72,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def size_text(count: int) -> str:
-    """Write a number of bytes for people.
+    """Return a number of bytes with a decimal unit.
 
     >>> size_text(128), size_text(100_352), size_text(12_345_678)
     ('128 B', '100.4 kB', '12.3 MB')

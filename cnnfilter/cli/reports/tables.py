@@ -9,7 +9,7 @@ from typing import Any
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Write rows of cells as lines, the first column to the left and the others to the right.
+    """Return rows of cells as lines, the first column aligned to the left and the others to the right.
 
     >>> aligned([("a", "10"), ("bcd", "5")])
     ['a    10', 'bcd   5']
@@ -24,7 +24,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """Write cells as one line of CSV, without the end of the line.
+    """Return cells as one line of CSV, without the end of the line.
 
     >>> csv_line(["a.png", 1, "red, blue"])
     'a.png,1,"red, blue"'

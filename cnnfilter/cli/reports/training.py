@@ -1,4 +1,4 @@
-"""What `train` and `evaluate` share: their common options, the bar, and what is said of the data."""
+"""The progress of `train` and `evaluate`: a bar, lines of epochs, a log as CSV, skipped pictures, and plots."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class ProgressBar(Watcher):
-    """A bar on a terminal, and a line an epoch.
+    """Progress of a training: a bar on a terminal, and a line for each epoch.
 
     Parameters
     ----------
     quiet : bool
-        Draw and say nothing.
+        Print nothing.
     log : str, optional
-        A CSV file that is written anew after every epoch.
+        A CSV file that is rewritten after every epoch.
     """
 
     def __init__(self, *, quiet: bool = False, log: str | None = None) -> None:
@@ -71,7 +71,7 @@ class ProgressBar(Watcher):
                 self._progress.advance()
 
     def _state_text(self, loss: float) -> str:
-        """Say how far the network is: the loss of this epoch, and what the last one came to."""
+        """Return the text after the bar: the loss of this epoch and the validation accuracy of the last one."""
         text = f"  {self._what}  loss {loss:.3f}"
         last = self._epochs[-1].validation_accuracy if self._epochs else None
         return text if last is None else f"{text}  valid {last:.1%}"
@@ -88,12 +88,12 @@ class ProgressBar(Watcher):
     def _write_log(self, path: str) -> None:
         try:
             write_log(path, self._epochs)
-        except OSError as error:  # what was learned is worth more
+        except OSError as error:  # a failing log must not end the training
             if not self.quiet:
                 say("Warning", path, f"cannot be written ({reason(error)})")
 
     def went_before(self, epochs: Sequence[Epoch]) -> None:
-        """Take the epochs of a training that goes on."""
+        """Take over the epochs of a training that is resumed."""
         self._epochs = list(epochs)
 
     def say(self, text: str) -> None:
@@ -104,7 +104,7 @@ class ProgressBar(Watcher):
 
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
-    """Write an epoch as a line."""
+    """Return an epoch as a line of text."""
     text = f"epoch {epoch.number}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.1%}"
     if epoch.validation_loss is not None:
         text += f"  validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.1%}"
@@ -112,7 +112,7 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 
 
 def write_log(path: str, epochs: Sequence[Epoch]) -> None:
-    """Write the epochs as CSV, in place of what was there."""
+    """Write the epochs as CSV, replacing the file."""
     from cnnfilter.runtime.atomic_files import replace_file
 
     lines = [csv_line(["epoch", "seconds", "rate", "loss", "accuracy", "validation_loss", "validation_accuracy"])]
@@ -122,10 +122,11 @@ def write_log(path: str, epochs: Sequence[Epoch]) -> None:
 
 
 _LISTED_PICTURES_MAX = 10
+"""Skipped pictures that are listed; of more, only the number is printed."""
 
 
 def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
-    """Say what was left out, and why: the first ten, and how many more."""
+    """Print the first skipped pictures with the reasons, and the number of the others."""
     if quiet:
         return
     for left_out in skipped[:_LISTED_PICTURES_MAX]:
@@ -135,12 +136,12 @@ def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
 
 
 def refuse_without_matplotlib() -> None:
-    """Refuse --plot where it cannot be done, before any work."""
+    """Refuse --plot if matplotlib is not installed, before any work."""
     refuse_without_package("matplotlib", "--plot needs matplotlib", extra="plot")
 
 
 def write_plot(path: str, evaluation: Evaluation | None, history: Sequence[Epoch] = (), *, force: bool) -> None:
-    """Draw the confusion matrix, and the epochs if there were some, as PNG."""
+    """Write a PNG file with the confusion matrix and, if there are any, the curves of the epochs."""
     from cnnfilter.runtime.atomic_files import replace_file
     from cnnfilter.training.plots import draw_training
 

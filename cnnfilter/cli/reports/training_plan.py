@@ -1,4 +1,4 @@
-"""What `train` finds and what it would do, as lines of text."""
+"""The pictures that `train` found and the training that it plans, as lines of text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from cnnfilter.training.data.dataset import Dataset
 
 
+_COUNTED_CLASSES_MAX = 40
+"""Classes whose pictures are counted in a table; a longer table would not fit on a screen."""
+
+
 def dataset_lines(dataset: Dataset) -> list[str]:
-    """Say what was found: the splits, and the pictures of each class."""
+    """Return lines about the pictures: the splits, and the number of pictures of each class."""
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
     lines = [f"{dataset.name}: {len(dataset):,} pictures of {len(dataset.classes)} classes: {', '.join(parts)}"]
@@ -27,12 +31,8 @@ def dataset_lines(dataset: Dataset) -> list[str]:
     return [*lines, *aligned(rows)]
 
 
-_COUNTED_CLASSES_MAX = 40
-"""Of which the pictures are counted on the screen."""
-
-
 def plan_lines(dataset: Dataset, *, layers: Layers | None, threads: int | None, **how: Any) -> list[str]:
-    """Say what would be trained, how large it is, and about how long that takes."""
+    """Return lines about the training: what is trained, its number of parameters, and about how long it takes."""
     from cnnfilter.training.augmentation import parse_augmentation
 
     changes = str(parse_augmentation(how["augment"]))
@@ -87,7 +87,7 @@ def _augmentation_text(changes: str) -> str:
 
 
 def _count_text(number: int, one: str, more: str = "") -> str:
-    """Write so many of something.
+    """Return a number with its noun.
 
     >>> _count_text(1, "epoch"), _count_text(1000, "epoch")
     ('1 epoch', '1,000 epochs')
@@ -96,7 +96,7 @@ def _count_text(number: int, one: str, more: str = "") -> str:
 
 
 def _duration_text(seconds: float) -> str:
-    """Write a time for people, in round numbers.
+    """Return seconds as whole seconds, or as minutes from 120 seconds on.
 
     >>> _duration_text(3.2), _duration_text(100), _duration_text(7000)
     ('4 s', '100 s', '117 min')

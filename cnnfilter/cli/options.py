@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -276,36 +274,20 @@ def add_options(options: Collection[Callable[[Command], Command]]) -> Callable[[
     return decorate
 
 
-def option_groups(combine: Callable[..., Any], *groups: Any) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command the options of several groups, as one argument.
-
-    Parameters
-    ----------
-    combine : callable
-        Makes the first argument of the command from one object of each group.
-    *groups : type
-        Classes whose attribute ``OPTIONS`` holds options, and whose parameters take the values.
-    """
-
-    def decorate(function: Command) -> Command:
-        parameters = [(group, list(inspect.signature(group).parameters)) for group in groups]
-
-        @functools.wraps(function)
-        def command(**values: Any) -> Any:
-            made = [group(**{name: values.pop(name) for name in names}) for group, names in parameters]
-            return function(combine(*made), **values)
-
-        return add_options([option for group in groups for option in group.OPTIONS])(command)
-
-    return decorate
-
-
 alpha = click.option(
     "--alpha",
     type=click.Choice(["keep", "filter", "drop"]),
     default="keep",
     show_default=True,
     help="Keep the alpha channel, filter it like a colour, or drop it. In every case colours are weighted by it.",
+)
+
+signed = click.option(
+    "--signed",
+    type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
+    default="auto",
+    show_default=True,
+    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
 )
 
 dataset_options = add_options(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.input_files import Selection
-from cnnfilter.cli.options import option_groups
-from cnnfilter.cli.run_options import RunOptions
+from cnnfilter.cli.run_options import RunOptions, option_groups
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task

@@ -10,9 +10,9 @@ import click
 
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.messages import EXIT_FAILED
-from cnnfilter.cli.options import Format, option_groups
+from cnnfilter.cli.options import Format
 from cnnfilter.cli.output_files import Naming, bad_output, plan_targets
-from cnnfilter.cli.run_options import RunOptions
+from cnnfilter.cli.run_options import RunOptions, option_groups
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task

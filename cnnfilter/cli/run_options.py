@@ -1,20 +1,45 @@
-"""The options of a run over many inputs: jobs, threads, limits and reports; and the run itself."""
+"""Groups of options; the options of a run over many inputs (jobs, threads, limits, reports); and the run itself."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.options import Count, Size
+from cnnfilter.cli.options import Command, Count, Size, add_options
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Task
     from cnnfilter.jobs.source_target import Source, Target
+
+
+def option_groups(combine: Callable[..., Any], *groups: Any) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command the options of several groups, as one argument.
+
+    Parameters
+    ----------
+    combine : callable
+        Makes the first argument of the command from one object of each group.
+    *groups : type
+        Classes whose attribute ``OPTIONS`` holds options, and whose parameters take the values.
+    """
+
+    def decorate(function: Command) -> Command:
+        parameters = [(group, list(inspect.signature(group).parameters)) for group in groups]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            made = [group(**{name: values.pop(name) for name in names}) for group, names in parameters]
+            return function(combine(*made), **values)
+
+        return add_options([option for group in groups for option in group.OPTIONS])(command)
+
+    return decorate
 
 
 def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -42,13 +42,7 @@ Examples:
 
 @click.command("apply", help=HELP, short_help="Send pictures through a stack of layers.")
 @click.argument("layers", metavar="LAYERS")
-@click.option(
-    "--signed",
-    type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
-    default="auto",
-    show_default=True,
-    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
-)
+@options.signed
 @options.alpha
 @pictures
 def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:

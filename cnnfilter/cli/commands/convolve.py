@@ -86,13 +86,7 @@ Examples:
     help="A number to add to the result, in the file's units.",
 )
 @click.option("--normalize", is_flag=True, help="Divide the kernel by its sum.")
-@click.option(
-    "--signed",
-    type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
-    default="auto",
-    show_default=True,
-    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
-)
+@options.signed
 @click.option(
     "--combine",
     type=click.Choice(["magnitude", "max", "mean", "sum", "stack"]),

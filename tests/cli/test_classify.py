@@ -165,7 +165,7 @@ def test_sort_into_copies_unless_told_otherwise():
     assert Path("sorted/unknown/rocket.jpg").exists()
 
 
-def test_dry_run_touches_nothing():
+def test_a_dry_run_changes_no_file():
     result = classify("coffee.png", "--sort-into", "sorted", "--move", "--dry-run", "--quiet")
     assert result.stdout == "coffee.png -> sorted/espresso/coffee.png\n"
     assert not Path("sorted").exists()
@@ -188,7 +188,7 @@ def test_the_folder_of_the_results_is_not_read_again():
     assert sum(len(files) for _, _, files in os.walk("sorted")) == 3
 
 
-def test_what_cannot_be_sorted_is_reported_and_stays():
+def test_a_file_that_cannot_be_sorted_is_reported_and_stays():
     Path("sorted").mkdir()
     Path("sorted/espresso").write_text("a file where the folder should be")
     result = classify("coffee.png", "chelsea.png", "--sort-into", "sorted", "--move", code=1)
@@ -198,7 +198,7 @@ def test_what_cannot_be_sorted_is_reported_and_stays():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has none")
-def test_a_full_disk_behind_stdout_is_said():
+def test_a_full_disk_behind_stdout_is_reported():
     command = [sys.executable, "-m", "cnnfilter", "classify", "coffee.png"]
     environment = os.environ | {"PYTHONPATH": str(Path(cnnfilter.__file__).parents[1])}
     with open("/dev/full", "w") as full:

@@ -1,4 +1,4 @@
-"""``cnnfilter describe`` as a user meets it."""
+"""``cnnfilter describe``: the table, JSON, refusals and help."""
 
 from __future__ import annotations
 
@@ -142,5 +142,5 @@ def test_help_names_every_layer():
         (5 * 10**15, "5,000.0 TB"),
     ],
 )
-def test_sizes_for_people(count, text):
+def test_sizes_have_decimal_units(count, text):
     assert size_text(count) == text

@@ -1,4 +1,4 @@
-"""Many inputs on one command line: which are read, which are left out, and what is told of it."""
+"""Many inputs on one command line: which are read, which are skipped, and the reports."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_empty_list_is_no_error():
         (["a.png", "--max-memory", "much"], "'much' is not a size"),
     ],
 )
-def test_what_cannot_be_asked(arguments, message):
+def test_options_that_are_refused(arguments, message):
     picture("a.png", "d/a.png")
     Path("nuls").write_bytes(b"a.png\0a.png\0")
     assert message in invoke(*COPY, *arguments, code=2).stderr
@@ -273,7 +273,7 @@ def test_commands_that_only_read_take_lists_and_patterns_too(command):
         (["photo.png", "-k", "gabor:4", "--max-kernel", "8"], "or --max-kernel 1"),
     ],
 )
-def test_a_limit_bites_and_can_be_raised(arguments, message):
+def test_a_limit_is_enforced_and_can_be_raised(arguments, message):
     from cnnfilter.images.image import Image
 
     picture("photo.png")
@@ -290,7 +290,7 @@ def test_a_limit_bites_and_can_be_raised(arguments, message):
     invoke("convolve", *arguments[:-1], raised, "-o", "out.png", "-q")
 
 
-def test_the_limit_of_models_bites():
+def test_the_limit_of_models_is_enforced():
     picture("photo.png")
     done = invoke("classify", "photo.png", "--max-model", "1M", code=2)
     assert "the limit is 1,048,576 (--max-model" in done.stderr
@@ -302,7 +302,7 @@ def test_the_side_of_a_kernel_can_be_raised_above_the_default():
     invoke("convolve", "photo.png", "-k", "box:1025,1", "-o", "again.png", code=2)
 
 
-def test_the_limit_of_memory_bites():
+def test_the_limit_of_memory_is_enforced():
     """In a process of its own: what this one already has does not count for less."""
     large = np.zeros((6000, 6000, 3), np.float32)
     write_image("large.npy", large)
@@ -313,7 +313,7 @@ def test_the_limit_of_memory_bites():
     assert files() == ["large.npy"]
 
 
-def test_pictures_that_fit_only_one_after_the_other_are_done_so():
+def test_pictures_that_fit_into_memory_one_at_a_time_are_done_one_at_a_time():
     for index in range(6):
         write_image(f"{index}.npy", np.zeros((3000, 4000, 3), np.uint8))
     convolve = [sys.executable, "-m", "cnnfilter", "convolve", "-k", "blur"]

@@ -1,4 +1,4 @@
-"""``cnnfilter kernels`` as somebody types it."""
+"""``cnnfilter kernels``: list, show and fit."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_no_line_of_numbers_is_wider_than_the_terminal(columns, monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_encoding_of_stdout_will_do(encoding):
+def test_every_encoding_of_stdout_can_show_a_kernel(encoding):
     ended = subprocess.run(
         [sys.executable, "-m", "cnnfilter", "kernels", "show", "sobel-h"],
         capture_output=True,
@@ -283,7 +283,7 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch):
     assert not wants_colour(_Terminal())
 
 
-def test_numbers_are_fractions_where_they_are_nice():
+def test_numbers_are_fractions_where_the_divisor_is_small():
     assert number_texts(np.array([[1 / 9, -2 / 9, 0]])) == [["1/9", "-2/9", "0"]]
     assert number_texts(np.array([[3.0, -1]])) == [["3", "-1"]]
     assert number_texts(np.array([[0.1234567, np.pi]])) == [["0.1235", "3.142"]]
@@ -408,7 +408,7 @@ def test_alpha_takes_no_part(folder, rng):
     assert run("fit", "photo.png", "filtered.png", "-q").stdout == "0 -1 0; -1 5 -1; 0 -1 0\n"
 
 
-def test_what_no_kernel_explains_is_called_a_poor_fit(folder):
+def test_pictures_that_no_kernel_explains_are_a_poor_fit(folder):
     photo = read_image("photo.png").pixels
     write_image("after.png", np.abs(same(photo, find_kernel("sobel-h").weights)).clip(0, 255).astype(np.uint8))
     assert "that is a poor fit" in run("fit", "photo.png", "after.png").stderr

@@ -205,7 +205,7 @@ def shell(line):
         ("cat photo.png | cnnfilter {copy} /dev/stdin > a.png", 0, ""),
     ],
 )
-def test_what_becomes_of_the_streams(photo, line, code, message):
+def test_streams_that_are_closed_full_or_devices(photo, line, code, message):
     done = shell(line.format(copy=" ".join(COPY)))
     assert done.stderr == message
     if code is not None:
@@ -214,7 +214,7 @@ def test_what_becomes_of_the_streams(photo, line, code, message):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["convolve", "--help"], ["kernels", "list"]])
-def test_who_reads_no_more_ends_it_quietly(arguments):
+def test_a_closed_pipe_ends_the_command_quietly(arguments):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-m", "cnnfilter", *arguments], stdout=writing, stderr=subprocess.PIPE)
@@ -336,7 +336,7 @@ def test_usage_errors(photo, arguments, message):
         (["pool", "photo.png", "--size", "3", "--padding", "2"], "Error: photo.png: "),
     ],
 )
-def test_what_does_not_fit_the_picture(photo, arguments, message):
+def test_options_that_do_not_fit_the_picture_are_refused(photo, arguments, message):
     done = invoke(*arguments, "-o", "out.png")
     assert done.exit_code == 1
     assert message in done.stderr
@@ -350,7 +350,7 @@ def test_a_bug_keeps_its_traceback(photo, monkeypatch):
     assert isinstance(done.exception, ZeroDivisionError)
 
 
-def test_verbose_says_how(photo):
+def test_verbose_prints_the_algorithm_and_times(photo):
     done = run("convolve", photo, "-k", "gaussian:2", "-v")
     assert done.returncode == 0
     text = done.stderr.decode()
@@ -404,7 +404,7 @@ def test_an_interrupted_batch_ends_soon_and_whole(number, code):
         assert read_image(f"out/{name}").pixels.shape == (1000, 1500, 3)
 
 
-def test_a_hangup_that_is_ignored_stays_so(photo):
+def test_an_ignored_hangup_stays_ignored(photo):
     copy = f"cnnfilter {' '.join(COPY)} photo.png -o a.png"
     done = shell(f"trap '' HUP; {copy} & sleep 0.05; kill -HUP $!; wait $!")
     assert done.returncode == 0

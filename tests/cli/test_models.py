@@ -1,4 +1,4 @@
-"""Models where other commands take layers or kernels: apply, describe, convolve -k, kernels show."""
+"""Models in place of layers or kernels: apply, describe, convolve -k, kernels show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are read, and what the results are called."""
+"""The inputs of a command, and the names of its results."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def names(inputs, output=None, format=None, tag="sharpen", to_stdout=False, **mo
         ("a.b.png", "png", "{stem}-x.{ext}", None, ("a.b-x.png", "png")),
     ],
 )
-def test_what_a_result_is_called(source, content, output, format, expected):
+def test_names_of_results(source, content, output, format, expected):
     picture(source, content)
     assert names([source], output, format) == [expected]
 

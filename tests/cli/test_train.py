@@ -95,7 +95,7 @@ def test_a_network_from_nothing_is_a_model_for_every_command(data):
     assert f"accuracy {judged['accuracy']:.1%} of {judged['count']} validation pictures" in result.stdout
 
 
-def test_a_dry_run_only_says(data):
+def test_a_dry_run_only_prints_the_plan(data):
     result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--dry-run")
     assert result.stdout == ""
     assert "80 pictures of 2 classes" in result.stderr
@@ -176,7 +176,7 @@ def test_options_are_the_parameters_with_the_same_defaults():
     assert found >= {"input", "epochs", "rate", "label_smoothing", "class_weights", "validation", "seed", "split"}
 
 
-def test_quiet_is_quiet(data):
+def test_quiet_prints_only_the_result(data):
     result = run("train", "bars", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, "-q")
     assert result.stderr == ""
 
@@ -285,7 +285,7 @@ def test_evaluate(model):
     ).stdout
 
 
-def test_min_accuracy_says_no(model, rng):
+def test_min_accuracy_sets_the_exit_code(model, rng):
     np.savez("turned.npz", images=np.load("bars.npz")["images"], labels=1 - np.load("bars.npz")["labels"])
     run("evaluate", "m.safetensors", "turned.npz", "--min-accuracy", "60%", code=4)
 

@@ -108,7 +108,7 @@ class Selection:
         if [*self.paths, files_from].count("-") > 1:
             raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
         if "-" in (*self.paths, files_from) and sys.stdin is not None and sys.stdin.isatty():
-            _ask_for_input(explicit=bool(input) or files_from is not None)
+            _refuse_terminal(explicit=bool(input) or files_from is not None)
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Return the sources to read; folders are searched without `leave_out`, the folder of the results."""
@@ -148,7 +148,7 @@ def _read(path: str) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _ask_for_input(explicit: bool) -> None:
+def _refuse_terminal(explicit: bool) -> None:
     """Raise a usage error with examples, because a terminal is no source of pictures."""
     command = click.get_current_context().command_path
     what = "'-' is the terminal" if explicit else "no picture was given"

@@ -339,7 +339,7 @@ def needs(option: str, needed: str) -> click.UsageError:
 
 
 def refuse_without_package(package: str, message: str, *, extra: str) -> None:
-    """Raise an error that says how to install it, if a package of an extra is missing."""
+    """Refuse to go on without a package of an extra, and say how to install it."""
     from importlib.util import find_spec
 
     if find_spec(package) is None:

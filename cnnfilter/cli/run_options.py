@@ -61,43 +61,32 @@ def _limit_memory(ctx: click.Context, param: click.Parameter, value: int | None)
             raise click.BadParameter(f"{error}.", ctx, param) from error
 
 
+def _limit_option(name: str, type: Count | Size, callback: Callable[..., None], help: str) -> Callable[..., Any]:
+    return click.option(
+        name, type=type, metavar=type.name, expose_value=False, is_eager=True, callback=callback, help=help
+    )
+
+
 LIMIT_OPTIONS: tuple[Callable[..., Any], ...] = (
-    click.option(
+    _limit_option(
         "--max-frames",
-        type=Count(),
-        metavar="N",
-        expose_value=False,
-        is_eager=True,
-        callback=limit("frames"),
-        help=f"Accept animations of up to N frames.  [default: {limits.frames}]",
+        Count(),
+        limit("frames"),
+        f"Accept animations of up to N frames.  [default: {limits.frames}]",
     ),
-    click.option(
+    _limit_option(
         "--max-kernel",
-        type=Count(),
-        metavar="N",
-        expose_value=False,
-        is_eager=True,
-        callback=limit("kernel_side"),
-        help=f"Accept kernels of up to N rows and columns.  [default: {limits.kernel_side}]",
+        Count(),
+        limit("kernel_side"),
+        f"Accept kernels of up to N rows and columns.  [default: {limits.kernel_side}]",
     ),
-    click.option(
-        "--max-model",
-        type=Size(),
-        metavar="SIZE",
-        expose_value=False,
-        is_eager=True,
-        callback=limit("model_bytes"),
-        help="Accept model files of up to SIZE.  [default: 1G]",
-    ),
-    click.option(
+    _limit_option("--max-model", Size(), limit("model_bytes"), "Accept model files of up to SIZE.  [default: 1G]"),
+    _limit_option(
         "--max-memory",
-        type=Size(least=limits.LEAST_MEMORY),
-        metavar="SIZE",
-        expose_value=False,
-        is_eager=True,
-        callback=_limit_memory,
-        help="Use no more memory than SIZE, such as 2G; a picture that needs more fails. There is at "
-        "most one job for every 128M.",
+        Size(least=limits.LEAST_MEMORY),
+        _limit_memory,
+        "Use no more memory than SIZE, such as 2G; a picture that needs more fails. There is at most one job for "
+        "every 128M.",
     ),
 )
 """The options that change the limits of `cnnfilter.runtime.limits`, except pixels, which are a parameter."""

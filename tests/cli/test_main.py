@@ -486,7 +486,7 @@ main(prog_name="cnnfilter")
     shown, ended = on_terminal(*COPY, "0.png", "nothere.png", "1.png", "2.png", "-o", "out/", start=["-c", code])
     assert ended == 1
     parts = shown.split("\r")
-    assert re.fullmatch(r"\[#{7}-{23}\] 1/4  \S+/s  0:00 left\x1b\[K", parts[1])
+    assert re.fullmatch(r"\[#{7}-{23}\] 1/4  \S+/s  0:0\d left\x1b\[K", parts[1])
     assert parts[2] == "\x1b[KError: nothere.png: no such file or directory"  # the line made room for it
     assert "3/4" in shown
     assert "4/4" not in shown

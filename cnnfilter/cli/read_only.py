@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Inputs:
     """The inputs of a command and the options of its run."""
 
-    def __init__(self, selection: Selection, running: RunOptions) -> None:
+    def __init__(self, selection: Selection, run_options: RunOptions) -> None:
         self.selection = selection
-        self.running = running
+        self.run_options = run_options
 
     @property
     def end(self) -> str:
@@ -35,12 +35,12 @@ class Inputs:
     @property
     def quiet(self) -> bool:
         """Whether warnings and the summary are left out."""
-        return self.running.quiet
+        return self.run_options.quiet
 
     @property
     def dry_run(self) -> bool:
         """Whether to print only what would be done."""
-        return self.running.dry_run
+        return self.run_options.dry_run
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Return the sources to read; folders are searched without the folder `leave_out`."""
@@ -74,8 +74,8 @@ class Inputs:
         bool
             Whether every input could be read.
         """
-        tasks = self.running.tasks(sources, targets)
-        return self.running.each(
+        tasks = self.run_options.tasks(sources, targets)
+        return self.run_options.each(
             tasks, work, use, results_on_stdout=results_on_stdout, end=self.end, plan_only=plan_only
         )
 

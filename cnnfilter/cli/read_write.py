@@ -71,10 +71,10 @@ class WriteOptions:
 class Pictures:
     """The inputs and outputs of a command and the options of its run."""
 
-    def __init__(self, selection: Selection, writing: WriteOptions, running: RunOptions) -> None:
+    def __init__(self, selection: Selection, write_options: WriteOptions, run_options: RunOptions) -> None:
         self.selection = selection
-        self.writing = writing
-        self.running = running
+        self.write_options = write_options
+        self.run_options = run_options
 
     def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
         """Process every picture; exit with code 1 if one failed.
@@ -86,15 +86,15 @@ class Pictures:
         tag : str
             Name of the operation, which becomes part of the default file names.
         """
-        writing = self.writing
-        sources = self.selection.sources(leave_out=writing.output)
+        write_options = self.write_options
+        sources = self.selection.sources(leave_out=write_options.output)
         to_stdout = self.selection.is_one and not sys.stdout.isatty()
-        naming = Naming(writing.output, writing.format, tag, to_stdout=to_stdout)
-        if naming.to_stdout and sys.stdout.isatty() and not self.running.dry_run:
+        naming = Naming(write_options.output, write_options.format, tag, to_stdout=to_stdout)
+        if naming.to_stdout and sys.stdout.isatty() and not self.run_options.dry_run:
             raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
-        targets = plan_targets(sources, naming, existing=writing.existing)
-        done = self.running.each(
-            self.running.tasks(sources, targets, strip=writing.strip),
+        targets = plan_targets(sources, naming, existing=write_options.existing)
+        done = self.run_options.each(
+            self.run_options.tasks(sources, targets, strip=write_options.strip),
             work,
             results_on_stdout=naming.to_stdout,
             paths=naming.has_default_name,

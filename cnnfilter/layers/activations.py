@@ -22,7 +22,7 @@ class Activation(NamedTuple):
     """A function and its derivative; both take the values before the function."""
 
     apply: Callable[[Values], Values]
-    slope: Callable[[Values], Values] | None
+    derivative: Callable[[Values], Values] | None
 
 
 def activate(values: ArrayLike, name: str) -> Values:
@@ -51,7 +51,7 @@ def activate(values: ArrayLike, name: str) -> Values:
     return find_activation(name).apply(_as_floats(values))
 
 
-def slope(values: ArrayLike, name: str) -> Values:
+def derivative(values: ArrayLike, name: str) -> Values:
     """Return the derivative of an activation function at each value; at a kink, that of PyTorch.
 
     Parameters
@@ -68,13 +68,13 @@ def slope(values: ArrayLike, name: str) -> Values:
 
     Examples
     --------
-    >>> slope([-2.0, 0.0, 3.0], "relu")
+    >>> derivative([-2.0, 0.0, 3.0], "relu")
     array([0., 0., 1.], dtype=float32)
     """
     found = find_activation(name)
-    if found.slope is None:
+    if found.derivative is None:
         raise ModelError(f"{name} has no slope value by value: each of its outputs depends on every input")
-    return found.slope(_as_floats(values))
+    return found.derivative(_as_floats(values))
 
 
 def log_softmax(values: Values) -> Values:
@@ -131,7 +131,7 @@ def _relu(values: Values) -> Values:
     return np.maximum(values, 0)
 
 
-def _relu_slope(values: Values) -> Values:
+def _relu_derivative(values: Values) -> Values:
     return (values > 0).astype(values.dtype)
 
 
@@ -139,7 +139,7 @@ def _relu6(values: Values) -> Values:
     return np.clip(values, 0, 6)
 
 
-def _relu6_slope(values: Values) -> Values:
+def _relu6_derivative(values: Values) -> Values:
     return ((values > 0) & (values < 6)).astype(values.dtype)
 
 
@@ -147,10 +147,10 @@ def _leaky(below: float) -> Activation:
     def apply(values: Values) -> Values:
         return np.asarray(np.where(values > 0, values, values * values.dtype.type(below)))
 
-    def slope(values: Values) -> Values:
+    def derivative(values: Values) -> Values:
         return np.where(values > 0, 1, below).astype(values.dtype)
 
-    return Activation(apply, slope)
+    return Activation(apply, derivative)
 
 
 def _sigmoid(values: Values) -> Values:
@@ -159,12 +159,12 @@ def _sigmoid(values: Values) -> Values:
     return np.asarray(np.where(values < 0, small, 1) / (1 + small))
 
 
-def _sigmoid_slope(values: Values) -> Values:
+def _sigmoid_derivative(values: Values) -> Values:
     small = np.exp(-np.abs(values))
     return np.asarray(small / (1 + small) ** 2)
 
 
-def _tanh_slope(values: Values) -> Values:
+def _tanh_derivative(values: Values) -> Values:
     return np.asarray(1 - np.tanh(values) ** 2)
 
 
@@ -175,10 +175,10 @@ def _softmax(values: Values) -> Values:
 
 
 _FUNCTIONS = {
-    "relu": Activation(_relu, _relu_slope),
-    "relu6": Activation(_relu6, _relu6_slope),
-    "sigmoid": Activation(_sigmoid, _sigmoid_slope),
-    "tanh": Activation(np.tanh, _tanh_slope),
+    "relu": Activation(_relu, _relu_derivative),
+    "relu6": Activation(_relu6, _relu6_derivative),
+    "sigmoid": Activation(_sigmoid, _sigmoid_derivative),
+    "tanh": Activation(np.tanh, _tanh_derivative),
     "softmax": Activation(_softmax, None),
     "abs": Activation(np.abs, np.sign),
 }

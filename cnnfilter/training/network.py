@@ -171,7 +171,7 @@ class Trainer:
         self.stack = Stack(settings.layers, settings.input_shape, np.random.default_rng([settings.seed, 5]), threads)
         if settings.init == "kernels":
             start_from_kernels(self.stack)
-        self.optimiser = settings.learning.make(self.stack.values, self.stack.decays)
+        self.optimiser = settings.learning.make(self.stack.values, self.stack.weight_decay_mask)
         self.bounds = split_rows(len(self.labels), -(-len(self.labels) // settings.batch))
         self.history: list[Epoch] = []
         self.best = 0
@@ -234,9 +234,9 @@ class Trainer:
             targets = Targets(self.labels[batch], importance, self.settings.smoothing)
             fill = self._make_fill(self.train, batch, changes.take(first, end))
             batch_loss = self.stack.learn(len(batch), fill, targets, (self.settings.seed, 7, number, step))
-            if not math.isfinite(batch_loss.loss) or not np.isfinite(self.stack.slopes.sum(dtype=np.float64)):
+            if not math.isfinite(batch_loss.loss) or not np.isfinite(self.stack.gradients.sum(dtype=np.float64)):
                 raise NotFiniteError(number + 1)
-            self.optimiser.step(self.stack.slopes, rate)
+            self.optimiser.step(self.stack.gradients, rate)
             loss, counted = loss + batch_loss.loss, counted + float(importance.sum(dtype=np.float64))
             right, pictures = right + batch_loss.right, pictures + len(batch)
             self.watcher.advance(loss / counted)

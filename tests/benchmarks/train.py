@@ -45,7 +45,7 @@ Step = Callable[[], float]
 def our_step(text: str, pictures: np.ndarray, labels: np.ndarray, threads: int) -> tuple[Step, Stack]:
     """Return a step of ours, which gives its mean loss, and the stack."""
     stack = Stack(parse_layers(text), SHAPE, np.random.default_rng(0), threads)
-    optimiser = AdamW(stack.values, stack.decays, 0.0)
+    optimiser = AdamW(stack.values, stack.weight_decay_mask, 0.0)
     targets = Targets(labels, np.ones(len(labels), np.float32))
 
     def fill(first: int, end: int, out: np.ndarray) -> None:
@@ -54,7 +54,7 @@ def our_step(text: str, pictures: np.ndarray, labels: np.ndarray, threads: int) 
     def step() -> float:
         with one_thread():
             batch_loss = stack.learn(len(labels), fill, targets, (0,))
-            optimiser.step(stack.slopes, 1e-3)
+            optimiser.step(stack.gradients, 1e-3)
         return batch_loss.loss / len(labels)
 
     return step, stack

@@ -1,4 +1,4 @@
-"""Activation functions: known values, PyTorch's where it is installed, slopes by finite differences."""
+"""Activation functions: known values, PyTorch's where it is installed, derivatives by finite differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnfilter import ModelError, activate
-from cnnfilter.layers.activations import NAMES, log_softmax, slope
+from cnnfilter.layers.activations import NAMES, derivative, log_softmax
 
 VALUES = np.array([-100, -3, -0.5, 0, 0.25, 2, 6, 7, 100], np.float32)
 
@@ -41,7 +41,7 @@ def test_known_values(name, wanted):
     ],
 )
 def test_slopes_and_their_kinks(name, wanted):
-    np.testing.assert_allclose(slope(VALUES, name), wanted, rtol=1e-6)
+    np.testing.assert_allclose(derivative(VALUES, name), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "softmax"])
@@ -50,7 +50,7 @@ def test_slope_is_the_difference_quotient(name, rng):
     values = values[(np.abs(values) > 1e-3) & (np.abs(values - 6) > 1e-3)]
     step = 1e-5
     quotient = (activate(values + step, name) - activate(values - step, name)) / (2 * step)
-    np.testing.assert_allclose(slope(values, name), quotient, atol=1e-8)
+    np.testing.assert_allclose(derivative(values, name), quotient, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +70,7 @@ def test_pytorch(name, rng):
     np.testing.assert_allclose(activate(values, name), result.detach().numpy(), rtol=2e-6, atol=1e-7)
     if name != "softmax":
         result.sum().backward()
-        np.testing.assert_allclose(slope(values, name), tensor.grad.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(derivative(values, name), tensor.grad.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_softmax_sums_to_one_over_the_last_axis_and_never_overflows(rng):
@@ -83,8 +83,8 @@ def test_softmax_sums_to_one_over_the_last_axis_and_never_overflows(rng):
 def test_large_numbers_do_not_overflow():
     values = np.array([-1e4, -89, 89, 1e4], np.float32)
     np.testing.assert_allclose(activate(values, "sigmoid"), [0, 2.2e-39, 1, 1], atol=1e-38)
-    assert np.isfinite(slope(values, "sigmoid")).all()
-    assert np.isfinite(slope(values, "tanh")).all()
+    assert np.isfinite(derivative(values, "sigmoid")).all()
+    assert np.isfinite(derivative(values, "tanh")).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,12 +113,12 @@ def test_unknown_names(name, message):
     with pytest.raises(ModelError, match=message):
         activate(VALUES, name)
     with pytest.raises(ModelError, match=message):
-        slope(VALUES, name)
+        derivative(VALUES, name)
 
 
 def test_softmax_has_no_slope():
     with pytest.raises(ModelError, match="each of its outputs depends on every input"):
-        slope(VALUES, "softmax")
+        derivative(VALUES, "softmax")
 
 
 def test_log_softmax_is_the_logarithm_of_softmax_and_does_not_overflow(rng):

@@ -1,4 +1,4 @@
-"""The slopes of every layer: by differences, and as PyTorch finds them."""
+"""The gradients of every layer: by differences, and as PyTorch finds them."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ import pytest
 from cnnfilter import parse_layers
 from cnnfilter.errors import ModelError
 from cnnfilter.runtime.blas import one_thread
-from cnnfilter.training.gradients.convolutions import TiledConvolving
+from cnnfilter.training.gradients.convolutions import TrainableWinogradConvolution
 from cnnfilter.training.gradients.fused import fuse
-from cnnfilter.training.gradients.layer import Place, Trainable
+from cnnfilter.training.gradients.layer import Context, TrainableLayer
 from cnnfilter.training.gradients.layers import make_trainable
 from cnnfilter.training.gradients.stack import Stack, Targets
 
 STEP = 1e-2  # of a difference; float32 gives about five digits
 
 
-def trainable(text: str, shape: tuple[int, ...], rng: np.random.Generator) -> Trainable:
+def trainable(text: str, shape: tuple[int, ...], rng: np.random.Generator) -> TrainableLayer:
     (layer,) = parse_layers(text)
     made = make_trainable(layer, shape)
-    starts = {
+    initial_values = {
         name: np.ascontiguousarray(start + rng.normal(0, 0.3, start.shape), np.float32)
-        for name, start in made.starts(rng).items()
+        for name, start in made.initial_values(rng).items()
     }
-    made.bind(starts)
+    made.bind(initial_values)
     return made
 
 
-def place_of(layer: Trainable) -> Place:
-    place = Place({name: np.zeros_like(values) for name, values in layer.values.items()})
-    place.draw = lambda: np.random.default_rng(7)
-    return place
+def context_of(layer: TrainableLayer) -> Context:
+    context = Context({name: np.zeros_like(values) for name, values in layer.values.items()})
+    context.draw = lambda: np.random.default_rng(7)
+    return context
 
 
-def run(layer: Trainable, numbers: np.ndarray, place: Place) -> np.ndarray:
-    """Send numbers forward; a copy goes in, because activations work in place."""
-    numbers = numbers.copy()
+def run(layer: TrainableLayer, inputs: np.ndarray, context: Context) -> np.ndarray:
+    """Send inputs forward; a copy goes in, because activations work in place."""
+    inputs = inputs.copy()
     if hasattr(layer, "measure"):
-        layer.settle(layer.measure(numbers), numbers.size // layer.channels)
-    return layer.forward(numbers, place).copy()
+        layer.take_sums(layer.measure(inputs), inputs.size // layer.channels)
+    return layer.forward(inputs, context).copy()
 
 
-def slopes_of(layer: Trainable, numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, dict]:
-    """Return the slopes of ``(output * weights).sum()`` by the input and by the layer's numbers."""
-    place = place_of(layer)
-    run(layer, numbers, place)
+def gradients_of(layer: TrainableLayer, inputs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, dict]:
+    """Return the gradients of ``(output * weights).sum()`` by the input and by the layer's parameters."""
+    context = context_of(layer)
+    run(layer, inputs, context)
     back = weights.copy()
-    if hasattr(layer, "measure_back"):
-        back, sums = layer.measure_back(back, place)
-        layer.settle_back(sums, numbers.size // layer.channels)
-    return layer.backward(back, place).copy(), dict(place.slopes)
+    if hasattr(layer, "measure_backward"):
+        back, sums = layer.measure_backward(back, context)
+        layer.take_backward_sums(sums, inputs.size // layer.channels)
+    return layer.backward(back, context).copy(), dict(context.gradients)
 
 
-def differences(layer: Trainable, numbers: np.ndarray, weights: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Return the same slopes by `of` (the numbers themselves, or one of the layer's arrays), from steps both ways."""
+def differences(layer: TrainableLayer, inputs: np.ndarray, weights: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return the same gradients by `of` (the inputs themselves, or one of the layer's arrays), from steps both ways."""
 
     def value() -> float:
         if hasattr(layer, "bind"):
             layer.bind(layer.values)
-        return float((run(layer, numbers, place_of(layer)).astype(np.float64) * weights).sum())
+        return float((run(layer, inputs, context_of(layer)).astype(np.float64) * weights).sum())
 
     found = np.empty(of.shape)
     for index in np.ndindex(of.shape):
@@ -119,20 +119,20 @@ LAYERS = [
 
 
 @pytest.mark.parametrize(("text", "shape"), LAYERS)
-def test_slopes_are_those_of_differences(text, shape, rng):
+def test_gradients_are_those_of_differences(text, shape, rng):
     layer = trainable(text, shape, rng)
-    numbers = spread((3, *shape), rng)
+    inputs = spread((3, *shape), rng)
     if text.startswith("mbconv"):  # its relu6 in the middle of where it is straight
-        numbers *= np.float32(0.1)
+        inputs *= np.float32(0.1)
         layer.values["depthwise.kernel"][...] *= np.float32(0.2)
         for name in ("expand.bias", "depthwise.bias"):
-            layer.values.get(name, numbers[:0])[...] = 3
+            layer.values.get(name, inputs[:0])[...] = 3
     weights = rng.normal(size=(3, *layer.output)).astype(np.float32)
-    by_input, by_values = slopes_of(layer, numbers, weights)
-    assert by_input.shape == numbers.shape
-    assert agree(by_input, differences(layer, numbers, weights, numbers))
+    by_input, by_values = gradients_of(layer, inputs, weights)
+    assert by_input.shape == inputs.shape
+    assert agree(by_input, differences(layer, inputs, weights, inputs))
     for name, values in layer.values.items():
-        assert agree(by_values[name], differences(layer, numbers, weights, values)), name
+        assert agree(by_values[name], differences(layer, inputs, weights, values)), name
 
 
 TILED = [
@@ -145,41 +145,41 @@ TILED = [
 
 
 @pytest.mark.parametrize(("text", "shape"), TILED)
-@pytest.mark.parametrize("at_once", [1, 3, 1000])
-def test_tiles_give_what_pytorch_gives(text, shape, at_once, rng):
+@pytest.mark.parametrize("per_piece", [1, 3, 1000])
+def test_tiles_give_what_pytorch_gives(text, shape, per_piece, rng):
     torch = pytest.importorskip("torch")
     layer = trainable(text, shape, rng)
-    assert isinstance(layer, TiledConvolving)
-    layer.at_once = at_once
-    numbers = rng.normal(size=(3, *shape)).astype(np.float32)
+    assert isinstance(layer, TrainableWinogradConvolution)
+    layer.tile_rows_per_piece = per_piece
+    inputs = rng.normal(size=(3, *shape)).astype(np.float32)
     weights = rng.normal(size=(3, *layer.output)).astype(np.float32)
-    place = place_of(layer)
-    out = run(layer, numbers, place)
-    back = layer.backward(weights, place)
+    context = context_of(layer)
+    out = run(layer, inputs, context)
+    back = layer.backward(weights, context)
     (top, bottom), (left, right) = [(axis.before, axis.after) for axis in layer.layer.axes(*shape[:2])]
-    batch = torch.from_numpy(numbers.transpose(0, 3, 1, 2).copy()).double().requires_grad_()
+    batch = torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy()).double().requires_grad_()
     kernel = torch.from_numpy(layer.values["kernel"].transpose(3, 2, 0, 1).copy()).double().requires_grad_()
     padded = torch.nn.functional.pad(batch, (left, right, top, bottom))
     wanted = torch.nn.functional.conv2d(padded, kernel)
     wanted.backward(torch.from_numpy(weights.transpose(0, 3, 1, 2).copy()).double())
     if "bias" in layer.values:
         out -= layer.values["bias"]
-        np.testing.assert_allclose(place.slopes["bias"], weights.sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(context.gradients["bias"], weights.sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
     for mine, theirs in [
         (out, wanted.detach().numpy().transpose(0, 2, 3, 1)),
         (back, batch.grad.numpy().transpose(0, 2, 3, 1)),
-        (place.slopes["kernel"], kernel.grad.numpy().transpose(2, 3, 1, 0)),
+        (context.gradients["kernel"], kernel.grad.numpy().transpose(2, 3, 1, 0)),
     ]:
         assert np.abs(mine - theirs).max() < 2e-6 * np.abs(theirs).max()
 
 
 def test_the_check_finds_a_wrong_backward(rng):
     layer = trainable("conv 3x3x3", (5, 4, 2), rng)
-    numbers = spread((3, 5, 4, 2), rng)
+    inputs = spread((3, 5, 4, 2), rng)
     weights = rng.normal(size=(3, 5, 4, 3)).astype(np.float32)
-    by_input, by_values = slopes_of(layer, numbers, weights)
-    assert not agree(by_input[:, ::-1], differences(layer, numbers, weights, numbers))
-    assert not agree(by_values["kernel"] * 1.05, differences(layer, numbers, weights, layer.values["kernel"]))
+    by_input, by_values = gradients_of(layer, inputs, weights)
+    assert not agree(by_input[:, ::-1], differences(layer, inputs, weights, inputs))
+    assert not agree(by_values["kernel"] * 1.05, differences(layer, inputs, weights, layer.values["kernel"]))
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_the_check_finds_a_wrong_backward(rng):
 )
 def test_pools_give_what_the_layer_gives(text, shape, rng):
     (layer,) = parse_layers(text)
-    numbers = rng.normal(size=(2, *shape)).astype(np.float32)
+    inputs = rng.normal(size=(2, *shape)).astype(np.float32)
     np.testing.assert_allclose(
-        make_trainable(layer, shape).forward(numbers, Place()), layer.forward(numbers), rtol=1e-5, atol=1e-6
+        make_trainable(layer, shape).forward(inputs, Context()), layer.forward(inputs), rtol=1e-5, atol=1e-6
     )
 
 
@@ -232,7 +232,7 @@ def twin_of(stack, torch):
     for index, views in enumerate(stack._views(stack.values)):
         if not views:
             continue
-        slopes = stack._views(stack.slopes)[index]
+        gradients = stack._views(stack.gradients)[index]
         names = ("kernel", "weight") if "kernel" in views else ("scale", "weight")
         others = ("bias", "bias") if "kernel" in views else ("shift", "bias")
         for mine, theirs in (names, others):
@@ -242,16 +242,16 @@ def twin_of(stack, torch):
             def turn(array, mine=mine, index=index):
                 if mine != "kernel":
                     return array
-                if index == 10:  # flatten goes map by map there, place by place here
+                if index == 10:  # flatten goes map by map there, position by position here
                     return array.reshape(2, 2, 8, 5).transpose(3, 2, 0, 1).reshape(5, -1)
                 return array.transpose(turns[index])
 
-            pairs.append((getattr(net[index], theirs), views[mine], slopes[mine], turn))
+            pairs.append((getattr(net[index], theirs), views[mine], gradients[mine], turn))
     # SAME at stride 2 on an even size pads after, as TensorFlow does; the twin pads both sides.
     return net, pairs
 
 
-def test_a_whole_network_has_pytorchs_loss_and_slopes(rng):
+def test_a_whole_network_has_pytorchs_loss_and_gradients(rng):
     torch = pytest.importorskip("torch")
     stack = Stack(parse_layers(NETWORK.replace("stride=2", "stride=2 pad=1")), (16, 16, 2), rng, 2)
     net, pairs = twin_of(stack, torch)
@@ -276,9 +276,9 @@ def test_a_whole_network_has_pytorchs_loss_and_slopes(rng):
     loss = (each * own).sum() / own.sum()
     loss.backward()
     assert verdict.loss / importance[labels].sum() == pytest.approx(loss.item(), rel=1e-5)
-    for parameter, _, slopes, turn in pairs:
+    for parameter, _, gradients, turn in pairs:
         wanted = parameter.grad.numpy()
-        assert np.abs(turn(slopes) - wanted).max() < 1e-4 * max(np.abs(wanted).max(), 1e-2)
+        assert np.abs(turn(gradients) - wanted).max() < 1e-4 * max(np.abs(wanted).max(), 1e-2)
     for norm, index in zip(stack.norms, (2, 6), strict=True):
         mean, variance = norm.running.reshape(2, -1)
         np.testing.assert_allclose(mean, net[index].running_mean.numpy(), atol=1e-5)
@@ -349,37 +349,37 @@ def test_fused_and_unfused_layers_give_the_same_bits(text, count, rng, monkeypat
             stack = Stack(parse_layers(f"{text} | flatten | dense 3"), (8, 8, 2), np.random.default_rng(1), 1)
         with one_thread():
             verdict = stack.learn(count, fill, Targets(labels, np.ones(count, np.float32)), (0,))
-            found.append((verdict, stack.slopes.tobytes(), stack.predict(count, fill).tobytes()))
-        assert stack.slopes.any()
+            found.append((verdict, stack.gradients.tobytes(), stack.predict(count, fill).tobytes()))
+        assert stack.gradients.any()
     assert found[0] == found[1]
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean(rng):
     layer = trainable("dropout 0.3", (1000,), rng)
-    place = place_of(layer)
-    out = layer.forward(np.ones((100, 1000), np.float32), place)
+    context = context_of(layer)
+    out = layer.forward(np.ones((100, 1000), np.float32), context)
     assert np.mean(out == 0) == pytest.approx(0.3, abs=0.01)
     assert out.mean() == pytest.approx(1, abs=0.01)
-    assert (layer.backward(np.ones_like(out), place) == out).all()
+    assert (layer.backward(np.ones_like(out), context) == out).all()
 
 
 def test_a_system_without_threads_computes_the_same(monkeypatch, rng):
     pictures = rng.normal(size=(9, 16, 16, 2)).astype(np.float32)
 
-    def slopes() -> np.ndarray:
+    def gradients() -> np.ndarray:
         stack = Stack(parse_layers(NETWORK), (16, 16, 2), np.random.default_rng(3), 4)
         targets = Targets(np.arange(9) % 5, np.ones(9, np.float32))
         with one_thread():
             stack.learn(9, lambda first, end, out: np.copyto(out, pictures[first:end]), targets, (1,))
-        return stack.slopes
+        return stack.gradients
 
-    wanted = slopes()
+    wanted = gradients()
 
     def refuse(*given: object) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("_thread.start_new_thread", refuse)
-    assert (slopes() == wanted).all()
+    assert (gradients() == wanted).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 21])
@@ -401,7 +401,7 @@ def test_any_number_of_threads_gives_the_same_bits(count, rng):
                 Targets(labels, np.ones(count, np.float32)),
                 (1,),
             )
-        found.append(stack.slopes.copy())
+        found.append(stack.gradients.copy())
     assert found[0].any()
     assert (found[0] == found[1]).all()
     assert (found[0] == found[2]).all()

@@ -16,13 +16,13 @@ from cnnfilter.training.gradients import gradient_loops as loops
 from cnnfilter.training.gradients import winograd_loops
 from cnnfilter.training.gradients.layer import (
     NO_BIAS,
-    ClippingTrainable,
+    ClippingLayer,
+    Context,
     Floats,
-    Place,
-    Trainable,
+    TrainableLayer,
     Values,
-    add_bias_slopes,
-    draw_starts,
+    add_bias_gradient,
+    draw_initial_values,
     geometry_of,
     rows_of,
 )
@@ -31,7 +31,7 @@ _PIECE = 1 << 18
 """Numbers of the windows or tiles that are laid out at once: 1 MiB, half of a usual second-level cache."""
 
 
-class Convolving(ClippingTrainable):
+class TrainableConvolution(ClippingLayer):
     """`conv 32x3x3`: the windows side by side, times the kernels: one matrix product."""
 
     layer: Convolution
@@ -41,45 +41,43 @@ class Convolving(ClippingTrainable):
         axes = cast(WindowLayer, layer).axes(*shape[:2])
         down, across = axes
         self.geometry = geometry_of(axes, shape[2])
-        numbers = across.taps * shape[2]
-        self.gather = layer_loops.gather(
-            numbers if numbers <= layer_loops.UNROLLED_VALUES_MAX and across.dilation == 1 else 0
-        )
-        where = (down.before, across.before, across.outputs, down.taps, across.taps)
-        self.steps = (*where, down.stride, across.stride, down.dilation, across.dilation)
+        row = across.taps * shape[2]
+        self.gather = layer_loops.gather(row if row <= layer_loops.UNROLLED_VALUES_MAX and across.dilation == 1 else 0)
+        window = (down.before, across.before, across.outputs, down.taps, across.taps)
+        self.gather_arguments = (*window, down.stride, across.stride, down.dilation, across.dilation)
         self.pointwise = all(axis.taps == axis.stride == 1 and not axis.before and not axis.after for axis in axes)
-        self.places = self.output[0] * self.output[1]
+        self.positions = self.output[0] * self.output[1]
         self.taps = math.prod(self.layer.kernels[1:]) * shape[2]
-        self.at_once = max(1, _PIECE // (self.places * self.taps))
+        self.pictures_per_piece = max(1, _PIECE // (self.positions * self.taps))
 
     @property
     def clips(self) -> bool:
         """Whether clipping costs no pass of its own: it is part of the loop that adds the bias."""
         return self.layer.bias
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
-        return draw_starts(self.layer.weights(self.shape), self.taps, rng)
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
+        return draw_initial_values(self.layer.weights(self.shape), self.taps, rng)
 
     def bind(self, values: Values) -> None:
         super().bind(values)
         self.matrix = values["kernel"].reshape(self.taps, -1)
 
-    def _windows(self, numbers: Floats, first: int, end: int, place: Place, *, again: bool = False) -> Floats:
-        part = numbers[first:end]
+    def _windows(self, inputs: Floats, first: int, end: int, context: Context, *, again: bool = False) -> Floats:
+        part = inputs[first:end]
         if self.pointwise:
             return part.reshape(-1, self.taps)
-        windows = place.scratch.array("windows", end - first, self.places, self.taps)
+        windows = context.scratch.array("windows", end - first, self.positions, self.taps)
         if not again:
             for picture, own in zip(part, windows, strict=True):
-                self.gather(picture.reshape(len(picture), -1), own, *self.steps)
+                self.gather(picture.reshape(len(picture), -1), own, *self.gather_arguments)
         return windows.reshape(-1, self.taps)
 
-    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
-        out = place.scratch.array("out", len(numbers), *self.output)
-        place.kept["input"] = numbers
-        for first in range(0, len(numbers), self.at_once):
-            end = min(first + self.at_once, len(numbers))
-            windows = self._windows(numbers, first, end, place)
+    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+        out = context.scratch.array("out", len(inputs), *self.output)
+        context.saved["input"] = inputs
+        for first in range(0, len(inputs), self.pictures_per_piece):
+            end = min(first + self.pictures_per_piece, len(inputs))
+            windows = self._windows(inputs, first, end, context)
             np.matmul(windows, self.matrix, out=out[first:end].reshape(len(windows), -1))
         if "bias" in self.values:
             tile = np.tile(self.values["bias"], max(1, 1024 // self.output[2]))
@@ -88,20 +86,20 @@ class Convolving(ClippingTrainable):
             layer_loops.shift(out.reshape(-1), NO_BIAS, *clip)
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        numbers: Floats = place.kept["input"]
-        back = place.scratch.array("back", *numbers.shape) if not place.first else slopes
-        share = place.scratch.array("share", *self.matrix.shape)
-        kernel_slopes = place.slopes["kernel"].reshape(self.matrix.shape)
-        for first in range(0, len(numbers), self.at_once):
-            end = min(first + self.at_once, len(numbers))
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        inputs: Floats = context.saved["input"]
+        back = context.scratch.array("back", *inputs.shape) if not context.needs_no_input_gradient else gradients
+        part_gradient = context.scratch.array("part gradient", *self.matrix.shape)
+        kernel_gradient = context.gradients["kernel"].reshape(self.matrix.shape)
+        for first in range(0, len(inputs), self.pictures_per_piece):
+            end = min(first + self.pictures_per_piece, len(inputs))
             # Those of a single piece are still there.
-            windows = self._windows(numbers, first, end, place, again=len(numbers) <= self.at_once)
-            part = slopes[first:end].reshape(len(windows), -1)
-            np.matmul(windows.T, part, out=share)
-            kernel_slopes += share
-            add_bias_slopes(part, place)
-            if place.first:
+            windows = self._windows(inputs, first, end, context, again=len(inputs) <= self.pictures_per_piece)
+            part = gradients[first:end].reshape(len(windows), -1)
+            np.matmul(windows.T, part, out=part_gradient)
+            kernel_gradient += part_gradient
+            add_bias_gradient(part, context)
+            if context.needs_no_input_gradient:
                 continue
             if self.pointwise:
                 np.matmul(part, self.matrix.T, out=back[first:end].reshape(len(windows), -1))
@@ -111,7 +109,7 @@ class Convolving(ClippingTrainable):
         return back
 
 
-class TiledConvolving(ClippingTrainable):
+class TrainableWinogradConvolution(ClippingLayer):
     """`conv 64x3x3` at stride 1: Winograd's way, see `cnnfilter.training.gradients.winograd_loops`; it takes 4
     products instead of 9."""
 
@@ -122,13 +120,13 @@ class TiledConvolving(ClippingTrainable):
         down, across = cast(WindowLayer, layer).axes(*shape[:2])
         channels, maps = shape[2], self.output[2]
         tiles = -(-self.output[0] // 2), -(-self.output[1] // 2)
-        self.down, self.across = tiles
-        self.seen = np.array([*shape, *tiles, down.before, across.before], np.int64)
-        self.given = np.array([*self.output, *tiles, 0, 0], np.int64)
-        self.kernels = np.empty((16, channels, maps), np.float32)
-        self.turned = np.empty((16, maps, channels), np.float32)
+        self.tile_rows, self.tile_columns = tiles
+        self.input_geometry = np.array([*shape, *tiles, down.before, across.before], np.int64)
+        self.output_geometry = np.array([*self.output, *tiles, 0, 0], np.int64)
+        self.transformed_kernels = np.empty((16, channels, maps), np.float32)
+        self.transposed_kernels = np.empty((16, maps, channels), np.float32)
         self.bias = np.zeros(maps, np.float32)
-        self.at_once = max(1, _PIECE // (16 * self.across * (channels + maps)))
+        self.tile_rows_per_piece = max(1, _PIECE // (16 * self.tile_columns * (channels + maps)))
 
     @staticmethod
     def fits(layer: Convolution, shape: Shape) -> bool:
@@ -136,62 +134,66 @@ class TiledConvolving(ClippingTrainable):
         plain = all(axis.taps == 3 and axis.stride == axis.dilation == 1 for axis in layer.axes(*shape[:2]))
         return plain and shape[2] % LANES == layer.kernels[0] % LANES == 0
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
-        return draw_starts(self.layer.weights(self.shape), 9 * self.shape[2], rng)
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
+        return draw_initial_values(self.layer.weights(self.shape), 9 * self.shape[2], rng)
 
     def bind(self, values: Values) -> None:
         super().bind(values)
-        np.matmul(_CARRY, values["kernel"].reshape(9, -1), out=self.kernels.reshape(16, -1))
-        self.turned[...] = self.kernels.transpose(0, 2, 1)
+        np.matmul(_KERNEL_TRANSFORM_2D, values["kernel"].reshape(9, -1), out=self.transformed_kernels.reshape(16, -1))
+        self.transposed_kernels[...] = self.transformed_kernels.transpose(0, 2, 1)
         self.bias = values.get("bias", self.bias)
 
     def _pieces(self, pictures: int) -> list[tuple[int, int]]:
         """Return the rows of tiles of each piece: the first, and how many."""
-        rows = pictures * self.down
-        return [(first, min(self.at_once, rows - first)) for first in range(0, rows, self.at_once)]
+        rows = pictures * self.tile_rows
+        return [
+            (first, min(self.tile_rows_per_piece, rows - first)) for first in range(0, rows, self.tile_rows_per_piece)
+        ]
 
-    def _tiles(self, name: str, rows: int, maps: int, place: Place) -> Floats:
-        return place.bench.array(name, 16, rows * self.across, maps)
+    def _tiles(self, name: str, rows: int, maps: int, context: Context) -> Floats:
+        return context.temporary.array(name, 16, rows * self.tile_columns, maps)
 
-    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
-        out = place.scratch.array("out", len(numbers), *self.output)
-        place.kept["input"] = numbers
-        for first, rows in self._pieces(len(numbers)):
-            seen = self._tiles("seen", rows, self.shape[2], place)
-            given = self._tiles("given", rows, self.output[2], place)
-            winograd_loops.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
-            np.matmul(seen, self.kernels, out=given)
-            winograd_loops.out_of_tiles(out.reshape(-1), given.reshape(-1), first, self.given, self.bias, *clip)
+    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+        out = context.scratch.array("out", len(inputs), *self.output)
+        context.saved["input"] = inputs
+        for first, rows in self._pieces(len(inputs)):
+            input_tiles = self._tiles("input tiles", rows, self.shape[2], context)
+            output_tiles = self._tiles("output tiles", rows, self.output[2], context)
+            winograd_loops.to_tiles(inputs.reshape(-1), input_tiles.reshape(-1), first, self.input_geometry)
+            np.matmul(input_tiles, self.transformed_kernels, out=output_tiles)
+            winograd_loops.out_of_tiles(
+                out.reshape(-1), output_tiles.reshape(-1), first, self.output_geometry, self.bias, *clip
+            )
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        numbers: Floats = place.kept["input"]
-        back = slopes if place.first else place.scratch.array("back", *numbers.shape)
-        total = place.bench.array("total", *self.kernels.shape)
-        share = place.bench.array("share", *self.kernels.shape)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        inputs: Floats = context.saved["input"]
+        back = gradients if context.needs_no_input_gradient else context.scratch.array("back", *inputs.shape)
+        total = context.temporary.array("total", *self.transformed_kernels.shape)
+        part_gradient = context.temporary.array("part gradient", *self.transformed_kernels.shape)
         total[...] = 0
-        if not place.first:
+        if not context.needs_no_input_gradient:
             back[...] = 0
-        for first, rows in self._pieces(len(numbers)):
-            seen = self._tiles("seen", rows, self.shape[2], place)
-            given = self._tiles("given", rows, self.output[2], place)
-            winograd_loops.to_tiles(numbers.reshape(-1), seen.reshape(-1), first, self.seen)
-            winograd_loops.into_tiles(slopes.reshape(-1), given.reshape(-1), first, self.given)
-            np.matmul(seen.transpose(0, 2, 1), given, out=share)
-            total += share
-            if not place.first:
-                np.matmul(given, self.turned, out=seen)
-                winograd_loops.add_from_tiles(back.reshape(-1), seen.reshape(-1), first, self.seen)
-        kernel = place.slopes["kernel"]
-        kernel += (_CARRY.T @ total.reshape(16, -1)).reshape(kernel.shape)
-        add_bias_slopes(slopes.reshape(-1, self.output[2]), place)
+        for first, rows in self._pieces(len(inputs)):
+            input_tiles = self._tiles("input tiles", rows, self.shape[2], context)
+            output_tiles = self._tiles("output tiles", rows, self.output[2], context)
+            winograd_loops.to_tiles(inputs.reshape(-1), input_tiles.reshape(-1), first, self.input_geometry)
+            winograd_loops.into_tiles(gradients.reshape(-1), output_tiles.reshape(-1), first, self.output_geometry)
+            np.matmul(input_tiles.transpose(0, 2, 1), output_tiles, out=part_gradient)
+            total += part_gradient
+            if not context.needs_no_input_gradient:
+                np.matmul(output_tiles, self.transposed_kernels, out=input_tiles)
+                winograd_loops.add_from_tiles(back.reshape(-1), input_tiles.reshape(-1), first, self.input_geometry)
+        kernel = context.gradients["kernel"]
+        kernel += (_KERNEL_TRANSFORM_2D.T @ total.reshape(16, -1)).reshape(kernel.shape)
+        add_bias_gradient(gradients.reshape(-1, self.output[2]), context)
         return back
 
 
-_CARRY = np.kron(winograd_loops.KERNEL_TRANSFORM, winograd_loops.KERNEL_TRANSFORM)
+_KERNEL_TRANSFORM_2D = np.kron(winograd_loops.KERNEL_TRANSFORM, winograd_loops.KERNEL_TRANSFORM)
 
 
-class DepthwiseConvolving(Trainable):
+class TrainableDepthwise(TrainableLayer):
     """`depthwise 3x3`: each map with its own kernel."""
 
     layer: Depthwise
@@ -200,26 +202,26 @@ class DepthwiseConvolving(Trainable):
         super().__init__(layer, shape)
         self.geometry = geometry_of(cast(WindowLayer, layer).axes(*shape[:2]), shape[2])
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
-        return draw_starts(self.layer.weights(self.shape), math.prod(self.layer.size), rng)
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
+        return draw_initial_values(self.layer.weights(self.shape), math.prod(self.layer.size), rng)
 
     def bind(self, values: Values) -> None:
         super().bind(values)
         self.matrix = values["kernel"].reshape(-1, self.shape[2])
         self.bias = values.get("bias", np.zeros(self.shape[2], np.float32))
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        out = place.scratch.array("out", len(numbers), *self.output)
-        place.kept["input"] = numbers
-        loops.depthwise(rows_of(numbers), self.matrix, self.bias, out.reshape(-1, self.output[2]), self.geometry)
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        out = context.scratch.array("out", len(inputs), *self.output)
+        context.saved["input"] = inputs
+        loops.depthwise(rows_of(inputs), self.matrix, self.bias, out.reshape(-1, self.output[2]), self.geometry)
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        numbers: Floats = place.kept["input"]
-        back = place.scratch.array("back", *numbers.shape)
-        rows = slopes.reshape(-1, self.output[2])
-        gained = place.slopes["kernel"].reshape(self.matrix.shape)
-        loops.depthwise_kernel_backward(rows_of(numbers), gained, rows, self.geometry)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        inputs: Floats = context.saved["input"]
+        back = context.scratch.array("back", *inputs.shape)
+        rows = gradients.reshape(-1, self.output[2])
+        kernel_gradient = context.gradients["kernel"].reshape(self.matrix.shape)
+        loops.depthwise_kernel_backward(rows_of(inputs), kernel_gradient, rows, self.geometry)
         loops.depthwise_backward(rows_of(back), self.matrix, rows, self.geometry)
-        add_bias_slopes(rows, place)
+        add_bias_gradient(rows, context)
         return back

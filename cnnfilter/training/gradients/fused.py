@@ -15,81 +15,83 @@ from numpy.typing import NDArray
 
 from cnnfilter.networks.map_convolutions import LINEAR
 from cnnfilter.training.gradients import gradient_loops as loops
-from cnnfilter.training.gradients.layer import ClippingTrainable, Floats, Pass, Place, Trainable
-from cnnfilter.training.gradients.layers import Activating, BatchNorming, MostPooling
+from cnnfilter.training.gradients.layer import ClippingLayer, Context, Floats, Pass, TrainableLayer
+from cnnfilter.training.gradients.layers import TrainableActivation, TrainableBatchNorm, TrainableMaxPool
 
 
 class FusedMaxPool(Pass):
     """A clipping activation and the max pool after it."""
 
-    def __init__(self, activation: Activating, pool: MostPooling) -> None:
+    def __init__(self, activation: TrainableActivation, pool: TrainableMaxPool) -> None:
         self.activation = activation
         self.pool = pool
 
     @property
-    def members(self) -> tuple[Trainable, ...]:
+    def members(self) -> tuple[TrainableLayer, ...]:
         return self.activation, self.pool
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        clipped = self.activation.forward(numbers, place)
-        place.kept["pooled"] = pooled = self.pool.forward(clipped, place.part("pool"))
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        clipped = self.activation.forward(inputs, context)
+        context.saved["pooled"] = pooled = self.pool.forward(clipped, context.part("pool"))
         return pooled
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        _stop_clipped(slopes, place.kept["pooled"], self.activation)
-        return self.pool.backward(slopes, place.part("pool"))
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        _stop_clipped(gradients, context.saved["pooled"], self.activation)
+        return self.pool.backward(gradients, context.part("pool"))
 
 
 class _FusedActivation(Pass):
     """A layer that clips its outputs, the clipping activation after it, and the max pool after that if there is one."""
 
-    def __init__(self, before: ClippingTrainable, activation: Activating, pool: MostPooling | None = None) -> None:
+    def __init__(
+        self, before: ClippingLayer, activation: TrainableActivation, pool: TrainableMaxPool | None = None
+    ) -> None:
         self.before = before
         self.activation = activation
         self.pool = pool
 
     @property
-    def members(self) -> tuple[Trainable, ...]:
+    def members(self) -> tuple[TrainableLayer, ...]:
         return (self.before, self.activation, *(() if self.pool is None else (self.pool,)))
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        out = self.before.forward(numbers, place, self.activation.clip or LINEAR)
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        out = self.before.forward(inputs, context, self.activation.clip or LINEAR)
         if self.pool is not None:
-            out = self.pool.forward(out, place.part("pool"))
-        place.kept["output"] = out
+            out = self.pool.forward(out, context.part("pool"))
+        context.saved["output"] = out
         return out
 
-    def _backward_to_before(self, slopes: Floats, place: Place) -> Floats:
-        _stop_clipped(slopes, place.kept["output"], self.activation)
-        return slopes if self.pool is None else self.pool.backward(slopes, place.part("pool"))
+    def _backward_to_before(self, gradients: Floats, context: Context) -> Floats:
+        _stop_clipped(gradients, context.saved["output"], self.activation)
+        return gradients if self.pool is None else self.pool.backward(gradients, context.part("pool"))
 
 
 class FusedConvolution(_FusedActivation):
     """A convolution, the clipping activation after it, and the max pool after that if there is one."""
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        return self.before.backward(self._backward_to_before(slopes, place), place)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        return self.before.backward(self._backward_to_before(gradients, context), context)
 
 
 class FusedBatchNorm(_FusedActivation):
     """Batch norm, the clipping activation after it, and the max pool after that if there is one."""
 
-    before: BatchNorming
+    before: TrainableBatchNorm
 
-    def measure_back(self, slopes: Floats, place: Place) -> tuple[Floats, NDArray[np.float64]]:
-        """Return the slopes that `backward` takes, and their sums by shift and scale (2, C)."""
-        return self.before.measure_back(self._backward_to_before(slopes, place), place)
+    def measure_backward(self, gradients: Floats, context: Context) -> tuple[Floats, NDArray[np.float64]]:
+        """Return the gradients that `backward` takes, and their sums by shift and scale (2, C)."""
+        return self.before.measure_backward(self._backward_to_before(gradients, context), context)
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        return self.before.backward(slopes, place)
-
-
-def _stop_clipped(slopes: Floats, outputs: Floats, activation: Activating) -> None:
-    """Set to 0 the slopes of the outputs that the activation has clipped."""
-    loops.clip_backward(slopes.reshape(-1), outputs.reshape(-1), *(activation.clip or LINEAR))
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        return self.before.backward(gradients, context)
 
 
-def fuse(layers: Sequence[Trainable]) -> list[Pass]:
+def _stop_clipped(gradients: Floats, outputs: Floats, activation: TrainableActivation) -> None:
+    """Set to 0 the gradients of the outputs that the activation has clipped."""
+    loops.clip_backward(gradients.reshape(-1), outputs.reshape(-1), *(activation.clip or LINEAR))
+
+
+def fuse(layers: Sequence[TrainableLayer]) -> list[Pass]:
     """Return the steps that compute the layers, in their order.
 
     A clipping activation is computed together with a convolution or batch norm before it that clips in passing,
@@ -104,16 +106,16 @@ def fuse(layers: Sequence[Trainable]) -> list[Pass]:
     return steps
 
 
-def _first_step(layers: Sequence[Trainable]) -> Pass:
+def _first_step(layers: Sequence[TrainableLayer]) -> Pass:
     first, second, third = (*layers, None, None)[:3]
     assert first is not None
-    if isinstance(first, ClippingTrainable) and first.clips and _is_clip(second):
-        kind = FusedBatchNorm if isinstance(first, BatchNorming) else FusedConvolution
-        return kind(first, second, third if isinstance(third, MostPooling) else None)
-    if _is_clip(first) and isinstance(second, MostPooling):
+    if isinstance(first, ClippingLayer) and first.clips and _is_clip(second):
+        kind = FusedBatchNorm if isinstance(first, TrainableBatchNorm) else FusedConvolution
+        return kind(first, second, third if isinstance(third, TrainableMaxPool) else None)
+    if _is_clip(first) and isinstance(second, TrainableMaxPool):
         return FusedMaxPool(first, second)
     return first
 
 
-def _is_clip(layer: Trainable | None) -> TypeGuard[Activating]:
-    return isinstance(layer, Activating) and layer.clip is not None
+def _is_clip(layer: TrainableLayer | None) -> TypeGuard[TrainableActivation]:
+    return isinstance(layer, TrainableActivation) and layer.clip is not None

@@ -1,9 +1,9 @@
 """Layers while they are trained: forward and, beside it, backward.
 
-A batch is cut into shards of whole pictures. `forward` takes a shard's numbers (n, H, W, C) or (n, F), `backward` the
-slopes of the loss by what `forward` gave, adds those by the layer's own numbers to ``place.slopes``, and gives those
-by its input. What a layer remembers in between, and the memory for its results, is in its `Place`: there is one for
-each shard and layer, so that shards can be computed at once.
+A batch is cut into shards of whole pictures. `forward` takes a shard's maps (n, H, W, C) or (n, F), `backward` the
+gradients of the loss by what `forward` gave, adds those by the layer's own parameters to ``context.gradients``, and
+gives those by its input. What a layer saves in between, and the memory for its results, is in its `Context`: there is
+one for each shard and layer, so that shards can be computed at once.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ Values = Mapping[str, Floats]
 
 
 @dataclass
-class Place:
-    """What one layer keeps of one shard.
+class Context:
+    """What one layer saves of one shard.
 
     Attributes
     ----------
-    slopes : by name, those of the layer's own numbers; views that are added to.
-    kept : what `forward` leaves for `backward`.
+    gradients : by name, those of the layer's own parameters; views that are added to.
+    saved : what `forward` leaves for `backward`.
     scratch : memory for what the layer keeps.
-    bench : memory for what is needed only while it computes: of the thread, not of the place.
+    temporary : memory for what is needed only while it computes: of the thread, not of the context.
     training : whether dropout and batch norm do what they do while training.
     draw : gives the random numbers of this layer and shard, at this step.
-    first : nobody needs the slopes of the input.
+    needs_no_input_gradient : nobody needs the gradients of the input.
     """
 
-    slopes: Values = field(default_factory=dict)
-    kept: dict[str, Any] = field(default_factory=dict)
+    gradients: Values = field(default_factory=dict)
+    saved: dict[str, Any] = field(default_factory=dict)
     scratch: Scratch = field(default_factory=Scratch)
-    bench: Scratch = field(default_factory=Scratch)
+    temporary: Scratch = field(default_factory=Scratch)
     training: bool = True
     draw: Callable[[], np.random.Generator] = np.random.default_rng
-    first: bool = False
-    parts: dict[str, Place] = field(default_factory=dict)
+    needs_no_input_gradient: bool = False
+    parts: dict[str, Context] = field(default_factory=dict)
 
-    def part(self, name: str) -> Place:
-        """Return the place of a part of the layer."""
+    def part(self, name: str) -> Context:
+        """Return the context of a part of the layer."""
         if name not in self.parts:
-            slopes = {
-                key.removeprefix(f"{name}."): view for key, view in self.slopes.items() if key.startswith(f"{name}.")
+            gradients = {
+                key.removeprefix(f"{name}."): view for key, view in self.gradients.items() if key.startswith(f"{name}.")
             }
-            self.parts[name] = Place(slopes)
-        self.parts[name].bench = self.bench
+            self.parts[name] = Context(gradients)
+        self.parts[name].temporary = self.temporary
         return self.parts[name]
 
 
@@ -67,19 +67,19 @@ class Pass:
     """A step of the forward and backward passes: one layer, or several that are computed together."""
 
     @property
-    def members(self) -> tuple[Trainable, ...]:
+    def members(self) -> tuple[TrainableLayer, ...]:
         """The layers that the step computes, in their order."""
         raise NotImplementedError
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
+    def forward(self, inputs: Floats, context: Context) -> Floats:
         raise NotImplementedError
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
+    def backward(self, gradients: Floats, context: Context) -> Floats:
         raise NotImplementedError
 
 
-class Trainable(Pass):
-    """A layer that has no numbers of its own and needs nothing but its own functions."""
+class TrainableLayer(Pass):
+    """A layer that has no parameters of its own and needs nothing but its own functions."""
 
     def __init__(self, layer: Layer, shape: Shape) -> None:
         self.layer = layer
@@ -88,15 +88,15 @@ class Trainable(Pass):
         self.values: Values = {}
 
     @property
-    def members(self) -> tuple[Trainable, ...]:
+    def members(self) -> tuple[TrainableLayer, ...]:
         return (self,)
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
-        """Return the numbers to start with, by name."""
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
+        """Return the parameters to start with, by name."""
         return {}
 
     def bind(self, values: Values) -> None:
-        """Take the numbers to compute with, anew for every step: they are views."""
+        """Take the parameters to compute with, anew for every step: they are views."""
         self.values = values
 
     def weights(self) -> dict[str, Floats]:
@@ -104,7 +104,7 @@ class Trainable(Pass):
         return {name: values.copy() for name, values in self.values.items()}
 
 
-class ClippingTrainable(Trainable):
+class ClippingLayer(TrainableLayer):
     """A layer that can clip its outputs to a range while it writes them, which saves a pass over the maps."""
 
     @property
@@ -112,18 +112,18 @@ class ClippingTrainable(Trainable):
         """Whether clipping costs no pass of its own."""
         return True
 
-    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
+    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
         raise NotImplementedError
 
 
-class Fixed(Trainable):
+class FixedLayer(TrainableLayer):
     """A layer before the first learned one: nothing is handed back through it."""
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        return np.ascontiguousarray(self.layer.forward(numbers), np.float32)  # type: ignore[attr-defined]
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        return np.ascontiguousarray(self.layer.forward(inputs), np.float32)  # type: ignore[attr-defined]
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        return slopes
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        return gradients
 
 
 def geometry_of(axes: tuple[Axis, Axis], channels: int) -> NDArray[np.int64]:
@@ -134,18 +134,18 @@ def geometry_of(axes: tuple[Axis, Axis], channels: int) -> NDArray[np.int64]:
     return np.array(sizes + steps, np.int64)
 
 
-def rows_of(numbers: Floats) -> Floats:
+def rows_of(inputs: Floats) -> Floats:
     """Maps (n, H, W, C) as the loops take them, (n·H, W·C)."""
-    count, height, width, channels = numbers.shape
-    return numbers.reshape(count * height, width * channels)
+    count, height, width, channels = inputs.shape
+    return inputs.reshape(count * height, width * channels)
 
 
-def add_bias_slopes(slopes: Floats, place: Place) -> None:
-    if "bias" in place.slopes:
-        place.slopes["bias"][...] += np.ones(len(slopes), np.float32) @ slopes
+def add_bias_gradient(gradients: Floats, context: Context) -> None:
+    if "bias" in context.gradients:
+        context.gradients["bias"][...] += np.ones(len(gradients), np.float32) @ gradients
 
 
-def draw_starts(shapes: Mapping[str, Shape], inputs: int, rng: np.random.Generator) -> dict[str, Floats]:
+def draw_initial_values(shapes: Mapping[str, Shape], inputs: int, rng: np.random.Generator) -> dict[str, Floats]:
     """Draw kernels of variance 2 / inputs (He et al. 2015, "Delving Deep into Rectifiers", equation 10); bias is 0."""
     deviation = math.sqrt(2 / inputs)
     return {

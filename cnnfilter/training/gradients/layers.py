@@ -1,6 +1,6 @@
 """All the other layers while they are trained, and which is which.
 
-Batch norm needs sums over the whole batch, which it gets between two layers: see `BatchNorming`.
+Batch norm needs sums over the whole batch, which it gets between two layers: see `TrainableBatchNorm`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
 from cnnfilter.filters.pooling.pool import PoolAxis
-from cnnfilter.layers.activations import activate, slope
+from cnnfilter.layers.activations import activate, derivative
 from cnnfilter.layers.fixed import Activation, AvgPool, Flatten, GlobalPool, MaxPool, MinPool
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.networks import layer_loops
 from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR, Range
 from cnnfilter.training.gradients import gradient_loops as loops
-from cnnfilter.training.gradients.convolutions import Convolving, DepthwiseConvolving, TiledConvolving
+from cnnfilter.training.gradients.convolutions import (
+    TrainableConvolution,
+    TrainableDepthwise,
+    TrainableWinogradConvolution,
+)
 from cnnfilter.training.gradients.layer import (
     NO_BIAS,
-    ClippingTrainable,
+    ClippingLayer,
+    Context,
     Floats,
-    Place,
-    Trainable,
+    TrainableLayer,
     Values,
-    add_bias_slopes,
-    draw_starts,
+    add_bias_gradient,
+    draw_initial_values,
     geometry_of,
     rows_of,
 )
@@ -38,23 +42,27 @@ EPSILON, MOMENTUM = 1e-5, 0.1
 """Of batch norm, as PyTorch's."""
 
 
-class Bottlenecking(Trainable):
+class TrainableInvertedBottleneck(TrainableLayer):
     """`mbconv 24x3x3`: its three convolutions one after the other, relu6 after the first two; the input is added."""
 
     layer: InvertedBottleneck
 
     def __init__(self, layer: Layer, shape: Shape) -> None:
         super().__init__(layer, shape)
-        self.parts: dict[str, Trainable] = {}
+        self.parts: dict[str, TrainableLayer] = {}
         for name, stage in self.layer.stages(shape).items():
             self.parts[name] = make_trainable(stage, shape)
             shape = stage.output_shape(shape)
             if name != "project":
-                self.parts[f"after {name}"] = Activating(Activation("relu6"), shape)
+                self.parts[f"after {name}"] = TrainableActivation(Activation("relu6"), shape)
         self.residual = self.layer.residual(self.shape)
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
-        return {f"{name}.{key}": start for name, part in self.parts.items() for key, start in part.starts(rng).items()}
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
+        return {
+            f"{name}.{key}": start
+            for name, part in self.parts.items()
+            for key, start in part.initial_values(rng).items()
+        }
 
     def bind(self, values: Values) -> None:
         super().bind(values)
@@ -63,56 +71,58 @@ class Bottlenecking(Trainable):
             if own:
                 part.bind(own)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        out = numbers
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        out = inputs
         for name, part in self.parts.items():
-            out = part.forward(out, place.part(name))
+            out = part.forward(out, context.part(name))
         if self.residual:
-            out += numbers
+            out += inputs
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        back = slopes
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        back = gradients
         for name, part in reversed(self.parts.items()):
-            back = part.backward(back, place.part(name))
+            back = part.backward(back, context.part(name))
         if self.residual:
-            back += slopes
+            back += gradients
         return back
 
 
-class Densing(Trainable):
+class TrainableDense(TrainableLayer):
     """`dense 10`: one matrix product."""
 
     layer: Dense
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
-        return draw_starts(self.layer.weights(self.shape), math.prod(self.shape), rng)
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
+        return draw_initial_values(self.layer.weights(self.shape), math.prod(self.shape), rng)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        rows = numbers.reshape(len(numbers), -1)
-        place.kept["input"] = numbers
-        out = np.matmul(rows, self.values["kernel"], out=place.scratch.array("out", len(rows), *self.output))
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        rows = inputs.reshape(len(inputs), -1)
+        context.saved["input"] = inputs
+        out = np.matmul(rows, self.values["kernel"], out=context.scratch.array("out", len(rows), *self.output))
         if "bias" in self.values:
             out += self.values["bias"]
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        numbers: Floats = place.kept["input"]
-        rows = numbers.reshape(len(numbers), -1)
-        share = np.matmul(rows.T, slopes, out=place.scratch.array("share", *self.values["kernel"].shape))
-        place.slopes["kernel"][...] += share
-        add_bias_slopes(slopes, place)
-        if place.first:
-            return slopes
-        back = np.matmul(slopes, self.values["kernel"].T, out=place.scratch.array("back", *rows.shape))
-        return back.reshape(numbers.shape)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        inputs: Floats = context.saved["input"]
+        rows = inputs.reshape(len(inputs), -1)
+        kernel_gradient = np.matmul(
+            rows.T, gradients, out=context.scratch.array("kernel gradient", *self.values["kernel"].shape)
+        )
+        context.gradients["kernel"][...] += kernel_gradient
+        add_bias_gradient(gradients, context)
+        if context.needs_no_input_gradient:
+            return gradients
+        back = np.matmul(gradients, self.values["kernel"].T, out=context.scratch.array("back", *rows.shape))
+        return back.reshape(inputs.shape)
 
 
 # --- pools -----------------------------------------------------------------------------------------------
 
 
-class MostPooling(Trainable):
-    """`maxpool 2` and `minpool 2`: the slope goes to the number that was chosen."""
+class TrainableMaxPool(TrainableLayer):
+    """`maxpool 2` and `minpool 2`: the gradient goes to the number that was chosen."""
 
     layer: MaxPool
 
@@ -123,23 +133,25 @@ class MostPooling(Trainable):
         if math.prod(self.layer.size) > 256:
             raise ModelError(f"{layer} has more than 256 taps, which training does not go through")
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        out = place.scratch.array("out", len(numbers), *self.output)
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        out = context.scratch.array("out", len(inputs), *self.output)
         rows = out.reshape(-1, self.output[2])
-        where = place.kept.get("where")
+        where = context.saved.get("where")
         if where is None or len(where) != len(rows):
-            where = place.kept["where"] = np.empty(rows.shape, np.uint8)
-        loops.max_pool(rows_of(numbers), rows, where, self.geometry, self.sign)
+            where = context.saved["where"] = np.empty(rows.shape, np.uint8)
+        loops.max_pool(rows_of(inputs), rows, where, self.geometry, self.sign)
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        back = place.scratch.array("back", len(slopes), *self.shape)
-        loops.max_pool_backward(rows_of(back), slopes.reshape(-1, self.output[2]), place.kept["where"], self.geometry)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        back = context.scratch.array("back", len(gradients), *self.shape)
+        loops.max_pool_backward(
+            rows_of(back), gradients.reshape(-1, self.output[2]), context.saved["where"], self.geometry
+        )
         return back
 
 
-class MeanPooling(Trainable):
-    """`avgpool 2`: a depthwise convolution with ones, each place times its share."""
+class TrainableAvgPool(TrainableLayer):
+    """`avgpool 2`: a depthwise convolution with ones, each position times its share."""
 
     layer: AvgPool
 
@@ -152,47 +164,47 @@ class MeanPooling(Trainable):
         self.ones = np.ones((math.prod(self.layer.size), shape[2]), np.float32)
         self.zeros = np.zeros(shape[2], np.float32)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        out = place.scratch.array("out", len(numbers), *self.output)
-        loops.depthwise(rows_of(numbers), self.ones, self.zeros, out.reshape(-1, self.output[2]), self.geometry)
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        out = context.scratch.array("out", len(inputs), *self.output)
+        loops.depthwise(rows_of(inputs), self.ones, self.zeros, out.reshape(-1, self.output[2]), self.geometry)
         out *= self.shares
         return out
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        back = place.scratch.array("back", len(slopes), *self.shape)
-        shared = (slopes * self.shares).reshape(-1, self.output[2])
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        back = context.scratch.array("back", len(gradients), *self.shape)
+        shared = (gradients * self.shares).reshape(-1, self.output[2])
         loops.depthwise_backward(rows_of(back), self.ones, shared, self.geometry)
         return back
 
 
-class GlobalPooling(Trainable):
+class TrainableGlobalPool(TrainableLayer):
     """`globalpool avg` and `max`."""
 
     layer: GlobalPool
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        rows = numbers.reshape(len(numbers), -1, self.shape[2])
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        rows = inputs.reshape(len(inputs), -1, self.shape[2])
         if self.layer.op == "avg":
             return cast(Floats, rows.mean(axis=1, dtype=np.float32).reshape(len(rows), *self.output))
-        place.kept["where"] = where = rows.argmax(axis=1)[:, None]
+        context.saved["where"] = where = rows.argmax(axis=1)[:, None]
         return np.take_along_axis(rows, where, axis=1).reshape(len(rows), *self.output)
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        back = place.scratch.array("back", len(slopes), *self.shape)
-        rows, each = back.reshape(len(back), -1, self.shape[2]), slopes.reshape(len(slopes), 1, -1)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        back = context.scratch.array("back", len(gradients), *self.shape)
+        rows, each = back.reshape(len(back), -1, self.shape[2]), gradients.reshape(len(gradients), 1, -1)
         if self.layer.op == "avg":
             rows[...] = each / np.float32(rows.shape[1])
         else:
             rows[...] = 0
-            np.put_along_axis(rows, place.kept["where"], each, axis=1)
+            np.put_along_axis(rows, context.saved["where"], each, axis=1)
         return back
 
 
 # --- number by number ------------------------------------------------------------------------------------
 
 
-class Activating(Trainable):
-    """`relu` and its kin: the slope times the function's slope there."""
+class TrainableActivation(TrainableLayer):
+    """`relu` and its kin: the gradient times the function's derivative there."""
 
     layer: Activation
 
@@ -201,67 +213,67 @@ class Activating(Trainable):
         """The range that the function clips to; None where it does something else."""
         return CLIPPING.get(self.layer.function)
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
+    def forward(self, inputs: Floats, context: Context) -> Floats:
         function = self.layer.function
         if self.clip is not None:
             # In place: no layer that stands before an activation needs what it gave.
-            layer_loops.shift(numbers.reshape(-1), NO_BIAS, *self.clip)
-            place.kept["output"] = numbers
-            return numbers
-        place.kept["input"] = numbers
-        place.kept["output"] = np.ascontiguousarray(activate(numbers, function))
-        return cast(Floats, place.kept["output"])
+            layer_loops.shift(inputs.reshape(-1), NO_BIAS, *self.clip)
+            context.saved["output"] = inputs
+            return inputs
+        context.saved["input"] = inputs
+        context.saved["output"] = np.ascontiguousarray(activate(inputs, function))
+        return cast(Floats, context.saved["output"])
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
+    def backward(self, gradients: Floats, context: Context) -> Floats:
         function = self.layer.function
         if self.clip is not None:
-            loops.clip_backward(slopes.reshape(-1), place.kept["output"].reshape(-1), *self.clip)
-            return slopes
+            loops.clip_backward(gradients.reshape(-1), context.saved["output"].reshape(-1), *self.clip)
+            return gradients
         if function == "softmax":
-            out = place.kept["output"]
-            return np.ascontiguousarray(out * (slopes - (slopes * out).sum(axis=-1, keepdims=True)))
-        return np.ascontiguousarray(slopes * slope(place.kept["input"], function))
+            out = context.saved["output"]
+            return np.ascontiguousarray(out * (gradients - (gradients * out).sum(axis=-1, keepdims=True)))
+        return np.ascontiguousarray(gradients * derivative(context.saved["input"], function))
 
 
-class Dropping(Trainable):
+class TrainableDropout(TrainableLayer):
     """`dropout 0.3`: that share of the numbers becomes 0, and the others are raised so that their mean stays."""
 
     layer: Dropout
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        if not place.training or not self.layer.share:
-            place.kept["chances"] = None
-            return numbers
-        place.kept["chances"] = place.draw().integers(0, _CHANCES, numbers.size, np.uint16)
-        return self._drop(numbers, "out", place)
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        if not context.training or not self.layer.share:
+            context.saved["draws"] = None
+            return inputs
+        context.saved["draws"] = context.draw().integers(0, _DRAWS, inputs.size, np.uint16)
+        return self._drop(inputs, "out", context)
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        return slopes if place.kept["chances"] is None else self._drop(slopes, "back", place)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        return gradients if context.saved["draws"] is None else self._drop(gradients, "back", context)
 
-    def _drop(self, numbers: Floats, name: str, place: Place) -> Floats:
-        out = place.scratch.array(name, *numbers.shape)
-        limit = round(self.layer.share * _CHANCES)
-        factor = _CHANCES / (_CHANCES - limit)
-        loops.drop(numbers.reshape(-1), place.kept["chances"], limit, factor, out.reshape(-1))
+    def _drop(self, inputs: Floats, name: str, context: Context) -> Floats:
+        out = context.scratch.array(name, *inputs.shape)
+        limit = round(self.layer.share * _DRAWS)
+        factor = _DRAWS / (_DRAWS - limit)
+        loops.drop(inputs.reshape(-1), context.saved["draws"], limit, factor, out.reshape(-1))
         return out
 
 
-_CHANCES = 1 << 16
+_DRAWS = 1 << 16
 
 
-class Flattening(Trainable):
+class TrainableFlatten(TrainableLayer):
     """`flatten`."""
 
     layer: Flatten
 
-    def forward(self, numbers: Floats, place: Place) -> Floats:
-        return numbers.reshape(len(numbers), -1)
+    def forward(self, inputs: Floats, context: Context) -> Floats:
+        return inputs.reshape(len(inputs), -1)
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
-        return slopes.reshape(len(slopes), *self.shape)
+    def backward(self, gradients: Floats, context: Context) -> Floats:
+        return gradients.reshape(len(gradients), *self.shape)
 
 
-class BatchNorming(ClippingTrainable):
+class TrainableBatchNorm(ClippingLayer):
     """`batchnorm`: by the mean and variance of the batch while training, of all batches afterwards.
 
     Before `forward`, every shard is measured and the sums of all are settled; before `backward` likewise
@@ -275,7 +287,7 @@ class BatchNorming(ClippingTrainable):
         self.channels = shape[-1]
         self.running = np.concatenate([np.zeros(self.channels), np.ones(self.channels)]).astype(np.float32)
 
-    def starts(self, rng: np.random.Generator) -> dict[str, Floats]:
+    def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
         return {"scale": np.ones(self.channels, np.float32), "shift": np.zeros(self.channels, np.float32)}
 
     def weights(self) -> dict[str, Floats]:
@@ -284,13 +296,13 @@ class BatchNorming(ClippingTrainable):
         shift = self.values["shift"] - mean * scale
         return {"scale": scale.astype(np.float32), "shift": shift.astype(np.float32)}
 
-    def measure(self, numbers: Floats) -> NDArray[np.float64]:
+    def measure(self, inputs: Floats) -> NDArray[np.float64]:
         """Return the sums and the sums of squares of each map (2, C)."""
         sums = np.empty((2, self.channels))
-        loops.moments(numbers.reshape(-1, self.channels), sums)
+        loops.moments(inputs.reshape(-1, self.channels), sums)
         return sums
 
-    def settle(self, sums: NDArray[np.float64], count: int) -> None:
+    def take_sums(self, sums: NDArray[np.float64], count: int) -> None:
         """Take the sums of the whole batch, of `count` numbers a map."""
         mean = sums[0] / count
         variance = np.maximum(sums[1] / count - mean * mean, 0)
@@ -309,24 +321,24 @@ class BatchNorming(ClippingTrainable):
         self.factor = scale.astype(np.float32)
         self.offset = (self.values["shift"] - mean * scale).astype(np.float32)
 
-    def forward(self, numbers: Floats, place: Place, clip: Range = LINEAR) -> Floats:
-        out = place.scratch.array("out", *numbers.shape)
-        place.kept["input"] = numbers
+    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+        out = context.scratch.array("out", *inputs.shape)
+        context.saved["input"] = inputs
         shape = (-1, self.channels)
-        loops.scale_and_shift(numbers.reshape(shape), self.factor, self.offset, *clip, out.reshape(shape))
+        loops.scale_and_shift(inputs.reshape(shape), self.factor, self.offset, *clip, out.reshape(shape))
         return out
 
-    def measure_back(self, slopes: Floats, place: Place) -> tuple[Floats, NDArray[np.float64]]:
-        """Return the slopes that `backward` takes, and their sums by shift and scale (2, C)."""
+    def measure_backward(self, gradients: Floats, context: Context) -> tuple[Floats, NDArray[np.float64]]:
+        """Return the gradients that `backward` takes, and their sums by shift and scale (2, C)."""
         sums = np.empty((2, self.channels))
         shape = (-1, self.channels)
-        rows = place.kept["input"].reshape(shape)
-        loops.gradient_moments(rows, slopes.reshape(shape), sums, self.mean, self.inverse)
-        place.slopes["shift"][...] += sums[0]
-        place.slopes["scale"][...] += sums[1]
-        return slopes, sums
+        rows = context.saved["input"].reshape(shape)
+        loops.gradient_moments(rows, gradients.reshape(shape), sums, self.mean, self.inverse)
+        context.gradients["shift"][...] += sums[0]
+        context.gradients["scale"][...] += sums[1]
+        return gradients, sums
 
-    def settle_back(self, sums: NDArray[np.float64], count: int) -> None:
+    def take_backward_sums(self, sums: NDArray[np.float64], count: int) -> None:
         """Take the sums of the whole batch."""
         shift, scale = sums / count
         factor = self.factor.astype(np.float64)
@@ -334,29 +346,31 @@ class BatchNorming(ClippingTrainable):
         self.of_row = of_row.astype(np.float32)
         self.more = (-factor * shift - of_row * self.mean).astype(np.float32)
 
-    def backward(self, slopes: Floats, place: Place) -> Floats:
+    def backward(self, gradients: Floats, context: Context) -> Floats:
         shape = (-1, self.channels)
-        loops.combine(place.kept["input"].reshape(shape), slopes.reshape(shape), self.factor, self.of_row, self.more)
-        return slopes
+        loops.combine(
+            context.saved["input"].reshape(shape), gradients.reshape(shape), self.factor, self.of_row, self.more
+        )
+        return gradients
 
 
-_TRAINABLE: dict[type[Layer], type[Trainable]] = {
-    Convolution: Convolving,
-    Depthwise: DepthwiseConvolving,
-    InvertedBottleneck: Bottlenecking,
-    Dense: Densing,
-    MaxPool: MostPooling,
-    MinPool: MostPooling,
-    AvgPool: MeanPooling,
-    GlobalPool: GlobalPooling,
-    Activation: Activating,
-    Dropout: Dropping,
-    Flatten: Flattening,
-    BatchNorm: BatchNorming,
+_TRAINABLE: dict[type[Layer], type[TrainableLayer]] = {
+    Convolution: TrainableConvolution,
+    Depthwise: TrainableDepthwise,
+    InvertedBottleneck: TrainableInvertedBottleneck,
+    Dense: TrainableDense,
+    MaxPool: TrainableMaxPool,
+    MinPool: TrainableMaxPool,
+    AvgPool: TrainableAvgPool,
+    GlobalPool: TrainableGlobalPool,
+    Activation: TrainableActivation,
+    Dropout: TrainableDropout,
+    Flatten: TrainableFlatten,
+    BatchNorm: TrainableBatchNorm,
 }
 
 
-def make_trainable(layer: Layer, shape: Shape) -> Trainable:
+def make_trainable(layer: Layer, shape: Shape) -> TrainableLayer:
     """Make the layer that is trained of a layer that takes `shape`.
 
     Raises
@@ -369,6 +383,6 @@ def make_trainable(layer: Layer, shape: Shape) -> Trainable:
         raise ModelError(
             f"'{layer}' can only stand before the first learned layer: training does not go back through it"
         )
-    if isinstance(layer, Convolution) and TiledConvolving.fits(layer, shape):
-        found = TiledConvolving
+    if isinstance(layer, Convolution) and TrainableWinogradConvolution.fits(layer, shape):
+        found = TrainableWinogradConvolution
     return found(layer, shape)

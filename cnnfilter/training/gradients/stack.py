@@ -1,8 +1,8 @@
-"""A stack of layers on a batch: the loss, and its slope by every learned number.
+"""A stack of layers on a batch: the loss, and its gradient by every learned number.
 
 The batch is cut into shards, and the shards of the layers between two batch norms go through all of those layers before
 anything else happens, each on one thread. How many shards there are depends on the batch alone, and their sums are
-added in their order, so that the numbers are the same for any number of threads.
+added in their order, so that the results are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cnnfilter.networks.model_file import Weights
 from cnnfilter.runtime.buffers import Scratch
 from cnnfilter.runtime.parallel import Workers, split_rows
 from cnnfilter.training.gradients.fused import FusedBatchNorm, fuse
-from cnnfilter.training.gradients.layer import Fixed, Pass, Place, Trainable
-from cnnfilter.training.gradients.layers import BatchNorming, make_trainable
+from cnnfilter.training.gradients.layer import Context, FixedLayer, Pass, TrainableLayer
+from cnnfilter.training.gradients.layers import TrainableBatchNorm, make_trainable
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -53,14 +53,14 @@ class Targets(NamedTuple):
 
 
 class Stack:
-    """Layers whose numbers are learned.
+    """Layers whose parameters are learned.
 
-    All learned numbers are one vector, `values`, and their slopes another, `slopes`: what each layer has are views.
+    All parameters are one vector, `values`, and their gradients another, `gradients`: what each layer has are views.
 
     Attributes
     ----------
-    values, slopes : (P,) float32 arrays
-    decays : (P,) bool array
+    values, gradients : (P,) float32 arrays
+    weight_decay_mask : (P,) bool array
         The kernels, which weight decay is for.
     """
 
@@ -73,16 +73,17 @@ class Stack:
         self._steps = fuse(self.layers)
         self._first_members = [0, *accumulate(len(step.members) for step in self._steps)][:-1]
         self._segments = _between_batch_norms(self._steps)
-        starts = [layer.starts(rng) for layer in self.layers]
-        self.values = np.concatenate([np.ravel(part) for each in starts for part in each.values()]).astype(np.float32)
-        self.slopes = np.zeros_like(self.values)
-        self.decays = np.concatenate(
-            [np.full(part.size, name.endswith("kernel")) for each in starts for name, part in each.items()]
+        initial_values = [layer.initial_values(rng) for layer in self.layers]
+        flat = [np.ravel(part) for each in initial_values for part in each.values()]
+        self.values = np.concatenate(flat).astype(np.float32)
+        self.gradients = np.zeros_like(self.values)
+        self.weight_decay_mask = np.concatenate(
+            [np.full(part.size, name.endswith("kernel")) for each in initial_values for name, part in each.items()]
         )
-        self._shapes = [{name: part.shape for name, part in each.items()} for each in starts]
+        self._shapes = [{name: part.shape for name, part in each.items()} for each in initial_values]
         self._bind()
-        self._shard_slopes = np.zeros((SHARDS, self.values.size), np.float32)
-        self._places = [self._make_places(row) for row in self._shard_slopes]
+        self._shard_gradients = np.zeros((SHARDS, self.values.size), np.float32)
+        self._contexts = [self._make_contexts(row) for row in self._shard_gradients]
         self._inputs = [np.empty((0, *input_shape), np.float32)] * SHARDS
 
     def _bind(self) -> None:
@@ -100,17 +101,17 @@ class Stack:
             found.append(views)
         return found
 
-    def _make_places(self, slopes: Floats) -> list[Place]:
-        views = self._views(slopes)
-        places = [Place(views[first]) for first in self._first_members]
-        learned = next((index for index, step in enumerate(self._steps) if not isinstance(step, Fixed)), 0)
-        places[learned].first = True
-        return places
+    def _make_contexts(self, gradients: Floats) -> list[Context]:
+        views = self._views(gradients)
+        contexts = [Context(views[first]) for first in self._first_members]
+        learned = next((index for index, step in enumerate(self._steps) if not isinstance(step, FixedLayer)), 0)
+        contexts[learned].needs_no_input_gradient = True
+        return contexts
 
     @property
-    def norms(self) -> list[BatchNorming]:
+    def norms(self) -> list[TrainableBatchNorm]:
         """The batch norms, which keep running means and variances."""
-        return [layer for layer in self.layers if isinstance(layer, BatchNorming)]
+        return [layer for layer in self.layers if isinstance(layer, TrainableBatchNorm)]
 
     def weights(self) -> tuple[Weights, ...]:
         """Return what a model file keeps of each layer of the body."""
@@ -119,7 +120,7 @@ class Stack:
     # --- a step ------------------------------------------------------------------------------------------
 
     def learn(self, count: int, fill: Fill, targets: Targets, seeds: Sequence[int]) -> BatchLoss:
-        """Send a batch forward and backward; `slopes` then holds the slope of its mean loss.
+        """Send a batch forward and backward; `gradients` then holds the gradient of its mean loss.
 
         Parameters
         ----------
@@ -132,39 +133,39 @@ class Stack:
             Of what is drawn in this step.
         """
         shards = split_rows(count, SHARDS)
-        self._shard_slopes[: len(shards)] = 0
+        self._shard_gradients[: len(shards)] = 0
         self._bind()
-        self._tell_places(len(shards), training=True, seeds=seeds)
+        self._prepare_contexts(len(shards), training=True, seeds=seeds)
         total = float(targets.importance.sum(dtype=np.float64))
         outputs = self._forward(shards, fill, training=True)
         parts = [_loss(out, targets, first, end, total) for out, (first, end) in zip(outputs, shards, strict=True)]
         self._backward([part[1] for part in parts], shards)
-        np.add.reduce(self._shard_slopes[: len(shards)], axis=0, out=self.slopes)
+        np.add.reduce(self._shard_gradients[: len(shards)], axis=0, out=self.gradients)
         return BatchLoss(sum(part[0].loss for part in parts), sum(part[0].right for part in parts))
 
     def predict(self, count: int, fill: Fill) -> Floats:
-        """Send a batch forward as after training; give the numbers before the softmax (N, classes)."""
+        """Send a batch forward as after training; give the logits (N, classes)."""
         shards = split_rows(count, SHARDS)
         self._bind()
-        self._tell_places(len(shards), training=False, seeds=())
+        self._prepare_contexts(len(shards), training=False, seeds=())
         for norm in self.norms:
             norm.use_running()
         outputs = self._forward(shards, fill, training=False)
         return np.concatenate([out.reshape(len(out), -1) for out in outputs])
 
-    def _tell_places(self, shards: int, *, training: bool, seeds: Sequence[int]) -> None:
+    def _prepare_contexts(self, shards: int, *, training: bool, seeds: Sequence[int]) -> None:
         for shard in range(shards):
-            for first, place in zip(self._first_members, self._places[shard], strict=True):
-                place.training = training
-                place.draw = functools.partial(np.random.default_rng, [*seeds, shard, first])
+            for first, context in zip(self._first_members, self._contexts[shard], strict=True):
+                context.training = training
+                context.draw = functools.partial(np.random.default_rng, [*seeds, shard, first])
 
     def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
         """Run a task for every shard; add up what they give, in their order."""
         parts: list[NDArray[np.float64] | None] = [None] * shards
 
-        def piece(bench: Scratch, shard: int) -> None:
-            for place in self._places[shard]:
-                place.bench = bench
+        def piece(temporary: Scratch, shard: int) -> None:
+            for context in self._contexts[shard]:
+                context.temporary = temporary
             with np.errstate(all="ignore"):  # what is no number any more is told by the loss
                 parts[shard] = task(shard)
 
@@ -172,26 +173,26 @@ class Stack:
         return None if parts[0] is None else np.add.reduce([part for part in parts if part is not None])
 
     def _forward(self, shards: Sequence[tuple[int, int]], fill: Fill, *, training: bool) -> list[Floats]:
-        numbers: list[Floats] = [np.empty(0, np.float32)] * len(shards)
+        maps: list[Floats] = [np.empty(0, np.float32)] * len(shards)
         segments = self._segments if training else [[index for segment in self._segments for index in segment]]
         for position, segment in enumerate(segments):
 
             def task(shard: int, position: int = position, segment: list[int] = segment) -> NDArray[np.float64] | None:
                 if position == 0:
-                    numbers[shard] = self._filled(shard, *shards[shard], fill)
+                    maps[shard] = self._filled(shard, *shards[shard], fill)
                 for index in segment:
-                    numbers[shard] = self._steps[index].forward(numbers[shard], self._places[shard][index])
+                    maps[shard] = self._steps[index].forward(maps[shard], self._contexts[shard][index])
                 if position + 1 == len(segments):
                     return None
-                return self._norm_at(segments[position + 1]).measure(numbers[shard])
+                return self._norm_at(segments[position + 1]).measure(maps[shard])
 
             sums = self._run(task, len(shards))
             if sums is not None:
                 norm = self._norm_at(segments[position + 1])
-                norm.settle(sums, sum(part.size for part in numbers) // norm.channels)
-        return numbers
+                norm.take_sums(sums, sum(part.size for part in maps) // norm.channels)
+        return maps
 
-    def _backward(self, slopes: list[Floats], shards: Sequence[tuple[int, int]]) -> None:
+    def _backward(self, gradients: list[Floats], shards: Sequence[tuple[int, int]]) -> None:
         for position in reversed(range(len(self._segments))):
             segment = self._segments[position]
             # The batch norm that a segment begins with waits for the sums of all shards.
@@ -201,39 +202,39 @@ class Stack:
             def task(
                 shard: int, own: list[int] = own, after: list[int] | None = after, position: int = position
             ) -> NDArray[np.float64] | None:
-                places, back = self._places[shard], slopes[shard]
+                contexts, back = self._contexts[shard], gradients[shard]
                 if after is not None:
-                    back = self._steps[after[0]].backward(back, places[after[0]])
+                    back = self._steps[after[0]].backward(back, contexts[after[0]])
                 for index in reversed(own):
-                    back = self._steps[index].backward(back, places[index])
+                    back = self._steps[index].backward(back, contexts[index])
                 if not position:
-                    slopes[shard] = back
+                    gradients[shard] = back
                     return None
                 first = self._segments[position][0]
                 step = self._steps[first]
-                assert isinstance(step, BatchNorming | FusedBatchNorm)
-                slopes[shard], sums = step.measure_back(back, places[first])
+                assert isinstance(step, TrainableBatchNorm | FusedBatchNorm)
+                gradients[shard], sums = step.measure_backward(back, contexts[first])
                 return sums
 
             sums = self._run(task, len(shards))
             if sums is not None:
                 norm = self._norm_at(segment)
-                norm.settle_back(sums, sum(part.size for part in slopes) // norm.channels)
+                norm.take_backward_sums(sums, sum(part.size for part in gradients) // norm.channels)
 
-    def _norm_at(self, segment: list[int]) -> BatchNorming:
+    def _norm_at(self, segment: list[int]) -> TrainableBatchNorm:
         norm = self._steps[segment[0]].members[0]
-        assert isinstance(norm, BatchNorming)
+        assert isinstance(norm, TrainableBatchNorm)
         return norm
 
     def _filled(self, shard: int, first: int, end: int, fill: Fill) -> Floats:
         if len(self._inputs[shard]) < end - first:
             self._inputs[shard] = np.empty((end - first, *self.input_shape), np.float32)
-        numbers = self._inputs[shard][: end - first]
-        fill(first, end, numbers)
-        return numbers
+        maps = self._inputs[shard][: end - first]
+        fill(first, end, maps)
+        return maps
 
 
-def _trainables(layers: Layers, input_shape: Shape) -> Sequence[Trainable]:
+def _trainables(layers: Layers, input_shape: Shape) -> Sequence[TrainableLayer]:
     shapes = list(layers.shapes(input_shape))
     learned = next((index for index, layer in enumerate(layers) if layer.learned), None)
     if learned is None:
@@ -241,7 +242,7 @@ def _trainables(layers: Layers, input_shape: Shape) -> Sequence[Trainable]:
     made = []
     for index, (layer, shape) in enumerate(zip(layers, shapes, strict=False)):
         try:
-            made.append(Fixed(layer, shape) if index < learned else make_trainable(layer, shape))
+            made.append(FixedLayer(layer, shape) if index < learned else make_trainable(layer, shape))
         except ModelError as error:
             raise ModelError(f"layer {index + 1} {error}") from error
     return made
@@ -251,14 +252,14 @@ def _between_batch_norms(steps: Sequence[Pass]) -> list[list[int]]:
     """Cut the steps, by number, so that each batch norm begins a segment."""
     segments: list[list[int]] = [[]]
     for index, step in enumerate(steps):
-        if isinstance(step.members[0], BatchNorming):
+        if isinstance(step.members[0], TrainableBatchNorm):
             segments.append([])
         segments[-1].append(index)
     return segments
 
 
 def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[BatchLoss, Floats]:
-    """Return a shard's share of the cross-entropy, and its slopes by what came out, for the mean of the batch."""
+    """Return a shard's share of the cross-entropy, and its gradients by what came out, for the mean of the batch."""
     labels, importance = targets.labels[first:end], targets.importance[first:end]
     scores = out.reshape(len(out), -1)
     classes, at = scores.shape[1], np.arange(len(labels))
@@ -267,7 +268,7 @@ def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> 
     wanted = np.full(scores.shape, smoothing / classes, np.float32)
     wanted[at, labels] += 1 - smoothing
     losses = -(wanted * logs).sum(axis=1)
-    slopes = (np.exp(logs) - wanted) * (importance / np.float32(total))[:, None]
+    gradients = (np.exp(logs) - wanted) * (importance / np.float32(total))[:, None]
     right = int(np.count_nonzero(scores.argmax(axis=1) == labels))
     loss = float((losses * importance).sum(dtype=np.float64))
-    return BatchLoss(loss, right), slopes.reshape(out.shape)
+    return BatchLoss(loss, right), gradients.reshape(out.shape)

@@ -26,19 +26,19 @@ _PIECE = 1 << 18
 """Numbers that a piece of work has between two products: 1 MiB, half of a usual second-level cache."""
 _TILE = 1024
 _NOTHING = np.zeros(0, np.float32)
-_FEW_PLACES = 256
-"""Up to so many places, the pieces are blocks of maps instead of bands of rows."""
+_FEW_POSITIONS = 256
+"""Up to so many positions, the pieces are blocks of maps instead of bands of rows."""
 _BLOCKS = 2
 
 
-class Range(NamedTuple):
+class ClipRange(NamedTuple):
     """What an activation keeps of a number: all of them, those from 0, those from 0 to 6."""
 
     low: float = -math.inf
     high: float = math.inf
 
 
-LINEAR, RELU, RELU6 = Range(), Range(0.0), Range(0.0, 6.0)
+LINEAR, RELU, RELU6 = ClipRange(), ClipRange(0.0), ClipRange(0.0, 6.0)
 CLIPPING = {"relu": RELU, "relu6": RELU6}
 """The activations that are a range."""
 
@@ -49,7 +49,7 @@ class Filter:
 
     kernel: Maps
     bias: Maps
-    range: Range = LINEAR
+    clip: ClipRange = LINEAR
 
     @functools.cached_property
     def matrix(self) -> Maps:
@@ -71,9 +71,9 @@ class Filter:
     def finish(self, values: Maps, more: Maps | None = None) -> None:
         """Add the bias to `values` (P, O), apply the activation, and add `more` (P, O)."""
         if more is None:
-            loops.shift(values.reshape(-1), self.tile, *self.range)
+            loops.shift(values.reshape(-1), self.tile, *self.clip)
         else:
-            loops.shift_and_add(values.reshape(-1), self.tile, *self.range, more.reshape(-1))
+            loops.shift_and_add(values.reshape(-1), self.tile, *self.clip, more.reshape(-1))
 
 
 @dataclass(frozen=True)
@@ -90,22 +90,22 @@ class Bottleneck:
     residual: bool = False
 
     @functools.cached_property
-    def each(self) -> _Each:
+    def depthwise_call(self) -> _DepthwiseCall:
         """The filter in the middle, with the end of the one before it."""
-        return _Each(self.depthwise, self.axes, self.expand)
+        return _DepthwiseCall(self.depthwise, self.axes, self.expand)
 
     @functools.cached_property
-    def bands(self) -> list[_Rows]:
+    def bands(self) -> list[_OutputBand]:
         """The bands of rows that are pieces of work."""
         down, across = self.axes
-        numbers_a_row = down.stride * across.size * self.depthwise.bias.size
-        return [_Rows.of(down, first, end) for first, end in _split(down.outputs, numbers_a_row)]
+        values_per_row = down.stride * across.size * self.depthwise.bias.size
+        return [_OutputBand.of(down, first, end) for first, end in _split(down.outputs, values_per_row)]
 
     @functools.cached_property
     def blocks(self) -> list[Bottleneck]:
         """The bottleneck as a sum of several, each with some of the wide maps; none if bands of rows do better."""
         down, across = self.axes
-        if self.expand is None or down.outputs * across.outputs > _FEW_PLACES:
+        if self.expand is None or down.outputs * across.outputs > _FEW_POSITIONS:
             return []
         return [self._block(first, end) for first, end in split_rows(self.depthwise.bias.size, _BLOCKS)]
 
@@ -133,7 +133,7 @@ def convolve_across(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: 
     gather = loops.gather(numbers if numbers <= loops.UNROLLED_VALUES_MAX and across.dilation == 1 else 0)
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        rows = _Rows.of(down, first, end)
+        rows = _OutputBand.of(down, first, end)
         values = source[rows.start : rows.stop].reshape(-1, across.size * source.shape[2])
         windows = scratch.array("windows", (end - first) * width, len(kernel))
         gather(values, windows, rows.top, across.before, width, down.taps, across.taps, *_steps(axes))
@@ -158,34 +158,34 @@ def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None
     def block(scratch: Scratch, first: int, end: int) -> None:
         np.matmul(source, filter.matrix[:, first:end], out=out[:, first:end])
 
-    if len(source) > _FEW_PLACES:
+    if len(source) > _FEW_POSITIONS:
         workers.run(_pieces(band, len(source), out.shape[1]))
     else:
         workers.run([partial(block, first=first, end=end) for first, end in split_rows(out.shape[1], _BLOCKS)])
         filter.finish(out)
 
 
-def _split(rows: int, numbers_a_row: int) -> list[tuple[int, int]]:
+def _split(rows: int, values_per_row: int) -> list[tuple[int, int]]:
     """Cut rows into bands of about `_PIECE` numbers, at least two of them (so that two threads have work)."""
-    return split_rows(rows, max(2, -(-rows * numbers_a_row // _PIECE)))
+    return split_rows(rows, max(2, -(-rows * values_per_row // _PIECE)))
 
 
-def _pieces(band: Callable[..., None], rows: int, numbers_a_row: int) -> list[Piece]:
-    return [partial(band, first=first, end=end) for first, end in _split(rows, numbers_a_row)]
+def _pieces(band: Callable[..., None], rows: int, values_per_row: int) -> list[Piece]:
+    return [partial(band, first=first, end=end) for first, end in _split(rows, values_per_row)]
 
 
-def convolve_each(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
+def convolve_depthwise(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
     """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
-    each = _Each(filter, axes)
+    depthwise = _DepthwiseCall(filter, axes)
 
     def band(scratch: Scratch, first: int, end: int) -> None:
-        rows = _Rows.of(axes[0], first, end)
-        each.run(source[rows.start : rows.stop], rows.top, out[first:end].reshape(-1, out.shape[2]), scratch)
+        rows = _OutputBand.of(axes[0], first, end)
+        depthwise.run(source[rows.start : rows.stop], rows.top, out[first:end].reshape(-1, out.shape[2]), scratch)
 
     workers.run(_pieces(band, out.shape[0], axes[0].stride * source.shape[1] * source.shape[2]))
 
 
-class _Rows(NamedTuple):
+class _OutputBand(NamedTuple):
     """A band of results, the rows of the source that it needs, and how many zero rows stand before them."""
 
     first: int
@@ -195,24 +195,24 @@ class _Rows(NamedTuple):
     top: int
 
     @classmethod
-    def of(cls, axis: Axis, first: int, end: int) -> _Rows:
+    def of(cls, axis: Axis, first: int, end: int) -> _OutputBand:
         begin = first * axis.stride - axis.before
         height = (end - 1 - first) * axis.stride + axis.reach
         start = min(max(begin, 0), axis.size)
         return cls(first, end, start, max(start, min(begin + height, axis.size)), start - begin)
 
 
-class _Each:
+class _DepthwiseCall:
     """One kernel a map, with all that its loop is told every time, and the end of the filter before it."""
 
     def __init__(self, filter: Filter, axes: tuple[Axis, Axis], before: Filter | None = None) -> None:
         across = axes[1]
         self._loop = _depthwise_loop(*axes)
         self._row = across.size * filter.bias.size
-        self._before = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.range)
+        self._before = (_NOTHING, *LINEAR) if before is None else (before.tile, *before.clip)
         self._left = across.before
-        self._filter = (filter.taps, filter.bias, *filter.range)
-        self._places = (across.outputs, *_steps(axes))
+        self._filter = (filter.taps, filter.bias, *filter.clip)
+        self._width_and_steps = (across.outputs, *_steps(axes))
 
     def run(self, values: Maps, top: int, out: Maps, scratch: Scratch) -> None:
         """Convolve each map of `values` into `out` (P', C), with `top` rows of zeros before them.
@@ -221,7 +221,7 @@ class _Each:
         """
         zeros = scratch.zeros(self._row)
         rows = values.reshape(-1, self._row)
-        self._loop(rows, *self._before, zeros, top, self._left, *self._filter, out, *self._places)
+        self._loop(rows, *self._before, zeros, top, self._left, *self._filter, out, *self._width_and_steps)
 
 
 def _depthwise_loop(down: Axis, across: Axis) -> Callable[..., None]:
@@ -236,47 +236,49 @@ def _steps(axes: tuple[Axis, Axis]) -> tuple[int, int, int, int]:
     return down.stride, across.stride, down.dilation, across.dilation
 
 
-def squeeze(source: Maps, bottleneck: Bottleneck, out: Maps, workers: Workers) -> None:
+def inverted_bottleneck(source: Maps, bottleneck: Bottleneck, out: Maps, workers: Workers) -> None:
     """Send maps (H, W, I) through an inverted bottleneck, into `out` (H', W', O).
 
     A piece goes through all three filters while it is in the cache: a band of rows, or of small maps a block of the
     wide ones, whose shares in the result are added up at the end.
     """
-    places = out.reshape(-1, out.shape[2])
+    positions = out.reshape(-1, out.shape[2])
     if bottleneck.blocks:
-        _squeeze_blocks(source, bottleneck, places, workers)
+        _run_blocks(source, bottleneck, positions, workers)
         return
-    width, each = out.shape[1], bottleneck.each
+    width, depthwise = out.shape[1], bottleneck.depthwise_call
 
-    def band(scratch: Scratch, rows: _Rows) -> None:
-        results = places[rows.first * width : rows.end * width]
-        _squeeze_piece(source[rows.start : rows.stop], bottleneck, each, rows.top, results, scratch)
+    def band(scratch: Scratch, rows: _OutputBand) -> None:
+        results = positions[rows.first * width : rows.end * width]
+        _run_piece(source[rows.start : rows.stop], bottleneck, depthwise, rows.top, results, scratch)
         bottleneck.project.finish(results, source[rows.first : rows.end] if bottleneck.residual else None)
 
     workers.run([partial(band, rows=rows) for rows in bottleneck.bands])
 
 
-def _squeeze_blocks(source: Maps, bottleneck: Bottleneck, places: Maps, workers: Workers) -> None:
+def _run_blocks(source: Maps, bottleneck: Bottleneck, positions: Maps, workers: Workers) -> None:
     top = bottleneck.axes[0].before
 
-    def block(scratch: Scratch, part: Bottleneck, each: _Each, share: Maps) -> None:
-        _squeeze_piece(source, part, each, top, share, scratch)
+    def block(scratch: Scratch, part: Bottleneck, depthwise: _DepthwiseCall, share: Maps) -> None:
+        _run_piece(source, part, depthwise, top, share, scratch)
 
     blocks = bottleneck.blocks
-    shares = [places, *(workers.scratch.array(f"share {n}", *places.shape) for n in range(1, len(blocks)))]
+    shares = [positions, *(workers.scratch.array(f"share {n}", *positions.shape) for n in range(1, len(blocks)))]
     pairs = zip(blocks, shares, strict=True)
-    workers.run([partial(block, part=part, each=part.each, share=share) for part, share in pairs])
+    workers.run([partial(block, part=part, depthwise=part.depthwise_call, share=share) for part, share in pairs])
     for share in shares[1:]:
-        loops.add(places.reshape(-1), share.reshape(-1))
-    bottleneck.project.finish(places, source if bottleneck.residual else None)
+        loops.add(positions.reshape(-1), share.reshape(-1))
+    bottleneck.project.finish(positions, source if bottleneck.residual else None)
 
 
-def _squeeze_piece(source: Maps, bottleneck: Bottleneck, each: _Each, top: int, out: Maps, scratch: Scratch) -> None:
+def _run_piece(
+    source: Maps, bottleneck: Bottleneck, depthwise: _DepthwiseCall, top: int, out: Maps, scratch: Scratch
+) -> None:
     values = source.reshape(-1, source.shape[2])
     channels = bottleneck.depthwise.bias.size
     if bottleneck.expand is not None:
         wide = scratch.array("wide", len(values), channels)
         values = np.matmul(values, bottleneck.expand.matrix, out=wide)
     narrow = scratch.array("narrow", len(out), channels)
-    each.run(values, top, narrow, scratch)
+    depthwise.run(values, top, narrow, scratch)
     np.matmul(narrow, bottleneck.project.matrix, out=out)

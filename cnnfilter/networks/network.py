@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnfilter import weights as models
+from cnnfilter import weights
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.images.image import Image
 from cnnfilter.layers.activations import activate
@@ -54,7 +54,7 @@ class Network:
         self.name = name
         self.model = model
         self._steps: dict[int, list[Step]] = {}
-        self._crews: dict[int, list[Crew]] = {}
+        self._free_spaces: dict[int, list[ScratchSpace]] = {}
 
     def __repr__(self) -> str:
         return f"<Network {self.name}: {len(self.layers)} layers, {len(self.classes)} classes>"
@@ -184,20 +184,20 @@ class Network:
     def _run_all(self, steps: list[Step], pictures: Batch, out: Batch, threads: int) -> None:
         """Give each thread whole pictures; where there is one only, give it all threads."""
         inner = threads if len(pictures) == 1 else 1
-        free = self._crews.setdefault(inner, [])
+        free = self._free_spaces.setdefault(inner, [])
 
         def run(index: int) -> None:
             try:
-                crew = free.pop()
+                space = free.pop()
             except IndexError:
-                crew = Crew(Workers(inner), Scratch())
-            run_steps(steps, pictures[index], out[index], *crew)
-            free.append(crew)
+                space = ScratchSpace(Workers(inner), Scratch())
+            run_steps(steps, pictures[index], out[index], *space)
+            free.append(space)
 
         run_tasks([functools.partial(run, index) for index in range(len(pictures))], threads)
 
 
-class Crew(NamedTuple):
+class ScratchSpace(NamedTuple):
     """What one picture needs on its way; kept from picture to picture, so that no memory is asked for again."""
 
     workers: Workers
@@ -239,14 +239,14 @@ def load_first_layers(text: str) -> FirstLayers | None:
     """
     name, bracket, count = text.removesuffix("]").partition("[:")
     if not (bracket and count.isdecimal() and text.endswith("]")):
-        return FirstLayers(network := load_model(text), len(network.layers)) if models.is_model(text) else None
+        return FirstLayers(network := load_model(text), len(network.layers)) if weights.is_model(text) else None
     network = load_model(name)
     if not 1 <= int(count) <= len(network.layers):
         raise ModelError(f"{text!r}: {network.name} has {len(network.layers)} layers, not {count}")
     return FirstLayers(network, int(count))
 
 
-def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
+def load_model(model: str | os.PathLike[str] = weights.DEFAULT) -> Network:
     """Load a network: one that ships, by name, or a model file.
 
     Parameters
@@ -269,8 +269,8 @@ def load_model(model: str | os.PathLike[str] = models.DEFAULT) -> Network:
     ((1, 1000), (2, 1280))
     """
     given = os.fspath(model)
-    with models.naming(given):
-        loaded = read_model(models.find(given))
+    with weights.naming(given):
+        loaded = read_model(weights.find(given))
     return make_network(loaded, given)
 
 
@@ -284,7 +284,7 @@ def make_network(model: Model, given: str = "network") -> Network:
     """
     if model.backbone is not None:
         model = _on_backbone(model, given)
-    name = given if given in models.NAMES else os.path.basename(given)
+    name = given if given in weights.NAMES else os.path.basename(given)
     return Network(model, name)
 
 
@@ -292,8 +292,8 @@ def _on_backbone(head: Model, given: str) -> Model:
     """Put the layers of a head behind those of the model that it was trained on."""
     backbone = head.backbone
     assert backbone is not None
-    with models.naming(given):
-        path = models.find_backbone(backbone.name, backbone.sha256)
+    with weights.naming(given):
+        path = weights.find_backbone(backbone.name, backbone.sha256)
     body = read_model(path)
     if backbone.layers > len(body.layers):
         raise ModelError(f"model {given!r}: its backbone has {len(body.layers)} layers, not {backbone.layers}")
@@ -303,7 +303,7 @@ def _on_backbone(head: Model, given: str) -> Model:
         raise ModelError(
             f"model {given!r} takes {show_shape(head.input_shape)} numbers; its backbone gives {show_shape(first)}"
         )
-    weights = (*body.weights[: backbone.layers], *head.weights)
+    tensors = (*body.weights[: backbone.layers], *head.weights)
     return Model(
-        layers, weights, body.input_shape, head.classes, body.preparation, head.provenance, backbone, head.calibration
+        layers, tensors, body.input_shape, head.classes, body.preparation, head.provenance, backbone, head.calibration
     )

@@ -23,8 +23,8 @@ from cnnfilter.networks.map_convolutions import (
     Bottleneck,
     Filter,
     convolve_across,
-    convolve_each,
-    squeeze,
+    convolve_depthwise,
+    inverted_bottleneck,
 )
 from cnnfilter.networks.model_file import Weights
 from cnnfilter.runtime.buffers import Maps, Scratch
@@ -40,7 +40,7 @@ class Step(NamedTuple):
     shape: Shape
 
 
-class Given(NamedTuple):
+class WeightedLayer(NamedTuple):
     """A layer, its weights, and the shape that goes into it."""
 
     layer: Layer
@@ -51,22 +51,22 @@ class Given(NamedTuple):
 def make_steps(layers: Layers, weights: Sequence[Weights], input_shape: Shape) -> list[Step]:
     """Make the steps of layers, which are at most as many."""
     shapes = list(layers.shapes(input_shape))
-    rest = [Given(*parts) for parts in zip(layers, weights, shapes, strict=False)]
+    rest = [WeightedLayer(*parts) for parts in zip(layers, weights, shapes, strict=False)]
     steps = []
     while rest:
-        given = rest.pop(0)
-        run = _MAKERS.get(type(given.layer), _any_layer)(given, rest)
+        first = rest.pop(0)
+        run = _MAKERS.get(type(first.layer), _any_layer)(first, rest)
         steps.append(Step(run, shapes[len(layers) - len(rest)]))
     return steps
 
 
-def run_steps(steps: Sequence[Step], numbers: Maps, out: Maps, workers: Workers, scratch: Scratch) -> None:
+def run_steps(steps: Sequence[Step], maps: Maps, out: Maps, workers: Workers, scratch: Scratch) -> None:
     """Send one picture through the steps, into `out`."""
-    for turn, step in enumerate(steps):
-        last = turn == len(steps) - 1
-        target = out.reshape(step.shape) if last else scratch.array(f"maps {turn % 2}", *step.shape)
-        step.run(numbers, target, workers)
-        numbers = target
+    for index, step in enumerate(steps):
+        last = index == len(steps) - 1
+        target = out.reshape(step.shape) if last else scratch.array(f"maps {index % 2}", *step.shape)
+        step.run(maps, target, workers)
+        maps = target
 
 
 # --- how each kind of layer becomes a step; what it takes from `rest` is done with it -----------------------
@@ -79,7 +79,7 @@ def _filter(weights: Weights, part: str = "") -> Filter:
     return Filter(kernel, weights.get(f"{part}bias", np.zeros(maps, np.float32)))
 
 
-def _followed(filter: Filter, rest: list[Given]) -> Filter:
+def _absorb_following(filter: Filter, rest: list[WeightedLayer]) -> Filter:
     """Take batch norm and a clipping activation out of the rest, into the filter."""
     while rest:
         layer, weights, _ = rest[0]
@@ -89,70 +89,70 @@ def _followed(filter: Filter, rest: list[Given]) -> Filter:
             filter = Filter(filter.kernel * by_map, filter.bias * scale + shift)
         elif isinstance(layer, Activation) and layer.function in CLIPPING:
             rest.pop(0)
-            return replace(filter, range=CLIPPING[layer.function])
+            return replace(filter, clip=CLIPPING[layer.function])
         elif not isinstance(layer, Dropout):
             break
         rest.pop(0)
     return filter
 
 
-def _convolution(given: Given, rest: list[Given]) -> Run:
-    filter = _followed(_filter(given.weights), rest)
-    axes = cast(Convolution, given.layer).axes(*given.shape[:2])
-    return lambda numbers, out, workers: convolve_across(numbers, filter, axes, out, workers)
+def _convolution(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    filter = _absorb_following(_filter(first.weights), rest)
+    axes = cast(Convolution, first.layer).axes(*first.shape[:2])
+    return lambda maps, out, workers: convolve_across(maps, filter, axes, out, workers)
 
 
-def _depthwise(given: Given, rest: list[Given]) -> Run:
-    filter = _followed(_filter(given.weights), rest)
-    axes = cast(Depthwise, given.layer).axes(*given.shape[:2])
-    return lambda numbers, out, workers: convolve_each(numbers, filter, axes, out, workers)
+def _depthwise(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    filter = _absorb_following(_filter(first.weights), rest)
+    axes = cast(Depthwise, first.layer).axes(*first.shape[:2])
+    return lambda maps, out, workers: convolve_depthwise(maps, filter, axes, out, workers)
 
 
-def _bottleneck(given: Given, rest: list[Given]) -> Run:
-    layer, weights, shape = cast(InvertedBottleneck, given.layer), given.weights, given.shape
-    expand = replace(_filter(weights, "expand."), range=RELU6) if layer.expand > 1 else None
-    depthwise = replace(_filter(weights, "depthwise."), range=RELU6)
+def _bottleneck(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    layer, weights, shape = cast(InvertedBottleneck, first.layer), first.weights, first.shape
+    expand = replace(_filter(weights, "expand."), clip=RELU6) if layer.expand > 1 else None
+    depthwise = replace(_filter(weights, "depthwise."), clip=RELU6)
     axes, residual = layer.axes(*shape[:2]), layer.residual(shape)
     bottleneck = Bottleneck(expand, depthwise, _filter(weights, "project."), axes, residual)
-    return lambda numbers, out, workers: squeeze(numbers, bottleneck, out, workers)
+    return lambda maps, out, workers: inverted_bottleneck(maps, bottleneck, out, workers)
 
 
-def _dense(given: Given, rest: list[Given]) -> Run:
-    filter = _followed(_filter(given.weights), rest)
+def _dense(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    filter = _absorb_following(_filter(first.weights), rest)
 
-    def run(numbers: Maps, out: Maps, workers: Workers) -> None:
-        np.matmul(numbers.reshape(1, -1), filter.matrix, out=out.reshape(1, -1))
+    def run(maps: Maps, out: Maps, workers: Workers) -> None:
+        np.matmul(maps.reshape(1, -1), filter.matrix, out=out.reshape(1, -1))
         filter.finish(out)
 
     return run
 
 
-def _global_pool(given: Given, rest: list[Given]) -> Run:
-    if cast(GlobalPool, given.layer).op != "avg":
-        return _any_layer(given, rest)
-    return lambda numbers, out, workers: loops.mean(numbers.reshape(-1, out.size), out.reshape(-1))
+def _global_pool(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    if cast(GlobalPool, first.layer).op != "avg":
+        return _any_layer(first, rest)
+    return lambda maps, out, workers: loops.mean(maps.reshape(-1, out.size), out.reshape(-1))
 
 
-def _batch_norm(given: Given, rest: list[Given]) -> Run:
-    scale, shift = given.weights["scale"], given.weights["shift"]
+def _batch_norm(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    scale, shift = first.weights["scale"], first.weights["shift"]
 
-    def run(numbers: Maps, out: Maps, workers: Workers) -> None:
-        np.multiply(numbers, scale, out=out)
+    def run(maps: Maps, out: Maps, workers: Workers) -> None:
+        np.multiply(maps, scale, out=out)
         out += shift
 
     return run
 
 
-def _any_layer(given: Given, rest: list[Given]) -> Run:
-    forward = given.layer.forward  # type: ignore[attr-defined]  # every layer without weights has it
+def _any_layer(first: WeightedLayer, rest: list[WeightedLayer]) -> Run:
+    forward = first.layer.forward  # type: ignore[attr-defined]  # every layer without weights has it
 
-    def run(numbers: Maps, out: Maps, workers: Workers) -> None:
-        out[...] = forward(numbers[None])[0]
+    def run(maps: Maps, out: Maps, workers: Workers) -> None:
+        out[...] = forward(maps[None])[0]
 
     return run
 
 
-_MAKERS: dict[type[Layer], Callable[[Given, list[Given]], Run]] = {
+_MAKERS: dict[type[Layer], Callable[[WeightedLayer, list[WeightedLayer]], Run]] = {
     Convolution: _convolution,
     Depthwise: _depthwise,
     InvertedBottleneck: _bottleneck,

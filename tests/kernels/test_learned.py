@@ -12,10 +12,10 @@ import pytest
 
 import cnnfilter
 from cnnfilter import Network, convolve, find_kernel, load_model
-from cnnfilter import weights as models
 from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.networks.learned_filters import draw_filters, filters_of
 from cnnfilter.networks.model_file import Backbone
+from cnnfilter.weights import checksum, path_of
 from tests.networks.test_model_file import save, small_model
 
 
@@ -71,7 +71,7 @@ def test_refusals(path, spec, message):
 
 def test_filters_of_a_head_are_those_of_its_backbone(tmp_path, rng):
     head = load_model().head
-    backbone = Backbone("efficientnet-lite0", models.checksum(models.path_of("efficientnet-lite0")), head)
+    backbone = Backbone("efficientnet-lite0", checksum(path_of("efficientnet-lite0")), head)
     path = save(tmp_path / "h.safetensors", small_model(rng, "dense 3", (1280,), backbone=backbone))
     np.testing.assert_array_equal(find_kernel(f"{path}#1[5]").weights, find_kernel("efficientnet-lite0#1[5]").weights)
     with pytest.raises(KernelError, match=f"h.safetensors has the layers 1 to {head + 1}, not {head + 2}$"):

@@ -14,11 +14,11 @@ from cnnfilter.networks.map_convolutions import (
     RELU,
     RELU6,
     Bottleneck,
+    ClipRange,
     Filter,
-    Range,
     convolve_across,
-    convolve_each,
-    squeeze,
+    convolve_depthwise,
+    inverted_bottleneck,
 )
 from cnnfilter.runtime.buffers import Scratch
 from cnnfilter.runtime.parallel import Workers
@@ -42,8 +42,8 @@ def _each(source, kernel, axes):
     return np.concatenate(maps, axis=2)
 
 
-def _kept(values, span: Range):
-    return np.clip(values, span.low, span.high)
+def _clipped(values, clip: ClipRange):
+    return np.clip(values, clip.low, clip.high)
 
 
 def _made(convolve, source, filter, axes, maps, threads=1):
@@ -63,8 +63,8 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (1, 9), (5, 1)])
-@pytest.mark.parametrize("span", [LINEAR, RELU, RELU6])
-def test_across_all_maps_beside_the_slow_sum(rng, shape, span):
+@pytest.mark.parametrize("clip", [LINEAR, RELU, RELU6])
+def test_across_all_maps_beside_the_slow_sum(rng, shape, clip):
     for window in WINDOWS:
         if _does_not_fit(shape, window):
             continue
@@ -72,15 +72,15 @@ def test_across_all_maps_beside_the_slow_sum(rng, shape, span):
         source = rng.standard_normal((*shape, 3)).astype(np.float32)
         kernel = rng.standard_normal((*window["taps"], 3, 5)).astype(np.float32)
         bias = rng.standard_normal(5).astype(np.float32)
-        made = _made(convolve_across, source, Filter(kernel, bias, span), axes, 5)
+        made = _made(convolve_across, source, Filter(kernel, bias, clip), axes, 5)
         np.testing.assert_allclose(
-            made, _kept(_across(source, kernel, axes) + bias, span), atol=2e-5, err_msg=str(window)
+            made, _clipped(_across(source, kernel, axes) + bias, clip), atol=2e-5, err_msg=str(window)
         )
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (1, 9), (5, 1), (4, 8)])
-@pytest.mark.parametrize("span", [LINEAR, RELU6])
-def test_each_map_by_itself_beside_the_slow_sum(rng, shape, span):
+@pytest.mark.parametrize("clip", [LINEAR, RELU6])
+def test_each_map_by_itself_beside_the_slow_sum(rng, shape, clip):
     for window in WINDOWS:
         if _does_not_fit(shape, window):
             continue
@@ -88,9 +88,9 @@ def test_each_map_by_itself_beside_the_slow_sum(rng, shape, span):
         source = rng.standard_normal((*shape, 3)).astype(np.float32)
         kernel = rng.standard_normal((*window["taps"], 3, 1)).astype(np.float32)
         bias = rng.standard_normal(3).astype(np.float32)
-        made = _made(convolve_each, source, Filter(kernel, bias, span), axes, 3)
+        made = _made(convolve_depthwise, source, Filter(kernel, bias, clip), axes, 3)
         np.testing.assert_allclose(
-            made, _kept(_each(source, kernel, axes) + bias, span), atol=2e-5, err_msg=str(window)
+            made, _clipped(_each(source, kernel, axes) + bias, clip), atol=2e-5, err_msg=str(window)
         )
 
 
@@ -102,12 +102,12 @@ def _does_not_fit(shape, window):
     return False
 
 
-@pytest.mark.parametrize("few_places", [0, 10_000])
+@pytest.mark.parametrize("few_positions", [0, 10_000])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("expand", [1, 3])
-def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch, few_places, stride, expand):
+def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch, few_positions, stride, expand):
     """Whether it is cut into bands of rows or into blocks of maps."""
-    monkeypatch.setattr(map_convolutions, "_FEW_PLACES", few_places)
+    monkeypatch.setattr(map_convolutions, "_FEW_POSITIONS", few_positions)
     monkeypatch.setattr(map_convolutions, "_PIECE", 40)
     wide = 4 * expand
     source = rng.standard_normal((9, 8, 4)).astype(np.float32)
@@ -120,14 +120,14 @@ def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch,
 
     maps = source
     if expander is not None:
-        maps = _kept(_across(maps, expander.kernel, flat) + expander.bias, RELU6)
-    maps = _kept(_each(maps, depthwise.kernel, axes) + depthwise.bias, RELU6)
+        maps = _clipped(_across(maps, expander.kernel, flat) + expander.bias, RELU6)
+    maps = _clipped(_each(maps, depthwise.kernel, axes) + depthwise.bias, RELU6)
     maps = _across(maps, project.kernel, flat) + project.bias
     wanted = maps + source if residual else maps
 
     for threads in (1, 3):
         out = np.full(wanted.shape, np.nan, np.float32)
-        squeeze(source, Bottleneck(expander, depthwise, project, axes, residual), out, Workers(threads))
+        inverted_bottleneck(source, Bottleneck(expander, depthwise, project, axes, residual), out, Workers(threads))
         np.testing.assert_allclose(out, wanted, atol=1e-4)
 
 
@@ -135,11 +135,11 @@ def _random(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("places", [(40, 30), (7, 7)])
-def test_the_same_bits_for_any_number_of_threads(rng, places):
-    source = _random(rng, *places, 16)
+@pytest.mark.parametrize("positions", [(40, 30), (7, 7)])
+def test_the_same_bits_for_any_number_of_threads(rng, positions):
+    source = _random(rng, *positions, 16)
     filter = Filter(_random(rng, 1, 1, 16, 24), _random(rng, 24), RELU)
-    axes = (Axis(places[0], 1), Axis(places[1], 1))
+    axes = (Axis(positions[0], 1), Axis(positions[1], 1))
     made = [_made(convolve_across, source, filter, axes, 24, threads) for threads in (1, 2, 5)]
     np.testing.assert_array_equal(made[0], made[1])
     np.testing.assert_array_equal(made[0], made[2])

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cnnfilter.weights
 from cnnfilter import Network, activate, load_model, read_image
-from cnnfilter import weights as models
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.layers.layer import show_shape
 from cnnfilter.layers.stack import parse_layers
 from cnnfilter.networks.model_file import Backbone, Calibration
 from cnnfilter.networks.network import load_first_layers
+from cnnfilter.weights import checksum, path_of
 from tests import naive
 from tests.networks.test_model_file import save, small_model
 
@@ -103,7 +104,7 @@ def test_lite0_is_what_it_says(lite0):
     assert lite0.outputs == 1000
     assert len(set(lite0.classes)) == 1000
     assert lite0.classes[134] != lite0.classes[517]
-    assert models.checksum(models.path_of(lite0.name)) in Path(models.__file__).with_name("NOTICE.txt").read_text()
+    assert checksum(path_of(lite0.name)) in Path(cnnfilter.weights.__file__).with_name("NOTICE.txt").read_text()
 
 
 # --- every kind of layer ---------------------------------------------------------------------------------
@@ -208,8 +209,8 @@ def test_what_cannot_be_loaded_says_which(tmp_path):
 
 
 def test_a_head_stands_on_its_backbone(tmp_path, rng, lite0):
-    file = models.path_of("efficientnet-lite0")
-    backbone = Backbone("efficientnet-lite0", models.checksum(file), lite0.head)
+    file = path_of("efficientnet-lite0")
+    backbone = Backbone("efficientnet-lite0", checksum(file), lite0.head)
     features = lite0.layers[: lite0.head].output_shape(lite0.input_shape)
     head = small_model(rng, "dense 3", features, backbone=backbone)
     network = load_model(save(tmp_path / "head.safetensors", head))

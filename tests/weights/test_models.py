@@ -13,23 +13,24 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from cnnfilter import weights as models
+import cnnfilter.weights
 from cnnfilter.networks import rebuild
 from cnnfilter.networks.model_file import read_model, tensor_shapes
+from cnnfilter.weights import NAMES, path_of
 
-FOLDER = Path(models.__file__).parent
+FOLDER = Path(cnnfilter.weights.__file__).parent
 
 
 def test_every_model_has_its_file_and_its_notice():
     notice = (FOLDER / "NOTICE.txt").read_text()
-    for name in models.NAMES:
-        assert Path(models.path_of(name)).stat().st_size < 10_000_000
+    for name in NAMES:
+        assert Path(path_of(name)).stat().st_size < 10_000_000
         assert f"{name}.safetensors" in notice
     assert "Apache License" in (FOLDER / "Apache-2.0.txt").read_text()
 
 
 def test_the_shipped_network_is_the_one_that_rebuild_describes():
-    model = read_model(models.path_of("efficientnet-lite0"))
+    model = read_model(path_of("efficientnet-lite0"))
     assert str(model.layers) == rebuild.layers_text()
     assert model.preparation == rebuild.PREPARATION
     assert model.provenance == rebuild.PROVENANCE

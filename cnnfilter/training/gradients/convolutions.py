@@ -11,7 +11,7 @@ from cnnfilter.jit.instructions import LANES
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import Convolution, Depthwise
 from cnnfilter.networks import layer_loops
-from cnnfilter.networks.map_convolutions import LINEAR, Range
+from cnnfilter.networks.map_convolutions import LINEAR, ClipRange
 from cnnfilter.training.gradients import gradient_loops as loops
 from cnnfilter.training.gradients import winograd_loops
 from cnnfilter.training.gradients.layer import (
@@ -72,7 +72,7 @@ class TrainableConvolution(ClippingLayer):
                 self.gather(picture.reshape(len(picture), -1), own, *self.gather_arguments)
         return windows.reshape(-1, self.taps)
 
-    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+    def forward(self, inputs: Floats, context: Context, clip: ClipRange = LINEAR) -> Floats:
         out = context.scratch.array("out", len(inputs), *self.output)
         context.saved["input"] = inputs
         for first in range(0, len(inputs), self.pictures_per_piece):
@@ -153,7 +153,7 @@ class TrainableWinogradConvolution(ClippingLayer):
     def _tiles(self, name: str, rows: int, maps: int, context: Context) -> Floats:
         return context.temporary.array(name, 16, rows * self.tile_columns, maps)
 
-    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+    def forward(self, inputs: Floats, context: Context, clip: ClipRange = LINEAR) -> Floats:
         out = context.scratch.array("out", len(inputs), *self.output)
         context.saved["input"] = inputs
         for first, rows in self._pieces(len(inputs)):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
 from cnnfilter.layers.layer import Layer, Shape
-from cnnfilter.networks.map_convolutions import LINEAR, Range
+from cnnfilter.networks.map_convolutions import LINEAR, ClipRange
 from cnnfilter.runtime.buffers import Scratch
 
 NO_BIAS = np.zeros(1024, np.float32)
@@ -112,7 +112,7 @@ class ClippingLayer(TrainableLayer):
         """Whether clipping costs no pass of its own."""
         return True
 
-    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+    def forward(self, inputs: Floats, context: Context, clip: ClipRange = LINEAR) -> Floats:
         raise NotImplementedError
 
 

@@ -18,7 +18,7 @@ from cnnfilter.layers.fixed import Activation, AvgPool, Flatten, GlobalPool, Max
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
 from cnnfilter.networks import layer_loops
-from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR, Range
+from cnnfilter.networks.map_convolutions import CLIPPING, LINEAR, ClipRange
 from cnnfilter.training.gradients import gradient_loops as loops
 from cnnfilter.training.gradients.convolutions import (
     TrainableConvolution,
@@ -209,7 +209,7 @@ class TrainableActivation(TrainableLayer):
     layer: Activation
 
     @property
-    def clip(self) -> Range | None:
+    def clip(self) -> ClipRange | None:
         """The range that the function clips to; None where it does something else."""
         return CLIPPING.get(self.layer.function)
 
@@ -321,7 +321,7 @@ class TrainableBatchNorm(ClippingLayer):
         self.factor = scale.astype(np.float32)
         self.offset = (self.values["shift"] - mean * scale).astype(np.float32)
 
-    def forward(self, inputs: Floats, context: Context, clip: Range = LINEAR) -> Floats:
+    def forward(self, inputs: Floats, context: Context, clip: ClipRange = LINEAR) -> Floats:
         out = context.scratch.array("out", *inputs.shape)
         context.saved["input"] = inputs
         shape = (-1, self.channels)

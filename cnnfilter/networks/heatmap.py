@@ -21,9 +21,12 @@ from cnnfilter.networks.preparation import as_colours, crop_box
 
 Maps = NDArray[np.float32]
 
-# Black, violet, red, orange, yellow: even steps of lightness.
-_COLOURS = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
-_LEAST, _MOST = 0.25, 0.75  # how much of the colour is laid over the picture where nothing speaks, and where all does
+# Black, violet, red, orange, yellow in even steps of lightness: matplotlib's colour map "inferno" at 0, 0.25, 0.5,
+# 0.75 and 1.
+_COLOUR_STEPS = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
+# The share of the colour over the picture, where the map is 0 and where it is 1: chosen by eye, so that the picture
+# stays visible everywhere.
+_COLOUR_SHARE_MIN, _COLOUR_SHARE_MAX = 0.25, 0.75
 
 
 def activation_map(network: Network, maps: Maps, label: int) -> Maps:
@@ -77,7 +80,7 @@ def lay_over(image: Image, heat: Maps, network: Network) -> Image:
     left, top, right, bottom = crop_box(height, width, (rows, columns), network.preparation)
     strength = np.zeros((height, width), np.float32)
     strength[top:bottom, left:right] = _enlarged(_scaled(heat), (bottom - top, right - left))
-    share = (_LEAST + (_MOST - _LEAST) * strength)[:, :, None]
+    share = (_COLOUR_SHARE_MIN + (_COLOUR_SHARE_MAX - _COLOUR_SHARE_MIN) * strength)[:, :, None]
     laid = colours * (1 - share) + _coloured(strength) * share
     pixels = (laid + np.float32(0.5)).astype(np.uint8)
     return Image(pixels, "RGB", image.format, image.metadata)
@@ -97,8 +100,8 @@ def _enlarged(heat: Maps, size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _coloured(strength: Maps) -> Maps:
-    steps = np.linspace(0, 1, len(_COLOURS))
-    channels = [np.interp(strength, steps, _COLOURS[:, channel]) for channel in range(3)]
+    steps = np.linspace(0, 1, len(_COLOUR_STEPS))
+    channels = [np.interp(strength, steps, _COLOUR_STEPS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 

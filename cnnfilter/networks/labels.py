@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ModelError
 from cnnfilter.networks.network import Network
 
-UNKNOWN = "unknown"
+UNKNOWN_LABEL = "unknown"
 """The label of a picture whose best probability is below the threshold."""
 
 
@@ -45,7 +45,7 @@ def best_labels(
     limit = network.calibration.threshold if threshold is None else threshold
     best = float(probabilities[order[0]])
     if best < limit:
-        return [Label(UNKNOWN, None, best)]
+        return [Label(UNKNOWN_LABEL, None, best)]
     return [Label(network.label(int(index)), int(index), float(probabilities[index])) for index in order]
 
 
@@ -57,7 +57,7 @@ def find_labels(network: Network, patterns: Iterable[str]) -> frozenset[str]:
     ModelError
         For a pattern that names no label; it says what may be meant.
     """
-    labels = [*(network.label(index) for index in range(network.outputs)), UNKNOWN]
+    labels = [*(network.label(index) for index in range(network.outputs)), UNKNOWN_LABEL]
     found: set[str] = set()
     for pattern in patterns:
         wanted = pattern.lower()

@@ -39,15 +39,18 @@ from cnnfilter.layers.stack import Layers, parse_layers
 from cnnfilter.weights.safetensors import TensorFile, write_tensors
 
 FORMAT, VERSION = "cnnfilter-model", "1"
-_REQUIRED = ("format", "version", "layers", "input", "classes", "preparation", "provenance")
-_OPTIONAL = ("backbone", "calibration")
+_REQUIRED_FIELDS = ("format", "version", "layers", "input", "classes", "preparation", "provenance")
+_OPTIONAL_FIELDS = ("backbone", "calibration")
 
-# What a network may ask for: far above any that fits the task, far below what harms.
-_MOST_LAYERS = 1000
-_LONGEST_LAYERS = 1 << 16
-_MOST_CLASSES = 100_000
-_LARGEST_SIDE = 4096
-_MOST_NUMBERS = 1 << 28
+# Limits of what a file may describe, far above the networks in use: ResNet-152 has fewer than 500 layers (with batch
+# norm and activations), ImageNet-21k has 21,841 classes, and classifiers take pictures of less than 1000 pixels a side.
+_LAYERS_MAX = 1000
+_LAYERS_TEXT_CHARACTERS_MAX = 1 << 16
+_CLASSES_MAX = 100_000
+_SIDE_MAX = 4096
+"""Of each side and of the channels of the input."""
+_LAYER_VALUES_MAX = 1 << 28
+"""Of the output of one layer: 1 GiB of float32."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -174,11 +177,11 @@ def _described(metadata: Mapping[str, str]) -> Model:
         raise ModelError("is a safetensors file, but not a model of cnnfilter (its metadata do not say so)")
     if metadata.get("version") != VERSION:
         raise ModelError(f"is of version {metadata.get('version', 'none')!r}; this cnnfilter reads version {VERSION}")
-    for name in _REQUIRED:
+    for name in _REQUIRED_FIELDS:
         if name not in metadata:
             raise ModelError(f"lacks {name!r} in its metadata")
     for name in metadata:
-        if name not in (*_REQUIRED, *_OPTIONAL):
+        if name not in (*_REQUIRED_FIELDS, *_OPTIONAL_FIELDS):
             raise ModelError(f"has {name!r} in its metadata, which version {VERSION} does not know")
     backbone = _backbone(metadata["backbone"]) if "backbone" in metadata else None
     model = Model(
@@ -196,10 +199,10 @@ def _described(metadata: Mapping[str, str]) -> Model:
 
 
 def _layers(text: str) -> Layers:
-    if text.count("|") >= _MOST_LAYERS:
-        raise ModelError(f"has more than {_MOST_LAYERS} layers")
-    if len(text) > _LONGEST_LAYERS:
-        raise ModelError(f"its layers are {len(text):,} characters long; {_LONGEST_LAYERS:,} is the limit")
+    if text.count("|") >= _LAYERS_MAX:
+        raise ModelError(f"has more than {_LAYERS_MAX} layers")
+    if len(text) > _LAYERS_TEXT_CHARACTERS_MAX:
+        raise ModelError(f"its layers are {len(text):,} characters long; {_LAYERS_TEXT_CHARACTERS_MAX:,} is the limit")
     try:
         for stage in split_stages(text):
             _refuse_other_files(stage.words)
@@ -223,8 +226,8 @@ def _input_shape(text: str, *, flat: bool) -> Shape:
     if not re.fullmatch(r"\d{1,5}(x\d{1,5}x\d{1,4})?", text):
         raise ModelError(f"its input {text[:40]!r} is not HxWxC, as in 224x224x3")
     shape = tuple(map(int, text.split("x")))
-    if min(shape) < 1 or max(shape) > _LARGEST_SIDE or (len(shape) == 1 and not flat):
-        raise ModelError(f"its input {text!r} is not HxWxC of 1 to {_LARGEST_SIDE} each")
+    if min(shape) < 1 or max(shape) > _SIDE_MAX or (len(shape) == 1 and not flat):
+        raise ModelError(f"its input {text!r} is not HxWxC of 1 to {_SIDE_MAX} each")
     return shape
 
 
@@ -232,8 +235,8 @@ def _classes(text: str) -> tuple[str, ...]:
     classes = _from_json("classes", text)
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
         raise ModelError("its classes are not a list of names")
-    if len(classes) > _MOST_CLASSES:
-        raise ModelError(f"has {len(classes):,} classes; {_MOST_CLASSES:,} is the limit")
+    if len(classes) > _CLASSES_MAX:
+        raise ModelError(f"has {len(classes):,} classes; {_CLASSES_MAX:,} is the limit")
     if len(set(classes)) != len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
         raise ModelError(f"has two classes {twice!r}")
@@ -244,7 +247,7 @@ def _preparation(text: str) -> Preparation:
     fields = _fields("preparation", text, Preparation)
     for name in ("mean", "std"):
         values = fields[name]
-        if not isinstance(values, list) or not all(map(_is_number, values)) or not 1 <= len(values) <= 4096:
+        if not isinstance(values, list) or not all(map(_is_number, values)) or not 1 <= len(values) <= _SIDE_MAX:
             raise ModelError(f"its preparation's {name} is not a list of numbers")
         fields[name] = tuple(map(float, values))
     preparation = Preparation(**fields)
@@ -299,8 +302,8 @@ def _check_fit(model: Model) -> None:
         shapes = list(model.layers.shapes(model.input_shape))
     except CnnfilterError as error:
         raise ModelError(f"its layers do not fit together: {error}") from error
-    if max(map(math.prod, shapes)) > _MOST_NUMBERS:
-        raise ModelError(f"has a layer with more than {_MOST_NUMBERS:,} numbers")
+    if max(map(math.prod, shapes)) > _LAYER_VALUES_MAX:
+        raise ModelError(f"has a layer with more than {_LAYER_VALUES_MAX:,} numbers")
     if model.classes and math.prod(shapes[-1]) != len(model.classes):
         raise ModelError(f"has {len(model.classes)} classes, but its layers give {show_shape(shapes[-1])} numbers")
     for name in ("mean", "std"):

@@ -246,7 +246,7 @@ def load_first_layers(text: str) -> FirstLayers | None:
     return FirstLayers(network, int(count))
 
 
-def load_model(model: str | os.PathLike[str] = weights.DEFAULT) -> Network:
+def load_model(model: str | os.PathLike[str] = weights.DEFAULT_MODEL) -> Network:
     """Load a network: one that ships, by name, or a model file.
 
     Parameters

@@ -24,7 +24,10 @@ from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, D
 from cnnfilter.networks.network import Network
 
 OPSET, IR_VERSION = 17, 8
-"""Old enough for every runtime of the last years."""
+"""Those of ONNX 1.12 of June 2022, which every runtime since then reads.
+
+References: https://github.com/onnx/onnx/blob/main/docs/Versioning.md, "Released Versions".
+"""
 
 Array = NDArray[Any]
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter import weights as models
 from cnnfilter.errors import ImageError
 from cnnfilter.layers.stack import parse_layers
 from cnnfilter.networks.model_file import Backbone, Model
@@ -24,6 +23,7 @@ from cnnfilter.training.data.duplicates import fingerprint
 from cnnfilter.training.data.examples import Examples, FileExamples, Picture, Skipped, read_each
 from cnnfilter.training.logistic_regression import Head, class_weights, fit_head
 from cnnfilter.training.progress import Watcher
+from cnnfilter.weights import DEFAULT_MODEL, checksum, path_of
 
 CHANGED_COPIES_PER_PICTURE = 3
 """Changed copies that an augmentation makes of each training picture, beside the picture itself.
@@ -150,7 +150,7 @@ def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
         input_shape=shape,
         classes=dataset.classes,
         preparation=body.preparation,
-        backbone=Backbone(models.DEFAULT, models.checksum(models.path_of(models.DEFAULT)), body.head),
+        backbone=Backbone(DEFAULT_MODEL, checksum(path_of(DEFAULT_MODEL)), body.head),
     )
 
 

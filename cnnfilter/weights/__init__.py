@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from cnnfilter.errors import ModelError
 
-DEFAULT = "efficientnet-lite0"
-NAMES = (DEFAULT, "fashion", "digits")
+DEFAULT_MODEL = "efficientnet-lite0"
+NAMES = (DEFAULT_MODEL, "fashion", "digits")
 
 
 def path_of(name: str) -> str:

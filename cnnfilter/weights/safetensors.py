@@ -23,10 +23,10 @@ from cnnfilter.errors import ModelError
 from cnnfilter.runtime import limits
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
-LONGEST_HEADER = 1 << 20
-"""Bytes; a thousand tensors and ten thousand class names take a third of it."""
+HEADER_BYTES_MAX = 1 << 20
+"""Three times what a thousand tensors and ten thousand class names take; the `safetensors` package allows 100 MB."""
 
-_WHAT_ELSE = (
+_OTHER_FORMATS = (
     (b"\x80", "a pickle, which is a program"),
     (b"PK\x03\x04", "a zip archive (PyTorch's .pt, Keras, .npz), which may hold programs"),
     (b"\x89HDF", "HDF5"),
@@ -109,8 +109,8 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata:
         header[name] = {"dtype": _dtype_name(array), "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the numbers are aligned
-    if len(text) > LONGEST_HEADER:
-        raise ModelError(f"a header of {len(text):,} bytes is too long; {LONGEST_HEADER:,} is the limit")
+    if len(text) > HEADER_BYTES_MAX:
+        raise ModelError(f"a header of {len(text):,} bytes is too long; {HEADER_BYTES_MAX:,} is the limit")
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for array in arrays.values():
@@ -133,8 +133,8 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Entry]]:
     length = int.from_bytes(head[:8], "little")
     if head[8:] != b"{" or not 2 <= length <= size - 8:
         raise ModelError(_what_it_is(head, size))
-    if length > LONGEST_HEADER:
-        raise ModelError(f"its header claims {length:,} bytes; {LONGEST_HEADER:,} is the limit")
+    if length > HEADER_BYTES_MAX:
+        raise ModelError(f"its header claims {length:,} bytes; {HEADER_BYTES_MAX:,} is the limit")
     file.seek(8)
     header = _parse(file.read(length))
     metadata = header.pop("__metadata__", {})
@@ -144,7 +144,7 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Entry]]:
 
 
 def _what_it_is(head: bytes, size: int) -> str:
-    for magic, what in _WHAT_ELSE:
+    for magic, what in _OTHER_FORMATS:
         if head.startswith(magic):
             return f"is {what}; a model is a safetensors file"
     return f"is not a safetensors file, or cut ({size:,} bytes)"

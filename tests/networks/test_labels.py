@@ -10,7 +10,7 @@ import pytest
 from cnnfilter import Network
 from cnnfilter.errors import ModelError
 from cnnfilter.jobs.sorting import copy_file, folder_of, link_file, move_file, place_for, sort_file
-from cnnfilter.networks.labels import UNKNOWN, Label, best_labels, find_labels
+from cnnfilter.networks.labels import UNKNOWN_LABEL, Label, best_labels, find_labels
 from cnnfilter.networks.model_file import Calibration
 from tests.networks.test_model_file import small_model
 
@@ -28,10 +28,10 @@ def test_the_likeliest_first_and_equal_ones_in_the_models_order(network):
 
 def test_below_the_threshold_a_label_is_unknown(network, rng):
     probabilities = np.array([0.25, 0.5, 0.25], np.float32)
-    assert best_labels(network, probabilities, threshold=0.51) == [Label(UNKNOWN, None, 0.5)]
+    assert best_labels(network, probabilities, threshold=0.51) == [Label(UNKNOWN_LABEL, None, 0.5)]
     assert best_labels(network, probabilities, threshold=0.5)[0].label == "Maltese dog"
     strict = Network(small_model(rng, calibration=Calibration(threshold=0.6)))
-    assert best_labels(strict, probabilities)[0].label == UNKNOWN
+    assert best_labels(strict, probabilities)[0].label == UNKNOWN_LABEL
     assert best_labels(strict, probabilities, threshold=0)[0].label == "dog"
 
 
@@ -43,7 +43,7 @@ def test_outputs_without_names_are_numbers(rng):
 def test_patterns(network):
     assert find_labels(network, ["TABBY CAT"]) == {"tabby cat"}
     assert find_labels(network, ["*dog", "e?l"]) == {"Maltese dog", "eel"}
-    assert find_labels(network, ["unknown"]) == {UNKNOWN}
+    assert find_labels(network, ["unknown"]) == {UNKNOWN_LABEL}
     with pytest.raises(ModelError, match="pets has no label 'dog'; did you mean 'Maltese dog'"):
         find_labels(network, ["eel", "dog"])
     with pytest.raises(ModelError, match=r"pets has no label 'xyzzy'$"):

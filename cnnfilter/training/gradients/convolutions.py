@@ -11,11 +11,11 @@ from cnnfilter.jit.instructions import LANES
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import Convolution, Depthwise
 from cnnfilter.networks import layer_loops
-from cnnfilter.networks.map_convolutions import LINEAR, ClipRange
+from cnnfilter.networks.map_convolutions import BIAS_TILE_VALUES, LINEAR, ClipRange
 from cnnfilter.training.gradients import gradient_loops as loops
 from cnnfilter.training.gradients import winograd_loops
 from cnnfilter.training.gradients.layer import (
-    NO_BIAS,
+    ZERO_BIAS,
     ClippingLayer,
     Context,
     Floats,
@@ -27,8 +27,8 @@ from cnnfilter.training.gradients.layer import (
     rows_of,
 )
 
-_PIECE = 1 << 18
-"""Numbers of the windows or tiles that are laid out at once: 1 MiB, half of a usual second-level cache."""
+_PIECE_VALUES = 1 << 18
+"""Values of the windows or tiles that are laid out at once: 1 MiB, half of a usual second-level cache."""
 
 
 class TrainableConvolution(ClippingLayer):
@@ -48,7 +48,7 @@ class TrainableConvolution(ClippingLayer):
         self.pointwise = all(axis.taps == axis.stride == 1 and not axis.before and not axis.after for axis in axes)
         self.positions = self.output[0] * self.output[1]
         self.taps = math.prod(self.layer.kernels[1:]) * shape[2]
-        self.pictures_per_piece = max(1, _PIECE // (self.positions * self.taps))
+        self.pictures_per_piece = max(1, _PIECE_VALUES // (self.positions * self.taps))
 
     @property
     def clips(self) -> bool:
@@ -80,10 +80,10 @@ class TrainableConvolution(ClippingLayer):
             windows = self._windows(inputs, first, end, context)
             np.matmul(windows, self.matrix, out=out[first:end].reshape(len(windows), -1))
         if "bias" in self.values:
-            tile = np.tile(self.values["bias"], max(1, 1024 // self.output[2]))
+            tile = np.tile(self.values["bias"], max(1, BIAS_TILE_VALUES // self.output[2]))
             layer_loops.shift(out.reshape(-1), tile, *clip)
         elif clip != LINEAR:
-            layer_loops.shift(out.reshape(-1), NO_BIAS, *clip)
+            layer_loops.shift(out.reshape(-1), ZERO_BIAS, *clip)
         return out
 
     def backward(self, gradients: Floats, context: Context) -> Floats:
@@ -126,7 +126,7 @@ class TrainableWinogradConvolution(ClippingLayer):
         self.transformed_kernels = np.empty((16, channels, maps), np.float32)
         self.transposed_kernels = np.empty((16, maps, channels), np.float32)
         self.bias = np.zeros(maps, np.float32)
-        self.tile_rows_per_piece = max(1, _PIECE // (16 * self.tile_columns * (channels + maps)))
+        self.tile_rows_per_piece = max(1, _PIECE_VALUES // (16 * self.tile_columns * (channels + maps)))
 
     @staticmethod
     def fits(layer: Convolution, shape: Shape) -> bool:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from cnnfilter.filters.windows import Axis
 from cnnfilter.layers.layer import Layer, Shape
-from cnnfilter.networks.map_convolutions import LINEAR, ClipRange
+from cnnfilter.networks.map_convolutions import BIAS_TILE_VALUES, LINEAR, ClipRange
 from cnnfilter.runtime.buffers import Scratch
 
-NO_BIAS = np.zeros(1024, np.float32)
-"""For the loops that add a bias, where only their clipping is wanted; as long as the biases that they are given."""
+ZERO_BIAS = np.zeros(BIAS_TILE_VALUES, np.float32)
+"""For the loops that add a bias and clip, where only clipping is wanted."""
 
 Floats = NDArray[np.float32]
 Values = Mapping[str, Floats]

@@ -26,7 +26,7 @@ from cnnfilter.training.gradients.convolutions import (
     TrainableWinogradConvolution,
 )
 from cnnfilter.training.gradients.layer import (
-    NO_BIAS,
+    ZERO_BIAS,
     ClippingLayer,
     Context,
     Floats,
@@ -38,8 +38,14 @@ from cnnfilter.training.gradients.layer import (
     rows_of,
 )
 
-EPSILON, MOMENTUM = 1e-5, 0.1
-"""Of batch norm, as PyTorch's."""
+VARIANCE_EPSILON = 1e-5
+"""What is added to the variance in batch norm: the default of ``torch.nn.BatchNorm2d``."""
+RUNNING_SHARE = 0.1
+"""Share of a batch in the running mean and variance: `momentum` of ``torch.nn.BatchNorm2d``, its default."""
+POOL_TAPS_MAX = 256
+"""Taps of a max pool: which of them was chosen is stored as uint8."""
+DROPOUT_DRAWS = 1 << 16
+"""Values that the draws of dropout can take: they are uint16, so that a share is met to within 1/65536."""
 
 
 class TrainableInvertedBottleneck(TrainableLayer):
@@ -130,7 +136,7 @@ class TrainableMaxPool(TrainableLayer):
         super().__init__(layer, shape)
         self.geometry = geometry_of(cast(WindowLayer, layer).axes(*shape[:2]), shape[2])
         self.sign = -1.0 if isinstance(layer, MinPool) else 1.0
-        if math.prod(self.layer.size) > 256:
+        if math.prod(self.layer.size) > POOL_TAPS_MAX:
             raise ModelError(f"{layer} has more than 256 taps, which training does not go through")
 
     def forward(self, inputs: Floats, context: Context) -> Floats:
@@ -217,7 +223,7 @@ class TrainableActivation(TrainableLayer):
         function = self.layer.function
         if self.clip is not None:
             # In place: no layer that stands before an activation needs what it gave.
-            layer_loops.shift(inputs.reshape(-1), NO_BIAS, *self.clip)
+            layer_loops.shift(inputs.reshape(-1), ZERO_BIAS, *self.clip)
             context.saved["output"] = inputs
             return inputs
         context.saved["input"] = inputs
@@ -244,7 +250,7 @@ class TrainableDropout(TrainableLayer):
         if not context.training or not self.layer.share:
             context.saved["draws"] = None
             return inputs
-        context.saved["draws"] = context.draw().integers(0, _DRAWS, inputs.size, np.uint16)
+        context.saved["draws"] = context.draw().integers(0, DROPOUT_DRAWS, inputs.size, np.uint16)
         return self._drop(inputs, "out", context)
 
     def backward(self, gradients: Floats, context: Context) -> Floats:
@@ -252,13 +258,10 @@ class TrainableDropout(TrainableLayer):
 
     def _drop(self, inputs: Floats, name: str, context: Context) -> Floats:
         out = context.scratch.array(name, *inputs.shape)
-        limit = round(self.layer.share * _DRAWS)
-        factor = _DRAWS / (_DRAWS - limit)
+        limit = round(self.layer.share * DROPOUT_DRAWS)
+        factor = DROPOUT_DRAWS / (DROPOUT_DRAWS - limit)
         loops.drop(inputs.reshape(-1), context.saved["draws"], limit, factor, out.reshape(-1))
         return out
-
-
-_DRAWS = 1 << 16
 
 
 class TrainableFlatten(TrainableLayer):
@@ -292,7 +295,7 @@ class TrainableBatchNorm(ClippingLayer):
 
     def weights(self) -> dict[str, Floats]:
         mean, variance = self.running.reshape(2, -1).astype(np.float64)
-        scale = self.values["scale"] / np.sqrt(variance + EPSILON)
+        scale = self.values["scale"] / np.sqrt(variance + VARIANCE_EPSILON)
         shift = self.values["shift"] - mean * scale
         return {"scale": scale.astype(np.float32), "shift": shift.astype(np.float32)}
 
@@ -308,14 +311,14 @@ class TrainableBatchNorm(ClippingLayer):
         variance = np.maximum(sums[1] / count - mean * mean, 0)
         self._use(mean, variance)
         seen = np.concatenate([mean, variance * (count / max(count - 1, 1))])
-        self.running += np.float32(MOMENTUM) * (seen.astype(np.float32) - self.running)
+        self.running += np.float32(RUNNING_SHARE) * (seen.astype(np.float32) - self.running)
 
     def use_running(self) -> None:
         """Take the mean and variance of all batches so far."""
         self._use(*self.running.reshape(2, -1).astype(np.float64))
 
     def _use(self, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> None:
-        inverse = 1 / np.sqrt(variance + EPSILON)
+        inverse = 1 / np.sqrt(variance + VARIANCE_EPSILON)
         self.mean, self.inverse = mean.astype(np.float32), inverse.astype(np.float32)
         scale = self.values["scale"] * inverse
         self.factor = scale.astype(np.float32)

@@ -30,8 +30,10 @@ from cnnfilter.training.gradients.layers import TrainableBatchNorm, make_trainab
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-SHARDS = 8
-"""Of a batch: enough for as many threads, few enough that each has some pictures to do at once."""
+SHARDS_PER_BATCH = 8
+"""Enough for as many threads, and few enough that a shard of a usual batch (128) has 16 pictures.
+
+It is fixed, because the gradients of the shards are added in their order, and the sums depend on how many there are."""
 
 Fill = Callable[[int, int, Floats], None]
 """Puts the prepared pictures `first`…`end` of the batch into an array (end - first, H, W, C)."""
@@ -66,7 +68,7 @@ class Stack:
 
     def __init__(self, layers: Layers, input_shape: Shape, rng: np.random.Generator, threads: int) -> None:
         self.input_shape = input_shape
-        self._workers = Workers(min(threads, SHARDS))
+        self._workers = Workers(min(threads, SHARDS_PER_BATCH))
         # A softmax at the end is part of the loss.
         self.body = layers[: len(layers) - (str(layers[-1]) == "softmax")]
         self.layers = [*_trainables(self.body, input_shape)]
@@ -82,9 +84,9 @@ class Stack:
         )
         self._shapes = [{name: part.shape for name, part in each.items()} for each in initial_values]
         self._bind()
-        self._shard_gradients = np.zeros((SHARDS, self.values.size), np.float32)
+        self._shard_gradients = np.zeros((SHARDS_PER_BATCH, self.values.size), np.float32)
         self._contexts = [self._make_contexts(row) for row in self._shard_gradients]
-        self._inputs = [np.empty((0, *input_shape), np.float32)] * SHARDS
+        self._inputs = [np.empty((0, *input_shape), np.float32)] * SHARDS_PER_BATCH
 
     def _bind(self) -> None:
         for layer, views in zip(self.layers, self._views(self.values), strict=True):
@@ -132,7 +134,7 @@ class Stack:
         seeds : sequence of int
             Of what is drawn in this step.
         """
-        shards = split_rows(count, SHARDS)
+        shards = split_rows(count, SHARDS_PER_BATCH)
         self._shard_gradients[: len(shards)] = 0
         self._bind()
         self._prepare_contexts(len(shards), training=True, seeds=seeds)
@@ -145,7 +147,7 @@ class Stack:
 
     def predict(self, count: int, fill: Fill) -> Floats:
         """Send a batch forward as after training; give the logits (N, classes)."""
-        shards = split_rows(count, SHARDS)
+        shards = split_rows(count, SHARDS_PER_BATCH)
         self._bind()
         self._prepare_contexts(len(shards), training=False, seeds=())
         for norm in self.norms:

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.convolve import filter_picture, signed_rule
 from cnnfilter.filters.convolution.regions import combine_maps
-from cnnfilter.filters.pooling.pool import pool, pool_axes
+from cnnfilter.filters.pooling.pool import pool_axes, pool_picture
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 from cnnfilter.images.dtypes import to_picture, top_of
 from cnnfilter.images.image import Image, check_size, mode_of
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
-from cnnfilter.runtime import buffers
 
 Samples = NDArray[Any]
 
@@ -101,9 +100,9 @@ def _filter_frame(
         result = filter_picture(frame, kernels, **options)
         return result.pixels, result.clipped, result.algorithms_used
     options = dict(options)
-    empty = options.pop("empty", buffers.empty)
+    allocate = options.pop("allocate", np.empty)
     opaque = is_opaque(frame)
-    axes = _axes_in_bands(frame, kernels, options) if is_worth_bands(frame, empty) else None
+    axes = _axes_in_bands(frame, kernels, options) if is_worth_bands(frame) else None
     if axes is None:
         return _filter_with_alpha(frame, opaque, kernels, alpha, options)
     found: list[tuple[str, ...]] = []
@@ -113,13 +112,13 @@ def _filter_frame(
         found.append(how)
         return pixels, clipped
 
-    pixels, clipped = in_bands(frame, axes, filtered, empty)
+    pixels, clipped = in_bands(frame, axes, filtered, allocate)
     return pixels, clipped, found[0]
 
 
-def is_worth_bands(frame: Samples, empty: Callable[..., Samples]) -> bool:
-    """Whether a frame is mapped, or so large that floats of all of it would take much more than the frame."""
-    return empty is not buffers.empty or frame.size > 2 * _BAND_SAMPLES
+def is_worth_bands(frame: Samples) -> bool:
+    """Return whether a frame is so large that float copies of all of it would take much memory."""
+    return frame.size > 2 * _BAND_SAMPLES
 
 
 def is_opaque(frame: Samples) -> bool:
@@ -172,13 +171,12 @@ def in_bands(
     frame: Samples,
     axes: tuple[Axis, Axis],
     part: Callable[[Samples, Sides], tuple[Samples, float]],
-    empty: Callable[..., Samples],
+    allocate: Callable[..., Samples],
 ) -> tuple[Samples, float]:
     """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
     down, across = axes
-    rows = max(1, _BAND_SAMPLES // (down.stride * frame[0].size))
-    if empty is buffers.empty:  # there is room for more, so that bands need not see much of others again
-        rows = max(rows, 3 * down.reach // down.stride)
+    # A band has at least three times as many rows as it shares with its neighbours.
+    rows = max(1, _BAND_SAMPLES // (down.stride * frame[0].size), 3 * down.reach // down.stride)
 
     def parts() -> Iterator[tuple[Samples, float]]:
         for first in range(0, down.outputs, rows):
@@ -186,18 +184,18 @@ def in_bands(
             sides = band.before, across.after, band.after, across.before
             yield part(np.ascontiguousarray(frame[band.start : band.stop]), sides)
 
-    return join_bands(parts(), down.outputs, empty)
+    return join_bands(parts(), down.outputs, allocate)
 
 
 def join_bands(
-    parts: Iterable[tuple[Samples, float]], height: int, empty: Callable[..., Samples]
+    parts: Iterable[tuple[Samples, float]], height: int, allocate: Callable[..., Samples]
 ) -> tuple[Samples, float]:
-    """Return bands of rows as one array that `empty` makes, and the mean of the shares that come with them."""
+    """Return bands of rows as one array that `allocate` makes, and the mean of the shares that come with them."""
     out: Samples | None = None
     end, mean = 0, 0.0
     for pixels, share in parts:
         if out is None:
-            out = empty((height, *pixels.shape[1:]), pixels.dtype)
+            out = allocate((height, *pixels.shape[1:]), pixels.dtype)
         out[end : end + len(pixels)] = pixels
         end += len(pixels)
         mean += share * len(pixels) / height
@@ -286,7 +284,7 @@ def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options:
     Parameters
     ----------
     alpha : "keep" (pooled where the size changes), "filter" (always pooled), "drop"
-    options : those of `pool`
+    options : those of `pool_picture`
     """
     check_alpha(alpha)
     return image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
@@ -295,11 +293,11 @@ def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options:
 def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
     options = {"dtype": frame.dtype, **options}
     if not image.has_alpha:
-        pooled: Samples = pool(frame, op, **options)
+        pooled: Samples = pool_picture(frame, op, **options)
         return pooled
-    empty = options.pop("empty", buffers.empty)
+    allocate = options.pop("allocate", np.empty)
     opaque = is_opaque(frame)
-    if is_worth_bands(frame, empty):
+    if is_worth_bands(frame):
         window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
         axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
         if axes[0].outputs > 1:
@@ -307,7 +305,7 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
             def part(seen: Samples, padding: Sides) -> tuple[Samples, float]:
                 return _pool_with_alpha(seen, opaque, op, alpha, {**options, "padding": padding}), 0.0
 
-            return in_bands(frame, axes, part, empty)[0]
+            return in_bands(frame, axes, part, allocate)[0]
     return _pool_with_alpha(frame, opaque, op, alpha, options)
 
 
@@ -316,26 +314,26 @@ def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options:
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
     if opaque:
-        pixels: Samples = pool(colour, op, **options)
+        pixels: Samples = pool_picture(colour, op, **options)
     elif op == "avg":
         pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
     else:  # a colour that cannot be seen never wins
         lowest = {"max": 0 if frame.dtype.kind == "u" else -np.inf, "min": top if frame.dtype.kind == "u" else np.inf}
-        pixels = pool(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
+        pixels = pool_picture(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
         if pixels.dtype.kind == "f":
             pixels[~np.isfinite(pixels)] = 0
     if alpha == "drop":
         return pixels
     new_opacity = opacity
     if alpha == "filter" or pixels.shape[:2] != opacity.shape[:2]:
-        new_opacity = pool(opacity, op, **options)
+        new_opacity = pool_picture(opacity, op, **options)
     return np.concatenate([pixels, new_opacity], axis=2)
 
 
 def _weighted_mean(colour: Samples, weight: Samples, options: dict[str, Any]) -> Samples:
     """Return the mean of the colours, each with its alpha; the padding counts as opaque black, as in `pool`."""
     window = {**options, "dtype": np.float32}
-    total = pool(colour * weight, "avg", **window)
-    seen = pool(weight, "avg", **window) + (1 - pool(np.ones_like(weight), "avg", **window))
+    total = pool_picture(colour * weight, "avg", **window)
+    seen = pool_picture(weight, "avg", **window) + (1 - pool_picture(np.ones_like(weight), "avg", **window))
     mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6)
     return to_picture(mean, options["dtype"], "keep" if np.dtype(options["dtype"]).kind == "f" else "clip")[0]

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.images.dtype_loops import finish
-from cnnfilter.runtime import buffers
 
 Samples = NDArray[Any]
 
@@ -92,6 +91,6 @@ def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple
     if scale.stretch:
         finite = flat[np.isfinite(flat)]
         scale = scale.stretched(float(finite.min()), float(finite.max())) if finite.size else scale.stretched(0, 0)
-    out = buffers.empty(values.shape, dtype)
+    out = np.empty(values.shape, dtype)
     clipped = store_band(flat, out.reshape(flat.shape), scale)
     return out, clipped / max(out.size, 1)

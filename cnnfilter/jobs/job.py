@@ -112,16 +112,16 @@ class Task:
         self.target.make_its_folder()
         return os.path.dirname(self.target.path) or "."
 
-    def empty_for(self, image: Image) -> Callable[..., np.ndarray]:
-        """Return what makes the array of a result: for a mapped picture, in the file that is to be written."""
-        from cnnfilter.runtime.buffers import empty
+    def allocate_for(self, image: Image) -> Callable[..., np.ndarray]:
+        """Return the function that makes the array of a result: for a mapped picture, in the file to be written."""
+        import numpy as np
 
-        return self._new_array_for(image) if self.is_mapped and self.target is not None else empty
+        return self._new_array_for(image) if self.is_mapped and self.target is not None else np.empty
 
     def _new_array_for(self, image: Image) -> Callable[..., np.ndarray]:
         import numpy as np
 
-        def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        def allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
             from cnnfilter.images import mapped_files
             from cnnfilter.images.metadata import Metadata
 
@@ -140,7 +140,7 @@ class Task:
             self.new = new if isinstance(new, mapped_files.NewFile) else None
             return new.array
 
-        return empty
+        return allocate
 
     def _write_file(self, image: Image, options: dict[str, Any]) -> None:
         from cnnfilter.images.files import write_image

@@ -20,7 +20,6 @@ from cnnfilter.layers import grammar
 from cnnfilter.layers.activations import activate, find_activation
 from cnnfilter.layers.grammar import Stage, flag, option, word, words
 from cnnfilter.layers.layer import Layer, ReceptiveField, Shape, WindowLayer, show_shape, three_axes
-from cnnfilter.runtime import buffers
 
 if TYPE_CHECKING:
     from cnnfilter.kernels.kernel import KernelSet
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 Batch = NDArray[np.float32]
 
 
-Empty = Callable[..., NDArray[Any]]
+Allocate = Callable[..., NDArray[Any]]
 """Makes an array of a shape and dtype without setting its values."""
 
 
@@ -104,8 +103,8 @@ class FixedConvolution(WindowLayer):
         """Convolve every picture (N, H, W, C) to (N, H', W', C * K)."""
         return _stack_batch([self.maps_of(picture) for picture in batch])
 
-    def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
-        """Convolve one picture (H, W, C) to (H', W', C * K), into arrays that `empty` makes."""
+    def maps_of(self, picture: Batch, allocate: Allocate = np.empty) -> Batch:
+        """Convolve one picture (H, W, C) to (H', W', C * K), into arrays that `allocate` makes."""
         from cnnfilter.filters.convolution.convolve import filter_picture
 
         out: Batch | None = None
@@ -121,12 +120,12 @@ class FixedConvolution(WindowLayer):
                 bias=self.bias,
                 algorithm=algorithm,
                 dtype=np.float32,
-                empty=empty,
+                allocate=allocate,
             ).pixels
             if len(self.kernel_sets) == 1:
                 return maps
             if out is None:
-                out = empty((*maps.shape[:2], self.maps(maps.shape[2])), maps.dtype)
+                out = allocate((*maps.shape[:2], self.maps(maps.shape[2])), maps.dtype)
             out[:, :, number :: len(self.kernel_sets)] = maps
         assert out is not None  # there is at least one kernel
         return out
@@ -168,11 +167,11 @@ class _Pool(WindowLayer):
         """Pool every picture (N, H, W, C) to (N, H', W', C)."""
         return _stack_batch([self.maps_of(picture) for picture in batch])
 
-    def maps_of(self, picture: Batch, empty: Empty = buffers.empty) -> Batch:
-        """Pool one picture (H, W, C) to (H', W', C), into an array that `empty` makes."""
-        from cnnfilter.filters.pooling.pool import pool
+    def maps_of(self, picture: Batch, allocate: Allocate = np.empty) -> Batch:
+        """Pool one picture (H, W, C) to (H', W', C), into an array that `allocate` makes."""
+        from cnnfilter.filters.pooling.pool import pool_picture
 
-        return pool(picture, self.op, size=self.size, **self._options(), empty=empty)
+        return pool_picture(picture, self.op, size=self.size, **self._options(), allocate=allocate)
 
 
 @dataclass(frozen=True)

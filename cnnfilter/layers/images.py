@@ -19,10 +19,9 @@ from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
 from cnnfilter.images.image import Image, check_size
 from cnnfilter.layers.bands import SelectRows, count_banded, output_height, split_bands
-from cnnfilter.layers.fixed import Activation, Empty, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
+from cnnfilter.layers.fixed import Activation, Allocate, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
 from cnnfilter.layers.layer import Layer, Shape
 from cnnfilter.layers.stack import Layers, refuse_learned, run_layers
-from cnnfilter.runtime import buffers
 
 Maps = NDArray[np.float32]
 
@@ -60,7 +59,7 @@ def apply_layers(
     signed: str = "auto",
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
-    empty: Empty = buffers.empty,
+    allocate: Allocate = np.empty,
 ) -> tuple[Image, float]:
     """Send every frame of a picture through layers; the values between layers are float32.
 
@@ -72,7 +71,7 @@ def apply_layers(
         values come from kernels that sum to 0 and no later layer makes them positive, else clip
     dtype : of the result; None gives the maps (H', W', C') as float32
     max_pixels : the most pixels that the maps after a layer may have; checked before memory is taken
-    empty : makes the arrays of whole maps between layers and, as the last one, the array of the result
+    allocate : makes the arrays of whole maps between layers and, as the last one, the array of the result
 
     Returns
     -------
@@ -101,7 +100,7 @@ def apply_layers(
     shares = [0.0]
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
-        bands = _compute_in_bands(image, frame, layers, alpha, empty)
+        bands = _compute_in_bands(image, frame, layers, alpha, allocate)
         if dtype is None:
             return bands.whole()
         if count not in PICTURE_MAP_COUNTS:
@@ -118,45 +117,45 @@ def apply_layers(
     return (result if dtype is not None else result.replace(mode="maps")), max(shares)
 
 
-def _compute_in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
+def _compute_in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, allocate: Allocate) -> _Bands:
     """Return the maps of a frame in bands.
 
-    A layer that cannot run in bands runs on whole maps, in arrays that `empty` makes; the bands are those of the
+    A layer that cannot run in bands runs on whole maps, in arrays that `allocate` makes; the bands are those of the
     layers after the last such layer. With alpha, if there is such a layer, all layers run in one band.
     """
     if image.has_alpha:
         if count_banded(layers, frame[:, :, :-1].shape) == len(layers):
-            return _in_bands(image, frame, layers, alpha, empty)
+            return _in_bands(image, frame, layers, alpha, allocate)
         whole = [_maps_of(image, frame, layers, alpha)]
         return _Bands(lambda: whole, lambda bands: next(iter(bands)))
     while (near := count_banded(layers, frame.shape)) < len(layers):
         layer = layers[near]
         if near or frame.dtype != np.float32:
-            frame = _in_bands(image, frame, layers[:near], alpha, empty).whole()
+            frame = _in_bands(image, frame, layers[:near], alpha, allocate).whole()
         if isinstance(layer, (FixedConvolution, MaxPool)):
-            frame = layer.maps_of(frame, empty)
+            frame = layer.maps_of(frame, allocate)
         else:
             frame = layer.forward(frame[None])[0]  # type: ignore[attr-defined]  # every layer without weights has it
         layers = layers[near + 1 :]
-    return _in_bands(image, frame, layers, alpha, empty)
+    return _in_bands(image, frame, layers, alpha, allocate)
 
 
-def _in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, empty: Empty) -> _Bands:
+def _in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, allocate: Allocate) -> _Bands:
     shape = *frame.shape[:2], frame.shape[2] - image.has_alpha
     return _Bands(
         lambda: (_maps_of(image, frame[rows], those, alpha) for rows, those in split_bands(layers, shape)),
-        partial(_join, shapes=list(layers.shapes(shape)), empty=empty),
+        partial(_join, shapes=list(layers.shapes(shape)), allocate=allocate),
     )
 
 
-def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], empty: Empty) -> PixelsAndClipped:
+def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], allocate: Allocate) -> PixelsAndClipped:
     """Join bands of maps, or of flat numbers (1, 1, F); `shapes` are those before, between and after the layers."""
     height = output_height(shapes)
     if len(shapes[-1]) == 3:
-        return join_bands(bands, height, empty)
+        return join_bands(bands, height, allocate)
     flat = (1, 1, *shapes[-1])
     rows = ((numbers.reshape(-1, shapes[-1][0] // height), share) for numbers, share in bands)
-    numbers, share = join_bands(rows, height, lambda shape, dtype: empty(flat, dtype).reshape(shape))
+    numbers, share = join_bands(rows, height, lambda shape, dtype: allocate(flat, dtype).reshape(shape))
     return numbers.reshape(flat), share
 
 
@@ -172,7 +171,7 @@ def _finite_range(bands: Iterable[Maps]) -> tuple[float, float]:
 
 def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> PixelsAndClipped:
     """Return maps, with their opacity as alpha, as pixels of `dtype`; the clipped share is that of the maps."""
-    out = buffers.empty(maps.shape, dtype)
+    out = np.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)
     if opacity is None or maps.shape[2] == 4:
         return out, clipped

@@ -11,7 +11,7 @@ import pytest
 from cnnfilter import ShapeError, pool
 from cnnfilter.filters.pooling import pool as pooling
 from cnnfilter.filters.pooling import small_window_loops as loops
-from cnnfilter.filters.pooling.pool import global_pool, pool_axes
+from cnnfilter.filters.pooling.pool import global_pool, pool_axes, pool_picture
 from cnnfilter.runtime import parallel
 from tests import naive
 
@@ -373,10 +373,10 @@ def test_nothing_but_the_result_is_written():
             pixels = np.full((11, width, channels or 1), 7, np.uint8)
             room = np.zeros(pixels.size + 200, np.uint8)
 
-            def empty(shape, dtype, room=room):
+            def allocate(shape, dtype, room=room):
                 return room[100 : 100 + np.prod(shape)].reshape(shape)
 
-            pooled = pool(pixels, size=size, stride=stride, empty=empty, threads=1)
+            pooled = pool_picture(pixels, size=size, stride=stride, allocate=allocate, threads=1)
             assert (pooled == 7).all()
             assert not room[:100].any()
             assert not room[100 + pooled.size :].any()

@@ -213,11 +213,11 @@ def test_bands_equal_the_whole_result(rng, monkeypatch, text, dtype, signed, num
     monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", numbers)
     made = []
 
-    def empty(shape, dtype):
+    def allocate(shape, dtype):
         made.append(np.empty(shape, dtype))
         return made[-1]
 
-    result, clipped = apply(image, text, dtype=dtype, signed=signed, empty=empty)
+    result, clipped = apply(image, text, dtype=dtype, signed=signed, allocate=allocate)
     assert (result.mode, result.pixels.shape) == (expected.mode, expected.pixels.shape)
     assert result.pixels.tobytes() == expected.pixels.tobytes()
     assert clipped == pytest.approx(share, abs=1e-9)

@@ -53,7 +53,7 @@ def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
         image = task.read()
         dtype = None if task.format == "npy" else task.dtype_for(image)
         image, clipped = apply_to(
-            image, signed=signed, dtype=dtype, max_pixels=task.max_pixels, empty=task.empty_for(image)
+            image, signed=signed, dtype=dtype, max_pixels=task.max_pixels, allocate=task.allocate_for(image)
         )
         task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
         task.write(image)
@@ -94,7 +94,7 @@ def _network_filter(text: str) -> ImageFilter | None:
         return None
     refuse_learned(then or Layers())
 
-    def apply(image: Image, *, empty: object, **how: Any) -> tuple[Image, float]:
+    def apply(image: Image, *, allocate: object, **how: Any) -> tuple[Image, float]:
         return apply_network(image, layers, then, **how)
 
     return apply

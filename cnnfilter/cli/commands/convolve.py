@@ -112,14 +112,14 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
         image = task.read()
         sheet = stacked and task.format not in ("npy", "tiff")
         dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
-        empty = task.empty_for(image)
+        allocate = task.allocate_for(image)
         image, clipped, algorithms_used = filter_image(
             image,
             chosen,
             dtype=dtype,
             threads=task.threads,
             max_pixels=task.max_pixels,
-            empty=empty,
+            allocate=allocate,
             **how,
         )
         task.note(lambda: "; ".join(algorithms_used))

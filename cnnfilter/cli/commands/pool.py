@@ -79,6 +79,6 @@ def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:
         image = task.read()
         if one_window:
             how["size"] = image.pixels.shape[:2]
-        task.write(pool_image(image, op, threads=task.threads, empty=task.empty_for(image), **how))
+        task.write(pool_image(image, op, threads=task.threads, allocate=task.allocate_for(image), **how))
 
     pictures.run(pool, tag=f"{op}pool")

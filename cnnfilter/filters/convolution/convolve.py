@@ -25,7 +25,6 @@ from cnnfilter.filters.windows import Padding, Pair, window_axes
 from cnnfilter.images.dtypes import Scale
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
-from cnnfilter.runtime import buffers
 from cnnfilter.runtime.parallel import default_threads
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
@@ -134,7 +133,7 @@ def filter_picture(
     algorithm: str = "auto",
     dtype: DTypeLike | None = None,
     threads: int | None = None,
-    empty: Callable[..., Samples] = buffers.empty,
+    allocate: Callable[..., Samples] = np.empty,
 ) -> Filtered:
     """Convolve with one or several kernels and store the result in a picture's type.
 
@@ -149,7 +148,7 @@ def filter_picture(
         stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0, else clip).
         A float picture keeps its signs unless one is named.
     dtype : of the result; None for that of `pixels`
-    empty : makes the array that the result is stored in, from its shape and dtype
+    allocate : makes the array of the result from its shape and dtype, as `numpy.empty` does
 
     The other parameters are those of `convolve`.
 
@@ -203,7 +202,7 @@ def filter_picture(
     if scale.stretch:
         scale = scale.stretched(*work.extremes())
     work.fold = scale.fold
-    out = empty(work.shape, target)
+    out = allocate(work.shape, target)
     clipped = work.store(out, scale)
     return Filtered(out, clipped, tuple(why for _, why in chosen))
 

@@ -18,7 +18,6 @@ from cnnfilter.errors import ShapeError
 from cnnfilter.filters.pooling import any_window_loops as loops
 from cnnfilter.filters.pooling import small_window_loops
 from cnnfilter.filters.windows import Axis, Padding, Pair, pair, whole_numbers
-from cnnfilter.runtime import buffers
 from cnnfilter.runtime.parallel import run_in_bands
 
 OPERATIONS = ("max", "avg", "min")
@@ -48,7 +47,6 @@ def pool(
     count_include_pad: bool = True,
     dtype: DTypeLike | None = None,
     threads: int | None = None,
-    empty: Callable[..., Pixels] = buffers.empty,
 ) -> Pixels:
     """Pool each channel of a picture by itself, by PyTorch's rules.
 
@@ -76,8 +74,6 @@ def pool(
         type of the input, and avg gives float32.
     threads : int, optional
         All cores if not given; the result is the same for any number.
-    empty : callable
-        Makes the array that the result is stored in, from its shape (H', W', C) and dtype.
 
     Returns
     -------
@@ -110,19 +106,47 @@ def pool(
     PyTorch: torch.nn.MaxPool2d, torch.nn.AvgPool2d; for an average with dilation, which PyTorch lacks, ONNX's
     AveragePool (opset 19).
     """
+    pooled = pool_picture(
+        pixels,
+        op,
+        size=size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        dtype=dtype,
+        threads=threads,
+    )
+    return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
+
+
+def pool_picture(
+    pixels: Pixels,
+    op: str = "max",
+    *,
+    size: Pair = 2,
+    count_include_pad: bool = True,
+    dtype: DTypeLike | None = None,
+    threads: int | None = None,
+    allocate: Callable[..., Pixels] = np.empty,
+    **window: Any,
+) -> Pixels:
+    """Pool a picture into an array (H', W', C) that `allocate` makes from its shape and dtype.
+
+    The other parameters are those of `pool`; `window` holds its stride, padding, dilation and ceil_mode.
+    """
     if op not in OPERATIONS:
         raise ShapeError(f"no pooling {op!r}: max, avg or min would do")
     source = _three_axes(pixels)
     height, width, _ = source.shape
-    rows, columns = pool_axes(
-        height, width, size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
+    rows, columns = pool_axes(height, width, size, **window)
     wanted = np.dtype(dtype or (np.float32 if op == "avg" else source.dtype))
     # 8 and 16 bits are rounded once, from the exact sum.
     direct = source.dtype if op != "avg" or wanted == source.dtype else np.dtype(np.float32)
     if direct != wanted:
-        empty = np.empty  # of a result that is converted afterwards
-    pooled = empty((rows.outputs, columns.outputs, source.shape[2]), direct)
+        allocate = np.empty  # the result is converted afterwards
+    pooled = allocate((rows.outputs, columns.outputs, source.shape[2]), direct)
     small = _small(source, op, rows, columns, direct, count_include_pad)
     if small:
         _join_small(small, source, pooled, rows, columns, threads)
@@ -130,8 +154,7 @@ def pool(
         _join_mean(source, pooled, rows, columns, count_include_pad, threads)
     else:
         _join_extreme(source, op, pooled, rows, columns, threads)
-    pooled = _converted(pooled, wanted)
-    return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
+    return _converted(pooled, wanted)
 
 
 def global_pool(

@@ -29,7 +29,7 @@ from tests.benchmarks import pictures
 Weights = NDArray[Any]
 Terms = Sequence[tuple[Weights, Weights]]
 
-_TILES = tuple(size for size in choice._TILE_COSTS if size <= 1024)
+_TILES = tuple(size for size in choice._TILE_PAIR_NANOSECONDS if size <= 1024)
 _TYPES = {"u8": np.uint8, "f32": np.float32}
 
 

@@ -39,7 +39,7 @@ from cnnfilter.jit.machine_code import (
 from cnnfilter.jit.native_call import call_through_ctypes, with_single_numbers
 from cnnfilter.jit.signatures import NUMBA_TYPES, Signature, parse_signature
 from cnnfilter.runtime import limits
-from cnnfilter.runtime.threads import off_the_main_thread
+from cnnfilter.runtime.parallel import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Told, in one line, before a loop is compiled."""

@@ -6,11 +6,14 @@ depend on how many threads there are, as long as it computes each row by itself.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from queue import SimpleQueue
+from threading import Event, get_ident, main_thread
 from typing import TypeVar
 
 from cnnfilter.runtime import blas
@@ -103,6 +106,54 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
     if not all(done):  # a thread had no memory to go on
         raise MemoryError
     return results  # type: ignore[return-value]  # every place is filled
+
+
+def off_the_main_thread(work: Callable[[], Result]) -> Result:
+    """Return what `work` returns, and let the main thread only wait for it.
+
+    Python hands signals to the main thread. There a Ctrl-C would wait until a library returns from what it does in C,
+    and be lost where that drops exceptions. What is set for the caller (`contextvars`) is so for `work`.
+    """
+    if get_ident() != main_thread().ident:
+        return work()
+    outcome: list[Result] = []
+    failures: list[BaseException] = []
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            outcome.append(context.run(work))
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = start_thread(run)
+    if thread is None:
+        return work()
+    while thread.is_alive:
+        thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
+    if failures:
+        raise failures.pop()  # its traceback holds this frame, which must not hold it: it keeps the picture alive
+    if not outcome:
+        raise MemoryError
+    return outcome[0]
+
+
+@contextlib.contextmanager
+def repeating(call: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Call a function every so many seconds on another thread while the block runs; never if there is no thread."""
+    has_ended = Event()
+
+    def run() -> None:
+        while not has_ended.wait(seconds):
+            call()
+
+    thread = start_thread(run)
+    try:
+        yield
+    finally:
+        has_ended.set()
+        if thread is not None:
+            thread.join()
 
 
 Piece = Callable[[Scratch], None]

@@ -7,11 +7,9 @@ memory, is waited for without end (https://github.com/python/cpython/issues/1407
 from __future__ import annotations
 
 import _thread
-import contextvars
 import weakref
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from threading import get_ident, main_thread
 from typing import TypeVar
 
 from cnnfilter.runtime import limits
@@ -70,36 +68,6 @@ def start_thread(target: Callable[[], None]) -> Started | None:
         if is_over() is None and thread.is_alive:
             return None
     return thread
-
-
-def off_the_main_thread(work: Callable[[], Thing]) -> Thing:
-    """Return what `work` returns, and let the main thread only wait for it.
-
-    Python hands signals to the main thread. There a Ctrl-C would wait until a library returns from what it does in C,
-    and be lost where that drops exceptions. What is set for the caller (`contextvars`) is so for `work`.
-    """
-    if get_ident() != main_thread().ident:
-        return work()
-    outcome: list[Thing] = []
-    failures: list[BaseException] = []
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            outcome.append(context.run(work))
-        except BaseException as failure:
-            failures.append(failure)
-
-    thread = start_thread(run)
-    if thread is None:
-        return work()
-    while thread.is_alive:
-        thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
-    if failures:
-        raise failures.pop()  # its traceback holds this frame, which must not hold it: it keeps the picture alive
-    if not outcome:
-        raise MemoryError
-    return outcome[0]
 
 
 def take(made: SimpleQueue[Thing], makers: Sequence[Started]) -> Thing:

@@ -13,9 +13,9 @@ import pytest
 
 from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
-from cnnfilter.runtime.parallel import run_tasks
+from cnnfilter.runtime.parallel import off_the_main_thread, repeating, run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
-from cnnfilter.runtime.threads import off_the_main_thread, start_thread, take
+from cnnfilter.runtime.threads import start_thread, take
 
 real_start = _thread.start_new_thread
 
@@ -94,6 +94,28 @@ def test_the_main_thread_only_waits():
 
 def test_who_gets_no_thread_works_on_the_main_one(stillborn):
     assert off_the_main_thread(threading.get_ident) == threading.get_ident()
+
+
+def test_a_call_is_repeated_until_the_block_ends():
+    calls = []
+    enough = threading.Event()
+
+    def call():
+        calls.append(threading.get_ident())
+        if len(calls) == 3:
+            enough.set()
+
+    with repeating(call, 0.001):
+        assert enough.wait(10)
+    count = len(calls)
+    time.sleep(0.01)
+    assert len(calls) == count
+    assert threading.get_ident() not in calls
+
+
+def test_without_a_thread_a_call_is_not_repeated(stillborn):
+    with repeating(pytest.fail, 0):
+        time.sleep(0.01)
 
 
 def test_what_was_made_is_taken_even_if_the_maker_has_ended():

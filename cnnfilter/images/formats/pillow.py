@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnfilter.images.image import Image, check_size, warn, whole_numbers
 from cnnfilter.images.metadata import XMP, Metadata, resolution
-from cnnfilter.runtime.threads import off_the_main_thread
+from cnnfilter.runtime.parallel import off_the_main_thread
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage

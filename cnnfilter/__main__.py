@@ -35,16 +35,12 @@ def run() -> NoReturn:
 
 
 def _is_watched() -> bool:
-    """Whether somebody wants to see the end of the interpreter: a profiler, a debugger, a thread that works on."""
-    flags = sys.flags
-    monitoring = getattr(sys, "monitoring", None)  # since Python 3.12
+    """Return whether the interpreter has to end as usual: for a debugger, a profiler, or a thread that still runs."""
+    monitoring = getattr(sys, "monitoring", None)  # cProfile registers there since Python 3.12, not as getprofile()
     return bool(
         sys.gettrace()
         or sys.getprofile()
         or (monitoring and any(monitoring.get_tool(number) for number in range(6)))
-        or flags.inspect
-        or flags.interactive
-        or flags.dev_mode
         or any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
     )
 

@@ -1,7 +1,7 @@
-"""Where compiled loops are kept: a folder of the user's own, which nobody else may write.
+"""The cache of compiled loops: a private folder of the user.
 
-A cache of machine code is code. It is read only from a folder that belongs to this user and is closed
-to all others, and each entry carries a checksum, so that a cut or changed file is a missing one.
+Machine code that is loaded is executed. So the cache is read only if its folder belongs to this user and is closed to
+all others; each entry has a checksum, and an entry that was cut or changed counts as missing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from cnnfilter.runtime.atomic_files import replace_file
 
 try:
-    from _blake2 import blake2b  # what hashlib has it from, whose import loads OpenSSL too
+    from _blake2 import blake2b  # hashlib has it too, but imports OpenSSL
 except ImportError:
     from hashlib import blake2b
 
@@ -24,11 +24,11 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder() -> str:
-    """Return the folder of the compiled loops: in ``CNNFILTER_CACHE_DIR``, or the user's cache."""
+    """Return the folder of the compiled loops, in ``CNNFILTER_CACHE_DIR`` or in the user's cache folder."""
     chosen = os.environ.get("CNNFILTER_CACHE_DIR")
     if chosen:
         return os.path.join(chosen, "loops")
-    # platformdirs knows these places too, but its import takes a seventh of a whole run.
+    # The same folders as of platformdirs, whose import would take a seventh of a whole run.
     if sys.platform == "darwin":
         caches = os.path.expanduser("~/Library/Caches")
     elif sys.platform == "win32":
@@ -39,7 +39,7 @@ def cache_folder() -> str:
 
 
 def cache_key(parts: Iterable[str]) -> str:
-    """Return one name for all that a compiled loop depends on."""
+    """Return the name of an entry: a hash of all that the compiled loop depends on."""
     digest = blake2b(digest_size=20)
     for part in parts:
         encoded = part.encode("utf-8", "surrogateescape")
@@ -48,7 +48,7 @@ def cache_key(parts: Iterable[str]) -> str:
 
 
 def read_entry(key: str) -> bytes | None:
-    """Return what was kept under `key`, or None if there is nothing that can be trusted."""
+    """Return the bytes that are stored under `key`, or None if there is no such entry, or none to be trusted."""
     folder = cache_folder()
     if not _is_private(folder):
         return None
@@ -66,7 +66,7 @@ def read_entry(key: str) -> bytes | None:
 
 
 def write_entry(key: str, body: bytes) -> bool:
-    """Keep `body` under `key`; return whether that was possible."""
+    """Store `body` under `key`; return whether that was possible."""
     folder = cache_folder()
     try:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
@@ -95,5 +95,5 @@ def _is_private(folder: str) -> bool:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    # Elsewhere than on POSIX systems the folder stands in the user's own profile.
+    # On systems other than POSIX, the folder is in the user's profile.
     return os.name != "posix" or status.st_uid == os.geteuid()

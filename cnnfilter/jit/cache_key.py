@@ -13,7 +13,7 @@ from cnnfilter.jit.instructions import Inline, Instruction, processor
 
 
 def fingerprint(function: Callable[..., Any]) -> Iterator[str]:
-    """Yield the code of a function and of all inline functions that it names, and what it closes over."""
+    """Yield the code and constants of a function, and of the inline functions and instructions that it names."""
     code = function.__code__
     yield from _code_parts(code)
     known = [(name, function.__globals__.get(name)) for name in code.co_names]
@@ -28,7 +28,7 @@ def fingerprint(function: Callable[..., Any]) -> Iterator[str]:
 
 
 def _emitted_by(emit: Callable[..., Any], seen: set[str]) -> Iterator[str]:
-    """Yield the code of a function that emits instructions, of those that it calls, and what they close over."""
+    """Yield the code and the constants of a function that emits instructions, and of the functions that it calls."""
     code = emit.__code__
     yield from _code_parts(code)
     yield from (repr(cell.cell_contents) for cell in emit.__closure__ or ())
@@ -58,7 +58,7 @@ def environment() -> tuple[str, ...]:
 
 
 def _version_file(package: str) -> str:
-    # importlib.metadata would say it too, at the price of the email parser.
+    # importlib.metadata would do too, but it imports the email parser.
     for folder in sys.path:
         try:
             with open(os.path.join(folder, package, "_version.py"), encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""Machine code linked by LLVM's own linker: the way for systems whose objects are not one simple image.
+"""Object files linked by LLVM's linker: for systems whose objects cannot be laid out as one image.
 
-It works wherever Numba does, and costs the import of llvmlite at every start.
+This works wherever Numba does, but needs the import of llvmlite at every start.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-_RUNTIME = (
+_RUNTIME_SYMBOLS = (
     "NRT_Free",
     "NRT_MemInfo_call_dtor",
     "numba_unpickle",
@@ -17,7 +17,7 @@ _RUNTIME = (
     "numba_gil_release",
     "numba_runtime_build_excinfo_struct",
 )
-"""What an object names of Numba's runtime, on paths that a loop never takes."""
+"""Symbols of Numba's runtime that an object names on paths that a loop never takes."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class CodeObject:
     entry: str
 
     def to_bytes(self) -> bytes:
-        """Pack the object for keeping."""
+        """Return the object as bytes, to be stored."""
         return self.entry.encode() + b"\0" + self.code
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CodeObject:
-        """Unpack what `to_bytes` gave."""
+        """Return the object that `to_bytes` turned into bytes."""
         entry, separator, code = data.partition(b"\0")
         if not separator:
             raise ValueError("the object is cut")
@@ -49,7 +49,7 @@ class LinkedCode:
         Raises
         ------
         OSError
-            It cannot be linked here.
+            The object cannot be linked on this system.
         """
         import llvmlite.binding as llvm
 
@@ -57,7 +57,7 @@ class LinkedCode:
         llvm.initialize_native_asmprinter()
         self._jit: Any = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder().add_object_img(obj.code).export_symbol(obj.entry).add_current_process()
-        for name in _RUNTIME:
+        for name in _RUNTIME_SYMBOLS:
             builder.import_symbol(name, stop)
         try:
             self._library = builder.link(self._jit, "loop")

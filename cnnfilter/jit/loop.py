@@ -1,14 +1,14 @@
-"""Compile a loop once with Numba, afterwards run it without importing Numba.
+"""Loops: functions that Numba compiles once, and that later runs call without importing Numba.
 
-A loop is a Python function of arrays and numbers that Numba can compile. On its first call its machine
-code is taken from the user's cache, or compiled and put there; then it is called through `ctypes`, which
-releases the GIL. Where code cannot be stored or mapped, the same code runs from the compiler's memory, and
-at the last Numba's ordinary dispatch runs the function: the results are the same.
+A loop is a Python function of arrays and numbers that Numba can compile. On its first call, its machine code is loaded
+from the user's cache, or compiled and stored there; then it is called through `ctypes`, which releases the GIL. Where
+code cannot be stored or loaded, the code in the compiler's memory is called; with an unknown version of Numba, its
+ordinary dispatch calls the function. The results are the same.
 
-The stored code stands alone, so a loop must not allocate, raise, or hold a reference.
+Stored code has no Python runtime, so a loop must not allocate, raise, or hold a reference.
 
-``NUMBA_DISABLE_JIT=1`` runs the plain Python function, ``NUMBA_BOUNDSCHECK=1`` goes through dispatch, so
-that an index out of bounds is an exception.
+``NUMBA_DISABLE_JIT=1`` calls the Python function; ``NUMBA_BOUNDSCHECK=1`` uses Numba's dispatch, so that an index out
+of bounds is an exception.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
-"""Told, in one line, before a loop is compiled."""
+"""Called with one line of text before a loop is compiled."""
 
 _COMPILER_OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # a division by zero gives infinity instead of an exception
     "fastmath": {"contract"},  # a product and its sum may be one instruction; nothing else may change
 }
 _CODE_VERSION = "3"
-"""Raised whenever this module makes other code of the same loop."""
+"""Part of each key of the cache; raised when this package makes different code from the same loop."""
 _loops: list[Loop] = []
 _families: list[Callable[[], Any]] = []
 Made = TypeVar("Made")
 
 
 class Loop:
-    """A function of contiguous arrays and numbers with one compiled form for each of its signatures."""
+    """A function of contiguous arrays and numbers, with one compiled form for each signature."""
 
     def __init__(self, function: Callable[..., Any], signatures: tuple[str, ...], constants: tuple[int, ...]):
         self.function = function
@@ -67,7 +67,7 @@ class Loop:
         if any(signature.array_indexes != self._array_indexes for signature in others):
             raise TypeError(f"the forms of {function.__name__} take arrays in different positions")
         self._ready: dict[tuple[str, ...], Callable[..., Any]] = {}
-        self._by_dtype: dict[tuple[Any, ...], Callable[..., Any]] = {}  # the same, found without naming them
+        self._by_dtype: dict[tuple[Any, ...], Callable[..., Any]] = {}  # the same; a lookup by dtype objects is faster
         self._lock = Lock()
         functools.update_wrapper(self, function)
         _loops.append(self)
@@ -95,7 +95,7 @@ class Loop:
         return call(*arguments)
 
     def prepare(self, dtypes: tuple[str, ...]) -> Callable[..., Any]:
-        """Return the function to call for arrays of `dtypes`, loaded or compiled if it is not ready yet."""
+        """Return the function to call for arrays of `dtypes`; load or compile it at the first time."""
         with self._lock:
             if dtypes not in self._ready:
                 if dtypes not in self.signatures:
@@ -116,19 +116,18 @@ def loop(*signatures: str, constants: tuple[int, ...] = ()) -> Callable[[Callabl
     Parameters
     ----------
     signatures
-        One or more in Numba's notation: u1 u2 i4 i8 f4 f8, C-contiguous arrays as ``f4[:, ::1]``; the
-        result is void, i8 or f8. The dtypes of the arrays choose among them.
+        One or more in Numba's notation: u1 u2 i4 i8 f4 f8, C-contiguous arrays as ``f4[:, ::1]``; the result is void,
+        i8 or f8. A call chooses the signature by the dtypes of its arrays.
     constants
-        The whole numbers that the function closes over. They are constants to the compiler, which
-        unrolls loops over them.
+        The integers that the function closes over. They are constants to the compiler, which unrolls loops over them.
     """
     return lambda function: Loop(function, signatures, constants)
 
 
 def family(*usual: tuple[Any, ...]) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
-    """Mark a function that makes a loop for each set of constants: it makes each but once.
+    """Mark a function that returns a loop for some constants; for the same constants it returns the same loop.
 
-    `usual` are the arguments for which `every_loop` has loops made, so that they can be compiled in advance.
+    `usual` are the constants of the loops that `every_loop` yields, so that they can be compiled in advance.
     """
 
     def mark(make: Callable[..., Made]) -> Callable[..., Made]:
@@ -152,7 +151,7 @@ def import_loops() -> None:
 
 
 def every_loop() -> Iterator[tuple[Loop, tuple[str, ...]]]:
-    """Yield each loop of the modules imported so far, the usual ones of families too, with the dtypes of each form."""
+    """Yield each loop of the modules imported so far, and the usual loops of families, with the dtypes of each form."""
     for make in _families:
         make()
     for known in list(_loops):
@@ -160,7 +159,7 @@ def every_loop() -> Iterator[tuple[Loop, tuple[str, ...]]]:
             yield known, dtypes
 
 
-# --- how a form of a loop becomes something to call ---------------------------------------------------
+# --- from a form of a loop to a function to call -------------------------------------------------------
 
 
 def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
@@ -175,7 +174,7 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             code = _load_code(stored)
             return call_through_ctypes(signature, code.entry, code)
         except (OSError, KeyError, ValueError):
-            pass  # not on this system: compile
+            pass  # this system cannot load it: compile
     refuse_little_memory()
     announce(f"compiling {loop.name} once")
     return off_the_main_thread(functools.partial(_compile, loop, signature, key))
@@ -190,12 +189,12 @@ def _key_parts(loop: Loop, signature: Signature) -> Iterator[str]:
 def _import_compiler() -> None:
     try:
         import numba  # noqa: F401
-    except Exception as error:  # half imported, it fails in any way
+    except Exception as error:  # an incomplete installation can raise anything
         raise CnnfilterError(f"Numba, which compiles the loops, cannot be imported: {error}") from error
 
 
 def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
-    """Compile one form of `loop`, keep its code where that is possible, and return what calls it."""
+    """Compile one form of `loop`, store its code if possible, and return the function to call."""
     _import_compiler()
     from numba import carray, cfunc
     from numba import types as numba_types
@@ -213,15 +212,15 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     exec(f"def entry({', '.join(names)}):\n    return jitted({', '.join(values)})\n", namespace)
     try:
         compiled = cfunc(result(*parameters), **_COMPILER_OPTIONS)(namespace["entry"])
-    except AttributeError:  # another Numba: its ordinary dispatch does the same
+    except AttributeError:  # an unknown version of Numba
         return jitted  # type: ignore[no-any-return]
-    with suppress(AttributeError, RuntimeError):  # it runs all the same, only not the next time without Numba
+    with suppress(AttributeError, RuntimeError):  # without stored code, the next run compiles again
         _store_code(key, compiled._library._get_compiled_object(), compiled.native_name)
     return call_through_ctypes(signature, compiled.address, compiled)
 
 
 _IMAGE_HEADER, _OBJECT_HEADER = b"image\n", b"object\n"
-"""How an entry of the cache begins: one image, or an object that is yet to be linked."""
+"""The first bytes of an entry of the cache: a code image, or an object file that must be linked."""
 
 
 def _store_code(key: str, obj: bytes, entry: str) -> None:
@@ -237,7 +236,7 @@ def _store_code(key: str, obj: bytes, entry: str) -> None:
 
 
 def _load_code(stored: bytes) -> Any:
-    """Return the code of an entry of the cache, ready to be called at its ``entry``."""
+    """Return the code of an entry of the cache; its attribute ``entry`` is the address to call."""
     if stored.startswith(_IMAGE_HEADER):
         return MappedCode(CodeImage.from_bytes(stored[len(_IMAGE_HEADER) :]), ForeignSymbols())
     from cnnfilter.jit.linked_code import CodeObject, LinkedCode
@@ -246,7 +245,7 @@ def _load_code(stored: bytes) -> Any:
 
 
 def _jitted(function: Callable[..., Any], **options: Any) -> Any:
-    """Return Numba's dispatcher for `function`, with the inline functions it names compiled too."""
+    """Return Numba's dispatcher for `function`, with the inline functions and instructions that it names."""
     from numba import njit
 
     def replaced(value: Any) -> Any:
@@ -262,20 +261,21 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
 
 
 _IMPORT_BYTES = (256 << 20, 96 << 20)
-"""Bytes of addresses, and of data, that Numba takes before it compiles anything."""
+"""Bytes of address space, and of data, for importing Numba.
 
-
+With those for compiling that is 384 and 192 MB; importing numba 0.68 and compiling three loops took 363 and 168 MB.
+"""
 _COMPILE_BYTES = (128 << 20, 96 << 20)
-"""The same for one loop."""
+"""Bytes of address space, and of data, for compiling one loop."""
 
 
 def refuse_little_memory() -> None:
-    """Raise where the limits of this process (``ulimit -v``, ``ulimit -d``) leave too little room to compile a loop.
+    """Check that the limits of this process (``ulimit -v``, ``ulimit -d``) leave enough memory to compile a loop.
 
     Raises
     ------
     CompileMemoryError
-        It says what would do.
+        They do not. The message says how to compile all loops in advance.
     """
     imported = "numba.core.compiler" in sys.modules
     for allowed, taken, to_import, to_compile in zip(

@@ -1,9 +1,8 @@
-"""Machine code that runs where it is put: an object file made into one image, and the image mapped.
+"""Code images: an object file laid out as one block of bytes, which is loaded by mapping it into memory.
 
-What Numba's compiler emits for x86-64 uses the large code model: wherever the code needs an address it
-holds all 64 bits of it. So an object is laid out once as one block of bytes with a list of the places
-that want an address, and to load it is to map the block and to add its address there. No linker, no
-LLVM: a fraction of a millisecond.
+Numba's compiler uses the large code model on x86-64: wherever the code needs an address, it holds all 64 bits of it. So
+an object file is laid out once as one block of bytes, with a list of the offsets of addresses. To load it is to map the
+block and to add its own address at these offsets, in a fraction of a millisecond, without a linker or LLVM.
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ _X86_64, _RELOCATABLE = 62, 1
 
 
 class UnsupportedObjectError(Exception):
-    """An object file that asks for more than 64-bit addresses."""
+    """An object file that cannot be laid out, because it needs more than 64-bit addresses."""
 
 
 class CodeImage(NamedTuple):
     """One block of machine code.
 
-    `code` are the bytes, `entry` the offset of the function to call, `inner` the offsets of 64-bit
-    words to which the block's own address is added, `outer` pairs of offset and symbol of the words
-    that take a foreign address.
+    `code` holds the bytes, `entry` the offset of the function to call, `inner` the offsets of 64-bit words to which
+    the block's own address is added, `outer` pairs (offset, symbol) of 64-bit words that are set to a foreign address.
     """
 
     code: bytes
@@ -40,27 +38,27 @@ class CodeImage(NamedTuple):
     outer: tuple[tuple[int, str], ...]
 
     def to_bytes(self) -> bytes:
-        """Pack the image for keeping."""
+        """Return the image as bytes, to be stored."""
         names = "\n".join(name for _, name in self.outer).encode()
         head = struct.pack("<QQQQQ", len(self.code), self.entry, len(self.inner), len(self.outer), len(names))
-        places = [*self.inner, *(place for place, _ in self.outer)]
-        return head + struct.pack(f"<{len(places)}Q", *places) + names + self.code
+        offsets = [*self.inner, *(offset for offset, _ in self.outer)]
+        return head + struct.pack(f"<{len(offsets)}Q", *offsets) + names + self.code
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CodeImage:
-        """Unpack what `to_bytes` gave."""
+        """Return the image that `to_bytes` turned into bytes."""
         size, entry, inner, outer, names = struct.unpack_from("<QQQQQ", data)
-        places = struct.unpack_from(f"<{inner + outer}Q", data, 40)
+        offsets = struct.unpack_from(f"<{inner + outer}Q", data, 40)
         start = 40 + 8 * (inner + outer)
         symbols = data[start : start + names].decode().split("\n") if outer else []
         code = data[start + names :]
         if len(code) != size:
             raise ValueError("the image is cut")
-        return cls(code, entry, places[:inner], tuple(zip(places[inner:], symbols, strict=True)))
+        return cls(code, entry, offsets[:inner], tuple(zip(offsets[inner:], symbols, strict=True)))
 
 
 def lay_out(obj: bytes, entry: str) -> CodeImage:
-    """Make one image of the ELF object `obj` whose function `entry` will be called.
+    """Return the ELF object `obj` as one image; its function `entry` is the one to call.
 
     Raises
     ------
@@ -83,7 +81,7 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
     code = bytearray()
     base: dict[int, int] = {}
     for index, (_, kind, flags, _, start, size, _, _, align, _) in enumerate(sections):
-        if flags & _SHF_ALLOC and names[index] != ".eh_frame":  # nothing unwinds through a loop
+        if flags & _SHF_ALLOC and names[index] != ".eh_frame":  # a loop raises nothing, so nothing unwinds its stack
             code += bytes(-len(code) % max(align, 1))
             base[index] = len(code)
             code += bytes(size) if kind == _SHT_NOBITS else obj[start : start + size]
@@ -103,17 +101,17 @@ def lay_out(obj: bytes, entry: str) -> CodeImage:
         if kind != _SHT_RELA or target not in base:
             continue
         for at in range(start, start + size, 24):
-            place, info, addend = struct.unpack_from("<QQq", obj, at)
+            offset, info, addend = struct.unpack_from("<QQq", obj, at)
             if info & 0xFFFFFFFF != _R_X86_64_64:
                 raise UnsupportedObjectError(f"relocation of type {info & 0xFFFFFFFF}")
-            place += base[target]
+            offset += base[target]
             name, where, _, _ = symbols[info >> 32]
             own = address[info >> 32]
             if own is not None:
-                struct.pack_into("<Q", code, place, own + addend)
-                inner.append(place)
+                struct.pack_into("<Q", code, offset, own + addend)
+                inner.append(offset)
             elif where == _SHN_UNDEF and addend == 0:
-                outer.append((place, name))
+                outer.append((offset, name))
             else:
                 raise UnsupportedObjectError(f"symbol {name!r}")
     start_at = next((own for (name, *_), own in zip(symbols, address, strict=True) if name == entry), None)
@@ -149,15 +147,15 @@ class MappedCode:
         KeyError
             A symbol is not in `foreign`.
         """
-        # Written first and made executable afterwards: never both, which hardened systems refuse.
+        # The memory is writable first and executable afterwards: hardened systems refuse memory that is both.
         self._memory = mmap.mmap(-1, len(image.code), prot=mmap.PROT_READ | mmap.PROT_WRITE)
         self._memory.write(image.code)
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        for place in image.inner:
-            (offset,) = struct.unpack_from("<Q", self._memory, place)
-            struct.pack_into("<Q", self._memory, place, base + offset)
-        for place, name in image.outer:
-            struct.pack_into("<Q", self._memory, place, foreign[name])
+        for offset in image.inner:
+            (target,) = struct.unpack_from("<Q", self._memory, offset)
+            struct.pack_into("<Q", self._memory, offset, base + target)
+        for offset, name in image.outer:
+            struct.pack_into("<Q", self._memory, offset, foreign[name])
         libc = ctypes.CDLL(None, use_errno=True)
         size = ctypes.c_size_t(len(image.code))
         if libc.mprotect(ctypes.c_void_p(base), size, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
@@ -165,20 +163,21 @@ class MappedCode:
         self.entry = base + image.entry
 
 
-# The compiler's runtime, which the code names on paths that a loop never takes.
+# Symbols of the compiler's runtime, which the code names on paths that a loop never takes.
 _UNREACHED_NAMES = re.compile(r"^(NRT_|numba_|Py|_Py)")
 _MATH_NAMES = ("exp", "expf", "exp2f", "log", "logf", "pow", "powf", "tanh", "tanhf", "sqrt", "sqrtf", "fmod", "fmodf")
 _MEMORY_NAMES = ("memcpy", "memset", "memmove")
 FOREIGN_NAMES = frozenset((*_MATH_NAMES, *_MEMORY_NAMES))
-"""What a stored loop may call: C's mathematics and memory functions."""
+"""The symbols that a stored loop may need: C's mathematics and memory functions."""
 
 
 def foreign_names(image: CodeImage) -> set[str]:
+    """Return the symbols that an image needs, but for those that it never reaches."""
     return {name for _, name in image.outer if not _UNREACHED_NAMES.match(name)}
 
 
 class ForeignSymbols(dict[str, int]):
-    """The addresses of what a loop does not hold itself."""
+    """The addresses of foreign symbols, each looked up on its first use."""
 
     def __missing__(self, name: str) -> int:
         if name in FOREIGN_NAMES:
@@ -195,7 +194,7 @@ class ForeignSymbols(dict[str, int]):
 
 @functools.cache
 def stop_address() -> int:
-    """Return the address of C's abort: better an end than a wrong picture, should a loop ever get there."""
+    """Return the address of C's abort, for calls that a loop never reaches: should it, no wrong picture is written."""
     address = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
     assert address
     return address

@@ -10,13 +10,13 @@ from cnnfilter.jit.signatures import CTYPES, Argument, Signature
 
 
 def call_through_ctypes(signature: Signature, address: int, owner: object) -> Callable[..., Any]:
-    """Return a function of arrays and numbers that calls the code at `address`, which `owner` keeps alive."""
+    """Return a function of arrays and numbers that calls the code at `address`; `owner` keeps that code alive."""
     parameters: list[Any] = []
     for kind, axes in signature.arguments:
         parameters += [ctypes.c_void_p] + [ctypes.c_int64] * axes if axes else [CTYPES[kind]]
     native = ctypes.CFUNCTYPE(CTYPES[signature.result], *parameters)(address)
     namespace: dict[str, Any] = {"native": native, "address": _address, "text": signature.text}
-    exec(_text_of_call(signature), namespace)  # a loop over the arguments would take longer than some loops do
+    exec(_text_of_call(signature), namespace)  # a loop over the arguments would take longer than some compiled loops
     call: Any = namespace["call"]
     call.owner = owner
     return call  # type: ignore[no-any-return]
@@ -48,10 +48,10 @@ _address_of = ctypes.addressof
 
 
 def _address(array: Any) -> int:
-    """Return where a contiguous array's numbers are, in a fifth of the time that ``array.ctypes.data`` takes."""
+    """Return the address of a contiguous array, in a fifth of the time of ``array.ctypes.data``."""
     try:
         return _address_of(_first_byte(array))
-    except (TypeError, ValueError):  # read-only, without numbers, or not contiguous
+    except (TypeError, ValueError):  # read-only, empty, or not contiguous
         if not array.flags.c_contiguous:
             raise ValueError("not contiguous") from None
         address: int = array.ctypes.data
@@ -59,7 +59,7 @@ def _address(array: Any) -> int:
 
 
 def with_single_numbers(signature: Signature, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `call` with its float32 numbers made such, as ctypes does: dispatch would take them for float64."""
+    """Return `call` with its float32 numbers converted, as ctypes does; Numba's dispatch would take them as float64."""
     from numpy import float32
 
     single = [argument == Argument("f4", 0) for argument in signature.arguments]

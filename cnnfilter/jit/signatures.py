@@ -22,14 +22,14 @@ NUMBA_TYPES = {"u1": "uint8", "u2": "uint16", "i4": "int32", "i8": "int64", "f4"
 
 
 class Argument(NamedTuple):
-    """One argument of a signature: the type of its numbers and how many axes it has (0: a number)."""
+    """One argument of a signature: the type of its numbers, and its number of axes (0 for a single number)."""
 
     kind: str
     axes: int
 
 
 class Signature(NamedTuple):
-    """What a compiled form of a loop takes and gives."""
+    """The arguments and the result of a compiled form of a loop."""
 
     text: str
     result: str
@@ -37,7 +37,7 @@ class Signature(NamedTuple):
 
     @property
     def array_indexes(self) -> tuple[int, ...]:
-        """Which of the arguments are arrays."""
+        """The positions of the arguments that are arrays."""
         return tuple(index for index, argument in enumerate(self.arguments) if argument.axes)
 
     @property

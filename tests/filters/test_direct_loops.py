@@ -1,4 +1,4 @@
-"""Rows of every length and bands of every height: where vectors end, the sums are the same."""
+"""Direct, separable and box convolution of rows of every length and bands of every height."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_an_output_is_the_same_from_any_vector(name: str, dtype: type, algorithm
 
 
 def test_nothing_is_read_beyond_the_picture() -> None:
-    """What lies behind a picture in memory may not be there: a short part of it is read from a copy."""
+    """The memory behind a picture may not exist: short regions at its end are computed from a copy."""
     for columns, padding in ((90, (2, 40, 2, 2)), (70, (2, 40, 2, 2)), (100, (2, 30, 2, 30)), (64, (0, 1, 0, 1))):
         geometry = Geometry(
             *window_axes((6, columns), (5, 5), padding=(padding[0], padding[3], padding[2], padding[1])), 1, "replicate"
@@ -128,7 +128,7 @@ def test_a_mean_of_bytes_is_rounded_half_up_to_the_bit(size: int, channels: int)
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("python", [False, True])
 def test_small_means_of_each_width(taps: tuple[int, int], channels: int, python: bool) -> None:
-    """All that is read lies in the picture, whose last sample a window sees."""
+    """The last window ends at the last sample of the picture: nothing behind it is read."""
     height, width = taps
     pixels = np.random.default_rng(1).integers(0, 256, (height + 4, 80 * channels), np.uint8)
     count = (80 - width + 1) * channels
@@ -155,8 +155,8 @@ def test_weights_of_single_precision_are_those_of_a_mean(size: int, monkeypatch:
 
 @pytest.mark.parametrize("taps", [(150, 1), (127, 2), (129, 3), (200, 40)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_high_boxes(taps: tuple[int, int], channels: int) -> None:
-    """Higher than what two sums of 16 bits tell apart; the first two are means that words divide."""
+def test_boxes_of_many_rows(taps: tuple[int, int], channels: int) -> None:
+    """Boxes with more rows than 16-bit differences allow; the means of the first two are divided in 16 bits."""
     pixels = picture((230, 120, channels), np.uint8)
     pixels[40:, 30:60] = 255
     means = convolve(pixels, np.full(taps, 1 / (taps[0] * taps[1])), dtype=np.uint8, padding="valid")
@@ -166,7 +166,7 @@ def test_high_boxes(taps: tuple[int, int], channels: int) -> None:
     assert np.abs(means - exact).max() <= 0.5 + 1e-3
 
 
-def test_words_divide_every_sum_of_bytes() -> None:
+def test_every_sum_of_bytes_is_divided_in_16_bits() -> None:
     divided = 0
     for count in range(2, 258):
         quotient = division(count)

@@ -1,4 +1,4 @@
-"""Each instruction gives compiled what its function gives for numpy arrays."""
+"""Each compiled instruction gives what its function of numpy arrays gives."""
 
 from __future__ import annotations
 
@@ -194,11 +194,11 @@ def quotient_of(count: int) -> tuple[int, int, int]:
 
 
 @loop("i8(u1[::1], u2[::1], u1[::1], f4[::1], i8)")
-def signed_words(samples, kept, out, floats_out, weight):
+def signed_sums(samples, stored, out, floats_out, weight):
     """Weigh bytes by a signed weight, 16 bits each: keep, clip and widen them."""
     values = multiply_u16(splat_u16(weight), load_bytes_u16(samples, 1))
-    store_u16(kept, 1, subtract_u16(values, splat_u16(3)))
-    values = load_u16(kept, 1)
+    store_u16(stored, 1, subtract_u16(values, splat_u16(3)))
+    values = load_u16(stored, 1)
     store_clipped(out, 1, values)
     store(floats_out, 0, floats_of_i16(values, 0))
     store(floats_out, LANES, floats_of_i16(absolute_i16(values), 1))
@@ -206,14 +206,14 @@ def signed_words(samples, kept, out, floats_out, weight):
 
 
 @pytest.mark.parametrize("weight", [1, -1, 100, -127])
-def test_signed_words(weight: int) -> None:
+def test_signed_sums_in_uint16(weight: int) -> None:
     samples = np.random.default_rng(5).integers(0, 256, LANES_U16 + 1).astype(np.uint8)
     exact = samples[1:].astype(int) * weight - 3
-    for call in (signed_words, signed_words.function):
-        kept, out = np.zeros(LANES_U16 + 2, np.uint16), np.zeros(LANES_U16 + 2, np.uint8)
+    for call in (signed_sums, signed_sums.function):
+        stored, out = np.zeros(LANES_U16 + 2, np.uint16), np.zeros(LANES_U16 + 2, np.uint8)
         widened = np.zeros(LANES_U16, np.float32)
-        assert call(samples, kept, out, widened, weight) == ((exact < 0) | (exact > 255))[5:].sum()
-        assert list(kept.view(np.int16)) == [0, *exact, 0]
+        assert call(samples, stored, out, widened, weight) == ((exact < 0) | (exact > 255))[5:].sum()
+        assert list(stored.view(np.int16)) == [0, *exact, 0]
         assert list(out) == [0, *exact.clip(0, 255), 0]
         assert list(widened) == [*exact[:LANES], *np.abs(exact[LANES:])]
 
@@ -221,11 +221,11 @@ def test_signed_words(weight: int) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, LANES])
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_running_sums(channels: int, dtype: type) -> None:
-    is_words = dtype == np.uint16
-    lanes, kind = (LANES_U16, VECTOR_U16) if is_words else (LANES, VECTOR_U32)
+    is_u16 = dtype == np.uint16
+    lanes, kind = (LANES_U16, VECTOR_U16) if is_u16 else (LANES, VECTOR_U32)
     sum_up = running_sums(kind, channels)
-    take, keep = (load_u16, store_u16) if is_words else (load_u32, store_u32)
-    name = "u2" if is_words else "i4"
+    take, keep = (load_u16, store_u16) if is_u16 else (load_u32, store_u32)
+    name = "u2" if is_u16 else "i4"
     pixels = lanes // channels
 
     @loop(f"i8({name}[::1], {name}[::1])", constants=(channels,))
@@ -235,7 +235,7 @@ def test_running_sums(channels: int, dtype: type) -> None:
         keep(out, lanes, sum_up(first, take(numbers, 2 * lanes)))
         return 0
 
-    top = np.iinfo(dtype).max  # beyond which they wrap around
+    top = np.iinfo(dtype).max  # larger sums wrap around
     numbers = np.random.default_rng(6).integers(top // 3, top, 3 * lanes).astype(dtype)
     count = pixels * channels
     before, *blocks = (block[:count].reshape(pixels, channels).astype(np.int64) for block in numbers.reshape(3, lanes))
@@ -247,20 +247,20 @@ def test_running_sums(channels: int, dtype: type) -> None:
 
 
 @loop("void(u1[::1], i4[::1], f4[::1])")
-def sums_of_32_bits(samples, numbers, floats_out):
+def sums_of_u32(samples, numbers, floats_out):
     grown = add_u32(load_u32(numbers, 0), load_bytes_u32(samples, 1))
     store_u32(numbers, LANES, subtract_u32(grown, load_u32(numbers, 1)))
     store(floats_out, 1, floats_of_i32(load_u32(numbers, LANES)))
 
 
 @pytest.mark.parametrize("python", [False, True])
-def test_whole_numbers_of_32_bits(python: bool) -> None:
+def test_integers_of_32_bits(python: bool) -> None:
     rng = np.random.default_rng(7)
     samples = rng.integers(0, 256, LANES + 1, np.uint8)
     numbers = rng.integers(-(1 << 30), 1 << 30, 2 * LANES, np.int32)
     exact = numbers[:LANES] + samples[1:] - numbers[1 : LANES + 1]
     widened = np.zeros(LANES + 2, np.float32)
-    (sums_of_32_bits.function if python else sums_of_32_bits)(samples, numbers, widened)
+    (sums_of_u32.function if python else sums_of_u32)(samples, numbers, widened)
     np.testing.assert_array_equal(numbers[LANES:], exact)
     np.testing.assert_array_equal(widened, [0, *exact.astype(np.float32), 0])
 
@@ -283,22 +283,22 @@ def test_differences_of_sums_have_a_sign(python: bool) -> None:
 
 
 @loop("i8(f4[::1], f4[::1], u1[::1], i8)")
-def some(samples, out, rounded_out, many):
+def first_of(samples, out, rounded_out, count):
     fetch(samples, LANES)  # what comes after: it is not read
     values = load_floats(samples, 0)
-    store_first(out, 1, values, many)
-    store_first_rounded(rounded_out, 1, values, 255, many)
-    store(out, 2 + LANES, first_lanes(values, many))
+    store_first(out, 1, values, count)
+    store_first_rounded(rounded_out, 1, values, 255, count)
+    store(out, 2 + LANES, first_lanes(values, count))
     return 0
 
 
-@pytest.mark.parametrize("many", [0, 1, LANES - 1, LANES])
-def test_some_lanes(many: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, LANES - 1, LANES])
+def test_the_first_lanes(count: int) -> None:
     samples = np.random.default_rng(6).uniform(0, 255, LANES).astype(np.float32)
-    for call in (some, some.function):
+    for call in (first_of, first_of.function):
         out, rounded_out = np.zeros(2 * LANES + 2, np.float32), np.zeros(LANES + 2, np.uint8)
-        call(samples, out, rounded_out, many)
-        first = [*samples[:many], *([0] * (LANES - many))]
+        call(samples, out, rounded_out, count)
+        first = [*samples[:count], *([0] * (LANES - count))]
         assert list(out) == [0, *first, 0, *first]
         assert list(rounded_out) == [0, *np.floor(np.array(first) + 0.5).astype(np.uint8), 0]
 
@@ -348,11 +348,11 @@ def test_means_of_bytes_are_rounded_half_up(count: int) -> None:
         assert list(out) == list((2 * sums + count) // (2 * count))
 
 
-@pytest.mark.parametrize("many", [1, 3, LANES - 1])
-def test_lanes_of_neighbours(many: int) -> None:
-    take = later_lanes(many)
+@pytest.mark.parametrize("count", [1, 3, LANES - 1])
+def test_lanes_of_neighbours(count: int) -> None:
+    take = later_lanes(count)
 
-    @loop("void(f4[::1], f4[::1])", constants=(many,))
+    @loop("void(f4[::1], f4[::1])", constants=(count,))
     def run(samples, out):
         store(out, 0, take(load_floats(samples, 0), load_floats(samples, LANES)))
 
@@ -360,7 +360,7 @@ def test_lanes_of_neighbours(many: int) -> None:
     for call in (run, run.function):
         out = np.zeros(LANES, np.float32)
         call(samples, out)
-        np.testing.assert_array_equal(out, samples[many : many + LANES])
+        np.testing.assert_array_equal(out, samples[count : count + LANES])
 
 
 @loop("void(u1[::1], u1[::1], i8, i8, i8)")

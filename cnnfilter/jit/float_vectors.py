@@ -272,12 +272,12 @@ def later_lanes(offset: int) -> Instruction:
 
 
 @instruction("void", "array", "i8")
-def fetch(samples, at):
+def prefetch(samples, at):
     """Prefetch the sample at index `at` into the cache."""
 
 
-@fetch.as_llvm
-def _fetch(builder, samples, at):
+@prefetch.as_llvm
+def _prefetch(builder, samples, at):
     from llvmlite import ir
 
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)

@@ -13,7 +13,7 @@ def to_rgb(image: Image) -> Image:
     if icc and image.pixels.dtype == np.uint8:
         from cnnfilter.images.formats import pillow
 
-        return image.map(lambda pixels: pillow.inks_to_rgb(pixels, icc)).replace(mode="RGB")
+        return image.map(lambda pixels: pillow.cmyk_to_rgb(pixels, icc)).replace(mode="RGB")
     full = np.iinfo(image.pixels.dtype).max
 
     def convert(pixels: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def to_rgb(image: Image) -> Image:
     return image.map(convert)
 
 
-def on_or_off(image: Image) -> Image:
+def make_alpha_binary(image: Image) -> Image:
     """GIF's pixels are there or not: half is there. What is not there takes no colour of the palette."""
     full = np.iinfo(image.pixels.dtype).max
 
@@ -39,7 +39,7 @@ def on_or_off(image: Image) -> Image:
     return image.map(decide)
 
 
-def on_white(image: Image, format: str) -> Image:
+def lay_on_white(image: Image, format: str) -> Image:
     """Lay a picture with transparency on white paper, which is what viewers show."""
     full = 255 if image.pixels.dtype == np.uint8 else 65535
 

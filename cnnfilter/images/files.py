@@ -14,13 +14,13 @@ from typing import IO, Any, cast
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.colour import on_or_off, on_white, to_eight_bits, to_rgb
+from cnnfilter.images.colour import lay_on_white, make_alpha_binary, to_eight_bits, to_rgb
 from cnnfilter.images.formats.detect import ANIMATED, FLOATS, SUFFIXES, format_of_suffix, sniff
-from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turned, warn
+from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
 from cnnfilter.images.metadata import Metadata, upright
 
 # The modes that each format holds. A picture of another mode is converted by _fit.
-_MODES = {
+_MODES_OF_FORMAT = {
     "png": ("L", "LA", "RGB", "RGBA"),
     "jpg": ("L", "RGB", "CMYK"),
     "webp": ("RGB", "RGBA"),
@@ -32,12 +32,12 @@ _MODES = {
     "avif": ("RGB", "RGBA"),
     "tga": ("L", "LA", "RGB", "RGBA"),
 }
-_SIXTEEN_BITS = ("png", "tiff", "ppm", "npy")
+_SIXTEEN_BIT_FORMATS = ("png", "tiff", "ppm", "npy")
 # The longest side, in pixels, that a format (or its encoder) allows.
-_LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
+_MAX_SIDE_PIXELS = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
 
 # The modules of the formats that have one of their own; Pillow does the others.
-_OWN = {
+_FORMAT_MODULES = {
     "png": "cnnfilter.images.formats.png",
     "jpg": "cnnfilter.images.formats.jpeg",
     "tiff": "cnnfilter.images.formats.tiff",
@@ -45,7 +45,7 @@ _OWN = {
     "npy": "cnnfilter.images.formats.npy",
 }
 
-_HEAD = 4096  # more than enough to tell
+_HEAD_BYTES = 4096  # more than enough to tell
 
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
@@ -91,7 +91,7 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
 
 
 def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
-    head = stream.read(_HEAD)
+    head = stream.read(_HEAD_BYTES)
     format = sniff(head)
     if isinstance(stream, io.FileIO) and stream.seekable():  # read in one piece, it need not be copied
         stream.seek(0)
@@ -100,7 +100,7 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
 
 
 def _decode(data: bytes, format: str, max_pixels: int) -> Image:
-    module = _OWN.get(format)
+    module = _FORMAT_MODULES.get(format)
     if module is not None:
         image: Image = importlib.import_module(module).read(data, max_pixels)
         return image
@@ -113,7 +113,7 @@ def _upright(image: Image) -> Image:
     """Apply the EXIF orientation, and remove what asks for it."""
     orientation, metadata = upright(image.metadata)
     if orientation != 1:
-        image = image.map(lambda pixels: turned(pixels, orientation))
+        image = image.map(lambda pixels: turn_upright(pixels, orientation))
     return image.replace(metadata=metadata)
 
 
@@ -201,8 +201,8 @@ def _encode(
     if compression not in ("default", "fast"):
         raise ValueError(f"compression must be 'default' or 'fast', not {compression!r}")
     format = SUFFIXES.get(f".{format.lower()}", format)
-    if format not in _MODES:
-        raise ImageError(f"{format!r} is not a format that can be written; {' '.join(_MODES)} are")
+    if format not in _MODES_OF_FORMAT:
+        raise ImageError(f"{format!r} is not a format that can be written; {' '.join(_MODES_OF_FORMAT)} are")
     if isinstance(image, np.ndarray):
         image = Image.from_array(image)
     if strip:
@@ -210,7 +210,7 @@ def _encode(
     image = _fit(image, format)
     height, width = image.pixels.shape[:2]
     check_size(width, height, max_pixels, len(image.frames) or 1)
-    longest = _LONGEST_SIDE.get(format)
+    longest = _MAX_SIDE_PIXELS.get(format)
     if longest is not None and max(width, height) > longest:
         raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
     with AsImageError("cannot be encoded as " + format):
@@ -218,7 +218,7 @@ def _encode(
 
 
 def _encode_fitting(image: Image, format: str, compression: str, threads: int | None) -> list[bytes]:
-    module = _OWN.get(format)
+    module = _FORMAT_MODULES.get(format)
     if module is None:
         from cnnfilter.images.formats import pillow
 
@@ -236,7 +236,7 @@ def _fit(image: Image, format: str) -> Image:
         image = _fit_frames(image, format)
     if image.pixels.dtype == np.float32 and format not in FLOATS:
         raise ImageError(f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)")
-    modes = _MODES[format]
+    modes = _MODES_OF_FORMAT[format]
     if image.mode == "maps" and image.mode not in modes:
         raise ImageError(
             f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, a contact sheet too"
@@ -244,14 +244,14 @@ def _fit(image: Image, format: str) -> Image:
     if image.mode == "CMYK" and "CMYK" not in modes:
         image = to_rgb(image)
     if image.has_alpha and format == "gif":
-        image = on_or_off(image)
+        image = make_alpha_binary(image)
     if image.has_alpha and not {"LA", "RGBA"} & set(modes):
-        image = on_white(image, format)
+        image = lay_on_white(image, format)
     if image.mode == "L" and "L" not in modes:
         image = image.map(lambda pixels: pixels.repeat(3, axis=2))
     if image.mode == "LA" and "LA" not in modes:
         image = image.map(lambda pixels: pixels[:, :, [0, 0, 0, 1]])
-    if image.pixels.dtype == np.uint16 and format not in _SIXTEEN_BITS:
+    if image.pixels.dtype == np.uint16 and format not in _SIXTEEN_BIT_FORMATS:
         warn(f"{format} holds 8 bits: the 16-bit values are rounded to them; png and tiff would keep them")
         image = image.map(to_eight_bits)
     return image

@@ -206,7 +206,7 @@ def _as_pixels(result: np.ndarray) -> np.ndarray:
 
 
 # What turns a picture upright, by the EXIF orientation: rows and columns exchanged first, then flips.
-_TURNS: dict[int, tuple[bool, Any]] = {
+_ORIENTATIONS: dict[int, tuple[bool, Any]] = {
     2: (False, np.s_[:, ::-1]),
     3: (False, np.s_[::-1, ::-1]),
     4: (False, np.s_[::-1]),
@@ -217,15 +217,15 @@ _TURNS: dict[int, tuple[bool, Any]] = {
 }
 
 
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return pixels (H, W, C) as the EXIF orientation wants them seen: a view."""
-    exchanged, flips = _TURNS.get(orientation, (False, np.s_[:]))
+    exchanged, flips = _ORIENTATIONS.get(orientation, (False, np.s_[:]))
     seen: np.ndarray = (pixels.swapaxes(0, 1) if exchanged else pixels)[flips]
     return seen
 
 
-def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return upright pixels as the file has them: a view, the inverse of `turned`."""
-    exchanged, flips = _TURNS.get(orientation, (False, np.s_[:]))
+def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return upright pixels as the file has them: a view, the inverse of `turn_upright`."""
+    exchanged, flips = _ORIENTATIONS.get(orientation, (False, np.s_[:]))
     filed: np.ndarray = pixels[flips].swapaxes(0, 1) if exchanged else pixels[flips]
     return filed

@@ -24,26 +24,26 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from cnnfilter.images.formats import npy, tiff, tiff_tags
-from cnnfilter.images.formats.tiff_segments import InParts, open_in_parts
-from cnnfilter.images.image import CHANNELS, AsImageError, Image, as_pixels, check_size, turned_back
+from cnnfilter.images.formats.tiff_segments import SegmentedPage, open_segmented_page
+from cnnfilter.images.image import CHANNELS, AsImageError, Image, as_pixels, check_size, turn_back
 from cnnfilter.images.metadata import Metadata, upright
 from cnnfilter.runtime.atomic_files import flush, replace_file
 from cnnfilter.runtime.threads import Started, start_thread
 
-LEAST = 64 << 20
+MIN_MAPPED_BYTES = 64 << 20
 """Bytes of pixels from which on it is worth it to map a file."""
 
-LEAST_TO_UNPACK = 256 << 20
+MIN_UNPACKED_FILE_BYTES = 256 << 20
 """Bytes of pixels from which on they are unpacked into a temporary file rather than into memory."""
 
-PAUSE = 0.005
+RELEASE_INTERVAL_SECONDS = 0.005
 """Seconds between two times that what was used is let go."""
 
-_AT_ONCE = 8 << 20
+_PIECE_BYTES = 8 << 20
 """Bytes that are converted at a time."""
 
 
-class Mapping:
+class MappedArray:
     """A mapped file as an array; while the block runs, what was used of it is let go.
 
     Attributes
@@ -58,13 +58,13 @@ class Mapping:
         self._ended = threading.Event()
         self._thread: Started | None = None
 
-    def _let_go(self) -> None:
+    def _release_pages(self) -> None:
         advice = getattr(mmap, "MADV_DONTNEED", None)
-        while advice is not None and not self._ended.wait(PAUSE):
+        while advice is not None and not self._ended.wait(RELEASE_INTERVAL_SECONDS):
             self._map.madvise(advice)
 
     def __enter__(self) -> Self:
-        self._thread = start_thread(self._let_go)  # if there is none, the system lets go when it has to
+        self._thread = start_thread(self._release_pages)  # if there is none, the system lets go when it has to
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,14 +73,14 @@ class Mapping:
             self._thread.join()
 
 
-def temporary(folder: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Mapping:
+def temporary_array(folder: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedArray:
     """Make an array in a file without a name, in `folder` or where temporary files go."""
     with tempfile.TemporaryFile(dir=folder) as file:
-        _reserve(file.fileno(), math.prod(shape) * dtype.itemsize)
-        return Mapping(file.fileno(), shape, dtype, 0, writable=True)
+        _reserve_disk(file.fileno(), math.prod(shape) * dtype.itemsize)
+        return MappedArray(file.fileno(), shape, dtype, 0, writable=True)
 
 
-def _reserve(file: int, size: int) -> None:
+def _reserve_disk(file: int, size: int) -> None:
     """Take the room on the disk now: a mapped file on a full one would end the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
@@ -108,22 +108,22 @@ def map_picture(path: str, max_pixels: int, stack: ExitStack, folder: Callable[[
         file.seek(0)
         if head == b"\x93NUMPY":
             return _map_npy(file, max_pixels, stack, folder)
-        if head[:4] in tiff_tags.MARKS:
+        if head[:4] in tiff_tags.SIGNATURES:
             return _map_tiff(file, path, max_pixels, stack, folder)
     return None
 
 
 def _map_npy(file: BinaryIO, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]) -> Image | None:
     size = os.fstat(file.fileno()).st_size
-    if size < LEAST:
+    if size < MIN_MAPPED_BYTES:
         return None
     with AsImageError("cannot be decoded as npy"):
         found = npy.read_header(io.BytesIO(file.read(1 << 16)), size, max_pixels)
     kept = found.dtype in (np.uint8, np.uint16, np.float32) and found.dtype.isnative and not found.fortran_order
-    if not kept and size < LEAST_TO_UNPACK:
+    if not kept and size < MIN_UNPACKED_FILE_BYTES:
         return None
     shape = found.shape[::-1] if found.fortran_order else found.shape
-    mapping = stack.enter_context(Mapping(file.fileno(), shape, found.dtype, found.start, writable=False))
+    mapping = stack.enter_context(MappedArray(file.fileno(), shape, found.dtype, found.start, writable=False))
     array = mapping.array.T if found.fortran_order else mapping.array
     if not kept:
         array = _converted(array, stack, folder())
@@ -133,8 +133,8 @@ def _map_npy(file: BinaryIO, max_pixels: int, stack: ExitStack, folder: Callable
 def _converted(array: np.ndarray, stack: ExitStack, folder: str | None) -> np.ndarray:
     """Return an array of any numbers as pixels, in a temporary file."""
     dtype = as_pixels(array[:1, :1]).dtype
-    new = stack.enter_context(temporary(folder, array.shape, dtype)).array
-    rows = max(1, _AT_ONCE // (array[0].size * array.itemsize))
+    new = stack.enter_context(temporary_array(folder, array.shape, dtype)).array
+    rows = max(1, _PIECE_BYTES // (array[0].size * array.itemsize))
     for first in range(0, len(array), rows):
         new[first : first + rows] = as_pixels(array[first : first + rows])
     return new
@@ -143,32 +143,32 @@ def _converted(array: np.ndarray, stack: ExitStack, folder: str | None) -> np.nd
 def _map_tiff(
     file: BinaryIO, path: str, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]
 ) -> Image | None:
-    if tiff_tags.bytes_of_pixels(file) < LEAST:
+    if tiff_tags.bytes_of_pixels(file) < MIN_MAPPED_BYTES:
         return None
-    with open_in_parts(path, max_pixels) as page:
+    with open_segmented_page(path, max_pixels) as page:
         if page is None or (page.mode not in CHANNELS and page.start is None):
             return None
         file.seek(0)
         orientation, metadata = upright(tiff.metadata_of(file))
         if page.start is not None and orientation == 1:
             array = stack.enter_context(
-                Mapping(file.fileno(), page.shape, page.dtype, page.start, writable=False)
+                MappedArray(file.fileno(), page.shape, page.dtype, page.start, writable=False)
             ).array
-        elif math.prod(page.shape) * page.dtype.itemsize < LEAST_TO_UNPACK:
+        elif math.prod(page.shape) * page.dtype.itemsize < MIN_UNPACKED_FILE_BYTES:
             return None
         else:
             array = _unpacked(page, orientation, stack, folder())
     return Image(array, page.mode, "tiff", metadata)
 
 
-def _unpacked(page: InParts, orientation: int, stack: ExitStack, folder: str | None) -> np.ndarray:
+def _unpacked(page: SegmentedPage, orientation: int, stack: ExitStack, folder: str | None) -> np.ndarray:
     """Return a page's pixels, upright, in a temporary file."""
     height, width, channels = page.shape
     shape = (width, height, channels) if orientation > 4 else page.shape
-    new = stack.enter_context(temporary(folder, shape, page.dtype)).array
-    as_filed = turned_back(new, orientation)
-    for part in page.parts():
-        part.fill(as_filed)
+    new = stack.enter_context(temporary_array(folder, shape, page.dtype)).array
+    as_filed = turn_back(new, orientation)
+    for segment in page.segments():
+        segment.fill(as_filed)
     return new
 
 
@@ -192,11 +192,11 @@ class NewFile:
             self._file = stack.enter_context(replace_file(path, force=force))
             self._file.write(head)
             self._file.flush()
-            _reserve(self._file.fileno(), end + len(tail))
+            _reserve_disk(self._file.fileno(), end + len(tail))
             self._file.seek(end)
             self._file.write(tail)
             self._file.flush()
-            mapping = Mapping(self._file.fileno(), shape, dtype, len(head), writable=True)
+            mapping = MappedArray(self._file.fileno(), shape, dtype, len(head), writable=True)
             self.array = stack.enter_context(mapping).array
             self._stack = stack.pop_all()
 
@@ -223,7 +223,7 @@ class _NotKeptError(Exception):
     """Tells `replace_file` that the file is not to take its place."""
 
 
-def frame_of(
+def head_and_tail_of(
     format: str | None, like: Image, shape: tuple[int, ...], dtype: np.dtype[Any], metadata: Metadata
 ) -> tuple[bytes, bytes] | None:
     """Return what stands before and behind the pixels in a file of that format.
@@ -233,7 +233,7 @@ def frame_of(
     if format == "npy":
         return npy.header(shape, dtype), b""
     if format == "tiff" and like.mode in CHANNELS and shape[2] == CHANNELS[like.mode]:
-        return tiff.around(metadata, like.mode, shape, dtype)
+        return tiff.head_and_tail(metadata, like.mode, shape, dtype)
     return None
 
 
@@ -245,7 +245,7 @@ def new_array(
     *,
     force: bool,
     max_pixels: int,
-) -> NewFile | Mapping:
+) -> NewFile | MappedArray:
     """Make the array of a result: in the file that is to be written, if there is a frame for it, or a temporary one.
 
     Raises
@@ -255,5 +255,5 @@ def new_array(
     """
     check_size(shape[1], shape[0], max_pixels)
     if path is None or frame is None:
-        return temporary(os.path.dirname(path) or "." if path else None, shape, dtype)
+        return temporary_array(os.path.dirname(path) or "." if path else None, shape, dtype)
     return NewFile(path, *frame, shape, dtype, force=force)

@@ -16,7 +16,7 @@ from typing import Any
 XMP = "XML:com.adobe.xmp"
 """The key of an XMP packet among the texts, as PNG names it."""
 
-_ORIENTATION = 0x0112
+_ORIENTATION_TAG = 0x0112
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 
@@ -99,7 +99,7 @@ def _split_orientation(exif: bytearray) -> tuple[int, bytes | None]:
         exif = _without_thumbnail(exif, order, end)
     for entry in reversed(range(first, end, 12)):
         tag, kind = struct.unpack_from(order + "HH", exif, entry)
-        if tag != _ORIENTATION:
+        if tag != _ORIENTATION_TAG:
             continue
         (orientation,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), exif, entry + 8)
         exif[entry : end + 4] = exif[entry + 12 : end + 4] + bytes(12)

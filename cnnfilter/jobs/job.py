@@ -127,7 +127,7 @@ class Task:
 
             assert self.target is not None
             dtype = np.dtype(dtype)
-            frame = mapped_files.frame_of(
+            frame = mapped_files.head_and_tail_of(
                 self.format, image, shape, dtype, Metadata() if self.strip else image.metadata
             )
             path = self.target.path if self.target.is_file else None

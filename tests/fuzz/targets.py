@@ -63,7 +63,7 @@ def tiff(data: bytes) -> None:
     _picture(file)
     with (
         warnings.catch_warnings(),
-        mock.patch.multiple(mapped_files, LEAST=0, LEAST_TO_UNPACK=0),
+        mock.patch.multiple(mapped_files, MIN_MAPPED_BYTES=0, MIN_UNPACKED_FILE_BYTES=0),
         tempfile.NamedTemporaryFile() as written,
         contextlib.ExitStack() as stack,
     ):

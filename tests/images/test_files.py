@@ -85,7 +85,7 @@ def test_every_format_comes_back(photo: Image, format: str) -> None:
 @pytest.mark.parametrize("format", EXACT)
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_lossless_formats_are_exact_in_the_modes_they_hold(format: str, mode: str) -> None:
-    if mode not in files._MODES[format]:
+    if mode not in files._MODES_OF_FORMAT[format]:
         return
     image = in_mode(mode)
     back = read_image(encode_image(image, format))
@@ -212,7 +212,7 @@ def test_suffixes() -> None:
     assert format_of_suffix(Path("x.TIF")) == "tiff"
     with pytest.raises(ImageError, match=r"no picture format has the suffix '\.xyz'; known are .*\.png"):
         format_of_suffix("a.xyz")
-    assert set(SUFFIXES.values()) == set(files._MODES) == set(WRITABLE)
+    assert set(SUFFIXES.values()) == set(files._MODES_OF_FORMAT) == set(WRITABLE)
     assert set(WRITABLE) >= LOSSLESS | ANIMATED
 
 

@@ -37,8 +37,8 @@ def all_are_large(monkeypatch):
 
 def call_all_large(monkeypatch):
     monkeypatch.setattr(job, "LARGE", 0)
-    monkeypatch.setattr(mapped_files, "LEAST", 0)
-    monkeypatch.setattr(mapped_files, "LEAST_TO_UNPACK", 0)
+    monkeypatch.setattr(mapped_files, "MIN_MAPPED_BYTES", 0)
+    monkeypatch.setattr(mapped_files, "MIN_UNPACKED_FILE_BYTES", 0)
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_what_comes_of_all_of_a_mapped_picture(layers, suffix, signed, rng, monk
     invoke(*line, f"expected.{suffix}")
     call_all_large(monkeypatch)
     monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", 2000)
-    monkeypatch.setattr("cnnfilter.images.contact_sheets._AT_ONCE", 500)
+    monkeypatch.setattr("cnnfilter.images.contact_sheets._PIECE_SAMPLES", 500)
     invoke(*line, f"out.{suffix}")
     assert len(mapped) == 1
     assert Path(f"out.{suffix}").read_bytes() == Path(f"expected.{suffix}").read_bytes()
@@ -331,7 +331,7 @@ def test_compressions_of_other_writers(code, dtype, predictor, rng, monkeypatch,
     assert cv2.imwrite("in.tif", (rng.random((61, 35, 3)) * 250).astype(dtype), options)
     invoke(*SOBEL, "in.tif", "-o", "expected.tif")
     call_all_large(monkeypatch)
-    monkeypatch.setattr("cnnfilter.images.formats.tiff_segments._AT_ONCE", 3000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff_segments._READ_BYTES", 3000)
     invoke(*SOBEL, "in.tif", "-o", "out.tif")
     assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
     assert len(mapped) == 1
@@ -389,8 +389,8 @@ def test_a_mapped_picture_goes_to_stdout_too(command, format, rng, monkeypatch, 
 def test_a_file_of_4_gib_has_large_offsets(rng, monkeypatch, mapped):
     pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
     write_tiff("in.tif", pixels, description="of a scanner", resolution=(30, 20))
-    monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MOST", 6000)
-    monkeypatch.setattr("cnnfilter.images.formats.tiff._STRIP", 1000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MAX_CLASSIC_BYTES", 6000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff._MAX_STRIP_BYTES", 1000)
     invoke("convolve", "-k", "identity", "in.tif", "-o", "expected.tif")
     assert not mapped
     call_all_large(monkeypatch)
@@ -419,7 +419,7 @@ def test_a_file_of_4_gib_has_no_room_for_what_the_camera_said(monkeypatch):
         np.zeros((40, 60, 1), np.uint8), "L", metadata=Metadata(exif=exif.tobytes().removeprefix(b"Exif\0\0"))
     )
     cnnfilter.write_image("in.tif", image)
-    monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MOST", 6000)
+    monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MAX_CLASSIC_BYTES", 6000)
     done = invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif")
     assert done.stderr.count("without what its camera said") == 1
     with Pillow.open("out.tif") as picture:
@@ -524,7 +524,7 @@ def test_a_palette_is_looked_up_piece_by_piece(colours, transparent, rng, monkey
     picture.putpalette(palette.astype(np.uint8).tobytes())
     picture.save("in.png", **({"transparency": bytes(range(100, 256))} if transparent else {}))
     picture.save("in.bmp")
-    monkeypatch.setattr("cnnfilter.images.formats.pillow._AT_ONCE", 20)
+    monkeypatch.setattr("cnnfilter.images.formats.pillow._PALETTE_BAND_PIXELS", 20)
     for name in ("in.png", "in.bmp"):
         with Pillow.open(name) as saved:
             expected = np.asarray(saved.convert("RGBA" if transparent and name == "in.png" else "RGB"))
@@ -542,7 +542,7 @@ def test_a_map_is_drawn_piece_by_piece(shape, bad, rng, monkeypatch):
         values[rng.random(shape) < 1e-4] = number
     maps = [("noise", values), ("flat", np.full(shape, 2, np.float32))]
     expected = cnnfilter.contact_sheet(maps)
-    monkeypatch.setattr("cnnfilter.images.contact_sheets._AT_ONCE", 1000)
+    monkeypatch.setattr("cnnfilter.images.contact_sheets._PIECE_SAMPLES", 1000)
     np.testing.assert_array_equal(cnnfilter.contact_sheet(maps), expected)
 
 

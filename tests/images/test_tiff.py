@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import encode_image, read_image
-from cnnfilter.images.formats.tiff_segments import open_in_parts
+from cnnfilter.images.formats.tiff_segments import open_segmented_page
 from cnnfilter.images.image import Image, ImageWarning
 from cnnfilter.images.metadata import Metadata
 
@@ -269,8 +269,8 @@ def test_a_microscope_s_file_is_opened_without_following_its_pages(
     path = tmp_path / "a.tif"
     path.write_bytes(circular(stream.getvalue()))
     np.testing.assert_array_equal(read_image(path).frames, pages)
-    with open_in_parts(str(path), 1000) as parts:
-        assert parts is None, "two pages"
+    with open_segmented_page(str(path), 1000) as page:
+        assert page is None, "two pages"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -293,7 +293,7 @@ def test_endless_smaller_copies_are_refused_at_once(
     refused = r"10,002 frames; the limit is 10,000|more than 1,048,576 pages"
     with pytest.raises(ImageError, match=refused):
         read_image(path)
-    with pytest.raises(ImageError, match=refused), open_in_parts(str(path), 1000):
+    with pytest.raises(ImageError, match=refused), open_segmented_page(str(path), 1000):
         pass
     assert time.perf_counter() - began < 5
 
@@ -339,7 +339,7 @@ def test_missing_strips_and_tiles_are_not_black(
     path.write_bytes(changed(file, tag, change))
     with pytest.raises(ImageError, match=r"cut off: [012] of its [49] strips or tiles"):
         read_image(path)
-    with open_in_parts(str(path), 10_000) as page:
+    with open_segmented_page(str(path), 10_000) as page:
         assert page is None or page.start is None, "there is no such piece of the file"
 
 

@@ -13,8 +13,8 @@ from cnnfilter.images.formats import png_chunks
 from cnnfilter.images.image import Image, check_size
 from cnnfilter.images.metadata import Metadata
 
-_KEEP, _CLEAR, _RESTORE = range(3)  # what becomes of a frame's region after it was shown
-_REPLACE, _OVER = range(2)  # how a frame's region is drawn
+_DISPOSE_NONE, _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = range(3)  # what becomes of a frame's region after it was shown
+_BLEND_SOURCE, _BLEND_OVER = range(2)  # how a frame's region is drawn
 
 
 class Control(NamedTuple):
@@ -36,7 +36,7 @@ class Control(NamedTuple):
         return round(1000 * self.delay / (self.delay_unit or 100))
 
 
-_CONTROL = struct.Struct(">IIIIIHHBB")
+_CONTROL_STRUCT = struct.Struct(">IIIIIHHBB")
 
 
 def read(chunks: png_chunks.Chunks, metadata: Metadata, max_pixels: int) -> Image | None:
@@ -61,7 +61,7 @@ def _frames(chunks: png_chunks.Chunks) -> list[tuple[Control, list[memoryview]]]
     frames: list[tuple[Control, list[memoryview]]] = []
     for kind, content in chunks.animation:
         if kind == b"fcTL":
-            control = Control(*_CONTROL.unpack(content))
+            control = Control(*_CONTROL_STRUCT.unpack(content))
             header = chunks.header
             if control.x + control.width > header.width or control.y + control.height > header.height:
                 raise ImageError("a frame reaches beyond the picture")
@@ -80,7 +80,7 @@ def _compose(chunks: png_chunks.Chunks, frames: list[tuple[Control, list[memoryv
     for control, parts in frames:
         header = chunks.header._replace(width=control.width, height=control.height)
         check_size(header.width, header.height, header.width * header.height)
-        pixels, mode = png_chunks.to_picture(png_chunks.decode(header, parts), chunks)
+        pixels, mode = png_chunks.interpret(png_chunks.decode(header, parts), chunks)
         if not mode.endswith("A"):
             opaque = np.full_like(pixels[:, :, :1], np.iinfo(pixels.dtype).max)
             pixels, mode = np.concatenate([pixels, opaque], axis=2), mode + "A"
@@ -88,11 +88,11 @@ def _compose(chunks: png_chunks.Chunks, frames: list[tuple[Control, list[memoryv
             canvas = np.zeros((chunks.header.height, chunks.header.width, pixels.shape[2]), pixels.dtype)
         region = canvas[control.y : control.y + control.height, control.x : control.x + control.width]
         before = region.copy()
-        region[...] = _over(pixels, before) if control.blend == _OVER else pixels
+        region[...] = _over(pixels, before) if control.blend == _BLEND_OVER else pixels
         shown.append(canvas.copy())
-        if control.dispose == _CLEAR or (control.dispose == _RESTORE and len(shown) == 1):
+        if control.dispose == _DISPOSE_BACKGROUND or (control.dispose == _DISPOSE_PREVIOUS and len(shown) == 1):
             region[...] = 0
-        elif control.dispose == _RESTORE:
+        elif control.dispose == _DISPOSE_PREVIOUS:
             region[...] = before
     return shown, mode
 
@@ -120,8 +120,8 @@ def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
         part = frame[rows, columns]
         size = part.shape[1], part.shape[0]
         delay = (milliseconds, 1000) if milliseconds < 65536 else (min(milliseconds // 1000, 65535), 1)
-        control = Control(sequence, *size, columns.start, rows.start, *delay, _KEEP, _REPLACE)
-        yield png_chunks.chunk(b"fcTL", _CONTROL.pack(*control))
+        control = Control(sequence, *size, columns.start, rows.start, *delay, _DISPOSE_NONE, _BLEND_SOURCE)
+        yield png_chunks.chunk(b"fcTL", _CONTROL_STRUCT.pack(*control))
         sequence += 1
         for piece in png_chunks.compress(np.ascontiguousarray(part), fast, threads):
             if before is None:

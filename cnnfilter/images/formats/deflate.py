@@ -18,10 +18,10 @@ adler32 = _library.adler32
 crc32 = _library.crc32
 
 ZLIB_HEADER = b"\x78\x01"
-_RAW = -15  # DEFLATE without zlib's header and trailer, with the largest window
-_LEVEL = 1
-_SLICE = 1 << 16
-_ADLER_BASE = 65521
+_RAW_WINDOW_BITS = -15  # DEFLATE without zlib's header and trailer, with the largest window
+_COMPRESSION_LEVEL = 1
+_SLICE_BYTES = 1 << 16
+_ADLER_MODULUS = 65521
 
 
 def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes, bytes]:
@@ -30,7 +30,7 @@ def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes
     Bands are independent of each other, so they can be made at the same time and joined in order.
     """
     library = zlib if stored else _library
-    compressor = library.compressobj(0 if stored else _LEVEL, zlib.DEFLATED, _RAW)
+    compressor = library.compressobj(0 if stored else _COMPRESSION_LEVEL, zlib.DEFLATED, _RAW_WINDOW_BITS)
     blocks: bytes = compressor.compress(data)
     return blocks, compressor.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
@@ -43,10 +43,10 @@ def join_adler32(first: int, second: int, length: int) -> int:
     """
     low = (first & 0xFFFF) + (second & 0xFFFF) - 1
     high = (first >> 16) + (second >> 16) + length * ((first & 0xFFFF) - 1)
-    return (high % _ADLER_BASE) << 16 | low % _ADLER_BASE
+    return (high % _ADLER_MODULUS) << 16 | low % _ADLER_MODULUS
 
 
-MOST_FOR_A_BYTE = 1032
+MAX_EXPANSION_FACTOR = 1032
 """Bytes that one compressed byte can stand for: 258 for two bits (RFC 1951)."""
 
 
@@ -101,8 +101,8 @@ class Inflater:
 
 def _slices(parts: Iterable[Any]) -> Iterator[Any]:
     for part in parts:
-        for start in range(0, len(part), _SLICE):
-            yield part[start : start + _SLICE]
+        for start in range(0, len(part), _SLICE_BYTES):
+            yield part[start : start + _SLICE_BYTES]
 
 
 def inflate(data: Any, limit: int) -> bytes | None:

@@ -42,7 +42,7 @@ ANIMATED = frozenset({"png", "webp", "gif", "tiff", "avif"})
 FLOATS = ("tiff", "npy")
 """Formats that hold floating-point values, signs and all."""
 
-_MAGIC = (
+_SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpg"),
     (b"II*\0", "tiff"),
@@ -55,7 +55,7 @@ _MAGIC = (
     (b"\x93NUMPY", "npy"),
 )
 # What people try that is not read, by its first bytes; saying what it is saves them a search.
-_REFUSED = (
+_UNREADABLE_SIGNATURES = (
     (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "PostScript"),
     (b"%PDF", "a PDF document"),
@@ -72,7 +72,7 @@ _REFUSED = (
     (b"<html", "HTML"),
     (b"\x1f\x8b", "gzip"),
 )
-_READABLE = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
+_READABLE_FORMATS = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
 
 
 def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
@@ -105,7 +105,7 @@ def sniff(data: bytes) -> str:
     """
     if not data:
         raise ImageError("it is empty")
-    for magic, format in _MAGIC:
+    for magic, format in _SIGNATURES:
         if data.startswith(magic):
             return format
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -114,12 +114,12 @@ def sniff(data: bytes) -> str:
         return "avif"
     if data[:1] == b"P" and data[1:2] in b"1234567fF" and data[2:3].isspace():
         return "ppm"
-    for magic, name in _REFUSED:
+    for magic, name in _UNREADABLE_SIGNATURES:
         if data.lstrip()[: len(magic)].lower() == magic.lower():
-            raise ImageError(f"this is {name}; {_READABLE} can be read")
+            raise ImageError(f"this is {name}; {_READABLE_FORMATS} can be read")
     if _looks_like_tga(data):
         return "tga"
-    raise ImageError(f"not a picture that can be read ({_READABLE})")
+    raise ImageError(f"not a picture that can be read ({_READABLE_FORMATS})")
 
 
 def _looks_like_tga(data: bytes) -> bool:

@@ -29,13 +29,13 @@ _MARKER, _END, _SCAN, _RESTART = b"\xff", 0xD9, 0xDA, 0xD0
 """The byte before a marker, and some of them (ITU-T T.81, table B.1)."""
 
 _MODE_IN_MEMORY = {"L": "L", "RGB": "RGBX", "CMYK": "CMYK"}
-_PIXELS_FOR_A_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
-_MODE = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
-_FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
-_BLOCK = 8  # rows and columns, also of what a restart interval counts: chroma is whole
-_MOST_BLOCKS = 0xFFFF  # of a restart interval
+_MAX_PIXELS_PER_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
+_MODE_OF_CHANNELS = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
+_BASELINE_FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
+_BLOCK_PIXELS = 8  # rows and columns, also of what a restart interval counts: chroma is whole
+_MAX_INTERVAL_BLOCKS = 0xFFFF  # of a restart interval
 _BAND_BYTES = 3 << 19
-_HEADERS = 2048  # bytes that are more than those of a band without metadata
+_MAX_HEADER_BYTES = 2048  # bytes that are more than those of a band without metadata
 
 
 def read(data: bytes, max_pixels: int) -> Image:
@@ -49,16 +49,16 @@ def read(data: bytes, max_pixels: int) -> Image:
     with pillow.open_file(data, "jpg") as picture:
         width, height = picture.size
         check_size(width, height, max_pixels)
-        if not _is_whole(width, height, len(data)):
+        if not _is_possible_size(width, height, len(data)):
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
         metadata = pillow.read_metadata(picture)
         pixels, mode = _decoded(picture, len(data))
     return Image(pixels, mode, "jpg", metadata)
 
 
-def _is_whole(width: int, height: int, size: int) -> bool:
+def _is_possible_size(width: int, height: int, size: int) -> bool:
     """Whether so many pixels can be in a file of `size` bytes."""
-    return width * height <= _PIXELS_FOR_A_BYTE * size + 65536
+    return width * height <= _MAX_PIXELS_PER_BYTE * size + 65536
 
 
 _Pixels = mmap.mmap | bytearray
@@ -75,7 +75,7 @@ def _decoded(picture: Any, size: int) -> tuple[np.ndarray, str]:
     if picture.mode == "RGB":
         drop_fourth(pixels, 0, width * height)
         pixels = pixels[: 3 * width * height]
-        _give_rest_back(memory, pixels.size)
+        _release_unused(memory, pixels.size)
     return pixels.reshape(height, width, -1), picture.mode
 
 
@@ -108,7 +108,7 @@ def _decode_into(picture: Any, size: int, memory: _Pixels) -> bool:
     return picture.im is shared.im
 
 
-def _give_rest_back(memory: _Pixels, used: int) -> None:
+def _release_unused(memory: _Pixels, used: int) -> None:
     unused = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
     if isinstance(memory, mmap.mmap) and unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
@@ -127,47 +127,47 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     """
     pixels = np.ascontiguousarray(image.pixels)
     height, width, channels = pixels.shape
-    across = -(-width // _BLOCK)
-    blocks_high = max(1, min(_BAND_BYTES // (_BLOCK * width * channels), _MOST_BLOCKS // across))
+    across = -(-width // _BLOCK_PIXELS)
+    blocks_high = max(1, min(_BAND_BYTES // (_BLOCK_PIXELS * width * channels), _MAX_INTERVAL_BLOCKS // across))
     settings = pillow.save_options(image, "jpg")
-    band = _BLOCK * blocks_high
+    band = _BLOCK_PIXELS * blocks_high
     if height <= band:
-        return [_encoded(pixels, slice(height), settings)]
+        return [_encode_band(pixels, slice(height), settings)]
     interval = {"restart_marker_blocks": across * blocks_high}
     plain = {name: settings[name] for name in ("quality", "subsampling")} | interval
     tasks: list[Callable[[], bytes]] = [
-        partial(_encoded, pixels, slice(band), settings | interval),
-        *(partial(_scan, pixels, slice(first, first + band), plain) for first in range(band, height, band)),
+        partial(_encode_band, pixels, slice(band), settings | interval),
+        *(partial(_encode_scan, pixels, slice(first, first + band), plain) for first in range(band, height, band)),
     ]
     head, *scans = run_tasks(tasks, default_threads() if threads is None else threads)
-    return _join(head, scans, height)
+    return _join_bands(head, scans, height)
 
 
-def _encoded(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
+def _encode_band(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
     """Return rows of a picture as a file."""
     with _memory_file() as file:
-        size = _write(file, pixels[rows], settings)
+        size = _write_band(file, pixels[rows], settings)
         file.seek(0)
         return _read(file, size)
 
 
-def _scan(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
+def _encode_scan(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
     """Return what the file of rows of a picture has after its headers, without the end."""
     with _memory_file() as file:
-        size = _write(file, pixels[rows], settings)
+        size = _write_band(file, pixels[rows], settings)
         file.seek(0)
-        start = _starts(_read(file, min(size, _HEADERS)))[_SCAN][1]
+        start = _segment_bounds(_read(file, min(size, _MAX_HEADER_BYTES)))[_SCAN][1]
         file.seek(start)
         return _read(file, size - start - 2)
 
 
-def _write(file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
+def _write_band(file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
     from PIL import Image as PillowImage
     from PIL import JpegImagePlugin
 
     height, width, channels = pixels.shape
-    mode = _MODE[channels]
-    given = _with_fourth(pixels) if channels == 3 else pixels
+    mode = _MODE_OF_CHANNELS[channels]
+    given = _with_fourth_byte(pixels) if channels == 3 else pixels
     picture: Any = PillowImage.frombuffer(mode, (width, height), given, "raw", mode, 0, 1)
     picture.encoderinfo = settings  # what save() does, but for the import of plugins for other formats
     PillowImage.SAVE[JpegImagePlugin.JpegImageFile.format](picture, file, "")
@@ -184,7 +184,7 @@ class _Own(threading.local):
 _own = _Own()
 
 
-def _with_fourth(pixels: np.ndarray) -> np.ndarray:
+def _with_fourth_byte(pixels: np.ndarray) -> np.ndarray:
     size = pixels.size // 3 * 4
     if _own.four is None or len(_own.four) < size:
         _own.four = np.empty(size, np.uint8)
@@ -214,7 +214,7 @@ def _read(file: Any, size: int) -> bytes:
     return data
 
 
-def _starts(file: bytes) -> dict[int, tuple[int, int]]:
+def _segment_bounds(file: bytes) -> dict[int, tuple[int, int]]:
     """Return start and end of a file's segments, by marker."""
     return {marker: (start, end) for marker, start, end in _segments(file)}
 
@@ -231,9 +231,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _join(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
+def _join_bands(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
     """Make one file of those of its bands: the first one's, with the height of all, and what others have to add."""
-    size_at = _starts(first)[_FRAME][0] + 5  # behind the marker, the length, and the bits of a sample
+    size_at = _segment_bounds(first)[_BASELINE_FRAME][0] + 5  # behind the marker, the length, and the bits of a sample
     parts = [first[:size_at], height.to_bytes(2, "big"), first[size_at + 2 : -2]]
     for index, scan in enumerate(scans):
         parts += [_MARKER + bytes([_RESTART + index % 8]), scan]

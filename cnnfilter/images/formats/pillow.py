@@ -35,11 +35,11 @@ _PLUGINS = {
 }
 
 # What an array of each Pillow mode becomes. Modes not listed are converted to RGB first.
-_AS_IT_IS = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
-_CONVERTED = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+_MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
+_CONVERTED_MODES = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 
 # Quality 95 with whole chroma: the edges that filters draw are what coarser settings smear first.
-_SAVE: dict[str, dict[str, Any]] = {
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "avif": {"quality": 90},
     "bmp": {},
     "gif": {},
@@ -47,8 +47,8 @@ _SAVE: dict[str, dict[str, Any]] = {
     "tga": {},
     "webp": {"quality": 90, "exact": True},
 }
-_AT_ONCE = 1 << 20  # pixels whose colours are looked up at a time
-_JPEG_SEGMENT = 65_502  # bytes of a marker segment behind its longest name, that of XMP
+_PALETTE_BAND_PIXELS = 1 << 20  # pixels whose colours are looked up at a time
+_MAX_JPEG_SEGMENT_BYTES = 65_502  # bytes of a marker segment behind its longest name, that of XMP
 
 
 def read(data: bytes, format: str, max_pixels: int) -> Image:
@@ -97,14 +97,14 @@ pillow_limit = _PillowLimit()
 
 
 @functools.cache
-def keep_quiet(library: str) -> None:
+def silence_logging(library: str) -> None:
     """Keep what a library logs from the terminal, where Python puts it if nobody asks for it elsewhere."""
     logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 def open_file(data: bytes, format: str) -> Any:
     """Open a file's bytes with the one plugin for its format. No pixel is decoded yet."""
-    keep_quiet("PIL")
+    silence_logging("PIL")
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
     return plugin(io.BytesIO(data))
@@ -144,8 +144,8 @@ def to_array(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
         return _from_palette(picture)
     if mode in ("1", "L", "RGB") and "transparency" in picture.info:
         picture = picture.convert("RGBA" if mode == "RGB" else "LA")
-    elif mode in _CONVERTED:
-        picture = picture.convert(_CONVERTED[mode])
+    elif mode in _CONVERTED_MODES:
+        picture = picture.convert(_CONVERTED_MODES[mode])
     elif mode.startswith("I;16"):
         return np.array(picture).astype(np.uint16, copy=False)[:, :, None], "L"
     elif mode == "I":
@@ -154,10 +154,10 @@ def to_array(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
         return np.array(picture)[:, :, None], "L"
     elif mode == "LAB":
         picture = _from_lab(picture)
-    elif mode not in _AS_IT_IS:
+    elif mode not in _MODES:
         picture = picture.convert("RGB")
     pixels = np.asarray(picture)  # not np.array, which would copy what is a copy already
-    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), _AS_IT_IS[picture.mode]
+    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), _MODES[picture.mode]
 
 
 def _unsigned_if_it_fits(values: np.ndarray) -> np.ndarray:
@@ -172,7 +172,7 @@ def _from_palette(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
     transparent = "transparency" in picture.info or (picture.palette is not None and picture.palette.mode == "RGBA")
     mode = "RGBA" if transparent else "RGB"
     pixels = np.empty((picture.height, picture.width, len(mode)), np.uint8)
-    rows = max(1, _AT_ONCE // picture.width)
+    rows = max(1, _PALETTE_BAND_PIXELS // picture.width)
     grey = True
     for top in range(0, picture.height, rows):  # Pillow takes four bytes for each colour, and there are copies of it
         band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
@@ -255,7 +255,7 @@ def _animation_options(image: Image, format: str) -> dict[str, Any]:
 def save_options(image: Image, format: str) -> dict[str, Any]:
     """Return what Pillow is told when it writes a picture: how well, and what belongs to it beside its pixels."""
     metadata = image.metadata
-    options = dict(_SAVE[format])
+    options = dict(_SAVE_OPTIONS[format])
     if icc := metadata.icc_for(image.mode):
         options["icc_profile"] = icc
     if metadata.exif and format in ("jpg", "webp", "avif"):
@@ -268,12 +268,12 @@ def save_options(image: Image, format: str) -> dict[str, Any]:
         options["xmp"] = xmp.encode()
     if format == "jpg":
         for name in ("exif", "xmp", "comment"):
-            if len(options.get(name, b"")) > _JPEG_SEGMENT:
+            if len(options.get(name, b"")) > _MAX_JPEG_SEGMENT_BYTES:
                 warn(f"jpg holds no {name} of {len(options.pop(name)):,} bytes: it is left out")
     return options
 
 
-def inks_to_rgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+def cmyk_to_rgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     """Return CMYK pixels, uint8 (H, W, 4), as sRGB (H, W, 3) by their profile."""
     from PIL import Image as PillowImage
 

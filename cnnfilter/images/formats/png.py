@@ -19,15 +19,15 @@ from cnnfilter.images.formats.png_chunks import (
     decode,
     four_bytes,
     image_data,
+    interpret,
     split,
-    to_picture,
 )
 from cnnfilter.images.image import Image
 from cnnfilter.images.metadata import Metadata, resolution
 
-_TEXT_LIMIT = 1 << 24
+_MAX_TEXT_BYTES = 1 << 24
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
-_INCH = 0.0254
+_METRES_PER_INCH = 0.0254
 
 # --- reading --------------------------------------------------------------------------------------------------
 
@@ -48,7 +48,7 @@ def read(data: bytes, max_pixels: int) -> Image:
         animation: Image | None = apng.read(chunks, metadata, max_pixels)
         if animation is not None:
             return animation
-    pixels, mode = to_picture(decode(chunks.header, chunks.data), chunks)
+    pixels, mode = interpret(decode(chunks.header, chunks.data), chunks)
     return Image(pixels, mode, "png", metadata)
 
 
@@ -72,7 +72,7 @@ def _profile(content: memoryview | None) -> bytes | None:
     if content is None:
         return None
     _, _, packed = bytes(content).partition(b"\0")
-    return deflate.inflate(packed[1:], _TEXT_LIMIT)
+    return deflate.inflate(packed[1:], _MAX_TEXT_BYTES)
 
 
 def _resolution(content: memoryview | None) -> tuple[float, float] | None:
@@ -80,7 +80,7 @@ def _resolution(content: memoryview | None) -> tuple[float, float] | None:
     if content is None or len(content) != 9:
         return None
     across, down, unit = struct.unpack(">IIB", content)
-    return resolution((round(across * _INCH, 4), round(down * _INCH, 4))) if unit == 1 else None
+    return resolution((round(across * _METRES_PER_INCH, 4), round(down * _METRES_PER_INCH, 4))) if unit == 1 else None
 
 
 def _text(kind: bytes, content: bytes) -> tuple[str, str] | None:
@@ -88,12 +88,12 @@ def _text(kind: bytes, content: bytes) -> tuple[str, str] | None:
     value: bytes | None = rest
     encoding = "latin-1"
     if kind == b"zTXt":
-        value = deflate.inflate(rest[1:], _TEXT_LIMIT)
+        value = deflate.inflate(rest[1:], _MAX_TEXT_BYTES)
     elif kind == b"iTXt":
         encoding = "utf-8"
         *_, value = rest[2:].split(b"\0", 2)
         if rest[:1] == b"\1":
-            value = deflate.inflate(value, _TEXT_LIMIT)
+            value = deflate.inflate(value, _MAX_TEXT_BYTES)
     if value is None or not keyword:
         return None
     return keyword.decode("latin-1"), value.decode(encoding, "replace")
@@ -108,7 +108,7 @@ def _metadata_chunks(metadata: Metadata, mode: str) -> Iterator[bytes]:
         packed = deflate.ZLIB_HEADER, *deflate.compress_band(icc, last=True), four_bytes(deflate.adler32(icc))
         yield chunk(b"iCCP", b"ICC profile\0\0", *packed)
     if metadata.dpi:
-        across, down = (round(dots / _INCH) for dots in metadata.dpi)
+        across, down = (round(dots / _METRES_PER_INCH) for dots in metadata.dpi)
         yield chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
     if metadata.exif:
         yield chunk(b"eXIf", metadata.exif)

@@ -130,7 +130,7 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
 
 def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
     """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16."""
-    if header.height * header.row_bytes(header.width) > deflate.MOST_FOR_A_BYTE * sum(map(len, parts)) + 4096:
+    if header.height * header.row_bytes(header.width) > deflate.MAX_EXPANSION_FACTOR * sum(map(len, parts)) + 4096:
         raise ImageError(f"the file is cut off: {header.width}x{header.height} pixels need more than is there")
     inflater = deflate.Inflater(parts)
     if not header.interlaced:
@@ -190,7 +190,7 @@ def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:
     return np.ascontiguousarray(parts.reshape(len(rows), -1)[:, :width, None])
 
 
-def to_picture(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
+def interpret(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
     """Return pixels and mode: colours looked up, depths below 8 stretched to 8, one colour made alpha."""
     header, transparent = chunks.header, chunks.other.get(b"tRNS")
     if header.colour == _PALETTE:

@@ -22,7 +22,7 @@ import numpy as np
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
-from cnnfilter.images.formats.tiff_segments import PLAIN, check_page, meaning, parts_of
+from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, interpret, segments_of
 from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
 from cnnfilter.images.image import Image, as_pixels, check_frames, check_size, warn
 from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from PIL.TiffImagePlugin import TiffImageFile
     from tifffile import TiffPage
 
-_DESCRIPTIVE = (270, 271, 272, tag.ORIENTATION, 305, 306, 315, 316, 33432, tag.EXIF, tag.GPS)
+_DESCRIPTIVE_TAGS = (270, 271, 272, tag.ORIENTATION, 305, 306, 315, 316, 33432, tag.EXIF, tag.GPS)
 _PHOTOMETRIC_OF = {
     "L": tag.BLACK_IS_ZERO,
     "LA": tag.BLACK_IS_ZERO,
@@ -40,7 +40,7 @@ _PHOTOMETRIC_OF = {
     "RGBA": tag.RGB,
     "CMYK": tag.CMYK,
 }
-_STRIP = 16 << 20
+_MAX_STRIP_BYTES = 16 << 20
 """Bytes of a strip, of which a reader takes one at a time. The strips follow each other without a gap."""
 
 
@@ -62,7 +62,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     try:
         with pillow.pillow_limit.at_least(max_pixels), pillow.open_file(data, "tiff") as picture:
             check_size(picture.width, picture.height, max_pixels)
-            if _is_kept_whole(picture):
+            if _is_lossless_in_pillow(picture):
                 pages = _pages_by_pillow(picture, max_pixels, count)
                 if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the pages upright
                     metadata = upright(metadata)[1]
@@ -95,7 +95,7 @@ def _silence_libtiff() -> None:
         pass
 
 
-def _is_kept_whole(picture: TiffImageFile) -> bool:
+def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
     tags = picture.tag_v2
     bits, formats = tags.get(tag.BITS, (1,)), tags.get(tag.FORMAT, (1,))
     if isinstance(bits, int):
@@ -134,7 +134,7 @@ def metadata_of(file: BinaryIO) -> Metadata:
 
 
 def _descriptive(tags: PillowImage.Exif) -> bytes | None:
-    for number in set(tags) - set(_DESCRIPTIVE):
+    for number in set(tags) - set(_DESCRIPTIVE_TAGS):
         del tags[number]
     if not len(tags):
         return None
@@ -145,10 +145,10 @@ def _descriptive(tags: PillowImage.Exif) -> bytes | None:
 def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
     import tifffile
 
-    pillow.keep_quiet("tifffile")
+    pillow.silence_logging("tifffile")
     pages: list[tuple[np.ndarray, str]] = []
     pixels = 0
-    with tifffile.TiffFile(io.BytesIO(data), **PLAIN) as file:
+    with tifffile.TiffFile(io.BytesIO(data), **TIFFFILE_OPTIONS) as file:
         for index, page in enumerate(itertools.islice(file.pages, count)):  # a chain that comes back has no end
             assert isinstance(page, tifffile.TiffPage)
             if index and page.is_reduced:
@@ -167,9 +167,9 @@ def _page(data: bytes, page: TiffPage) -> tuple[np.ndarray, str]:
     pixels = np.empty(
         (page.imagelength, page.imagewidth, page.samplesperpixel), as_pixels(np.empty(0, page.dtype)).dtype
     )
-    for part in parts_of(page, lambda offset, count: data[offset : offset + count]):
-        part._replace(values=as_pixels(part.values)).fill(pixels)
-    return meaning(pixels, page)
+    for segment in segments_of(page, lambda offset, count: data[offset : offset + count]):
+        segment._replace(values=as_pixels(segment.values)).fill(pixels)
+    return interpret(pixels, page)
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def encode(image: Image) -> list[bytes | memoryview]:
     if mode == "maps":
         frames = [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
         mode = "L"
-    file = _File(image.metadata, mode, [(frame.shape, frame.dtype) for frame in frames])
+    file = _FileLayout(image.metadata, mode, [(frame.shape, frame.dtype) for frame in frames])
     pieces: list[bytes | memoryview] = [file.head]
     for frame in frames:
         pieces.append(np.ascontiguousarray(frame, file.layout.order + frame.dtype.str[1:]).data.cast("B"))
@@ -190,18 +190,20 @@ def encode(image: Image) -> list[bytes | memoryview]:
     return [*pieces, file.tail]
 
 
-def around(metadata: Metadata, mode: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[bytes, bytes] | None:
+def head_and_tail(
+    metadata: Metadata, mode: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[bytes, bytes] | None:
     """Return what stands before and behind the pixels of a file with one page.
 
     None if they cannot stand there as this machine has them: its bytes are in another order than those of the EXIF.
     """
-    file = _File(metadata, mode, [(shape, dtype)])
+    file = _FileLayout(metadata, mode, [(shape, dtype)])
     if dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
         return None
     return file.head, bytes(math.prod(shape) * dtype.itemsize % 2) + file.tail
 
 
-class _File:
+class _FileLayout:
     """What a file of uncompressed pages holds beside the pixels: `head` before them, `tail` behind.
 
     EXIF is a TIFF structure itself. Put at the start of the file, all its offsets are right as they are, and
@@ -214,11 +216,11 @@ class _File:
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in pages]
         exif = metadata.exif or b""
         texts = len(metadata.icc or b"") + len(metadata.text.get(XMP, "")) * 4
-        most = len(exif) + sum(sizes) + len(pages) * (4096 + texts) + sum(sizes) // _STRIP * 16
-        big = most > tag.MOST
+        most = len(exif) + sum(sizes) + len(pages) * (4096 + texts) + sum(sizes) // _MAX_STRIP_BYTES * 16
+        big = most > tag.MAX_CLASSIC_BYTES
         self.layout = Layout("<" if big else tag.order_of(exif), big)
-        described = entries_of_exif(exif, self.layout, _DESCRIPTIVE) if exif else {}
-        if big and exif and {tag.EXIF, tag.GPS} & entries_of_exif(exif, Layout(""), _DESCRIPTIVE).keys():
+        described = entries_of_exif(exif, self.layout, _DESCRIPTIVE_TAGS) if exif else {}
+        if big and exif and {tag.EXIF, tag.GPS} & entries_of_exif(exif, Layout(""), _DESCRIPTIVE_TAGS).keys():
             warn("a TIFF file of 4 GiB or more is written without what its camera said (EXIF)")
         head = self.layout.head(0) if big or not exif else exif + bytes(len(exif) % 2)
         at, directories = len(head), []
@@ -238,7 +240,7 @@ class _File:
     def _page_entries(self, shape: tuple[int, ...], dtype: np.dtype[Any], at: int) -> dict[int, Entry]:
         height, width, channels = shape
         row = width * channels * dtype.itemsize
-        rows = min(max(1, _STRIP // row), height)
+        rows = min(max(1, _MAX_STRIP_BYTES // row), height)
         starts = range(0, height, rows)
         values: dict[int, Any] = {
             tag.SUBFILE: 0,

@@ -47,31 +47,31 @@ from cnnfilter.images.image import AsImageError, as_pixels, check_frames, check_
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-_AT_ONCE = 8 << 20
+_READ_BYTES = 8 << 20
 """Bytes that are read, or unpacked, at a time where the segments are smaller."""
 
-LARGEST_SEGMENT = 64 << 20
+MAX_SEGMENT_BYTES = 64 << 20
 """Bytes of an unpacked strip or tile, above which a page does not come in pieces."""
 
-_NONE = 1
-_BY_LIBTIFF = (5, 8, 32946, 32773, 34925, 50000)
+_UNCOMPRESSED = 1
+_LIBTIFF_COMPRESSIONS = (5, 8, 32946, 32773, 34925, 50000)
 """Compressions that give back the bytes: LZW, Deflate under its two numbers, PackBits, LZMA, Zstandard."""
 
-_UNBOUNDED = {8: "zlib.decompressobj", 32946: "zlib.decompressobj", 34925: "lzma.LZMADecompressor"}
+_UNBOUNDED_DECOMPRESSORS = {8: "zlib.decompressobj", 32946: "zlib.decompressobj", 34925: "lzma.LZMADecompressor"}
 """What tifffile unpacks to whatever size it comes to."""
 
-_WHOLE_BYTES = (8, 16, 32, 64)
+_WHOLE_BYTE_BITS = (8, 16, 32, 64)
 
-_MOST_SAMPLES = 0xFFFF
+_MAX_SAMPLES_PER_PIXEL = 0xFFFF
 
-PLAIN = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
+TIFFFILE_OPTIONS = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
 """What tifffile is told, so that it does not follow all directories of a microscope's file on opening it."""
 
 ReadAt = Callable[[int, int], bytes]
 """Gives the bytes of a file from an offset on, and how many."""
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """A piece of a page: where it is, and its numbers (h, w, c)."""
 
     top: int
@@ -86,23 +86,23 @@ class Part(NamedTuple):
         pixels[rows, columns, self.channel : self.channel + channels] = self.values
 
 
-def parts_of(page: TiffPage, read: ReadAt) -> Iterator[Part]:
+def segments_of(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
     """Yield the strips or tiles of a page, or several together; what fails is whatever the two libraries raise."""
     down, across = _segment_size(page)
     place = page.samplesperpixel * -(-page.bitspersample // 8)
-    if down * across * place > max(LARGEST_SEGMENT, 2 * page.imagelength * page.imagewidth * place):
+    if down * across * place > max(MAX_SEGMENT_BYTES, 2 * page.imagelength * page.imagewidth * place):
         raise ImageError(
             f"tiles of {across}x{down} are out of proportion to {page.imagewidth}x{page.imagelength} pixels"
         )
-    there, needed = _segments(page)
+    there, needed = _count_segments(page)
     if there < needed:
         raise ImageError(f"it is cut off: {there} of its {needed} strips or tiles are there")
-    if page.compression in _BY_LIBTIFF and page.bitspersample in _WHOLE_BYTES and page.fillorder == 1:
-        return _parts_by_libtiff(page, read)
-    return _parts_by_tifffile(page, read)
+    if page.compression in _LIBTIFF_COMPRESSIONS and page.bitspersample in _WHOLE_BYTE_BITS and page.fillorder == 1:
+        return _segments_by_libtiff(page, read)
+    return _segments_by_tifffile(page, read)
 
 
-def _segments(page: TiffPage) -> tuple[int, int]:
+def _count_segments(page: TiffPage) -> tuple[int, int]:
     """Count the strips or tiles of which the place is known, and those that the page wants."""
     return min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked)
 
@@ -120,7 +120,7 @@ def check_page(page: TiffPage, max_pixels: int) -> None:
     sizes = (page.samplesperpixel, page.bitspersample, page.rowsperstrip, page.tilewidth, page.tilelength)
     if not all(isinstance(size, int) for size in (page.imagewidth, page.imagelength, *sizes)):
         raise ImageError("its sizes are not whole numbers")
-    if not 0 < page.samplesperpixel <= _MOST_SAMPLES:
+    if not 0 < page.samplesperpixel <= _MAX_SAMPLES_PER_PIXEL:
         raise ImageError(f"pixels of {page.samplesperpixel} samples are not possible")
     check_size(page.imagewidth, page.imagelength, max_pixels)
     if (pixels := page.imagewidth * page.imagelength * -(-page.samplesperpixel // 4)) > max_pixels:
@@ -130,8 +130,8 @@ def check_page(page: TiffPage, max_pixels: int) -> None:
         )
 
 
-def _refuse_bombs(page: TiffPage, read: ReadAt) -> None:
-    module, _, name = _UNBOUNDED.get(int(page.compression), "").partition(".")
+def _refuse_unbounded(page: TiffPage, read: ReadAt) -> None:
+    module, _, name = _UNBOUNDED_DECOMPRESSORS.get(int(page.compression), "").partition(".")
     if not module:
         return
     unpacker = getattr(importlib.import_module(module), name)
@@ -149,22 +149,22 @@ def _segment_size(page: TiffPage) -> tuple[int, int]:
     return min(page.rowsperstrip, page.imagelength), page.imagewidth
 
 
-def _parts_by_tifffile(page: TiffPage, read: ReadAt) -> Iterator[Part]:
-    _refuse_bombs(page, read)
-    for found in page.segments(maxworkers=1, buffersize=_AT_ONCE):
+def _segments_by_tifffile(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
+    _refuse_unbounded(page, read)
+    for found in page.segments(maxworkers=1, buffersize=_READ_BYTES):
         data, (channel, _, top, left, _), shape = found
         values = np.full(shape, page.nodata, page.dtype) if data is None else data
-        yield Part(top, left, channel, values[0, : page.imagelength - top, : page.imagewidth - left])
+        yield Segment(top, left, channel, values[0, : page.imagelength - top, : page.imagewidth - left])
 
 
-def _parts_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Part]:
+def _segments_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
     assert page.dtype is not None
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     samples, planes = (1, page.samplesperpixel) if separate else (page.samplesperpixel, 1)
     width, length = page.imagewidth, page.imagelength
     down, across = _segment_size(page)
     columns, rows = -(-width // across), -(-length // down)
-    together = 1 if page.is_tiled else max(1, _AT_ONCE // (down * across * samples * page.dtype.itemsize))
+    together = 1 if page.is_tiled else max(1, _READ_BYTES // (down * across * samples * page.dtype.itemsize))
     for plane in range(planes):
         for row in range(0, rows, together):
             first = (plane * rows + row) * columns
@@ -173,7 +173,7 @@ def _parts_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Part]:
             segments = [read(*place) for place in places]
             height = down if page.is_tiled else min(together * down, length - row * down)
             unpacked = _unpack(segments, page, samples, across, (height, columns * across, down))
-            yield Part(row * down, 0, plane, unpacked[: length - row * down, :width])
+            yield Segment(row * down, 0, plane, unpacked[: length - row * down, :width])
 
 
 def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, size: tuple[int, int, int]) -> np.ndarray:
@@ -230,7 +230,7 @@ def _name(value: Any) -> str:
 # --- what the numbers mean ----------------------------------------------------------------------------
 
 
-def meaning(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
+def interpret(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
     """Return pixels and mode by the photometric interpretation and what the extra samples are."""
     kind, channels = int(page.photometric), pixels.shape[2]
     if kind == WHITE_IS_ZERO and pixels.dtype.kind == "u":
@@ -260,7 +260,7 @@ def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
 # --- a page that need not fit in memory ---------------------------------------------------------------
 
 
-class InParts:
+class SegmentedPage:
     """A file's only page, whose parts come one after the other as pixels.
 
     Attributes
@@ -274,7 +274,7 @@ class InParts:
         assert page.dtype is not None
         self._page, self._read = page, read
         self.shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
-        sample, self.mode = meaning(as_pixels(np.zeros((1, 1, page.samplesperpixel), page.dtype)), page)
+        sample, self.mode = interpret(as_pixels(np.zeros((1, 1, page.samplesperpixel), page.dtype)), page)
         self.dtype = sample.dtype
         self.start = page.dataoffsets[0] if self._is_plain() else None
 
@@ -284,19 +284,19 @@ class InParts:
         as_it_is = self.dtype == page.dtype and native and int(page.photometric) != WHITE_IS_ZERO
         in_one_piece = page.is_contiguous and page.predictor == page.fillorder == 1
         end = page.dataoffsets[0] + page.nbytes if page.dataoffsets else 0
-        there, needed = _segments(page)
+        there, needed = _count_segments(page)
         return (
             as_it_is
             and there >= needed
             and in_one_piece
-            and not _weighted(page)
+            and not _is_premultiplied(page)
             and (page.planarconfig == 1 or page.samplesperpixel == 1)
             and page.dataoffsets[0] % self.dtype.itemsize == 0
             and end <= page.parent.filehandle.size
         )
 
-    def parts(self) -> Iterator[Part]:
-        """Yield all parts.
+    def segments(self) -> Iterator[Segment]:
+        """Yield all segments.
 
         Raises
         ------
@@ -306,13 +306,13 @@ class InParts:
         page = self._page
         separate = page.planarconfig == 2 and page.samplesperpixel > 1
         with AsImageError("cannot be decoded as tiff"):
-            for part in parts_of(page, self._read):
-                pixels = as_pixels(part.values)
-                yield part._replace(values=pixels if separate else meaning(pixels, page)[0])
+            for segment in segments_of(page, self._read):
+                pixels = as_pixels(segment.values)
+                yield segment._replace(values=pixels if separate else interpret(pixels, page)[0])
 
 
 @contextlib.contextmanager
-def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
+def open_segmented_page(path: str, max_pixels: int) -> Iterator[SegmentedPage | None]:
     """Open a TIFF file whose page comes in parts; None if it has several, or of another kind.
 
     Raises
@@ -322,11 +322,11 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
     """
     import tifffile
 
-    pillow.keep_quiet("tifffile")
+    pillow.silence_logging("tifffile")
     with contextlib.ExitStack() as stack:
         found = None
         try:
-            file = stack.enter_context(tifffile.TiffFile(path, **PLAIN))
+            file = stack.enter_context(tifffile.TiffFile(path, **TIFFFILE_OPTIONS))
             page = file.pages[0]
             assert isinstance(page, tifffile.TiffPage)
             check_page(page, max_pixels)
@@ -334,8 +334,8 @@ def open_in_parts(path: str, max_pixels: int) -> Iterator[InParts | None]:
             count = count_directories(stream)
             check_frames(count)
             others = itertools.islice(file.pages, 1, count)
-            if _comes_in_parts(page) and all(other.is_reduced for other in others):
-                found = InParts(page, functools.partial(_read_at, stream))
+            if _can_be_read_in_segments(page) and all(other.is_reduced for other in others):
+                found = SegmentedPage(page, functools.partial(_read_at, stream))
         except CnnfilterError:
             raise
         except Exception:  # what is wrong with it is said when it is read as a whole
@@ -348,22 +348,26 @@ def _read_at(stream: BinaryIO, offset: int, count: int) -> bytes:
     return stream.read(count)
 
 
-def _comes_in_parts(page: TiffPage) -> bool:
-    if page.dtype is None or page.axes not in ("YX", "YXS", "SYX") or page.bitspersample not in _WHOLE_BYTES:
+def _can_be_read_in_segments(page: TiffPage) -> bool:
+    if page.dtype is None or page.axes not in ("YX", "YXS", "SYX") or page.bitspersample not in _WHOLE_BYTE_BITS:
         return False
     if int(page.photometric) not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK) or page.dtype.kind not in "uif":
         return False
     if not all(isinstance(place, int) and place >= 0 for place in (*page.dataoffsets, *page.databytecounts)):
         return False
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
-    if separate and (int(page.photometric) == WHITE_IS_ZERO or _weighted(page)):
+    if separate and (int(page.photometric) == WHITE_IS_ZERO or _is_premultiplied(page)):
         return False
     down, across = _segment_size(page)
     size = down * across * (1 if separate else page.samplesperpixel) * page.dtype.itemsize
-    if page.compression == _NONE and page.is_contiguous:
+    if page.compression == _UNCOMPRESSED and page.is_contiguous:
         return True
-    return page.compression in (_NONE, *_BY_LIBTIFF) and page.fillorder == 1 and size <= LARGEST_SEGMENT
+    return (
+        page.compression in (_UNCOMPRESSED, *_LIBTIFF_COMPRESSIONS)
+        and page.fillorder == 1
+        and size <= MAX_SEGMENT_BYTES
+    )
 
 
-def _weighted(page: TiffPage) -> bool:
+def _is_premultiplied(page: TiffPage) -> bool:
     return PREMULTIPLIED in map(int, page.extrasamples or ())

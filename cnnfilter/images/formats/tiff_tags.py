@@ -28,18 +28,18 @@ EXIF, GPS = 34665, 34853
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 PREMULTIPLIED, ALPHA = 1, 2
 
-MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a file begins."""
 
-MOST = 1 << 32
+MAX_CLASSIC_BYTES = 1 << 32
 """Bytes at which a file ends whose offsets are not those of BigTIFF."""
 
-_MOST_DIRECTORIES = 1 << 20
+_MAX_DIRECTORIES = 1 << 20
 
 Entry = tuple[bytes, bytes]
 """A directory's entry: tag, type and count, 2 + 2 + 4 or 8 bytes; and its value, of any length."""
 
-_PLACES = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
+_OFFSET_TAGS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
 _TYPE_BYTES = {3: (2, 2), 4: (4, 4), 5: (8, 4), 8: (2, 2), 9: (4, 4), 10: (8, 4), 11: (4, 4), 12: (8, 8)}
 # Bytes of a value of each type, and of each of its numbers; those of the others are single.
 
@@ -69,7 +69,7 @@ class Layout:
             return self.raw(tag, 1 if tag == XMP else 7, len(value), value)
         numbers = value if isinstance(value, list) else [value]
         kind, letter = (16, "Q") if self.big else (4, "I")
-        if tag not in _PLACES and max(numbers) < 65536:
+        if tag not in _OFFSET_TAGS and max(numbers) < 65536:
             kind, letter = 3, "H"
         return self.raw(tag, kind, len(numbers), struct.pack(f"{self.order}{len(numbers)}{letter}", *numbers))
 
@@ -157,8 +157,8 @@ def count_directories(file: BinaryIO) -> int:
             file.seek(at)
             file.seek(count.unpack(file.read(count.size))[0] * (20 if big else 12), io.SEEK_CUR)
             seen.add(at)
-            if len(seen) > _MOST_DIRECTORIES:
-                raise ImageError(f"it has more than {_MOST_DIRECTORIES:,} pages")
+            if len(seen) > _MAX_DIRECTORIES:
+                raise ImageError(f"it has more than {_MAX_DIRECTORIES:,} pages")
             (at,) = offset.unpack(file.read(offset.size))
     return len(seen)
 

@@ -73,7 +73,7 @@ def _empty_array(count: int, shape: Shape) -> NDArray[np.uint8]:
 
     try:
         # The array keeps the mapped file open.
-        return mapped_files.temporary(None, (count, *shape), np.dtype(np.uint8)).array
+        return mapped_files.temporary_array(None, (count, *shape), np.dtype(np.uint8)).array
     except OSError as error:
         error.filename = error.filename or tempfile.gettempdir()
         raise

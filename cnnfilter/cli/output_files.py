@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli.input_files import format_of
 from cnnfilter.cli.messages import reason
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import LOSSLESS, format_of_suffix
+from cnnfilter.images.formats.detect import LOSSLESS_FORMATS, format_of_suffix
 from cnnfilter.jobs.source_target import STDIN, STDOUT, Source, Target
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _format_of_suffix(path: str) -> str | None:
 
 def _default_format(format: str | None) -> str:
     """Return the format of a result where none is given: that of the input if it is lossless, else PNG."""
-    return format if format in LOSSLESS else "png"
+    return format if format in LOSSLESS_FORMATS else "png"
 
 
 EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")

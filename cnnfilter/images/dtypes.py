@@ -22,50 +22,52 @@ def top_of(dtype: DTypeLike) -> float:
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
-class Scale(NamedTuple):
-    """How a result `v` becomes a sample: ``v·gain + shift``, its absolute value with `fold`."""
+class Range(NamedTuple):
+    """How a result `v` becomes a sample: ``v·gain + shift``, its absolute value with `absolute`."""
 
     gain: float = 1.0
     shift: float = 0.0
-    fold: bool = False
+    absolute: bool = False
     stretch: bool = False
     keep: bool = False
     top: float = 255.0
 
     @classmethod
-    def of(cls, signed: str, dtype: DTypeLike) -> Scale:
-        """Return the scale of a rule: keep, clip, abs, offset, or stretch (which wants its range yet)."""
+    def of(cls, signed: str, dtype: DTypeLike) -> Range:
+        """Return the output_range of a rule: keep, clip, abs, offset, or stretch (which wants its range yet)."""
         top = top_of(dtype)
         if signed == "offset":
             return cls(gain=0.5, shift=top / 2, top=top)
-        return cls(fold=signed == "abs", stretch=signed == "stretch", keep=signed == "keep", top=top)
+        return cls(absolute=signed == "abs", stretch=signed == "stretch", keep=signed == "keep", top=top)
 
-    def stretched(self, low: float, high: float) -> Scale:
-        """Return the scale that takes `low` to 0 and `high` to the top; a constant becomes 0."""
+    def stretched(self, low: float, high: float) -> Range:
+        """Return the output_range that takes `low` to 0 and `high` to the top; a constant becomes 0."""
         gain = self.top / (high - low) if high > low else 0.0
         return self._replace(gain=gain, shift=-low * gain)
 
 
-def store_band(values: Samples, out: Samples, scale: Scale, first: int = 0, count: int | None = None) -> int:
+def store_band(values: Samples, out: Samples, output_range: Range, first: int = 0, count: int | None = None) -> int:
     """Store float32 `values` in the `count` samples from `first` on of each row of `out` (H, N).
 
     `values` has as many columns, or is `out` itself. Returns how many samples were clipped.
     """
     count = out.shape[1] if count is None else count
     if out.dtype != np.float32:
-        clipped: int = finish(values, out, first, scale.gain, scale.shift, int(scale.fold), scale.top)
+        clipped: int = finish(
+            values, out, first, output_range.gain, output_range.shift, int(output_range.absolute), output_range.top
+        )
         return clipped
     place = out[:, first : first + count]
     values = place if values is out else values
-    if scale.keep:
+    if output_range.keep:
         if values is not place:
             place[...] = values
         return 0
-    np.multiply(values, np.float32(scale.gain), out=place)
-    place += np.float32(scale.shift)
-    if scale.fold:
+    np.multiply(values, np.float32(output_range.gain), out=place)
+    place += np.float32(output_range.shift)
+    if output_range.absolute:
         np.abs(place, out=place)
-    elif not scale.stretch:
+    elif not output_range.stretch:
         np.maximum(place, 0, out=place)
     return 0
 
@@ -86,11 +88,15 @@ def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple
     >>> to_picture(values, np.uint8, "abs")[0].ravel()
     array([255,   2,   1, 255], dtype=uint8)
     """
-    scale = Scale.of(signed, dtype)
+    output_range = Range.of(signed, dtype)
     flat = np.ascontiguousarray(values, np.float32).reshape(values.shape[0], -1)
-    if scale.stretch:
+    if output_range.stretch:
         finite = flat[np.isfinite(flat)]
-        scale = scale.stretched(float(finite.min()), float(finite.max())) if finite.size else scale.stretched(0, 0)
+        output_range = (
+            output_range.stretched(float(finite.min()), float(finite.max()))
+            if finite.size
+            else output_range.stretched(0, 0)
+        )
     out = np.empty(values.shape, dtype)
-    clipped = store_band(flat, out.reshape(flat.shape), scale)
+    clipped = store_band(flat, out.reshape(flat.shape), output_range)
     return out, clipped / max(out.size, 1)

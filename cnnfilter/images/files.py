@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.colour import lay_on_white, make_alpha_binary, to_eight_bits, to_rgb
-from cnnfilter.images.formats.detect import ANIMATED, FLOATS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.images.formats.detect import ANIMATED_FORMATS, FLOAT_FORMATS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
 from cnnfilter.images.metadata import Metadata, upright
 
@@ -234,7 +234,7 @@ def _fit(image: Image, format: str) -> Image:
     """Turn a picture into one that the format holds, with a warning for each thing that is lost."""
     if image.frames:
         image = _fit_frames(image, format)
-    if image.pixels.dtype == np.float32 and format not in FLOATS:
+    if image.pixels.dtype == np.float32 and format not in FLOAT_FORMATS:
         raise ImageError(f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)")
     modes = _MODES_OF_FORMAT[format]
     if image.mode == "maps" and image.mode not in modes:
@@ -263,7 +263,7 @@ def _fit_frames(image: Image, format: str) -> Image:
         if any(image.durations):
             warn("tiff holds the frames as pages, without their timing")
         return image
-    if format in ANIMATED and image.durations:
+    if format in ANIMATED_FORMATS and image.durations:
         return image
     kind, other = ("frame", "gif, webp and png") if image.durations else ("page", "tiff")
     warn(f"{format} holds one {kind}: the first of {len(image.frames)} is written; {other} would keep all")

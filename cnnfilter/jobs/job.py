@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnfilter.images.formats.detect import FLOATS
+from cnnfilter.images.formats.detect import FLOAT_FORMATS
 from cnnfilter.jobs.source_target import STDOUT, Source, Target, open_stdout
 from cnnfilter.runtime import limits
 
@@ -95,7 +95,7 @@ class Task:
 
     def _mapped(self) -> Image | None:
         """Map a large npy or TIFF file whose result is one too, instead of reading it."""
-        if self.format not in FLOATS or not self.source.is_file:
+        if self.format not in FLOAT_FORMATS or not self.source.is_file:
             return None
         if os.path.getsize(self.source.path) < LARGE // MOST_PACKED:
             return None
@@ -207,7 +207,7 @@ class Task:
 
         if self.format == "npy" and signed:
             return np.dtype(np.float32)
-        if image.pixels.dtype == np.float32 and self.format not in FLOATS:
+        if image.pixels.dtype == np.float32 and self.format not in FLOAT_FORMATS:
             largest = float(np.nanmax(np.abs(image.colour)))
             if 0 < largest <= 1:
                 self.warn(

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.filters.images import filter_image, join_bands, pool_image
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
-from cnnfilter.images.dtypes import Scale, store_band, to_picture, top_of
+from cnnfilter.images.dtypes import Range, store_band, to_picture, top_of
 from cnnfilter.images.image import Image, check_size
 from cnnfilter.layers.bands import SelectRows, count_banded, output_height, split_bands
 from cnnfilter.layers.fixed import Activation, Allocate, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
@@ -105,7 +105,7 @@ def apply_layers(
             return bands.whole()
         if count not in PICTURE_MAP_COUNTS:
             return contact_sheet(_label_maps(bands.whole(), layers))
-        scale = Scale.of(signed, dtype)
+        scale = Range.of(signed, dtype)
         if scale.stretch:
             scale = scale.stretched(*_finite_range(maps for maps, _ in bands.compute()))
         stored = (_to_pixels(maps, opacity, np.dtype(dtype), scale) for maps, opacity in bands.compute())
@@ -169,7 +169,7 @@ def _finite_range(bands: Iterable[Maps]) -> tuple[float, float]:
     return (smallest, largest) if smallest <= largest else (0.0, 0.0)
 
 
-def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Scale) -> PixelsAndClipped:
+def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Range) -> PixelsAndClipped:
     """Return maps, with their opacity as alpha, as pixels of `dtype`; the clipped share is that of the maps."""
     out = np.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)

@@ -22,7 +22,7 @@ from cnnfilter.filters.convolution.choice import choose_algorithm
 from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.convolution.regions import Samples, Work
 from cnnfilter.filters.windows import Padding, Pair, window_axes
-from cnnfilter.images.dtypes import Scale
+from cnnfilter.images.dtypes import Range
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.runtime.parallel import default_threads
@@ -198,10 +198,10 @@ def filter_picture(
     )
     offsets = [bias + getattr(kernel, "offset", 0.0) for kernel in found]
     work.biases = offsets if combine == "stack" or len(found) == 1 else [bias] * len(found)
-    scale = Scale.of(signed_rule(signed, found, target), target)
+    scale = Range.of(signed_rule(signed, found, target), target)
     if scale.stretch:
         scale = scale.stretched(*work.extremes())
-    work.fold = scale.fold
+    work.fold = scale.absolute
     out = allocate(work.shape, target)
     clipped = work.store(out, scale)
     return Filtered(out, clipped, tuple(why for _, why in chosen))

@@ -16,7 +16,7 @@ from cnnfilter.filters.convolution.border_loops import largest_bits
 from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
 from cnnfilter.filters.convolution.geometry import Region, RowOffsets
 from cnnfilter.filters.windows import border_constant
-from cnnfilter.images.dtypes import Scale, store_band
+from cnnfilter.images.dtypes import Range, store_band
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import run_tasks
 
@@ -62,7 +62,7 @@ class Work:
         self.shape = (self.rows, self.columns, self.channels * maps)
         self.memory = Memory()
 
-    def store(self, out: Samples, scale: Scale) -> float:
+    def store(self, out: Samples, scale: Range) -> float:
         """Fill `out` with the result; return the share of its samples that were clipped."""
         rows = out.reshape(len(out), -1)
         dtype = out.dtype
@@ -87,14 +87,16 @@ class Work:
         found = self._in_regions(part)
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def _rounded(self, region: Region, here: Samples, scale: Scale, count_every: int) -> tuple[int, int]:
+    def _rounded(self, region: Region, here: Samples, scale: Range, count_every: int) -> tuple[int, int]:
         """Store a region, rounded by its algorithm; return how many samples were clipped, and of how many."""
-        rounding = Rounding(scale.gain, self.biases[0] * scale.gain + scale.shift, scale.fold, scale.top, count_every)
+        rounding = Rounding(
+            scale.gain, self.biases[0] * scale.gain + scale.shift, scale.absolute, scale.top, count_every
+        )
         count = (region.right - region.left) * self.channels
         clipped = self._run(self.algorithms[0], region, here, region.left * self.channels, rounding)
         return clipped, -(-len(here) // count_every) * count
 
-    def _summed(self, region: Region, here: Samples, scale: Scale, count_every: int) -> tuple[int, int]:
+    def _summed(self, region: Region, here: Samples, scale: Range, count_every: int) -> tuple[int, int]:
         """Do the same with sums that are combined, or rounded afterwards."""
         in_place = here.dtype == np.float32 and not self.combine  # the sums are made where they stay
         sums = self._sums(region, here if in_place else None)

@@ -33,13 +33,13 @@ SUFFIXES = {
 }
 """The format that each suffix stands for."""
 
-LOSSLESS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
+LOSSLESS_FORMATS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
 """Formats that give back what was put in (GIF: the frames, their timing, and 256 colours)."""
 
-ANIMATED = frozenset({"png", "webp", "gif", "tiff", "avif"})
+ANIMATED_FORMATS = frozenset({"png", "webp", "gif", "tiff", "avif"})
 """Formats that hold more than one frame (TIFF: pages)."""
 
-FLOATS = ("tiff", "npy")
+FLOAT_FORMATS = ("tiff", "npy")
 """Formats that hold floating-point values, signs and all."""
 
 _SIGNATURES = (

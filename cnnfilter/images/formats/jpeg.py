@@ -11,7 +11,6 @@ import contextlib
 import io
 import mmap
 import os
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 from cnnfilter.images.image import Image, check_size
-from cnnfilter.runtime.buffers import zeros
+from cnnfilter.runtime.buffers import Memory, zeros
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 _MARKER, _END, _SCAN, _RESTART = b"\xff", 0xD9, 0xDA, 0xD0
@@ -175,21 +174,16 @@ def _write_band(file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
     return size
 
 
-class _Own(threading.local):
-    """What a thread encodes from, again and again: memory that is new costs more than to fill it."""
-
-    four: np.ndarray | None = None
-
-
-_own = _Own()
+_memory = Memory()
+"""New memory costs more than filling it, so each thread keeps what it encodes from."""
 
 
 def _with_fourth_byte(pixels: np.ndarray) -> np.ndarray:
-    size = pixels.size // 3 * 4
-    if _own.four is None or len(_own.four) < size:
-        _own.four = np.empty(size, np.uint8)
-    add_fourth(pixels.reshape(-1), _own.four, pixels.size // 3)
-    return _own.four[:size]
+    """Return RGB pixels (H, W, 3) as a flat array of RGBX, in memory that the thread's next call overwrites."""
+    count = pixels.size // 3
+    four: np.ndarray = _memory.array("RGBX", (4 * count,), np.uint8)
+    add_fourth(pixels.reshape(-1), four, count)
+    return four
 
 
 def _memory_file() -> Any:

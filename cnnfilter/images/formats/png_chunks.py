@@ -8,7 +8,6 @@ their DEFLATE is made, in bands on several threads; the row filters are compiled
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import deflate, png_loops
 from cnnfilter.images.image import check_size
+from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
 
@@ -258,8 +258,8 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[
     band = max(1, _BAND_BYTES // length)
     firsts = range(0, height, band)
     threads = default_threads() if threads is None else threads
-    own = threading.local()
-    tasks = [partial(_compress_band, pixels, first, min(first + band, height), fast, own) for first in firsts]
+    memory = Memory()
+    tasks = [partial(_compress_band, pixels, first, min(first + band, height), fast, memory) for first in firsts]
     bands = run_tasks(tasks, threads)
     total = 1
     for _, checksum, size in bands:
@@ -268,14 +268,11 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[
 
 
 def _compress_band(
-    pixels: np.ndarray, first: int, end: int, fast: bool, own: threading.local
+    pixels: np.ndarray, first: int, end: int, fast: bool, memory: Memory
 ) -> tuple[tuple[bytes, bytes], int, int]:
-    """Filter and compress rows; the thread keeps its `own` memory for those of the next band."""
+    """Filter and compress rows; each thread uses its `memory` again for its next band."""
     rows = _rows_with_one_above(pixels, first, end)
-    filtered = getattr(own, "filtered", None)
-    if filtered is None or len(filtered) < end - first:
-        filtered = own.filtered = np.empty((end - first, 1 + rows.shape[1]), np.uint8)
-    filtered = filtered[: end - first]
+    filtered = memory.array("filtered", (end - first, 1 + rows.shape[1]), np.uint8)
     if fast:
         filtered[:, 0] = png_loops.NONE
         filtered[:, 1:] = rows[1:]

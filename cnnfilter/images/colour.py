@@ -1,4 +1,4 @@
-"""CMYK, transparency and depth as another colour mode."""
+"""Conversions between colour modes: CMYK to RGB, transparency to white paper or to one bit, any depth to 8 bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cnnfilter.images.image import Image, warn
 
 
 def to_rgb(image: Image) -> Image:
-    """Return CMYK as RGB: by its profile if it has one for 8 bits, else what is left of white by the inks."""
+    """Return a CMYK image as RGB: by its ICC profile if it has one and 8 bits, else by ``(1 - ink)·(1 - black)``."""
     icc = image.metadata.icc_for("CMYK")
     if icc and image.pixels.dtype == np.uint8:
         from cnnfilter.images.formats import pillow
@@ -25,13 +25,16 @@ def to_rgb(image: Image) -> Image:
 
 
 def make_alpha_binary(image: Image) -> Image:
-    """GIF's pixels are there or not: half is there. What is not there takes no colour of the palette."""
+    """Return an image whose pixels are opaque or fully transparent, as GIF has them; half opaque becomes opaque.
+
+    Transparent pixels become black, so that they take no colour of the palette.
+    """
     full = np.iinfo(image.pixels.dtype).max
 
     def decide(pixels: np.ndarray) -> np.ndarray:
-        there = pixels[:, :, -1:] > full // 2
+        opaque = pixels[:, :, -1:] > full // 2
         alpha = np.full_like(pixels[:, :, -1:], full)
-        return np.where(there, np.concatenate([pixels[:, :, :-1], alpha], axis=2), 0).astype(pixels.dtype)
+        return np.where(opaque, np.concatenate([pixels[:, :, :-1], alpha], axis=2), 0).astype(pixels.dtype)
 
     frames = image.frames or (image.pixels,)
     if any(((frame[:, :, -1] != full) & (frame[:, :, -1] != 0)).any() for frame in frames):
@@ -40,7 +43,7 @@ def make_alpha_binary(image: Image) -> Image:
 
 
 def lay_on_white(image: Image, format: str) -> Image:
-    """Lay a picture with transparency on white paper, which is what viewers show."""
+    """Return an image without its alpha, laid on white in its own depth; `format` is named in the warning."""
     full = 255 if image.pixels.dtype == np.uint8 else 65535
 
     def lay(pixels: np.ndarray) -> np.ndarray:
@@ -54,6 +57,31 @@ def lay_on_white(image: Image, format: str) -> Image:
     return image.map(lay)
 
 
+def visible_bytes(image: Image) -> np.ndarray:
+    """Return an image's colours as uint8 (H, W, C): CMYK as RGB, transparent parts on white.
+
+    Deeper colours are mixed with white and rounded to 8 bits in one step, not rounded twice.
+    """
+    if image.mode == "CMYK":
+        image = to_rgb(image)
+    if image.alpha is None:
+        return to_eight_bits(image.pixels)
+    full = np.float32(np.iinfo(image.pixels.dtype).max if image.pixels.dtype.kind == "u" else 255)
+    opacity = image.alpha / full
+    return to_eight_bits(((image.colour * opacity + full * (1 - opacity)) * (255 / full)).astype(np.float32))
+
+
 def to_eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Round 0…65535 to 0…255: 257 steps are one."""
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    """Return pixels as uint8: uint16 divided by 257 and rounded; float32 in units of 0…255, rounded half up, NaN as 0.
+
+    >>> to_eight_bits(np.array([0, 128, 129, 65535], np.uint16))
+    array([  0,   0,   1, 255], dtype=uint8)
+    >>> to_eight_bits(np.array([-3, 0.5, np.nan, 300], np.float32))
+    array([  0,   1,   0, 255], dtype=uint8)
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    rounded: np.ndarray = np.nan_to_num(pixels) + np.float32(0.5)
+    return rounded.clip(0, 255).astype(np.uint8)

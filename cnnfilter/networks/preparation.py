@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter.errors import ShapeError
+from cnnfilter.images.colour import to_eight_bits, visible_bytes
 from cnnfilter.images.image import Image
 from cnnfilter.layers.layer import Shape
 from cnnfilter.networks.model_file import Preparation
@@ -76,38 +77,16 @@ def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:
     """Return a picture's colours as bytes (H, W, 1) or (H, W, 3), its transparent parts laid on white."""
     if channels not in (1, 3):
         raise ShapeError(f"a network that takes {channels} maps takes no picture; 1 (grey) or 3 (RGB) would do")
-    if image.mode == "CMYK":
-        from cnnfilter.images.colour import to_rgb
-
-        image = to_rgb(image)
-    pixels = image.colour
-    if image.alpha is not None:
-        pixels = _on_white(pixels, image.alpha)
+    pixels = visible_bytes(image)
     if pixels.shape[2] not in (1, 3):
         raise ShapeError(f"a picture of {pixels.shape[2]} maps is neither grey nor RGB")
-    pixels = _to_bytes(pixels)
     if pixels.shape[2] == channels:
         return pixels
     if channels == 3:
         return pixels.repeat(3, axis=2)
     # Rec. 601 luma in decimal fractions. The layer `gray` uses Pillow's 16-bit fractions, which give another byte for
     # 8,824 of the 2**24 colours: with those, a network with one channel would get other inputs than in its training.
-    return _to_bytes(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[:, :, None]
-
-
-def _on_white(pixels: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.float32]:
-    top = np.float32(np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 255)
-    share = alpha / top
-    return ((pixels * share + top * (1 - share)) * (255 / top)).astype(np.float32)
-
-
-def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == np.uint16:
-        pixels = pixels / np.float32(257)
-    rounded: NDArray[np.float32] = np.nan_to_num(pixels) + np.float32(0.5)
-    return rounded.clip(0, 255).astype(np.uint8)
+    return to_eight_bits(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[:, :, None]
 
 
 def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Preparation) -> NDArray[np.uint8]:

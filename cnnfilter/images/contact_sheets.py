@@ -1,6 +1,6 @@
 """Contact sheets: many maps on one picture, each stretched to its own range and labelled.
 
-A sheet is for looking; the numbers themselves go to npy.
+The values of maps are written to npy files by `cnnfilter.images.files`; a sheet shows them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from PIL import Image, ImageDraw, ImageFont
 from cnnfilter.errors import ImageError, ShapeError
 
 MAX_MAPS = 2048
-"""On one sheet; at the smallest tile that a label fits on, that is a sheet of about 5000 x 6000."""
+"""Maps on a sheet; with tiles of `_MIN_TILE_PIXELS`, so many give a sheet of about 5000 x 6000 pixels."""
 
-_MIN_TILE_PIXELS = 128  # a tile is at least so wide, or its label cannot be read
-_MAX_SIDE_PIXELS = 4096  # tiles shrink where a side of the sheet would be longer
+_MIN_TILE_PIXELS = 128  # a narrower tile would cut its label off
+_MAX_SIDE_PIXELS = 4096  # tiles shrink so that no side of the sheet is longer
 _GAP_PIXELS = 8
 _LINE_PIXELS = 14
 _FONT_PIXELS = 12
 _BACKGROUND_RGB, _NAME_RGB, _RANGE_RGB = (24, 24, 24), (240, 240, 240), (160, 160, 160)
 _NOT_FINITE_RGB = (200, 0, 120)
-_PIECE_SAMPLES = 1 << 20  # numbers of a map that are looked at together
+_PIECE_SAMPLES = 1 << 20  # samples of a mapped map that are in memory at a time
 
 
 class _Tile(NamedTuple):
-    """A map as it is drawn, and the two lines below it."""
+    """A drawn map and the two lines of its label."""
 
     picture: Image.Image
     name: str
@@ -47,7 +47,7 @@ def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | No
     maps : sequence of (name, array)
         A map is (H, W); one of (H, W, 3) is drawn in red, green and blue.
     columns : int, optional
-        Maps in a row; without it the sheet comes out nearly square.
+        Maps in a row; without it the sheet is nearly square.
 
     Returns
     -------
@@ -56,9 +56,9 @@ def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | No
     Raises
     ------
     ImageError
-        For no map at all, or more than 2048.
+        There is no map, or there are more than 2048.
     ShapeError
-        For a map that is neither (H, W) nor (H, W, 3), or columns below 1.
+        A map is neither (H, W) nor (H, W, 3), or `columns` is below 1.
 
     Examples
     --------
@@ -84,13 +84,23 @@ def contact_sheet(maps: Sequence[tuple[str, NDArray[Any]]], *, columns: int | No
 
 
 def refuse_many(maps: int) -> None:
-    """Raise ImageError for no map at all, or more than fit on a sheet."""
+    """Check that the maps fit on a sheet.
+
+    Raises
+    ------
+    ImageError
+        There is no map, or there are more than 2048.
+    """
     if not 1 <= maps <= MAX_MAPS:
         raise ImageError(f"{maps} maps do not fit on a contact sheet of 1 to {MAX_MAPS}; npy holds any number")
 
 
 def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """Draw pictures (H, W, 3) of bytes side by side, at most 128 wide and high, with two lines below each.
+    """Draw pictures side by side, at most 128 pixels wide and high, each with two lines of text below.
+
+    Parameters
+    ----------
+    pictures : sequence of (first line, second line, uint8 (H, W, 3) array)
 
     Returns
     -------
@@ -99,14 +109,14 @@ def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDA
     Raises
     ------
     ImageError
-        For no picture at all, or more than 2048.
+        There is no picture, or there are more than 2048.
     """
     if not 1 <= len(pictures) <= MAX_MAPS:
         raise ImageError(f"{len(pictures)} pictures do not fit on a sheet of 1 to {MAX_MAPS}")
     tiles = []
     for name, more, pixels in pictures:
         height, width = pixels.shape[:2]
-        factor = _MIN_TILE_PIXELS // max(height, width)  # a whole one, so that small pictures stay sharp
+        factor = _MIN_TILE_PIXELS // max(height, width)  # whole, so that small pictures stay sharp
         scale = factor if factor >= 1 else _MIN_TILE_PIXELS / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         resample = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
@@ -115,26 +125,26 @@ def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDA
 
 
 def _columns_of_square_sheet(count: int, height: int, width: int) -> int:
-    """How many columns make the sheet about as wide as high."""
+    """Return the number of columns that makes a sheet about as wide as high."""
     scale = _enlargement(height, width)
     wide, high = max(width * scale, _MIN_TILE_PIXELS) + _GAP_PIXELS, height * scale + 2 * _LINE_PIXELS + _GAP_PIXELS
     return max(1, round(math.sqrt(count * high / wide)))
 
 
 def _enlargement(height: int, width: int) -> int:
-    """The whole factor that brings a tiny map to about the width of its label."""
+    """Return the whole factor by which a small map is enlarged to about the width of its label."""
     return max(1, -(-_MIN_TILE_PIXELS // max(height, width)))
 
 
 def _tile_scale(height: int, width: int, down: int, across: int) -> float:
-    """Enlarge by a whole factor, or shrink to what the sheet may measure."""
-    room = min(
+    """Return the factor of all tiles: a whole one, or one below 1 if the sheet would be too large."""
+    largest = min(
         (_MAX_SIDE_PIXELS / across - _GAP_PIXELS) / width,
         (_MAX_SIDE_PIXELS / down - _GAP_PIXELS - 2 * _LINE_PIXELS) / height,
     )
-    if room >= 1:
-        return min(_enlargement(height, width), int(room))
-    return max(room, min(1.0, _MIN_TILE_PIXELS / max(height, width)))
+    if largest >= 1:
+        return min(_enlargement(height, width), int(largest))
+    return max(largest, min(1.0, _MIN_TILE_PIXELS / max(height, width)))
 
 
 def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
@@ -154,13 +164,13 @@ def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
 
 
 def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield rows that belong together: the map may be larger than memory."""
+    """Yield a map in bands of rows, because it may be larger than memory."""
     rows = max(1, _PIECE_SAMPLES // values[0].size)
     return (values[top : top + rows] for top in range(0, len(values), rows))
 
 
 def _draw(values: NDArray[Any], span: tuple[float, float], scale: float, *, is_finite: bool) -> Image.Image:
-    """Stretch `span` to 0…255 and resize: shrinking is a mean, and for that the order is of no matter."""
+    """Stretch `span` to 0…255 and resize; the two may be exchanged, because shrinking is a mean."""
     size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
     resized = _resize((_normalise(some, span) for some in _pieces(values)), len(values), size, scale)
     colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -173,7 +183,7 @@ def _draw(values: NDArray[Any], span: tuple[float, float], scale: float, *, is_f
 
 
 def _normalise(values: NDArray[Any], span: tuple[float, float]) -> NDArray[np.float32]:
-    """Return how far between the ends of `span` finite values are, in its middle if these are the same."""
+    """Return values as shares of `span`, 0 to 1; 0.5 for NaN and infinity, and where `span` is one value."""
     low, high = span
     share: NDArray[np.float32] = np.full(values.shape, 0.5, np.float32)
     if high > low:
@@ -186,9 +196,9 @@ def _normalise(values: NDArray[Any], span: tuple[float, float]) -> NDArray[np.fl
 def _resize(
     pieces: Iterable[NDArray[np.float32]], height: int, size: tuple[int, int], scale: float
 ) -> NDArray[np.float32]:
-    """Return `height` rows (H, W) or (H, W, C) as (H', W', C): first as wide, then as high as they are to be.
+    """Resize a map that comes in bands (h, W) or (h, W, C), `height` rows in all, to (H', W', C).
 
-    That is the way in which Pillow does it at once.
+    Pillow resizes the width first and the height afterwards, so the two steps give what it gives for the whole map.
     """
     resample = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
 
@@ -226,7 +236,7 @@ def _arrange(tiles: Sequence[_Tile], across: int) -> NDArray[np.uint8]:
 
 
 def _shorten(text: str, font: Any, width: int) -> str:
-    """Leave out of the middle what is too long: the start names the layer, the end the number."""
+    """Shorten a label in its middle to `width` pixels: its start names the layer, its end the number of the map."""
     text = "".join(char if char.isprintable() else "?" for char in text)
     if font.getlength(text) <= width:
         return text

@@ -1,7 +1,7 @@
-"""Float results in a picture's own type: signs, rounding, saturation.
+"""Float results as uint8, uint16 or float32: the rule for signs, rounding and saturation.
 
-Rounding is half up, once, at the end. A float picture keeps what it is given unless a rule is named; its
-range is then taken as 0 to 1.
+Results are rounded half up, once, at the end. In a float32 picture they stay as they are unless a rule is named; its
+range is then 0 to 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ def top_of(dtype: DTypeLike) -> float:
 
 
 class Range(NamedTuple):
-    """How a result `v` becomes a sample: ``v·gain + shift``, its absolute value with `absolute`."""
+    """How a float result is brought into the range of a picture's type.
+
+    Attributes
+    ----------
+    gain, shift : a result `v` becomes ``v·gain + shift``
+    absolute : the absolute value of that is taken
+    stretch : gain and shift take the smallest result to 0 and the largest to `top`; see `stretched`
+    keep : a float32 picture takes the results as they are
+    top : the largest value of the type
+    """
 
     gain: float = 1.0
     shift: float = 0.0
@@ -34,22 +43,26 @@ class Range(NamedTuple):
 
     @classmethod
     def of(cls, signed: str, dtype: DTypeLike) -> Range:
-        """Return the output_range of a rule: keep, clip, abs, offset, or stretch (which wants its range yet)."""
+        """Return the range of a rule: keep, clip, abs, offset, or stretch, whose gain and shift `stretched` sets."""
         top = top_of(dtype)
         if signed == "offset":
             return cls(gain=0.5, shift=top / 2, top=top)
         return cls(absolute=signed == "abs", stretch=signed == "stretch", keep=signed == "keep", top=top)
 
     def stretched(self, low: float, high: float) -> Range:
-        """Return the output_range that takes `low` to 0 and `high` to the top; a constant becomes 0."""
+        """Return the range that takes `low` to 0 and `high` to `top`; if both are the same, everything becomes 0."""
         gain = self.top / (high - low) if high > low else 0.0
         return self._replace(gain=gain, shift=-low * gain)
 
 
 def store_band(values: Samples, out: Samples, output_range: Range, first: int = 0, count: int | None = None) -> int:
-    """Store float32 `values` in the `count` samples from `first` on of each row of `out` (H, N).
+    """Store float32 results in some columns of a band of rows, and return how many samples were clipped.
 
-    `values` has as many columns, or is `out` itself. Returns how many samples were clipped.
+    Parameters
+    ----------
+    values : (H, count) float32, or `out` itself
+    out : (H, N), of the picture's type
+    first, count : the columns of `out` that are filled; without `count`, all of them
     """
     count = out.shape[1] if count is None else count
     if out.dtype != np.float32:
@@ -73,12 +86,12 @@ def store_band(values: Samples, out: Samples, output_range: Range, first: int = 
 
 
 def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple[Samples, float]:
-    """Return float32 `values` (H, W, C) as a picture of `dtype`, and the share of its samples that was clipped.
+    """Return float32 `values` (H, W, C) as pixels of `dtype`, and the share of the samples that was clipped.
 
     Parameters
     ----------
-    signed : clip, abs, offset (half of the range plus v/2), stretch (smallest to 0, largest to the top), or
-        keep (a float picture as it is)
+    signed : clip, abs, offset (half of the range plus v/2), stretch (the smallest value to 0, the largest to the top
+        of the range), or keep (float32 values as they are)
 
     Examples
     --------

@@ -1,7 +1,6 @@
-"""Files to pictures and back: which format it is, what it can hold, what is done about what it cannot.
+"""Read images from files and write images to files: choose the format, and convert what the format cannot hold.
 
-The formats themselves are in ``png``, ``jpeg``, ``codecs`` (Pillow's), ``tiff``, ``pnm`` and ``npy``, each imported
-when a picture of its kind turns up.
+The formats are in ``cnnfilter.images.formats``, each module imported when a file of its format is read or written.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cnnfilter.images.formats.detect import ANIMATED_FORMATS, FLOAT_FORMATS, SUF
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
 from cnnfilter.images.metadata import Metadata, upright
 
-# The modes that each format holds. A picture of another mode is converted by _fit.
+# The modes that each format holds. `_fit` converts images of other modes.
 _MODES_OF_FORMAT = {
     "png": ("L", "LA", "RGB", "RGBA"),
     "jpg": ("L", "RGB", "CMYK"),
@@ -33,10 +32,10 @@ _MODES_OF_FORMAT = {
     "tga": ("L", "LA", "RGB", "RGBA"),
 }
 _SIXTEEN_BIT_FORMATS = ("png", "tiff", "ppm", "npy")
-# The longest side, in pixels, that a format (or its encoder) allows.
+# The longest side, in pixels, that a format or its encoder in Pillow allows.
 _MAX_SIDE_PIXELS = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
 
-# The modules of the formats that have one of their own; Pillow does the others.
+# Formats that have a module of their own; `cnnfilter.images.formats.pillow` handles all others.
 _FORMAT_MODULES = {
     "png": "cnnfilter.images.formats.png",
     "jpg": "cnnfilter.images.formats.jpeg",
@@ -45,26 +44,25 @@ _FORMAT_MODULES = {
     "npy": "cnnfilter.images.formats.npy",
 }
 
-_HEAD_BYTES = 4096  # more than enough to tell
-
+_HEAD_BYTES = 4096  # the first bytes of a stream, more than `sniff` looks at
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 
 def read_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Read a picture: upright, with every frame, in its own depth.
+    """Read a picture: upright, with all frames, in its own depth.
 
     Parameters
     ----------
     source : path, bytes, or binary stream
-        Its content decides the format, never its name.
+        The format is recognised by the content, not by the name.
     max_pixels : int
-        Width times height times frames that are accepted; checked before memory is taken.
+        Largest accepted width times height times frames; checked before memory is allocated.
 
     Raises
     ------
     ImageError
-        If it is missing, unreadable, damaged, too large, or not a picture.
+        The file is missing, unreadable, damaged, too large, or not a picture.
     """
     data, format = _read_bytes(source)
     with AsImageError("cannot be decoded as " + format):
@@ -73,7 +71,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def _read_bytes(source: Any) -> tuple[bytes, str]:
-    """Return a source's bytes and their format. The first ones tell it: /dev/zero is not read to its end."""
+    """Return a source's bytes and their format, which is recognised first: /dev/zero would have no end."""
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         return data, sniff(data)
@@ -93,7 +91,7 @@ def _read_bytes(source: Any) -> tuple[bytes, str]:
 def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     head = stream.read(_HEAD_BYTES)
     format = sniff(head)
-    if isinstance(stream, io.FileIO) and stream.seekable():  # read in one piece, it need not be copied
+    if isinstance(stream, io.FileIO) and stream.seekable():  # saves the copy that `head + rest` makes
         stream.seek(0)
         head = b""
     return head + stream.read(), format
@@ -110,7 +108,7 @@ def _decode(data: bytes, format: str, max_pixels: int) -> Image:
 
 
 def _upright(image: Image) -> Image:
-    """Apply the EXIF orientation, and remove what asks for it."""
+    """Return an image turned by its EXIF orientation, without that tag."""
     orientation, metadata = upright(image.metadata)
     if orientation != 1:
         image = image.map(lambda pixels: turn_upright(pixels, orientation))
@@ -133,32 +131,32 @@ def write_image(
     Parameters
     ----------
     target : path or binary stream
-        A path is replaced as a whole or not at all.
+        A file is replaced as a whole or not at all.
     image : Image or ndarray, shape (H, W) or (H, W, C)
     format : str, optional
-        One of the values of ``SUFFIXES``; else the path's suffix decides, else it is png.
+        One of the values of ``SUFFIXES``; without it the format of the path's suffix, or png.
     force : bool
         Whether an existing file may be replaced.
     strip : bool
-        Leave out profile, EXIF, resolution and texts.
+        Whether profile, EXIF, resolution and texts are left out.
     compression : str
-        ``default``, or ``fast`` for a pipe, where PNG's rows are stored as they are.
+        ``default``, or ``fast``, which stores PNG's rows without compression, for a pipe.
     max_pixels : int
-        Width times height times frames that are accepted.
+        Largest accepted width times height times frames.
     threads : int, optional
-        Of PNG and JPEG; None is all cores. The bytes are the same for any number.
+        Threads that encode PNG and JPEG; None is one for each core. The bytes do not depend on it.
 
     Raises
     ------
     ImageError
-        If the format cannot hold it, or it is too large.
+        The format cannot hold the picture, or the picture is too large.
     FileExistsError
-        If the path exists and ``force`` is not set.
+        The path exists and `force` is not set.
 
     Warns
     -----
     ImageWarning
-        For what the format cannot hold and is left out: transparency, the lower 8 of 16 bits, frames.
+        For each thing that the format cannot hold: transparency, the lower 8 of 16 bits, frames.
     """
     if format is None:
         format = None if hasattr(target, "write") else format_of_suffix(target)
@@ -184,7 +182,7 @@ def encode_image(
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
 ) -> bytes:
-    """Return a picture as the bytes of a file. The parameters are those of `write_image`.
+    """Return a picture as the bytes of a file; the parameters are those of `write_image`.
 
     Examples
     --------
@@ -231,7 +229,7 @@ def _encode_fitting(image: Image, format: str, compression: str, threads: int | 
 
 
 def _fit(image: Image, format: str) -> Image:
-    """Turn a picture into one that the format holds, with a warning for each thing that is lost."""
+    """Return an image converted to what the format holds, with a warning for each thing that is lost."""
     if image.frames:
         image = _fit_frames(image, format)
     if image.pixels.dtype == np.float32 and format not in FLOAT_FORMATS:
@@ -258,7 +256,7 @@ def _fit(image: Image, format: str) -> Image:
 
 
 def _fit_frames(image: Image, format: str) -> Image:
-    """Keep frames where they can be shown after each other, and pages where there are pages."""
+    """Return an image with its frames or pages if the format holds such, else with the first one."""
     if format == "tiff":
         if any(image.durations):
             warn("tiff holds the frames as pages, without their timing")

@@ -1,4 +1,4 @@
-"""A picture in memory: its pixels, what they mean, and what its file said beside them."""
+"""An image in memory: pixels, mode, frames and metadata; checks of its size; its EXIF orientation."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class ImageWarning(UserWarning):
-    """Something that a picture's file cannot hold was left out, or changed."""
+    """A warning that a file cannot hold a part of the picture, which was left out or changed."""
 
 
 def warn(message: str) -> None:
-    """Tell that something was left out. The file's name is added by the level that knows it."""
+    """Warn that a part of a picture was left out. The caller's caller adds the file's name."""
     warnings.warn(message, ImageWarning, stacklevel=3)
 
 
 def mode_of(channels: int) -> str:
-    """Return the mode that a number of channels means where nothing else is known.
+    """Return the usual mode of a number of channels.
 
     >>> mode_of(3), mode_of(7)
     ('RGB', 'maps')
@@ -41,12 +41,12 @@ def mode_of(channels: int) -> str:
 
 
 def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> None:
-    """Refuse a picture without pixels, or with more than the limits.
+    """Check that a picture has pixels, and no more pixels and frames than the limits.
 
     Raises
     ------
     ImageError
-        If there is nothing to see, or more than ``max_pixels``, or than ``limits.frames``.
+        A side is below 1, the pixels of all frames are more than `max_pixels`, or the frames than ``limits.frames``.
     """
     if width < 1 or height < 1:
         raise ImageError(f"{width}x{height} is not the size of a picture")
@@ -58,15 +58,21 @@ def check_size(width: int, height: int, max_pixels: int, frames: int = 1) -> Non
 
 
 def check_frames(frames: int) -> None:
-    """Refuse more frames than ``limits.frames``, with an ImageError."""
+    """Check that there are no more frames than ``limits.frames``.
+
+    Raises
+    ------
+    ImageError
+        There are more.
+    """
     if frames > limits.frames:
         raise ImageError(f"{frames:,} frames; the limit is {limits.frames:,} (--max-frames {frames} allows them)")
 
 
 def as_pixels(values: np.ndarray) -> np.ndarray:
-    """Return an array of any numbers in one of the three types of a picture, the values as they are.
+    """Return an array as uint8, uint16 or float32 with the same values.
 
-    uint8 and uint16 stay; booleans become 0 and 255; all else becomes float32.
+    uint8 and uint16 stay; booleans become 0 and 255; all other types become float32.
 
     >>> as_pixels(np.array([True, False]))
     array([255,   0], dtype=uint8)
@@ -92,14 +98,18 @@ def whole_numbers(values: np.ndarray) -> np.ndarray:
 
 
 class AsImageError:
-    """Whatever a codec raises on a file that somebody gave us is that file's fault.
+    """Context in which any exception of a codec becomes an ImageError, because the file caused it.
 
-    (A class, because the frame of a generator that raises and the error that it was given hold each other, and with
-    them the picture, until the garbage collector comes.)
+    It is a class and not a generator: a generator's frame and the exception would hold each other, and with them the
+    pixels, until the garbage collector runs.
+
+    Parameters
+    ----------
+    message : the error's beginning, such as "cannot be decoded as png"
     """
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, message: str) -> None:
+        self.message = message
 
     def __enter__(self) -> None:
         pass
@@ -108,15 +118,15 @@ class AsImageError:
         if limits.is_for_want_of_memory(error):
             error = MemoryError()
         if isinstance(error, MemoryError):
-            raise ImageError(f"{self.what}: not enough memory") from error
+            raise ImageError(f"{self.message}: not enough memory") from error
         if isinstance(error, Exception) and not isinstance(error, CnnfilterError):
             detail = " ".join(str(error).split()) or type(error).__name__
-            raise ImageError(f"{self.what}: {detail}") from error
+            raise ImageError(f"{self.message}: {detail}") from error
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture: still, or animated.
+    """An image with one frame or more.
 
     Parameters
     ----------
@@ -125,15 +135,15 @@ class Image:
     mode : str
         ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` (0 is no ink), or ``maps`` for any channels.
     format : str
-        The format that it was read from, as in ``SUFFIXES``.
+        The format of the file that it was read from, one of the values of ``SUFFIXES``.
     metadata : Metadata
         Profile, EXIF, resolution, texts.
     frames : tuple of ndarray, each shape (H, W, C)
         All frames of an animation (or pages of a TIFF file), each complete; empty for a still picture.
     durations : tuple of int
-        Milliseconds that each frame is shown; empty for pages.
+        Duration of each frame in milliseconds; empty for pages.
     loop : int, optional
-        How often an animation is repeated; 0 is for ever, None is not at all.
+        Repetitions of an animation after the first; 0 is endless, None is no repetition.
     """
 
     pixels: np.ndarray
@@ -154,7 +164,7 @@ class Image:
 
     @classmethod
     def from_array(cls, pixels: np.ndarray) -> Image:
-        """Take an array (H, W) or (H, W, C) for a picture.
+        """Return an image with the pixels of an array (H, W) or (H, W, C).
 
         >>> Image.from_array(np.zeros((2, 3), np.uint8)).mode
         'L'
@@ -168,27 +178,27 @@ class Image:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the last channel says how opaque a pixel is."""
+        """Whether the last channel is alpha."""
         return self.mode in ("LA", "RGBA")
 
     @property
     def colour(self) -> np.ndarray:
-        """The channels without alpha, shape (H, W, C): a view."""
+        """The channels without alpha, shape (H, W, C), as a view."""
         return self.pixels[:, :, :-1] if self.has_alpha else self.pixels
 
     @property
     def alpha(self) -> np.ndarray | None:
-        """The alpha channel, shape (H, W, 1): a view; None if there is none."""
+        """The alpha channel, shape (H, W, 1), as a view; None if there is none."""
         return self.pixels[:, :, -1:] if self.has_alpha else None
 
     def replace(self, **changes: Any) -> Image:
-        """Return this picture with other fields (``pixels``, ``mode``, …)."""
+        """Return this image with other fields (``pixels``, ``mode``, …)."""
         return dataclasses.replace(self, **changes)
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Image:
-        """Return the picture with ``function`` applied to each frame's pixels, shape (H, W, C) to (H, W, C').
+        """Return the image with ``function`` applied to each frame's pixels, shape (H, W, C) to (H', W', C').
 
-        The mode stays while the number of channels does; otherwise it is the usual one of their number.
+        If the number of channels changes, the mode becomes the usual one of the new number.
 
         >>> red = Image.from_array(np.ones((2, 2, 3), np.uint8)).map(lambda pixels: pixels[:, :, :1])
         >>> red.mode, red.pixels.shape
@@ -205,7 +215,7 @@ def _as_pixels(result: np.ndarray) -> np.ndarray:
     return result[:, :, None] if result.ndim == 2 else result
 
 
-# What turns a picture upright, by the EXIF orientation: rows and columns exchanged first, then flips.
+# By EXIF orientation: whether rows and columns are exchanged, and the flips that follow (EXIF 2.32, section 4.6.4).
 _ORIENTATIONS: dict[int, tuple[bool, Any]] = {
     2: (False, np.s_[:, ::-1]),
     3: (False, np.s_[::-1, ::-1]),
@@ -218,14 +228,14 @@ _ORIENTATIONS: dict[int, tuple[bool, Any]] = {
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return pixels (H, W, C) as the EXIF orientation wants them seen: a view."""
+    """Return pixels (H, W, C) of a file with this EXIF orientation as they are to be shown, as a view."""
     exchanged, flips = _ORIENTATIONS.get(orientation, (False, np.s_[:]))
     seen: np.ndarray = (pixels.swapaxes(0, 1) if exchanged else pixels)[flips]
     return seen
 
 
 def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return upright pixels as the file has them: a view, the inverse of `turn_upright`."""
+    """Return upright pixels in the order of a file with this orientation, as a view: the inverse of `turn_upright`."""
     exchanged, flips = _ORIENTATIONS.get(orientation, (False, np.s_[:]))
     filed: np.ndarray = pixels[flips].swapaxes(0, 1) if exchanged else pixels[flips]
     return filed

@@ -1,11 +1,11 @@
-"""Pictures that need not fit in memory: files that are mapped, read and filled piece by piece.
+"""Images larger than memory: npy and TIFF files that are mapped.
 
-An npy or TIFF file that holds its pixels as a picture has them is mapped itself; what has to be unpacked, converted or
-turned goes into a temporary file without a name, which is gone whatever happens. A result is filled in its place in
-the file that is to be written, or in such a temporary one.
+A file whose pixels are stored as an array is mapped itself. Pixels that have to be unpacked, converted or turned go to
+a temporary file that has no name, so that the system removes it in any case. A result is computed in the mapped pages
+of the file that is to be written, or in such a temporary file.
 
-What was read or filled already is let go again and again, so that a run takes the memory of the pieces it works
-on, whatever the array's size. The disk's cache keeps as much of it as the system has room for.
+Pages that were used are released every few milliseconds, so that memory holds only the bands that are worked on. The
+system's disk cache keeps as many of them as memory allows.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from cnnfilter.runtime.atomic_files import flush, replace_file
 from cnnfilter.runtime.threads import Started, start_thread
 
 MIN_MAPPED_BYTES = 64 << 20
-"""Bytes of pixels from which on it is worth it to map a file."""
+"""Bytes of pixels from which on a file is mapped; smaller files are read into memory."""
 
 MIN_UNPACKED_FILE_BYTES = 256 << 20
-"""Bytes of pixels from which on they are unpacked into a temporary file rather than into memory."""
+"""Bytes of pixels from which on they are unpacked into a temporary file, which costs writing them to a disk."""
 
 RELEASE_INTERVAL_SECONDS = 0.005
-"""Seconds between two times that what was used is let go."""
+"""Seconds after which the pages that were used are released again."""
 
 _PIECE_BYTES = 8 << 20
 """Bytes that are converted at a time."""
 
 
 class MappedArray:
-    """A mapped file as an array; while the block runs, what was used of it is let go.
+    """A mapped file as an array; used as a context, it releases pages that were used on a thread of its own.
 
     Attributes
     ----------
@@ -64,7 +64,9 @@ class MappedArray:
             self._map.madvise(advice)
 
     def __enter__(self) -> Self:
-        self._thread = start_thread(self._release_pages)  # if there is none, the system lets go when it has to
+        self._thread = start_thread(
+            self._release_pages
+        )  # without a thread, the system releases pages when it needs memory
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,14 +76,14 @@ class MappedArray:
 
 
 def temporary_array(folder: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedArray:
-    """Make an array in a file without a name, in `folder` or where temporary files go."""
+    """Return an array in a file without a name, in `folder` or in the system's folder for temporary files."""
     with tempfile.TemporaryFile(dir=folder) as file:
         _reserve_disk(file.fileno(), math.prod(shape) * dtype.itemsize)
         return MappedArray(file.fileno(), shape, dtype, 0, writable=True)
 
 
 def _reserve_disk(file: int, size: int) -> None:
-    """Take the room on the disk now: a mapped file on a full one would end the process."""
+    """Allocate a file's bytes on the disk; filling a mapped file on a full disk would kill the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:
@@ -92,16 +94,16 @@ def _reserve_disk(file: int, size: int) -> None:
 
 
 def map_picture(path: str, max_pixels: int, stack: ExitStack, folder: Callable[[], str | None]) -> Image | None:
-    """Map a file as a picture, until `stack` ends; None if it is small, or not of a kind that can be mapped.
+    """Return the image in a file, mapped until `stack` closes; None if it is small, or cannot be mapped.
 
     Parameters
     ----------
-    folder : says where a temporary file goes, if one is needed
+    folder : called for the folder of a temporary file, if one is needed; None is the system's
 
     Raises
     ------
     ImageError
-        It is no picture, cut off, or has more than `max_pixels`.
+        The file is cut off or not a picture, or has more than `max_pixels`.
     """
     with open(path, "rb") as file:
         head = file.read(6)
@@ -131,7 +133,7 @@ def _map_npy(file: BinaryIO, max_pixels: int, stack: ExitStack, folder: Callable
 
 
 def _converted(array: np.ndarray, stack: ExitStack, folder: str | None) -> np.ndarray:
-    """Return an array of any numbers as pixels, in a temporary file."""
+    """Return an array of any type as pixels in a temporary file."""
     dtype = as_pixels(array[:1, :1]).dtype
     new = stack.enter_context(temporary_array(folder, array.shape, dtype)).array
     rows = max(1, _PIECE_BYTES // (array[0].size * array.itemsize))
@@ -176,12 +178,14 @@ def _unpacked(page: SegmentedPage, orientation: int, stack: ExitStack, folder: s
 
 
 class NewFile:
-    """A file that is filled in place, hidden until it is whole. Leaving it without `keep` leaves nothing.
+    """A file whose pixels are computed in its mapped pages, under a hidden name until `keep`.
+
+    Used as a context, it removes the file at the end unless `keep` was called.
 
     Attributes
     ----------
     array : (H, W, C) array
-        The pixels, between `head` and `tail`.
+        The pixels, which the file has between `head` and `tail`.
     """
 
     def __init__(
@@ -201,11 +205,11 @@ class NewFile:
             self._stack = stack.pop_all()
 
     def holds(self, pixels: np.ndarray) -> bool:
-        """Whether an array is this one."""
+        """Whether `pixels` are the file's array."""
         return np.may_share_memory(self.array, pixels)
 
     def keep(self) -> None:
-        """Put the file in its place."""
+        """Flush the file to the disk and give it its name."""
         with self._stack:
             flush(self._file)
 
@@ -220,16 +224,13 @@ class NewFile:
 
 
 class _NotKeptError(Exception):
-    """Tells `replace_file` that the file is not to take its place."""
+    """Raised into `replace_file`, which removes the hidden file."""
 
 
 def head_and_tail_of(
     format: str | None, like: Image, shape: tuple[int, ...], dtype: np.dtype[Any], metadata: Metadata
 ) -> tuple[bytes, bytes] | None:
-    """Return what stands before and behind the pixels in a file of that format.
-
-    None if there is no such file: its pixels stand in another order, or are more than one page.
-    """
+    """Return the bytes before and after the pixels of a file; None if the pixels cannot be one array in that format."""
     if format == "npy":
         return npy.header(shape, dtype), b""
     if format == "tiff" and like.mode in CHANNELS and shape[2] == CHANNELS[like.mode]:
@@ -246,12 +247,16 @@ def new_array(
     force: bool,
     max_pixels: int,
 ) -> NewFile | MappedArray:
-    """Make the array of a result: in the file that is to be written, if there is a frame for it, or a temporary one.
+    """Return an array for a result: in the file at `path`, or, without `path` or `frame`, in a temporary file.
+
+    Parameters
+    ----------
+    frame : what `head_and_tail_of` returns
 
     Raises
     ------
     ImageError
-        It would have more than `max_pixels`.
+        The result would have more than `max_pixels`.
     """
     check_size(shape[1], shape[0], max_pixels)
     if path is None or frame is None:

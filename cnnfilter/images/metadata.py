@@ -1,7 +1,7 @@
-"""What a picture file says beside its pixels: colour profile, EXIF, resolution, text.
+"""Metadata of a picture: colour profile, EXIF, resolution, texts.
 
-This module knows the few bytes of EXIF and ICC that a change of the pixels makes wrong; reading and
-writing the rest is left to the formats.
+This module changes the few bytes of EXIF and XMP that become wrong when the pixels change (orientation, thumbnail).
+The formats read metadata from files and write it to files.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 XMP = "XML:com.adobe.xmp"
 """The key of an XMP packet among the texts, as PNG names it."""
 
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What belongs to a picture beside its pixels.
+    """The metadata of a picture.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Metadata:
     text : mapping of str to str
         Texts by their PNG keyword; a comment is ``Comment``, an XMP packet ``XML:com.adobe.xmp``.
     colour : mapping of str to bytes
-        PNG's chunks on the meaning of the numbers (gAMA, cHRM, sRGB, cICP), kept from PNG to PNG.
+        PNG's chunks that define the colour space (gAMA, cHRM, sRGB, cICP); only PNG files hold them.
     """
 
     icc: bytes | None = None
@@ -46,14 +46,14 @@ class Metadata:
     colour: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
 
     def icc_for(self, mode: str) -> bytes | None:
-        """Return the profile if it describes this mode's colours; another would falsify them."""
+        """Return the profile if it is one for colours of this mode, else None."""
         if self.icc is None or mode not in _ICC_SPACES.get(bytes(self.icc[16:20]), ()):
             return None
         return self.icc
 
 
 def resolution(dpi: Any) -> tuple[float, float] | None:
-    """Return dots per inch if they are a resolution: files hold zeros, divisions by zero, and 4 billion.
+    """Return (across, down) in dots per inch, or None if the values are none: files hold zeros and 4 billion, too.
 
     >>> resolution((300, 150)), resolution((0, 72)), resolution("high")
     ((300.0, 150.0), None, None)
@@ -66,10 +66,10 @@ def resolution(dpi: Any) -> tuple[float, float] | None:
 
 
 def split_orientation(exif: bytes | None) -> tuple[int, bytes | None]:
-    """Return the orientation (1…8) that EXIF asks for, and the EXIF without it and without its thumbnail.
+    """Return the orientation (1…8) of EXIF, and the EXIF without that tag and without its thumbnail.
 
-    The tag's entry is taken out of the directory in place, so every other offset stays valid. The thumbnail
-    goes because it would show the picture as it was before filtering. Damaged EXIF is dropped.
+    The entry is removed from the directory in place, so all other offsets stay valid. The thumbnail is removed because
+    it shows the picture before filtering. Damaged EXIF is dropped: the result is then (1, None).
 
     Examples
     --------
@@ -110,7 +110,7 @@ def _split_orientation(exif: bytearray) -> tuple[int, bytes | None]:
 
 
 def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:
-    """Unlink the second directory, and cut it off where nothing but it follows (as cameras lay it)."""
+    """Unlink the second directory and clear its thumbnail; cut the bytes off if they are at the end, as cameras do."""
     (second,) = struct.unpack_from(order + "I", exif, link)
     struct.pack_into(order + "I", exif, link, 0)
     if 0 < second < len(exif) - 2:
@@ -128,12 +128,12 @@ def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:
 
 
 def without_orientation(xmp: str) -> str:
-    """Return an XMP packet that no longer asks for a rotation."""
+    """Return an XMP packet without its orientation."""
     return _XMP_ORIENTATION.sub("", xmp)
 
 
 def upright(metadata: Metadata) -> tuple[int, Metadata]:
-    """Return the orientation (1…8) that a picture asks for, and its metadata when it has been turned so."""
+    """Return the orientation (1…8) of a file's picture, and the metadata of the picture once it is upright."""
     orientation, exif = split_orientation(metadata.exif)
     text, dpi = dict(metadata.text), metadata.dpi
     if XMP in text:

@@ -1,4 +1,4 @@
-"""Animated PNG (W3C PNG specification, third edition, sections 4.9 and 11.3.6), in any depth."""
+"""Animated PNG with 8 or 16 bits (W3C PNG specification, third edition, sections 4.9 and 11.3.6)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cnnfilter.images.formats import png_chunks
 from cnnfilter.images.image import Image, check_size
 from cnnfilter.images.metadata import Metadata
 
-_DISPOSE_NONE, _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = range(3)  # what becomes of a frame's region after it was shown
-_BLEND_SOURCE, _BLEND_OVER = range(2)  # how a frame's region is drawn
+_DISPOSE_NONE, _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = range(3)  # dispose_op: how a region is cleared after a frame
+_BLEND_SOURCE, _BLEND_OVER = range(2)  # blend_op: how a region is drawn
 
 
 class Control(NamedTuple):
-    """fcTL: where a frame goes, how long it stays, and how it is drawn."""
+    """The fields of fcTL: a frame's region, its duration, and how it is drawn."""
 
     sequence: int
     width: int
@@ -32,7 +32,7 @@ class Control(NamedTuple):
 
     @property
     def milliseconds(self) -> int:
-        """How long the frame is shown; a unit of 0 stands for 1/100 s."""
+        """The duration of the frame; a unit of 0 means 1/100 s."""
         return round(1000 * self.delay / (self.delay_unit or 100))
 
 
@@ -40,7 +40,7 @@ _CONTROL_STRUCT = struct.Struct(">IIIIIHHBB")
 
 
 def read(chunks: png_chunks.Chunks, metadata: Metadata, max_pixels: int) -> Image | None:
-    """Return the animation that a file's chunks hold, each frame complete; None if it has one frame."""
+    """Return the animation in a file's chunks, each frame complete; None if it has one frame."""
     frames = _frames(chunks)
     if len(frames) < 2:
         return None
@@ -57,7 +57,7 @@ def read(chunks: png_chunks.Chunks, metadata: Metadata, max_pixels: int) -> Imag
 
 
 def _frames(chunks: png_chunks.Chunks) -> list[tuple[Control, list[memoryview]]]:
-    """Return each frame's control and data. Image data before the first control are no frame of it."""
+    """Return control and data of each frame; image data before the first control are not part of the animation."""
     frames: list[tuple[Control, list[memoryview]]] = []
     for kind, content in chunks.animation:
         if kind == b"fcTL":
@@ -74,7 +74,7 @@ def _frames(chunks: png_chunks.Chunks) -> list[tuple[Control, list[memoryview]]]
 
 
 def _compose(chunks: png_chunks.Chunks, frames: list[tuple[Control, list[memoryview]]]) -> tuple[list[np.ndarray], str]:
-    """Draw the frames on top of each other, and keep what is seen after each."""
+    """Draw the frames on a canvas, and return a copy of the canvas after each, and the mode."""
     shown: list[np.ndarray] = []
     canvas, mode = None, ""
     for control, parts in frames:
@@ -98,7 +98,7 @@ def _compose(chunks: png_chunks.Chunks, frames: list[tuple[Control, list[memoryv
 
 
 def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Lay one picture on another, both with alpha last, not premultiplied."""
+    """Return pixels drawn over others; both have alpha last and are not premultiplied."""
     full = np.iinfo(above.dtype).max
     top, bottom = above.astype(np.float64) / full, below.astype(np.float64) / full
     under = bottom[:, :, -1:] * (1 - top[:, :, -1:])
@@ -110,7 +110,7 @@ def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
-    """Yield the chunks of an animation: of each frame after the first, the smallest part that has changed."""
+    """Yield the chunks of an animation; of each frame after the first, only the rectangle that has changed."""
     plays = 0 if image.loop == 0 else (image.loop or 0) + 1
     yield png_chunks.chunk(b"acTL", struct.pack(">II", len(image.frames), plays))
     sequence = 0
@@ -133,7 +133,7 @@ def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
 
 
 def _changed(frame: np.ndarray, before: np.ndarray | None) -> tuple[Any, Any]:
-    """Return the rows and the columns that enclose all that differs: at least one pixel."""
+    """Return rows and columns of the smallest rectangle with all changed pixels; it has one pixel at least."""
     if before is None:
         return slice(0, frame.shape[0]), slice(0, frame.shape[1])
     differs = (frame != before).any(axis=2)

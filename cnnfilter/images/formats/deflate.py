@@ -1,4 +1,4 @@
-"""DEFLATE and its checksums: Intel's ISA-L where it is installed, else zlib."""
+"""DEFLATE (RFC 1951) and the checksums of zlib and PNG, by Intel's ISA-L where it is installed, else by zlib."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ from cnnfilter.errors import ImageError
 _library: Any
 try:
     from isal import isal_zlib as _library
-except ImportError:  # several times slower, otherwise the same
+except ImportError:  # zlib is several times slower, and its pictures are the same
     _library = zlib
 
 adler32 = _library.adler32
 crc32 = _library.crc32
 
 ZLIB_HEADER = b"\x78\x01"
-_RAW_WINDOW_BITS = -15  # DEFLATE without zlib's header and trailer, with the largest window
-_COMPRESSION_LEVEL = 1
-_SLICE_BYTES = 1 << 16
-_ADLER_MODULUS = 65521
+_RAW_WINDOW_BITS = -15  # negative is zlib's sign for no header and no checksum; 15 is the largest window
+_COMPRESSION_LEVEL = 1  # of zlib's 1 to 9 and ISA-L's 0 to 3: fast, and files are as small as those of libpng's level 1
+_SLICE_BYTES = 1 << 16  # compressed bytes that the library gets in one call
+_ADLER_MODULUS = 65521  # RFC 1950, section 8.2
 
 
 def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes, bytes]:
-    """Return the raw DEFLATE blocks of one band of a stream, which end on a byte, in two parts.
+    """Return the raw DEFLATE blocks of one band of a stream, in two parts.
 
-    Bands are independent of each other, so they can be made at the same time and joined in order.
+    The blocks end on a byte and refer to nothing before them, so bands can be compressed at the same time and joined.
+
+    Parameters
+    ----------
+    last : whether the stream ends with this band
+    stored : whether the data are stored without compression
     """
     library = zlib if stored else _library
     compressor = library.compressobj(0 if stored else _COMPRESSION_LEVEL, zlib.DEFLATED, _RAW_WINDOW_BITS)
@@ -36,7 +41,7 @@ def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes
 
 
 def join_adler32(first: int, second: int, length: int) -> int:
-    """Return the Adler-32 of two pieces from theirs and the second one's length (RFC 1950, section 8.2).
+    """Return the Adler-32 of two pieces joined, from both checksums and the second piece's length.
 
     >>> join_adler32(adler32(b"ab"), adler32(b"cde"), 3) == adler32(b"abcde")
     True
@@ -47,11 +52,11 @@ def join_adler32(first: int, second: int, length: int) -> int:
 
 
 MAX_EXPANSION_FACTOR = 1032
-"""Bytes that one compressed byte can stand for: 258 for two bits (RFC 1951)."""
+"""Bytes that one compressed byte can expand to: a match of 258 bytes takes two bits (RFC 1951, section 3.2.5)."""
 
 
 class Inflater:
-    """Read a zlib stream piece by piece: never more memory than what is asked for."""
+    """A zlib stream that is decompressed piece by piece, so that it takes no more memory than a piece."""
 
     def __init__(self, parts: Iterable[Any]) -> None:
         self._decompressor = _library.decompressobj()
@@ -64,7 +69,7 @@ class Inflater:
         Raises
         ------
         ImageError
-            If the stream ends before, or is damaged.
+            The stream is damaged, or ends before the buffer is full.
         """
         done = 0
         while done < len(target):
@@ -75,14 +80,20 @@ class Inflater:
             done += len(piece)
 
     def finish(self) -> None:
-        """Check that the stream's end and its checksum are there. What it holds beyond is left."""
+        """Check the end of the stream and its checksum; data that are left over before it are not unpacked.
+
+        Raises
+        ------
+        ImageError
+            The stream is damaged or cut off.
+        """
         while not self._decompressor.eof and not self._next(1):
             pass
 
     def _next(self, length: int) -> bytes:
-        """Return at least one byte, or none at the stream's end.
+        """Return at least one and at most `length` bytes; none at the stream's end.
 
-        The library may have taken all of its input and still hold output back, so it is asked for that first.
+        The library may hold back output after it has taken all input, so it is called again before it gets more.
         """
         while not self._decompressor.eof:
             try:
@@ -106,7 +117,7 @@ def _slices(parts: Iterable[Any]) -> Iterator[Any]:
 
 
 def inflate(data: Any, limit: int) -> bytes | None:
-    """Return a small zlib stream's content; None if it is damaged or longer than the limit."""
+    """Return the content of a small zlib stream; None if it is damaged or longer than `limit` bytes."""
     decompressor = _library.decompressobj()
     try:
         content: bytes = decompressor.decompress(data, limit)

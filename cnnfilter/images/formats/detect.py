@@ -1,6 +1,6 @@
-"""Which picture formats there are, and how one is told: by a file's first bytes, or by the suffix asked for.
+"""The picture formats, and how to recognise one: by a file's first bytes, or by the suffix of a path.
 
-It needs no numpy, so that a command line is refused at once where it names no format.
+This module does not import numpy, so that the command line can refuse an unknown suffix without that delay.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ SUFFIXES = {
     ".avif": "avif",
     ".tga": "tga",
 }
-"""The format that each suffix stands for."""
+"""The format of each suffix."""
 
 LOSSLESS_FORMATS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
-"""Formats that give back what was put in (GIF: the frames, their timing, and 256 colours)."""
+"""Formats from which the same pixels are read that were written (GIF: if they have at most 256 colours)."""
 
 ANIMATED_FORMATS = frozenset({"png", "webp", "gif", "tiff", "avif"})
 """Formats that hold more than one frame (TIFF: pages)."""
 
 FLOAT_FORMATS = ("tiff", "npy")
-"""Formats that hold floating-point values, signs and all."""
+"""Formats that hold float32 samples."""
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -54,7 +54,7 @@ _SIGNATURES = (
     (b"BM", "bmp"),
     (b"\x93NUMPY", "npy"),
 )
-# What people try that is not read, by its first bytes; saying what it is saves them a search.
+# First bytes of other formats that users try, for an error message that names the format.
 _UNREADABLE_SIGNATURES = (
     (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "PostScript"),
@@ -76,12 +76,12 @@ _READABLE_FORMATS = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
 
 
 def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
-    """Return the format that a file's suffix stands for; None if it has no suffix.
+    """Return the format of a path's suffix; None if it has no suffix.
 
     Raises
     ------
     ImageError
-        If the suffix stands for no format that is written.
+        No format has the suffix.
 
     Examples
     --------
@@ -96,12 +96,12 @@ def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
 
 
 def sniff(data: bytes) -> str:
-    """Return the format that a file's first bytes say it has.
+    """Return the format of a file by its first bytes.
 
     Raises
     ------
     ImageError
-        If it is none that is read.
+        It is empty, or of a format that cannot be read.
     """
     if not data:
         raise ImageError("it is empty")
@@ -123,7 +123,7 @@ def sniff(data: bytes) -> str:
 
 
 def _looks_like_tga(data: bytes) -> bool:
-    """TGA has no magic number: its header must make sense in every field."""
+    """Whether every field of a TGA header is valid, as TGA files have no signature."""
     if len(data) < 18:
         return False
     width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")

@@ -1,8 +1,8 @@
-"""JPEG (ITU-T T.81): decoded by Pillow without its copies, and encoded by it on several threads.
+"""JPEG files (ITU-T T.81): decoded by Pillow without copies, and encoded by Pillow on several threads.
 
-Pillow keeps a colour in four bytes. It decodes into memory of ours in which the three that count are
-moved together. A large picture is encoded in bands, each of which a restart marker lets begin anew:
-they are pictures to Pillow, and what they hold after their headers is joined into one.
+Pillow stores RGB in four bytes a pixel. Here it decodes into memory of this module, in which a compiled loop removes
+each fourth byte. A large picture is encoded in bands of rows as one picture each; the scans of all bands are joined
+with restart markers, after which a decoder starts anew.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from cnnfilter.runtime.buffers import Memory, zeros
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 _MARKER, _END, _SCAN, _RESTART = b"\xff", 0xD9, 0xDA, 0xD0
-"""The byte before a marker, and some of them (ITU-T T.81, table B.1)."""
+"""The byte before each marker, and markers (ITU-T T.81, table B.1)."""
 
-_MODE_IN_MEMORY = {"L": "L", "RGB": "RGBX", "CMYK": "CMYK"}
-_MAX_PIXELS_PER_BYTE = 2048  # a block of 16x16 takes a bit at least, in one scan of coarse chroma
-_MODE_OF_CHANNELS = {1: "L", 3: "RGBX", 4: "CMYK"}  # by channels
-_BASELINE_FRAME = 0xC0  # the segment with the size: baseline, which is what the settings here give
-_BLOCK_PIXELS = 8  # rows and columns, also of what a restart interval counts: chroma is whole
-_MAX_INTERVAL_BLOCKS = 0xFFFF  # of a restart interval
-_BAND_BYTES = 3 << 19
-_MAX_HEADER_BYTES = 2048  # bytes that are more than those of a band without metadata
+_MODE_IN_MEMORY = {"L": "L", "RGB": "RGBX", "CMYK": "CMYK"}  # the mode in which Pillow stores each mode
+_MAX_PIXELS_PER_BYTE = 2048  # 16x16 pixels take a bit at least, if chroma is subsampled and in a scan of its own
+_MODE_OF_CHANNELS = {1: "L", 3: "RGBX", 4: "CMYK"}
+_BASELINE_FRAME = 0xC0  # SOF0, the segment with the picture's size; Pillow writes baseline files with these options
+_BLOCK_PIXELS = 8  # rows and columns of a block; restart intervals count blocks, as chroma is not subsampled
+_MAX_INTERVAL_BLOCKS = 0xFFFF  # the restart interval is a 16-bit number (ITU-T T.81, B.2.4.4)
+_BAND_BYTES = 3 << 19  # bytes of pixels that are encoded as one band
+_MAX_HEADER_BYTES = 2048  # more than the headers of a band without metadata take
 
 
 def read(data: bytes, max_pixels: int) -> Image:
@@ -43,7 +43,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     Raises
     ------
     ImageError
-        If it is cut off, or over the limit.
+        The file is cut off, or has more than `max_pixels`.
     """
     with pillow.open_file(data, "jpg") as picture:
         width, height = picture.size
@@ -56,16 +56,16 @@ def read(data: bytes, max_pixels: int) -> Image:
 
 
 def _is_possible_size(width: int, height: int, size: int) -> bool:
-    """Whether so many pixels can be in a file of `size` bytes."""
+    """Whether a file of `size` bytes can hold so many pixels."""
     return width * height <= _MAX_PIXELS_PER_BYTE * size + 65536
 
 
 _Pixels = mmap.mmap | bytearray
-"""Memory for rows of pixels of 1 byte (grey) or 4 (RGB and 255, CMYK)."""
+"""Memory for pixels of 1 byte (grey) or 4 bytes (RGB and a fourth, CMYK)."""
 
 
 def _decoded(picture: Any, size: int) -> tuple[np.ndarray, str]:
-    """Return the pixels and the mode of a file of `size` bytes."""
+    """Return pixels and mode of a file of `size` bytes that Pillow has opened."""
     width, height = picture.size
     memory = _memory_for(picture)
     if not _decode_into(picture, size, memory):
@@ -79,20 +79,20 @@ def _decoded(picture: Any, size: int) -> tuple[np.ndarray, str]:
 
 
 def _memory_for(picture: Any) -> _Pixels:
-    """Return zeros for the pixels of a file that Pillow has opened.
+    """Return memory for the pixels of a file that Pillow has opened, filled with zeros.
 
     Raises
     ------
     MemoryError
-        There are not so many.
+        There is not enough memory.
     """
     return zeros(picture.width * picture.height * len(_MODE_IN_MEMORY.get(picture.mode, "")))
 
 
 def _decode_into(picture: Any, size: int, memory: _Pixels) -> bool:
-    """Decode a file of `size` bytes that Pillow has opened into its `_memory_for` it.
+    """Decode a file of `size` bytes that Pillow has opened into memory that `_memory_for` returned.
 
-    Returns whether it is there. It is not where this Pillow does not decode into memory that is given to it.
+    Returns False, with nothing decoded into it, for other modes and if this Pillow decodes into memory of its own.
     """
     from PIL import Image as PillowImage
 
@@ -102,12 +102,13 @@ def _decode_into(picture: Any, size: int, memory: _Pixels) -> bool:
     given: Any = memory
     shared = PillowImage.frombuffer(mode, picture.size, given, "raw", mode, 0, 1)
     picture.im = shared.im
-    picture.decodermaxblock = size  # all of it in one piece, for which the interpreter is let go once
+    picture.decodermaxblock = size  # one piece, so that Pillow releases the interpreter lock once for all of it
     picture.load()
     return picture.im is shared.im
 
 
 def _release_unused(memory: _Pixels, used: int) -> None:
+    """Return the pages behind the first `used` bytes to the system."""
     unused = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
     if isinstance(memory, mmap.mmap) and unused < len(memory):
         with contextlib.suppress(AttributeError, OSError):  # not on Linux
@@ -122,7 +123,7 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
     image : Image
         uint8; L, RGB or CMYK.
     threads : int, optional
-        The bytes are the same for any number.
+        Threads that encode; None is one for each core. The bytes do not depend on it.
     """
     pixels = np.ascontiguousarray(image.pixels)
     height, width, channels = pixels.shape
@@ -143,7 +144,7 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
 
 
 def _encode_band(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
-    """Return rows of a picture as a file."""
+    """Return a band of rows as the bytes of a JPEG file."""
     with _memory_file() as file:
         size = _write_band(file, pixels[rows], settings)
         file.seek(0)
@@ -151,7 +152,7 @@ def _encode_band(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> b
 
 
 def _encode_scan(pixels: np.ndarray, rows: slice, settings: dict[str, Any]) -> bytes:
-    """Return what the file of rows of a picture has after its headers, without the end."""
+    """Return the scan of a band of rows: its JPEG file without headers and end marker."""
     with _memory_file() as file:
         size = _write_band(file, pixels[rows], settings)
         file.seek(0)
@@ -168,7 +169,7 @@ def _write_band(file: Any, pixels: np.ndarray, settings: dict[str, Any]) -> int:
     mode = _MODE_OF_CHANNELS[channels]
     given = _with_fourth_byte(pixels) if channels == 3 else pixels
     picture: Any = PillowImage.frombuffer(mode, (width, height), given, "raw", mode, 0, 1)
-    picture.encoderinfo = settings  # what save() does, but for the import of plugins for other formats
+    picture.encoderinfo = settings  # as save() does, which would import the plugins of all formats
     PillowImage.SAVE[JpegImagePlugin.JpegImageFile.format](picture, file, "")
     size: int = file.tell()
     return size
@@ -187,15 +188,15 @@ def _with_fourth_byte(pixels: np.ndarray) -> np.ndarray:
 
 
 def _memory_file() -> Any:
-    """Return a file of the system, while Pillow writes to which it lets other threads work."""
+    """Return a file in memory with a descriptor if possible, as Pillow writes to those without the interpreter lock."""
     with contextlib.suppress(ImportError, AttributeError, OSError):  # not on Linux, or not allowed
         if not _are_files_limited():
             return open(os.memfd_create("jpeg"), "w+b", buffering=0)
-    return io.BytesIO()  # the same, one after the other
+    return io.BytesIO()  # the bytes are the same, but only one thread encodes at a time
 
 
 def _are_files_limited() -> bool:
-    """Whether files may only be so large, which would hold for those in memory too."""
+    """Whether the process may only write files up to a size, which holds for files in memory, too."""
     import resource
 
     return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
@@ -209,12 +210,12 @@ def _read(file: Any, size: int) -> bytes:
 
 
 def _segment_bounds(file: bytes) -> dict[int, tuple[int, int]]:
-    """Return start and end of a file's segments, by marker."""
+    """Return start and end of each segment of a file by its marker."""
     return {marker: (start, end) for marker, start, end in _segments(file)}
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment of a file, the start of its first scan the last of them."""
+    """Yield marker, start and end of each segment of a file up to the header of its first scan."""
     at = 2
     while at + 4 <= len(data) and data[at : at + 1] == _MARKER:
         marker = data[at + 1]
@@ -226,8 +227,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _join_bands(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
-    """Make one file of those of its bands: the first one's, with the height of all, and what others have to add."""
-    size_at = _segment_bounds(first)[_BASELINE_FRAME][0] + 5  # behind the marker, the length, and the bits of a sample
+    """Return the parts of a file: the first band's file with the height of all bands, and the scans of the others."""
+    size_at = _segment_bounds(first)[_BASELINE_FRAME][0] + 5  # after marker, length and sample depth
     parts = [first[:size_at], height.to_bytes(2, "big"), first[size_at + 2 : -2]]
     for index, scan in enumerate(scans):
         parts += [_MARKER + bytes([_RESTART + index % 8]), scan]

@@ -1,4 +1,4 @@
-"""npy: arrays as data. The header is believed only after what it asks for was compared with what is there."""
+"""npy files: arrays as pictures. The size in the header is compared with the file's size before it is used."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cnnfilter.images.image import Image, as_pixels, check_size, mode_of
 
 
 def read(data: bytes, max_pixels: int) -> Image:
-    """Read an array (H, W) or (H, W, C) as a picture.
+    """Return an array (H, W) or (H, W, C) as an image.
 
-    uint8 and uint16 stay what they are, with 2 and 4 channels as grey and RGB with alpha. Booleans become 0
-    and 255. All else becomes float32 with the values as they are, where 2 and 4 channels are maps.
+    uint8 and uint16 stay, with 2 and 4 channels as grey and RGB with alpha. Booleans become 0 and 255. All other
+    types become float32 with the same values, where 2 and 4 channels are maps.
 
     Raises
     ------
     ImageError
-        If it is cut off, over the limit, of another shape, or not of numbers.
+        The file is cut off, or has more than `max_pixels`; or the array has another shape or no numbers.
     """
     found = read_header(io.BytesIO(data), len(data), max_pixels)
     flat = np.frombuffer(data, found.dtype, math.prod(found.shape), found.start)
@@ -31,7 +31,7 @@ def read(data: bytes, max_pixels: int) -> Image:
 
 
 class Header(NamedTuple):
-    """What the head of a file says: the shape (H, W, C), the order, the type, and where the numbers start."""
+    """The header of a file: shape (H, W, C), order, dtype, and the offset of the numbers."""
 
     shape: tuple[int, int, int]
     fortran_order: bool
@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
 
 def read_header(stream: io.BytesIO, size: int, max_pixels: int) -> Header:
-    """Read and check the head of a file of `size` bytes.
+    """Read and check the header of a file of `size` bytes.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def read_header(stream: io.BytesIO, size: int, max_pixels: int) -> Header:
 
 
 def mode_for(dtype: np.dtype[Any], channels: int) -> str:
-    """Return the mode of an array: 2 and 4 channels of floats are maps, and not grey or RGB with alpha."""
+    """Return the mode of an array; 2 and 4 channels of float32 are maps, not grey or RGB with alpha."""
     mode = mode_of(channels)
     return "maps" if dtype == np.float32 and mode in ("LA", "RGBA") else mode
 
@@ -78,13 +78,13 @@ def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def encode(image: Image) -> list[bytes | memoryview]:
-    """Return the pieces of an npy file: (H, W) for one channel, else (H, W, C)."""
+    """Return the header and the samples of an npy file, an array (H, W) for one channel, else (H, W, C)."""
     pixels = np.ascontiguousarray(image.pixels)
     return [header(pixels.shape, pixels.dtype), pixels.data.cast("B")]
 
 
 def header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """Return the head of a file for pixels of the shape (H, W, C)."""
+    """Return the header of a file for pixels of the shape (H, W, C)."""
     head = io.BytesIO()
     saved = shape[:2] if shape[2] == 1 else shape
     fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": saved}

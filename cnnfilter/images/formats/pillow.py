@@ -1,7 +1,7 @@
-"""The formats that Pillow decodes and encodes: WebP, AVIF, BMP, GIF, TGA, pages of TIFF, and what JPEG has of it.
+"""Formats that Pillow decodes and encodes: WebP, AVIF, BMP, GIF and TGA; parts of TIFF and JPEG for their modules.
 
-Each format's plugin is imported and called by name. ``PIL.Image.open`` would try every plugin it knows (one
-of them starts Ghostscript), import a dozen, and apply a pixel limit that is global to the process.
+The plugin of a format is imported and called by its name. ``PIL.Image.open`` would import a dozen plugins and try
+them all; one of them starts Ghostscript.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _PLUGINS = {
     "webp": ("WebPImagePlugin", "WebPImageFile"),
 }
 
-# What an array of each Pillow mode becomes. Modes not listed are converted to RGB first.
+# The mode of `Image` for each mode of Pillow, and the modes that Pillow converts to first; all others become RGB.
 _MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
 _CONVERTED_MODES = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 
-# Quality 95 with whole chroma: the edges that filters draw are what coarser settings smear first.
+# Quality 95 without chroma subsampling, because coarser settings blur edges, which filters bring out.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "avif": {"quality": 90},
     "bmp": {},
@@ -47,12 +47,12 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "tga": {},
     "webp": {"quality": 90, "exact": True},
 }
-_PALETTE_BAND_PIXELS = 1 << 20  # pixels whose colours are looked up at a time
-_MAX_JPEG_SEGMENT_BYTES = 65_502  # bytes of a marker segment behind its longest name, that of XMP
+_PALETTE_BAND_PIXELS = 1 << 20  # pixels whose palette colours are looked up at a time, 4 MB in Pillow
+_MAX_JPEG_SEGMENT_BYTES = 65_502  # 65,533 of a segment (ITU-T T.81, B.1.1.4) hold this much behind XMP's name
 
 
 def read(data: bytes, format: str, max_pixels: int) -> Image:
-    """Decode a file's bytes, known to be of this format, with all its frames."""
+    """Decode the bytes of a file of this format, with all its frames."""
     with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
         metadata = read_metadata(picture)
@@ -65,7 +65,7 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
 
 
 class _PillowLimit:
-    """Pillow's own pixel limit, which is one for the process, and what it must allow just now."""
+    """Pillow's pixel limit, which is global to the process, raised while larger pictures are decoded."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -74,7 +74,7 @@ class _PillowLimit:
 
     @contextlib.contextmanager
     def at_least(self, pixels: int) -> Iterator[None]:
-        """Keep Pillow from refusing what was allowed here."""
+        """Allow that many pixels while the context lasts, on any thread."""
         from PIL import Image as PillowImage
 
         with self.lock:
@@ -98,12 +98,12 @@ pillow_limit = _PillowLimit()
 
 @functools.cache
 def silence_logging(library: str) -> None:
-    """Keep what a library logs from the terminal, where Python puts it if nobody asks for it elsewhere."""
+    """Keep a library's log messages from the terminal, where Python prints them if no handler is set."""
     logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 def open_file(data: bytes, format: str) -> Any:
-    """Open a file's bytes with the one plugin for its format. No pixel is decoded yet."""
+    """Return a Pillow image of a file's bytes, opened by the plugin of its format, with no pixel decoded."""
     silence_logging("PIL")
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
@@ -115,7 +115,7 @@ def _count_frames(picture: PillowImage.Image) -> int:
 
 
 def _animation(picture: PillowImage.Image, format: str, metadata: Metadata, count: int) -> Image:
-    """Read each frame as the viewer sees it: complete, on top of what earlier ones left."""
+    """Return an animation whose frames are complete: each is drawn on what the earlier ones left."""
     frames, durations = [], []
     for index in range(count):
         picture.seek(index)
@@ -124,13 +124,13 @@ def _animation(picture: PillowImage.Image, format: str, metadata: Metadata, coun
     mode = "RGBA"
     if all((frame[:, :, 3] == 255).all() for frame in frames):
         mode = "RGB"
-        for index, frame in enumerate(frames):  # one by one, so that not all of them are there twice
+        for index, frame in enumerate(frames):  # one by one, so that only one frame is in memory twice
             frames[index] = np.ascontiguousarray(frame[:, :, :3])
     return Image(frames[0], mode, format, metadata, tuple(frames), tuple(durations), _loop(picture, format))
 
 
 def _loop(picture: PillowImage.Image, format: str) -> int | None:
-    """Repetitions after the first showing. GIF counts these; WebP counts the first one too."""
+    """Return the repetitions after the first showing, which GIF counts; WebP counts the first one, too."""
     loop = picture.info.get("loop")
     if format == "gif" or not loop:
         return loop
@@ -138,7 +138,7 @@ def _loop(picture: PillowImage.Image, format: str) -> int | None:
 
 
 def to_array(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
-    """Return a Pillow image's pixels (H, W, C) and their mode, whatever the Pillow mode."""
+    """Return the pixels (H, W, C) of a Pillow image of any mode, and their mode."""
     mode = picture.mode
     if mode == "P":
         return _from_palette(picture)
@@ -156,25 +156,25 @@ def to_array(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
         picture = _from_lab(picture)
     elif mode not in _MODES:
         picture = picture.convert("RGB")
-    pixels = np.asarray(picture)  # not np.array, which would copy what is a copy already
+    pixels = np.asarray(picture)  # not np.array, which would make a second copy
     return (pixels[:, :, None] if pixels.ndim == 2 else pixels), _MODES[picture.mode]
 
 
 def _unsigned_if_it_fits(values: np.ndarray) -> np.ndarray:
-    """Pillow's mode I holds 16-bit greys in 32 bits."""
+    """Return uint16 if the values fit, else float32; Pillow's mode I holds 16-bit grey in 32 bits."""
     if values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16)
     return whole_numbers(values)
 
 
 def _from_palette(picture: PillowImage.Image) -> tuple[np.ndarray, str]:
-    """Look the colours up; a palette of greys gives a grey picture."""
+    """Return the colours of a palette image, as grey if all of them are grey."""
     transparent = "transparency" in picture.info or (picture.palette is not None and picture.palette.mode == "RGBA")
     mode = "RGBA" if transparent else "RGB"
     pixels = np.empty((picture.height, picture.width, len(mode)), np.uint8)
     rows = max(1, _PALETTE_BAND_PIXELS // picture.width)
     grey = True
-    for top in range(0, picture.height, rows):  # Pillow takes four bytes for each colour, and there are copies of it
+    for top in range(0, picture.height, rows):  # Pillow takes four bytes a pixel, in two copies
         band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
         colours = pixels[top : top + rows]
         colours[...] = np.asarray(band.convert(mode))
@@ -189,12 +189,12 @@ def _from_lab(picture: PillowImage.Image) -> PillowImage.Image:
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
-    assert converted is not None  # it is only when converting in place
+    assert converted is not None  # it is None only for a conversion in place
     return converted
 
 
 def read_metadata(picture: PillowImage.Image) -> Metadata:
-    """Return what Pillow found beside the pixels."""
+    """Return the metadata of an image that Pillow has opened."""
     info: Mapping[Any, Any] = picture.info
     text = {key: str(value) for key, value in getattr(picture, "text", {}).items()}
     comment, xmp = info.get("comment"), info.get("xmp")
@@ -207,7 +207,7 @@ def read_metadata(picture: PillowImage.Image) -> Metadata:
 
 
 def _as_text(value: Any) -> str:
-    """Files do not say how their comments are encoded: UTF-8 if they can be, else Latin-1."""
+    """Return a comment as text: files do not name its encoding, so it is UTF-8 if it is valid, else Latin-1."""
     if not isinstance(value, bytes):
         return str(value)
     try:
@@ -217,7 +217,7 @@ def _as_text(value: Any) -> str:
 
 
 def encode(image: Image, format: str) -> bytes:
-    """Encode a picture whose mode and depth the format holds."""
+    """Return an image as the bytes of a file; the format must hold its mode and depth."""
     from PIL import Image as PillowImage
 
     frames = image.frames or (image.pixels,)
@@ -237,8 +237,8 @@ def encode(image: Image, format: str) -> bytes:
 def _mark_alpha(file: memoryview) -> None:
     """Set the alpha flag of an extended WebP file.
 
-    The encoder of animations leaves it out if every frame could be cut down to an opaque part. The rest,
-    which is transparent, would then be read as black.
+    The encoder of animations does not set it if it can crop every frame to an opaque rectangle. The transparent rest
+    of the canvas would then be read as black.
     """
     if bytes(file[12:16]) == b"VP8X":
         file[20] |= 0x10
@@ -253,7 +253,7 @@ def _animation_options(image: Image, format: str) -> dict[str, Any]:
 
 
 def save_options(image: Image, format: str) -> dict[str, Any]:
-    """Return what Pillow is told when it writes a picture: how well, and what belongs to it beside its pixels."""
+    """Return the options of Pillow's ``save`` for an image: quality and metadata."""
     metadata = image.metadata
     options = dict(_SAVE_OPTIONS[format])
     if icc := metadata.icc_for(image.mode):
@@ -274,7 +274,7 @@ def save_options(image: Image, format: str) -> dict[str, Any]:
 
 
 def cmyk_to_rgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
-    """Return CMYK pixels, uint8 (H, W, 4), as sRGB (H, W, 3) by their profile."""
+    """Return CMYK pixels, uint8 (H, W, 4), as sRGB (H, W, 3) by their ICC profile."""
     from PIL import Image as PillowImage
 
     return np.array(_by_profile(PillowImage.frombytes("CMYK", pixels.shape[1::-1], pixels), icc))

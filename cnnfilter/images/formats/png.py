@@ -1,7 +1,7 @@
-"""PNG (W3C specification, third edition): every depth and colour type, still and animated, without Pillow.
+"""PNG files (W3C specification, third edition) of every depth and colour type, and their metadata.
 
-16-bit colour stays 16-bit colour, which Pillow cuts to 8. Here are the whole files and their metadata; what they are
-made of is in `cnnfilter.images.formats.png_chunks`.
+Pixels and chunks are in `cnnfilter.images.formats.png_chunks`, animations in `cnnfilter.images.formats.apng`. Pillow is
+not used, because it reduces 16-bit colour to 8 bits and is slower.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cnnfilter.images.formats.png_chunks import (
 from cnnfilter.images.image import Image
 from cnnfilter.images.metadata import Metadata, resolution
 
-_MAX_TEXT_BYTES = 1 << 24
+_MAX_TEXT_BYTES = 1 << 24  # of an unpacked text or profile, so that a short file cannot fill the memory
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 _METRES_PER_INCH = 0.0254
 
@@ -38,7 +38,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     Raises
     ------
     ImageError
-        If it is damaged, cut off, or over the limit.
+        The file is damaged, cut off, or has more than `max_pixels`.
     """
     chunks = split(memoryview(data), max_pixels)
     metadata = _metadata(chunks)
@@ -76,7 +76,7 @@ def _profile(content: memoryview | None) -> bytes | None:
 
 
 def _resolution(content: memoryview | None) -> tuple[float, float] | None:
-    """Dots per inch, if pHYs is a length and not only the shape of a pixel."""
+    """Return dots per inch, if pHYs has a unit and not only the shape of a pixel."""
     if content is None or len(content) != 9:
         return None
     across, down, unit = struct.unpack(">IIB", content)
@@ -116,7 +116,7 @@ def _metadata_chunks(metadata: Metadata, mode: str) -> Iterator[bytes]:
 
 
 def _text_chunks(text: Mapping[str, str]) -> Iterator[bytes]:
-    """Texts as Latin-1 where they can be, else as UTF-8. A keyword has 1 to 79 Latin-1 characters."""
+    """Yield the chunks of texts: tEXt for Latin-1, else iTXt; a keyword has 1 to 79 Latin-1 characters."""
     for keyword, value in text.items():
         name = keyword.encode("latin-1", "ignore")[:79].strip()
         if not name:
@@ -140,9 +140,9 @@ def encode(image: Image, *, fast: bool = False, threads: int | None = None) -> l
     image : Image
         uint8 or uint16; L, LA, RGB or RGBA.
     fast : bool
-        Store the rows as they are: for a pipe, where the next one reads them at once.
+        Whether rows are stored without filter and compression, for a pipe.
     threads : int, optional
-        The bytes are the same for any number.
+        Threads that compress; None is one for each core. The bytes do not depend on it.
     """
     height, width = image.pixels.shape[:2]
     depth = 8 * image.pixels.dtype.itemsize

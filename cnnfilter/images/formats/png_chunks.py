@@ -1,8 +1,8 @@
-"""What PNG files are made of: chunks, the header, filtered rows (W3C specification, third edition).
+"""Chunks, header and rows of PNG files (W3C specification, third edition).
 
-Still and animated pictures, `cnnfilter.images.formats.png` and `cnnfilter.images.formats.apng`, are put together from
-these. Rows are filtered, and
-their DEFLATE is made, in bands on several threads; the row filters are compiled loops, DEFLATE is a library's.
+`cnnfilter.images.formats.png` and `cnnfilter.images.formats.apng` read and write whole files with them. Rows are
+filtered and compressed in bands on several threads. The row filters are compiled loops in
+`cnnfilter.images.formats.png_loops`, DEFLATE is in `cnnfilter.images.deflate`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ COLOUR_TYPE = {"L": _GREY, "LA": _GREY_ALPHA, "RGB": _RGB, "RGBA": _RGBA}
 # Adam7 (section 8.1): first column, first row, and the steps between the pixels of each pass.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
-_BAND_BYTES = 1 << 19
+_BAND_BYTES = 1 << 19  # bytes of rows that are filtered or compressed at a time, so that they stay in a core's cache
 
 
 class Header(NamedTuple):
-    """IHDR: what the pixels are."""
+    """The fields of IHDR that vary: size, depth, colour type and interlacing."""
 
     width: int
     height: int
@@ -52,16 +52,24 @@ class Header(NamedTuple):
 
     @property
     def step(self) -> int:
-        """Bytes from a pixel to its left neighbour, at least 1."""
+        """Bytes from a pixel to its right neighbour, at least 1."""
         return max(1, self.depth * _CHANNELS[self.colour] // 8)
 
     def row_bytes(self, width: int) -> int:
-        """Bytes of a row of `width` pixels, without its filter type."""
+        """Return the bytes of a row of `width` pixels, without its filter type."""
         return (width * _CHANNELS[self.colour] * self.depth + 7) // 8
 
 
 class Chunks(NamedTuple):
-    """A file taken apart: its header, image data, and the other chunks that mean something here."""
+    """The chunks of a file.
+
+    Attributes
+    ----------
+    data : contents of IDAT
+    other : contents of chunks that occur once, by type
+    texts : type and content of tEXt, zTXt and iTXt
+    animation : type and content of acTL, fcTL, fdAT and IDAT in their order; empty for a still picture
+    """
 
     header: Header
     data: list[memoryview]
@@ -74,11 +82,17 @@ class Chunks(NamedTuple):
 
 
 def split(data: memoryview, max_pixels: int) -> Chunks:
-    """Take a file apart, and check its header and the checksums of what matters."""
+    """Return the chunks of a file, after checks of its header and checksums.
+
+    Raises
+    ------
+    ImageError
+        The file is cut off, has more than `max_pixels`, or a chunk without which it cannot be shown is damaged.
+    """
     chunks = Chunks(_header(data, max_pixels), [], {}, [], [])
     for kind, content, intact in _walk(data[8:]):
         if not intact:
-            if kind[0] & 0x20:  # a lower-case letter: the picture can be shown without it
+            if kind[0] & 0x20:  # lower case marks a chunk without which the picture can be shown
                 continue
             raise ImageError(f"the {kind.decode('latin-1')} part of the file is damaged (its checksum is wrong)")
         if kind == b"IDAT":
@@ -111,7 +125,7 @@ def _header(data: memoryview, max_pixels: int) -> Header:
 
 
 def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
-    """Yield kind, content and whether the checksum is right, of each chunk before IEND."""
+    """Yield type and content of each chunk before IEND, and whether its checksum is right."""
     at = 0
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -129,7 +143,13 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
 
 
 def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
-    """Return the samples as they are in the file, shape (H, W, channels), uint8 or uint16."""
+    """Return the samples of a file's image data, uint8 or uint16 (H, W, C), palette indices and low depths as stored.
+
+    Raises
+    ------
+    ImageError
+        The data are damaged or cut off.
+    """
     if header.height * header.row_bytes(header.width) > deflate.MAX_EXPANSION_FACTOR * sum(map(len, parts)) + 4096:
         raise ImageError(f"the file is cut off: {header.width}x{header.height} pixels need more than is there")
     inflater = deflate.Inflater(parts)
@@ -147,7 +167,7 @@ def decode(header: Header, parts: list[memoryview]) -> np.ndarray:
 
 
 def _pass(inflater: deflate.Inflater, header: Header, height: int, width: int) -> np.ndarray:
-    """Inflate and unfilter one pass, a band of rows at a time while it is in the processor's cache."""
+    """Return the samples of one pass, inflated and unfiltered in bands that stay in the processor's cache."""
     length = header.row_bytes(width)
     rows = np.empty((height, length), np.uint8)
     above = np.zeros(length, np.uint8)
@@ -165,21 +185,21 @@ def _pass(inflater: deflate.Inflater, header: Header, height: int, width: int) -
 
 
 def _inflate_bands(inflater: deflate.Inflater, height: int, length: int) -> Iterator[np.ndarray]:
-    """Yield bands of filtered rows; of a large picture, the next is inflated meanwhile on a second thread."""
+    """Yield bands of filtered rows; for large pictures a second thread inflates the next band meanwhile."""
     rows = min(height, max(1, _BAND_BYTES // length))
-    helped = height > 2 * rows
-    buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if helped else 1)]
+    is_prefetched = height > 2 * rows
+    buffers = [np.empty((rows, 1 + length), np.uint8) for _ in range(3 if is_prefetched else 1)]
 
     def fill(index: int) -> np.ndarray:
         band = buffers[index % len(buffers)][: min(rows, height - index * rows)]
         inflater.fill(band.data.cast("B"))
         return band
 
-    return run_ahead(fill, -(-height // rows)) if len(buffers) > 1 else map(fill, range(-(-height // rows)))
+    return run_ahead(fill, -(-height // rows)) if is_prefetched else map(fill, range(-(-height // rows)))
 
 
 def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:
-    """Return rows of bytes as samples, (H, W, channels)."""
+    """Return rows of bytes as samples (H, W, C)."""
     if header.depth == 16:
         return rows.view(np.uint16).reshape(len(rows), width, -1)
     if header.depth == 8:
@@ -191,7 +211,7 @@ def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:
 
 
 def interpret(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
-    """Return pixels and mode: colours looked up, depths below 8 stretched to 8, one colour made alpha."""
+    """Return the pixels and the mode of samples: palette looked up, 1 to 4 bits stretched to 8, tRNS made alpha."""
     header, transparent = chunks.header, chunks.other.get(b"tRNS")
     if header.colour == _PALETTE:
         return _look_up(samples[:, :, 0], chunks.other.get(b"PLTE"), transparent)
@@ -207,7 +227,7 @@ def interpret(samples: np.ndarray, chunks: Chunks) -> tuple[np.ndarray, str]:
 
 
 def _look_up(indices: np.ndarray, palette: memoryview | None, transparent: memoryview | None) -> tuple[np.ndarray, str]:
-    """Return the colours of palette indices; a palette of greys gives a grey picture."""
+    """Return the colours of palette indices (H, W), as grey if the palette is, and their mode."""
     if palette is None or len(palette) % 3 or not 3 <= len(palette) <= 768:
         raise ImageError("the file has no valid palette")
     colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
@@ -230,7 +250,7 @@ def _look_up(indices: np.ndarray, palette: memoryview | None, transparent: memor
 
 
 def image_data(*content: bytes) -> tuple[bytes, ...]:
-    """Return an IDAT chunk in parts: its content is most of the file, and need not be copied."""
+    """Return an IDAT chunk in parts, so that its large content is not copied."""
     checksum = deflate.crc32(b"IDAT")
     for part in content:
         checksum = deflate.crc32(part, checksum)
@@ -238,20 +258,20 @@ def image_data(*content: bytes) -> tuple[bytes, ...]:
 
 
 def chunk(kind: bytes, *parts: bytes) -> bytes:
-    """Return a chunk: length, kind, content, checksum."""
+    """Return a chunk: length, type, content, checksum."""
     content = b"".join([kind, *parts])
     return b"".join([four_bytes(len(content) - 4), content, four_bytes(deflate.crc32(content))])
 
 
 def four_bytes(value: int) -> bytes:
-    """Return a number as PNG has it, the high byte first."""
+    """Return a number in PNG's byte order, the high byte first."""
     return struct.pack(">I", value)
 
 
 def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
-    """Return the zlib stream of a picture's filtered rows, in pieces of some parts each.
+    """Return the zlib stream of filtered rows in pieces, each for a chunk of its own and in several parts.
 
-    The bands' height depends on the picture alone, so the bytes do not depend on the number of threads.
+    The height of the bands depends on the picture alone, so the bytes do not depend on the number of threads.
     """
     height, width, channels = pixels.shape
     length = width * channels * pixels.dtype.itemsize
@@ -270,7 +290,7 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[
 def _compress_band(
     pixels: np.ndarray, first: int, end: int, fast: bool, memory: Memory
 ) -> tuple[tuple[bytes, bytes], int, int]:
-    """Filter and compress rows; each thread uses its `memory` again for its next band."""
+    """Return the DEFLATE blocks of a band of rows, and Adler-32 and size of what is in them."""
     rows = _rows_with_one_above(pixels, first, end)
     filtered = memory.array("filtered", (end - first, 1 + rows.shape[1]), np.uint8)
     if fast:
@@ -284,7 +304,7 @@ def _compress_band(
 
 
 def _rows_with_one_above(pixels: np.ndarray, first: int, end: int) -> np.ndarray:
-    """Return a band's rows as the file has them (16 bits with the high byte first), zeros above the first."""
+    """Return a band of rows as bytes (16 bits with the high byte first), after the row above it, or zeros."""
     band = pixels[max(first - 1, 0) : end]
     if pixels.dtype == np.uint16:
         band = band.astype(">u2").view(np.uint8)

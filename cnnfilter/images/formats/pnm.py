@@ -1,6 +1,10 @@
-"""Netpbm's formats: PBM, PGM, PPM (plain and raw), PAM with alpha, and PFM with floats.
+"""Netpbm's formats: PBM, PGM and PPM (plain and raw), PAM with alpha, and PFM with float32.
 
-Pillow reads most of them, but cuts 16-bit colour to 8 bits.
+Pillow reads most of them, but reduces 16-bit colour to 8 bits.
+
+References
+----------
+https://netpbm.sourceforge.net/doc/ (pbm, pgm, ppm, pam), https://netpbm.sourceforge.net/doc/pfm.html
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import numpy as np
 from cnnfilter.errors import ImageError
 from cnnfilter.images.image import Image, check_size
 
-# A word of a header, after white space and comments.
+# White space and comments, and the word of a header after them.
 _WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -20,14 +24,14 @@ _TUPLE_TYPES = {"L": "GRAYSCALE", "LA": "GRAYSCALE_ALPHA", "RGB": "RGB", "RGBA":
 
 
 def read(data: bytes, max_pixels: int) -> Image:
-    """Decode a PNM file's first picture.
+    """Decode the first picture of a PNM file's bytes.
 
-    Values of a maximum other than 255 and 65535 are stretched to the next of the two.
+    If the file's maximum is neither 255 nor 65535, the samples are stretched to the next larger of the two.
 
     Raises
     ------
     ImageError
-        If it is cut off, over the limit, or not as the format asks.
+        The file is cut off, invalid, or has more than `max_pixels`.
     """
     kind = data[:2]
     if kind == b"P7":
@@ -100,7 +104,7 @@ def _packed_bits(data: bytes, start: int, shape: tuple[int, int, int]) -> np.nda
 
 
 def _plain_bits(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Plain PBM: the digits may stand together."""
+    """Return the bits of a plain PBM file, whose digits need no space between them."""
     digits = np.frombuffer(_without_comments(data[start:]), np.uint8)
     bits: np.ndarray = digits[(digits == 0x30) | (digits == 0x31)] - np.uint8(0x30)
     count = int(np.prod(shape))
@@ -110,7 +114,7 @@ def _plain_bits(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def _plain_numbers(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarray:
     count = int(np.prod(shape))
-    _require(len(data) - start, 2 * count - 1)  # a digit and a space each
+    _require(len(data) - start, 2 * count - 1)  # the shortest: a digit and a space for each number
     words = _without_comments(data[start:]).split(None, count)[:count]
     if len(words) < count or not all(word.isdigit() and len(word) < 10 for word in words):
         raise ImageError(f"the file is cut off or damaged: {count:,} numbers must follow its header")
@@ -122,7 +126,7 @@ def _without_comments(text: bytes) -> bytes:
 
 
 def _stretch(values: np.ndarray, maximum: int) -> np.ndarray:
-    """Return values 0…maximum as 0…255 or 0…65535, rounded half up."""
+    """Return values 0…`maximum` stretched to 0…255 or 0…65535, rounded half up."""
     full, dtype = (255, np.uint8) if maximum <= 255 else (65535, np.uint16)
     if maximum == full and values.dtype.kind == "u":
         return values.astype(dtype)
@@ -131,13 +135,13 @@ def _stretch(values: np.ndarray, maximum: int) -> np.ndarray:
 
 
 def _floats(data: bytes, start: int, shape: tuple[int, ...], scale: float) -> np.ndarray:
-    """PFM: rows from the bottom up, little-endian where the scale is negative."""
+    """Return the samples of a PFM file: rows from the bottom up, little-endian if the scale is negative."""
     values = _raw(data, start, shape, np.dtype("<f4" if scale < 0 else ">f4"))
     return np.ascontiguousarray(values[::-1], dtype=np.float32)
 
 
 def encode(image: Image) -> list[bytes | memoryview]:
-    """Return the pieces of a PGM or PPM file, or, with alpha, of a PAM file."""
+    """Return the header and the samples of a PGM or PPM file, or of a PAM file if there is alpha."""
     height, width, channels = image.pixels.shape
     maximum = np.iinfo(image.pixels.dtype).max
     if image.has_alpha:

@@ -1,8 +1,8 @@
-"""TIFF: pages of 8, 16 and 32 bits, whole or floating point.
+"""TIFF files with pages of 8, 16 and 32 bits, integers or float32.
 
-Pillow reads the pages that it keeps whole, tifffile the others: Pillow cuts 16-bit colour to 8 bits without
-a word and knows no colour of 32 bits. Writing is small enough to be done here, and so keeps the whole of EXIF,
-which neither of the two libraries would.
+Pillow reads the pages that it can hold without loss, tifffile all others: Pillow reduces 16-bit colour to 8 bits and
+does not know 32-bit colour. Files are written here, uncompressed, because neither library writes all of EXIF. Strips
+and tiles are read in `cnnfilter.images.formats.tiff_segments`, directories in `cnnfilter.images.formats.tiff_tags`.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ _PHOTOMETRIC_OF = {
     "CMYK": tag.CMYK,
 }
 _MAX_STRIP_BYTES = 16 << 20
-"""Bytes of a strip, of which a reader takes one at a time. The strips follow each other without a gap."""
+"""Bytes of a strip in files that are written; readers take one strip at a time."""
 
 
 # --- reading ------------------------------------------------------------------------------------------
 
 
 def read(data: bytes, max_pixels: int) -> Image:
-    """Decode a TIFF file's bytes, with all its pages if they are alike.
+    """Decode a TIFF file's bytes, with all its pages if they have one size and mode.
 
     Raises
     ------
     ImageError
-        If it is damaged, over the limit, or of a kind that neither library knows.
+        The file is damaged, has more than `max_pixels`, or pixels of a kind that neither library knows.
     """
     _silence_libtiff()
     metadata, pages = metadata_of(io.BytesIO(data)), None
@@ -66,7 +66,7 @@ def read(data: bytes, max_pixels: int) -> Image:
                 pages = _pages_by_pillow(picture, max_pixels, count)
                 if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the pages upright
                     metadata = upright(metadata)[1]
-    except SyntaxError:  # what Pillow says of a kind of pixel that it does not know
+    except SyntaxError:  # raised by Pillow for kinds of pixels that it does not know
         pass
     pages = pages or _pages_by_tifffile(data, max_pixels, count)
     alike = [pixels for pixels, mode in pages if pixels.shape == pages[0][0].shape and mode == pages[0][1]]
@@ -78,10 +78,9 @@ def read(data: bytes, max_pixels: int) -> Image:
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Stop libtiff from writing to the process's standard error: what fails is raised by Pillow as well.
+    """Stop libtiff from printing errors on standard error, which Pillow raises as exceptions.
 
-    The library is found through the module that is linked to it. Where it is built in without its symbols,
-    its messages cannot be stopped.
+    libtiff is found through Pillow's module, which is linked to it. Where it exports no symbols, it goes on printing.
     """
     from PIL import _imaging
 
@@ -96,13 +95,14 @@ def _silence_libtiff() -> None:
 
 
 def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
+    """Whether Pillow holds a page's samples without loss: 8 bits, or grey of 16 bits or float32."""
     tags = picture.tag_v2
     bits, formats = tags.get(tag.BITS, (1,)), tags.get(tag.FORMAT, (1,))
     if isinstance(bits, int):
         bits = (bits,)
-    whole = max(bits) <= 8 and set(formats) <= {1, 4}
-    deep = picture.mode in ("I;16", "I;16B", "F") and tags.get(tag.PHOTOMETRIC) == tag.BLACK_IS_ZERO
-    return whole or deep
+    shallow = max(bits) <= 8 and set(formats) <= {1, 4}
+    deep_grey = picture.mode in ("I;16", "I;16B", "F") and tags.get(tag.PHOTOMETRIC) == tag.BLACK_IS_ZERO
+    return shallow or deep_grey
 
 
 def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
@@ -110,7 +110,7 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> lis
     pixels = 0
     for index in range(picture.n_frames):
         picture.seek(index)
-        if index and int(picture.tag_v2.get(tag.SUBFILE, 0)) & 1:  # a smaller copy of another page
+        if index and int(picture.tag_v2.get(tag.SUBFILE, 0)) & 1:  # a reduced copy of another page
             continue
         pixels += picture.width * picture.height
         if pixels > max_pixels:
@@ -120,14 +120,14 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> lis
 
 
 def metadata_of(file: BinaryIO) -> Metadata:
-    """Return what the first directory says beside how the file holds the pixels."""
+    """Return the metadata in a file's first directory; none if it is damaged."""
     try:
         tags = tag.read_tags(file)
         icc, xmp = tags.get(tag.ICC), tags.get(tag.XMP)
         inches = {2: 1.0, 3: 2.54}.get(tags.get(tag.UNIT, 2), 0.0)
         dpi = resolution((tags.get(tag.ACROSS, 0) * inches, tags.get(tag.DOWN, 0) * inches))
         exif = _descriptive(tags)
-    except Exception:  # tags that cannot be followed are no reason to refuse the picture
+    except Exception:  # the picture can be read without its metadata
         return Metadata()
     text = {XMP: xmp.decode("utf-8", "replace")} if isinstance(xmp, bytes) else {}
     return Metadata(icc if isinstance(icc, bytes) else None, exif, dpi, text)
@@ -138,7 +138,7 @@ def _descriptive(tags: PillowImage.Exif) -> bytes | None:
         del tags[number]
     if not len(tags):
         return None
-    tags.bigtiff = False  # in EXIF's own form, whatever the file's was
+    tags.bigtiff = False  # EXIF has the layout of a classic TIFF file
     return tags.tobytes()
 
 
@@ -149,7 +149,7 @@ def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[n
     pages: list[tuple[np.ndarray, str]] = []
     pixels = 0
     with tifffile.TiffFile(io.BytesIO(data), **TIFFFILE_OPTIONS) as file:
-        for index, page in enumerate(itertools.islice(file.pages, count)):  # a chain that comes back has no end
+        for index, page in enumerate(itertools.islice(file.pages, count)):  # a circular chain of pages has no end
             assert isinstance(page, tifffile.TiffPage)
             if index and page.is_reduced:
                 continue
@@ -176,7 +176,7 @@ def _page(data: bytes, page: TiffPage) -> tuple[np.ndarray, str]:
 
 
 def encode(image: Image) -> list[bytes | memoryview]:
-    """Return the pieces of an uncompressed TIFF file: a page for each frame, or for each of ``maps``."""
+    """Return the pieces of an uncompressed TIFF file with a page for each frame, or for each map of mode ``maps``."""
     frames: Sequence[np.ndarray] = image.frames or (image.pixels,)
     mode = image.mode
     if mode == "maps":
@@ -193,9 +193,9 @@ def encode(image: Image) -> list[bytes | memoryview]:
 def head_and_tail(
     metadata: Metadata, mode: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[bytes, bytes] | None:
-    """Return what stands before and behind the pixels of a file with one page.
+    """Return the bytes before and after the pixels of a file with one page.
 
-    None if they cannot stand there as this machine has them: its bytes are in another order than those of the EXIF.
+    None if the pixels would need another byte order than this machine's, which is that of the EXIF.
     """
     file = _FileLayout(metadata, mode, [(shape, dtype)])
     if dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
@@ -204,11 +204,11 @@ def head_and_tail(
 
 
 class _FileLayout:
-    """What a file of uncompressed pages holds beside the pixels: `head` before them, `tail` behind.
+    """The layout of a file of uncompressed pages: `head` before the pixels, `tail` with the directories after them.
 
-    EXIF is a TIFF structure itself. Put at the start of the file, all its offsets are right as they are, and
-    its directory becomes the first page's with the tags of the pixels added. A file of 4 GiB needs larger offsets:
-    it keeps of EXIF what they do not concern.
+    EXIF is a TIFF structure. It is put at the start of the file, where its offsets stay valid, and its entries go into
+    the first page's directory. A file of 4 GiB or more needs longer offsets (BigTIFF), and so keeps only those entries
+    of EXIF that have none.
     """
 
     def __init__(self, metadata: Metadata, mode: str, pages: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
@@ -216,8 +216,8 @@ class _FileLayout:
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in pages]
         exif = metadata.exif or b""
         texts = len(metadata.icc or b"") + len(metadata.text.get(XMP, "")) * 4
-        most = len(exif) + sum(sizes) + len(pages) * (4096 + texts) + sum(sizes) // _MAX_STRIP_BYTES * 16
-        big = most > tag.MAX_CLASSIC_BYTES
+        max_bytes = len(exif) + sum(sizes) + len(pages) * (4096 + texts) + sum(sizes) // _MAX_STRIP_BYTES * 16
+        big = max_bytes > tag.MAX_CLASSIC_BYTES
         self.layout = Layout("<" if big else tag.order_of(exif), big)
         described = entries_of_exif(exif, self.layout, _DESCRIPTIVE_TAGS) if exif else {}
         if big and exif and {tag.EXIF, tag.GPS} & entries_of_exif(exif, Layout(""), _DESCRIPTIVE_TAGS).keys():

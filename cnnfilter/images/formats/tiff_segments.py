@@ -1,8 +1,8 @@
-"""The strips and tiles of a TIFF page: unpacked one after the other, and what their numbers mean.
+"""Segments of a TIFF page, which are its strips or tiles: decompressed one after the other, and as pixels with a mode.
 
-What is packed is unpacked by Pillow's libtiff as if it were bytes, and put together here: it gives a strip the room
-that it has to take and no more. (tifffile unpacks Deflate to whatever size it comes to, and LZW not without a further
-library.) What is not packed, or has an odd number of bits, is left to tifffile.
+Segments with whole bytes are decompressed by Pillow's libtiff as pictures of bytes, and predictors are undone here.
+libtiff allocates only the size that a segment must have; tifffile would decompress Deflate to any size, and LZW only
+with a further library. tifffile reads uncompressed segments and those of other bit depths.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _READ_BYTES = 8 << 20
-"""Bytes that are read, or unpacked, at a time where the segments are smaller."""
+"""Bytes of small segments that are read and decompressed together."""
 
 MAX_SEGMENT_BYTES = 64 << 20
-"""Bytes of an unpacked strip or tile, above which a page does not come in pieces."""
+"""Bytes of an unpacked segment; a page with larger ones is not read segment by segment into a mapped file."""
 
-_UNCOMPRESSED = 1
+_UNCOMPRESSED = 1  # the value of tag 259
 _LIBTIFF_COMPRESSIONS = (5, 8, 32946, 32773, 34925, 50000)
-"""Compressions that give back the bytes: LZW, Deflate under its two numbers, PackBits, LZMA, Zstandard."""
+"""Lossless compressions that libtiff decompresses: LZW, Deflate under two numbers, PackBits, LZMA, Zstandard."""
 
 _UNBOUNDED_DECOMPRESSORS = {8: "zlib.decompressobj", 32946: "zlib.decompressobj", 34925: "lzma.LZMADecompressor"}
-"""What tifffile unpacks to whatever size it comes to."""
+"""The decompressors of compressions that tifffile decompresses without a limit of size."""
 
-_WHOLE_BYTE_BITS = (8, 16, 32, 64)
+_WHOLE_BYTE_BITS = (8, 16, 32, 64)  # bits of a sample that libtiff can treat as bytes
 
-_MAX_SAMPLES_PER_PIXEL = 0xFFFF
+_MAX_SAMPLES_PER_PIXEL = 0xFFFF  # tag 277 is a 16-bit number
 
 TIFFFILE_OPTIONS = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
-"""What tifffile is told, so that it does not follow all directories of a microscope's file on opening it."""
+"""Options with which tifffile does not read all directories of a microscope's file when it opens it."""
 
 ReadAt = Callable[[int, int], bytes]
-"""Gives the bytes of a file from an offset on, and how many."""
+"""A function of offset and count that returns bytes of a file."""
 
 
 class Segment(NamedTuple):
-    """A piece of a page: where it is, and its numbers (h, w, c)."""
+    """A strip or tile, or several joined: its place in the page, and its samples (h, w, c)."""
 
     top: int
     left: int
@@ -80,14 +80,21 @@ class Segment(NamedTuple):
     values: np.ndarray
 
     def fill(self, pixels: np.ndarray) -> None:
-        """Put the numbers in their place in the whole page (H, W, C)."""
+        """Copy the samples to their place in the page (H, W, C)."""
         height, width, channels = self.values.shape
         rows, columns = slice(self.top, self.top + height), slice(self.left, self.left + width)
         pixels[rows, columns, self.channel : self.channel + channels] = self.values
 
 
 def segments_of(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
-    """Yield the strips or tiles of a page, or several together; what fails is whatever the two libraries raise."""
+    """Return the segments of a page, small ones joined.
+
+    Raises
+    ------
+    ImageError
+        The page has too few segments, or segments out of all proportion. While the segments are read, the two libraries
+        raise exceptions of their own.
+    """
     down, across = _segment_size(page)
     place = page.samplesperpixel * -(-page.bitspersample // 8)
     if down * across * place > max(MAX_SEGMENT_BYTES, 2 * page.imagelength * page.imagewidth * place):
@@ -103,19 +110,19 @@ def segments_of(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
 
 
 def _count_segments(page: TiffPage) -> tuple[int, int]:
-    """Count the strips or tiles of which the place is known, and those that the page wants."""
+    """Return how many segments have an offset and a size, and how many the page needs."""
     return min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked)
 
 
 def check_page(page: TiffPage, max_pixels: int) -> None:
-    """Refuse a page without pixels or with more than that, or with sizes that are no numbers: tags are of any type.
+    """Check the sizes of a page: whole numbers, and no more than `max_pixels`.
 
-    More than four samples count as so many more pixels: a short file may claim billions.
+    A pixel counts once for every four samples that it has, because a short file can claim billions of samples.
 
     Raises
     ------
     ImageError
-        It is one of them.
+        A size is not a whole number, there are no pixels, or too many.
     """
     sizes = (page.samplesperpixel, page.bitspersample, page.rowsperstrip, page.tilewidth, page.tilelength)
     if not all(isinstance(size, int) for size in (page.imagewidth, page.imagelength, *sizes)):
@@ -131,19 +138,20 @@ def check_page(page: TiffPage, max_pixels: int) -> None:
 
 
 def _refuse_unbounded(page: TiffPage, read: ReadAt) -> None:
+    """Raise ImageError if a segment that tifffile is to decompress expands to more bytes than it must have."""
     module, _, name = _UNBOUNDED_DECOMPRESSORS.get(int(page.compression), "").partition(".")
     if not module:
         return
     unpacker = getattr(importlib.import_module(module), name)
     down, across = _segment_size(page)
-    most = down * (across * page.samplesperpixel * page.bitspersample + 7) // 8 + down
+    max_bytes = down * (across * page.samplesperpixel * page.bitspersample + 7) // 8 + down
     for place in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if len(unpacker().decompress(read(*place), most + 1)) > most:
+        if len(unpacker().decompress(read(*place), max_bytes + 1)) > max_bytes:
             raise ImageError("a strip or tile of it unpacks to more than there is room for")
 
 
 def _segment_size(page: TiffPage) -> tuple[int, int]:
-    """Rows and columns of a strip or tile."""
+    """Return rows and columns of a segment."""
     if page.is_tiled:
         return page.tilelength, page.tilewidth
     return min(page.rowsperstrip, page.imagelength), page.imagewidth
@@ -177,9 +185,12 @@ def _segments_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
 
 
 def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, size: tuple[int, int, int]) -> np.ndarray:
-    """Unpack strips or tiles that are `across` wide into numbers (height, width, samples).
+    """Return segments of `across` columns, joined and decompressed by libtiff, as (height, width, samples).
 
-    `size` is that of them together, and the rows of one.
+    Parameters
+    ----------
+    samples : samples of a pixel in these segments
+    size : height and width of all segments together, and the rows of one
     """
     assert page.dtype is not None
     height, width, down = size
@@ -203,15 +214,15 @@ def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, si
 
 
 def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndarray:
-    """Rows of bytes (length, blocks across, bytes) to numbers, by TIFF's predictors 1 to 3."""
+    """Return rows of bytes (length, segments across, bytes) as samples, with TIFF's predictors 1 to 3 undone."""
     assert page.dtype is not None
     dtype = page.dtype.newbyteorder(page.parent.byteorder)
-    if page.predictor == 3:  # bytes by significance, differences of bytes along the row (TIFF Technical Note 3)
+    if page.predictor == 3:  # differences along a row whose bytes are sorted by significance (TIFF Technical Note 3)
         rows = blocks.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=np.uint8)
         planes = rows.reshape(*blocks.shape[:2], dtype.itemsize, -1)
         floats: np.ndarray = np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{dtype.itemsize}")
         return floats.astype(page.dtype)
-    if page.predictor == 2:  # differences of the bits as whole numbers, whatever they stand for
+    if page.predictor == 2:  # differences of the samples' bits as integers, for floats, too
         whole = np.ascontiguousarray(blocks).view(dtype.str.replace(dtype.kind, "u"))
         native = whole.dtype.newbyteorder("=")
         sums = whole.reshape(*blocks.shape[:2], -1, samples).cumsum(axis=2, dtype=native)
@@ -227,11 +238,17 @@ def _name(value: Any) -> str:
     return str(getattr(value, "name", value))
 
 
-# --- what the numbers mean ----------------------------------------------------------------------------
+# --- pixels and mode ----------------------------------------------------------------------------------
 
 
 def interpret(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
-    """Return pixels and mode by the photometric interpretation and what the extra samples are."""
+    """Return pixels and mode of samples by the photometric interpretation and the kind of the extra samples.
+
+    Raises
+    ------
+    ImageError
+        The photometric interpretation is not one of grey, RGB and CMYK.
+    """
     kind, channels = int(page.photometric), pixels.shape[2]
     if kind == WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
@@ -248,7 +265,7 @@ def interpret(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
 
 
 def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Undo the weighting of colour by alpha."""
+    """Return pixels whose colour is no longer premultiplied by alpha."""
     full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     colour, alpha = pixels[:, :, :-1].astype(np.float64), pixels[:, :, -1:].astype(np.float64)
     divided = np.divide(colour * full, alpha, out=np.zeros_like(colour), where=alpha > 0)
@@ -257,17 +274,17 @@ def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([divided.astype(pixels.dtype), pixels[:, :, -1:]], axis=2)
 
 
-# --- a page that need not fit in memory ---------------------------------------------------------------
+# --- pages larger than memory -------------------------------------------------------------------------
 
 
 class SegmentedPage:
-    """A file's only page, whose parts come one after the other as pixels.
+    """A file's only page, read segment by segment as pixels.
 
     Attributes
     ----------
-    shape : (H, W, C), as the file has it
-    dtype, mode : as of `Image`
-    start : the offset of the pixels where they stand in the file as they are; None where they have to be unpacked
+    shape : (H, W, C), in the file's orientation
+    dtype, mode : those of the pixels, as in `Image`
+    start : the offset of the pixels if the file holds them as an array; None if they have to be unpacked
     """
 
     def __init__(self, page: TiffPage, read: ReadAt) -> None:
@@ -301,7 +318,7 @@ class SegmentedPage:
         Raises
         ------
         ImageError
-            One is damaged.
+            A segment is damaged.
         """
         page = self._page
         separate = page.planarconfig == 2 and page.samplesperpixel > 1
@@ -313,12 +330,12 @@ class SegmentedPage:
 
 @contextlib.contextmanager
 def open_segmented_page(path: str, max_pixels: int) -> Iterator[SegmentedPage | None]:
-    """Open a TIFF file whose page comes in parts; None if it has several, or of another kind.
+    """Open the page of a TIFF file; None if the file has several pages, or one that cannot be read in segments.
 
     Raises
     ------
     ImageError
-        It has more pixels than that.
+        The page has more than `max_pixels`.
     """
     import tifffile
 
@@ -338,7 +355,7 @@ def open_segmented_page(path: str, max_pixels: int) -> Iterator[SegmentedPage | 
                 found = SegmentedPage(page, functools.partial(_read_at, stream))
         except CnnfilterError:
             raise
-        except Exception:  # what is wrong with it is said when it is read as a whole
+        except Exception:  # reading the whole file will raise it again
             found = None
         yield found
 

@@ -1,6 +1,8 @@
-"""TIFF's directories: which tags there are, and how they are laid out in a file (BigTIFF's too).
+"""Tags and directories of TIFF and BigTIFF files: written, read and counted.
 
-References: TIFF 6.0, part 1 to 3; BigTIFF as libtiff describes it.
+References
+----------
+TIFF 6.0, parts 1 to 3; https://libtiff.gitlab.io/libtiff/specification/bigtiff.html
 """
 
 from __future__ import annotations
@@ -29,42 +31,42 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 PREMULTIPLIED, ALPHA = 1, 2
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How a file begins."""
+"""The first bytes of TIFF and BigTIFF files in both byte orders."""
 
 MAX_CLASSIC_BYTES = 1 << 32
-"""Bytes at which a file ends whose offsets are not those of BigTIFF."""
+"""Bytes of the largest file with offsets of 32 bits; larger ones are BigTIFF."""
 
-_MAX_DIRECTORIES = 1 << 20
+_MAX_DIRECTORIES = 1 << 20  # following more would take a minute
 
 Entry = tuple[bytes, bytes]
-"""A directory's entry: tag, type and count, 2 + 2 + 4 or 8 bytes; and its value, of any length."""
+"""An entry of a directory: the bytes of tag, type and count (2 + 2 + 4 or 8), and those of its value."""
 
 _OFFSET_TAGS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
 _TYPE_BYTES = {3: (2, 2), 4: (4, 4), 5: (8, 4), 8: (2, 2), 9: (4, 4), 10: (8, 4), 11: (4, 4), 12: (8, 8)}
-# Bytes of a value of each type, and of each of its numbers; those of the others are single.
+# Bytes of a value of each type, and of each number in it; values of other types have one byte.
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file writes its numbers: ``<`` or ``>``, with offsets of 4 bytes, or `big` with 8."""
+    """Byte order of a file, ``<`` or ``>``, and whether its offsets have 8 bytes (`big`) or 4."""
 
     order: str
     big: bool = False
 
     @property
     def head_size(self) -> int:
-        """Bytes before anything else."""
+        """Bytes of the file's header."""
         return 16 if self.big else 8
 
     def head(self, directory: int) -> bytes:
-        """Return the first bytes of a file whose first directory is at that offset."""
+        """Return the header of a file whose first directory is at offset `directory`."""
         mark = b"II" if self.order == "<" else b"MM"
         if self.big:
             return mark + struct.pack(self.order + "HHHQ", 43, 8, 0, directory)
         return mark + struct.pack(self.order + "HI", 42, directory)
 
     def entry(self, tag: int, value: Any) -> Entry:
-        """Return an entry whose value is bytes, or one or more whole numbers."""
+        """Return an entry; its value is bytes, a whole number, or a list of such."""
         if isinstance(value, bytes):
             return self.raw(tag, 1 if tag == XMP else 7, len(value), value)
         numbers = value if isinstance(value, list) else [value]
@@ -74,18 +76,18 @@ class Layout:
         return self.raw(tag, kind, len(numbers), struct.pack(f"{self.order}{len(numbers)}{letter}", *numbers))
 
     def raw(self, tag: int, kind: int, count: int, content: bytes) -> Entry:
-        """Return an entry of any type."""
+        """Return an entry of a type by its number."""
         return struct.pack(self.order + ("HHQ" if self.big else "HHI"), tag, kind, count), content
 
     def directory(self, entries: Sequence[Entry], at: int, *, last: bool = True) -> bytes:
-        """Lay out a directory that starts at `at`, sorted by tag, with the long values behind it."""
-        count, offset, room = ("Q", "Q", 8) if self.big else ("H", "I", 4)
+        """Return the bytes of a directory at offset `at`, sorted by tag, and of its long values behind it."""
+        count, offset, inline = ("Q", "Q", 8) if self.big else ("H", "I", 4)
         entries = sorted(entries, key=lambda entry: struct.unpack_from(self.order + "H", entry[0]))
         table, values = [struct.pack(self.order + count, len(entries))], bytearray()
-        behind = at + len(table[0]) + sum(len(head) + room for head, _ in entries) + room
+        behind = at + len(table[0]) + sum(len(head) + inline for head, _ in entries) + inline
         for head, content in entries:
-            if len(content) <= room:
-                table.append(head + content.ljust(room, b"\0"))
+            if len(content) <= inline:
+                table.append(head + content.ljust(inline, b"\0"))
             else:
                 table.append(head + struct.pack(self.order + offset, behind + len(values)))
                 values += content + bytes(len(content) % 2)
@@ -94,15 +96,15 @@ class Layout:
 
 
 def order_of(exif: bytes) -> str:
-    """Return how EXIF, which is a TIFF structure itself, writes its numbers."""
+    """Return the byte order of EXIF, which is a TIFF structure."""
     return ">" if exif[:2] == b"MM" else "<"
 
 
 def entries_of_exif(exif: bytes, layout: Layout, wanted: Sequence[int]) -> dict[int, Entry]:
-    """Return entries of EXIF's first directory.
+    """Return the `wanted` entries of EXIF's first directory for a file of this layout, by tag.
 
-    Where EXIF stands at the start of a file of its own layout, all its offsets are right, and so the entries are as
-    they stand there. For a big file they are written anew, without what points elsewhere.
+    In a classic file EXIF is at the start, so its offsets are valid and its entries are returned unchanged. For BigTIFF
+    they are written anew, without the directories EXIF and GPS, which hold offsets themselves.
     """
     order = order_of(exif)
     entries: dict[int, Entry] = {}
@@ -127,7 +129,7 @@ def entries_of_exif(exif: bytes, layout: Layout, wanted: Sequence[int]) -> dict[
 
 
 def read_tags(file: BinaryIO) -> PillowImage.Exif:
-    """Return the tags of a file's first directory; what fails is whatever Pillow raises."""
+    """Return the tags of a file's first directory; Pillow raises exceptions of any type for damaged ones."""
     from PIL import Image as PillowImage
 
     head = file.read(16)
@@ -140,18 +142,20 @@ def read_tags(file: BinaryIO) -> PillowImage.Exif:
 
 
 def count_directories(file: BinaryIO) -> int:
-    """Return how many directories a file's chain has; it ends where it comes back to one, or leaves the file.
+    """Return the number of directories in a file's chain, up to one that was there before or is outside the file.
 
     Raises
     ------
     ImageError
-        They are more than anybody writes: following them would take a minute.
+        There are more than `_MAX_DIRECTORIES`.
     """
     head = file.read(16)
     order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
     count, offset = struct.Struct(order + ("Q" if big else "H")), struct.Struct(order + ("Q" if big else "I"))
     seen = set[int]()
-    with contextlib.suppress(struct.error, OSError, OverflowError):  # what stands beyond the end, or any file's
+    with contextlib.suppress(
+        struct.error, OSError, OverflowError
+    ):  # an offset beyond the file's end, or beyond any file
         (at,) = offset.unpack_from(head, 8 if big else 4)
         while at and at not in seen:
             file.seek(at)
@@ -164,12 +168,12 @@ def count_directories(file: BinaryIO) -> int:
 
 
 def bytes_of_pixels(file: BinaryIO) -> int:
-    """Return how many bytes the pixels of a file's first page take, unpacked; 0 if it does not say so."""
+    """Return the bytes of the unpacked pixels of a file's first page; 0 if its tags are damaged."""
     try:
         tags = read_tags(file)
         bits, samples = tags.get(BITS, 1), tags.get(SAMPLES, 1)
         each = bits if isinstance(bits, tuple) else (bits,) * min(samples, 1 << 16)
         sizes = (tags[WIDTH], tags[LENGTH], sum(each))
         return math.prod(sizes) // 8 if all(isinstance(size, int) for size in sizes) else 0
-    except Exception:  # what is wrong with it is said by whoever reads it
+    except Exception:  # reading the file will raise it again
         return 0

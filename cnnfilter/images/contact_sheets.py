@@ -127,8 +127,11 @@ def picture_sheet(pictures: Sequence[tuple[str, str, NDArray[np.uint8]]]) -> NDA
 def _columns_of_square_sheet(count: int, height: int, width: int) -> int:
     """Return the number of columns that makes a sheet about as wide as high."""
     scale = _enlargement(height, width)
-    wide, high = max(width * scale, _MIN_TILE_PIXELS) + _GAP_PIXELS, height * scale + 2 * _LINE_PIXELS + _GAP_PIXELS
-    return max(1, round(math.sqrt(count * high / wide)))
+    tile_width, tile_height = (
+        max(width * scale, _MIN_TILE_PIXELS) + _GAP_PIXELS,
+        height * scale + 2 * _LINE_PIXELS + _GAP_PIXELS,
+    )
+    return max(1, round(math.sqrt(count * tile_height / tile_width)))
 
 
 def _enlargement(height: int, width: int) -> int:
@@ -219,19 +222,21 @@ def _resize(
 
 
 def _arrange(tiles: Sequence[_Tile], across: int) -> NDArray[np.uint8]:
-    wide = max(_MIN_TILE_PIXELS, *(tile.picture.width for tile in tiles)) + _GAP_PIXELS
-    high = max(tile.picture.height for tile in tiles) + 2 * _LINE_PIXELS + _GAP_PIXELS
+    tile_width = max(_MIN_TILE_PIXELS, *(tile.picture.width for tile in tiles)) + _GAP_PIXELS
+    tile_height = max(tile.picture.height for tile in tiles) + 2 * _LINE_PIXELS + _GAP_PIXELS
     sheet = Image.new(
-        "RGB", (across * wide + _GAP_PIXELS, -(-len(tiles) // across) * high + _GAP_PIXELS), _BACKGROUND_RGB
+        "RGB",
+        (across * tile_width + _GAP_PIXELS, -(-len(tiles) // across) * tile_height + _GAP_PIXELS),
+        _BACKGROUND_RGB,
     )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_FONT_PIXELS)
     for index, tile in enumerate(tiles):
-        x, y = _GAP_PIXELS + index % across * wide, _GAP_PIXELS + index // across * high
+        x, y = _GAP_PIXELS + index % across * tile_width, _GAP_PIXELS + index // across * tile_height
         sheet.paste(tile.picture, (x, y))
         below = y + tile.picture.height
-        draw.text((x, below), _shorten(tile.name, font, wide - _GAP_PIXELS), _NAME_RGB, font)
-        draw.text((x, below + _LINE_PIXELS), _shorten(tile.range, font, wide - _GAP_PIXELS), _RANGE_RGB, font)
+        draw.text((x, below), _shorten(tile.name, font, tile_width - _GAP_PIXELS), _NAME_RGB, font)
+        draw.text((x, below + _LINE_PIXELS), _shorten(tile.range, font, tile_width - _GAP_PIXELS), _RANGE_RGB, font)
     return np.asarray(sheet).copy()
 
 

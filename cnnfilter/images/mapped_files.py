@@ -121,13 +121,13 @@ def _map_npy(file: BinaryIO, max_pixels: int, stack: ExitStack, folder: Callable
         return None
     with AsImageError("cannot be decoded as npy"):
         found = npy.read_header(io.BytesIO(file.read(1 << 16)), size, max_pixels)
-    kept = found.dtype in (np.uint8, np.uint16, np.float32) and found.dtype.isnative and not found.fortran_order
-    if not kept and size < MIN_UNPACKED_FILE_BYTES:
+    is_as_stored = found.dtype in (np.uint8, np.uint16, np.float32) and found.dtype.isnative and not found.fortran_order
+    if not is_as_stored and size < MIN_UNPACKED_FILE_BYTES:
         return None
     shape = found.shape[::-1] if found.fortran_order else found.shape
     mapping = stack.enter_context(MappedArray(file.fileno(), shape, found.dtype, found.start, writable=False))
     array = mapping.array.T if found.fortran_order else mapping.array
-    if not kept:
+    if not is_as_stored:
         array = _converted(array, stack, folder())
     return Image(array, npy.mode_for(array.dtype, array.shape[2]), "npy")
 

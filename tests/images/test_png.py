@@ -15,8 +15,9 @@ import pytest
 from PIL import Image as Pillow
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images import deflate
 from cnnfilter.images.files import encode_image, read_image
-from cnnfilter.images.formats import deflate, png, png_chunks, png_loops
+from cnnfilter.images.formats import png, png_chunks, png_loops
 from cnnfilter.images.image import Image
 from cnnfilter.images.metadata import Metadata
 

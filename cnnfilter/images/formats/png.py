@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from cnnfilter.images.formats import deflate
+from cnnfilter.images import deflate
 from cnnfilter.images.formats.png_chunks import (
     COLOUR_TYPE,
     SIGNATURE,

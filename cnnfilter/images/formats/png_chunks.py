@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats import deflate, png_loops
+from cnnfilter.images import deflate
+from cnnfilter.images.formats import png_loops
 from cnnfilter.images.image import check_size
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import default_threads, run_tasks

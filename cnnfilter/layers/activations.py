@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter.errors import ModelError
+from cnnfilter.filters.output import check_out
 
 Values = NDArray[Any]
 
@@ -21,11 +22,11 @@ Values = NDArray[Any]
 class Activation(NamedTuple):
     """A function and its derivative; both take the values before the function."""
 
-    apply: Callable[[Values], Values]
+    apply: Callable[[Values, Values | None], Values]
     derivative: Callable[[Values], Values] | None
 
 
-def activate(values: ArrayLike, name: str) -> Values:
+def activate(values: ArrayLike, name: str, *, out: Values | None = None) -> Values:
     """Apply an activation function.
 
     Parameters
@@ -35,11 +36,16 @@ def activate(values: ArrayLike, name: str) -> Values:
     name : str
         ``relu``, ``relu6``, ``leaky:0.1`` (``leaky`` alone is 0.01), ``sigmoid``, ``tanh``, ``softmax`` (over
         the last axis: the channels) or ``abs``.
+    out : array, optional
+        Filled with the result and returned: C-contiguous and writeable, of the result's shape and type. It may be
+        `values` itself, or else must not share memory with `values`.
 
     Raises
     ------
     ModelError
         For a name that is not one of these.
+    ShapeError
+        For an `out` that is not such an array.
 
     Examples
     --------
@@ -47,8 +53,15 @@ def activate(values: ArrayLike, name: str) -> Values:
     array([0., 0., 3.], dtype=float32)
     >>> activate([-2.0, 0.0, 3.0], "leaky:0.1")
     array([-0.2,  0. ,  3. ], dtype=float32)
+    >>> values = np.array([-2.0, 0.0, 3.0])
+    >>> activate(values, "relu", out=values) is values
+    True
     """
-    return find_activation(name).apply(_as_floats(values))
+    function = find_activation(name).apply
+    floats = _as_floats(values)
+    if out is not None:
+        check_out(out, floats.shape, floats.dtype, values, in_place=True)
+    return function(floats, out)
 
 
 def derivative(values: ArrayLike, name: str) -> Values:
@@ -127,16 +140,16 @@ def _as_floats(values: ArrayLike) -> Values:
     return array if is_float64 else array.astype(np.float32, copy=False)
 
 
-def _relu(values: Values) -> Values:
-    return np.maximum(values, 0)
+def _relu(values: Values, out: Values | None) -> Values:
+    return np.maximum(values, 0, out=out)
 
 
 def _relu_derivative(values: Values) -> Values:
     return (values > 0).astype(values.dtype)
 
 
-def _relu6(values: Values) -> Values:
-    return np.clip(values, 0, 6)
+def _relu6(values: Values, out: Values | None) -> Values:
+    return np.clip(values, 0, 6, out=out)
 
 
 def _relu6_derivative(values: Values) -> Values:
@@ -144,8 +157,12 @@ def _relu6_derivative(values: Values) -> Values:
 
 
 def _leaky(below: float) -> Activation:
-    def apply(values: Values) -> Values:
-        return np.asarray(np.where(values > 0, values, values * values.dtype.type(below)))
+    def apply(values: Values, out: Values | None) -> Values:
+        result = np.asarray(np.where(values > 0, values, values * values.dtype.type(below)))
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
     def derivative(values: Values) -> Values:
         return np.where(values > 0, 1, below).astype(values.dtype)
@@ -153,10 +170,10 @@ def _leaky(below: float) -> Activation:
     return Activation(apply, derivative)
 
 
-def _sigmoid(values: Values) -> Values:
+def _sigmoid(values: Values, out: Values | None) -> Values:
     # exp of negative values only, so that it cannot overflow.
     small = np.exp(-np.abs(values))
-    return np.asarray(np.where(values < 0, small, 1) / (1 + small))
+    return np.asarray(np.divide(np.where(values < 0, small, 1), 1 + small, out))
 
 
 def _sigmoid_derivative(values: Values) -> Values:
@@ -168,10 +185,10 @@ def _tanh_derivative(values: Values) -> Values:
     return np.asarray(1 - np.tanh(values) ** 2)
 
 
-def _softmax(values: Values) -> Values:
+def _softmax(values: Values, out: Values | None) -> Values:
     # The largest value is subtracted first, so that exp cannot overflow; the quotient stays the same.
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    return np.asarray(np.divide(powers, powers.sum(axis=-1, keepdims=True), out))
 
 
 _FUNCTIONS = {

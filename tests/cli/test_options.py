@@ -98,11 +98,11 @@ def options_of(command):
 @pytest.mark.parametrize(
     ("command", "function", "not_options"),
     [
-        # dtype and allocate follow from the formats; pixels and kernels are the arguments.
-        (convolve, convolution.convolve, {"pixels", "kernel", "dtype"}),
+        # dtype, out and allocate follow from the formats; pixels and kernels are the arguments.
+        (convolve, convolution.convolve, {"pixels", "kernel", "dtype", "out"}),
         # combine: what the kernel's name means, which is magnitude if it means nothing else.
         (convolve, convolution.filter_picture, {"pixels", "kernels", "dtype", "combine", "allocate"}),
-        (pool, pooling.pool, {"pixels", "dtype"}),
+        (pool, pooling.pool, {"pixels", "dtype", "out"}),
     ],
 )
 def test_an_option_is_its_parameter(command, function, not_options):

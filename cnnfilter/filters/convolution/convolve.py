@@ -21,6 +21,7 @@ from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.choice import choose_algorithm
 from cnnfilter.filters.convolution.geometry import Geometry
 from cnnfilter.filters.convolution.regions import Samples, Work
+from cnnfilter.filters.output import allocate_out
 from cnnfilter.filters.windows import Padding, Pair, window_axes
 from cnnfilter.images.dtypes import Range
 from cnnfilter.kernels.kernel import Kernel
@@ -58,6 +59,7 @@ def convolve(
     algorithm: str = "auto",
     dtype: DTypeLike = np.float32,
     threads: int | None = None,
+    out: Samples | None = None,
 ) -> Samples:
     """Slide a kernel over every channel of a picture and sum; the kernel is applied as drawn.
 
@@ -78,6 +80,8 @@ def convolve(
     algorithm : "auto", "direct", "separable" or "fft"
     dtype : of the result; uint8 and uint16 round half up and saturate
     threads : None for all cores; the result does not depend on it
+    out : array that is filled with the result and returned, C-contiguous and writeable, of the result's shape and
+        `dtype`; it must not share memory with `pixels`. Large results are faster in memory that was used before.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def convolve(
     KernelError
         There is no such kernel.
     ShapeError
-        The window does not fit into the padded picture, or a parameter is not what is said above.
+        The window does not fit into the padded picture, or a parameter, such as `out`, is not what is said above.
 
     Examples
     --------
@@ -101,6 +105,9 @@ def convolve(
            [3, 2, 1]], dtype=uint8)
     >>> convolve(np.ones((4, 6), np.float32), "box:3", padding="valid", stride=(1, 2)).shape
     (2, 2)
+    >>> out = np.empty((3, 3), np.uint8)
+    >>> convolve(impulse, "identity", dtype=np.uint8, out=out) is out
+    True
     """
     pixels = np.asarray(pixels)
     filtered = filter_picture(
@@ -115,7 +122,10 @@ def convolve(
         algorithm=algorithm,
         dtype=dtype,
         threads=threads,
+        allocate=allocate_out(out, pixels),
     )
+    if out is not None:
+        return out
     return filtered.pixels if pixels.ndim == 3 else filtered.pixels[:, :, 0]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.output import allocate_out
 from cnnfilter.filters.pooling import any_window_loops as loops
 from cnnfilter.filters.pooling import small_window_loops
 from cnnfilter.filters.windows import Axis, Padding, Pair, pair, whole_numbers
@@ -47,6 +48,7 @@ def pool(
     count_include_pad: bool = True,
     dtype: DTypeLike | None = None,
     threads: int | None = None,
+    out: Pixels | None = None,
 ) -> Pixels:
     """Pool each channel of a picture by itself, by PyTorch's rules.
 
@@ -74,6 +76,9 @@ def pool(
         type of the input, and avg gives float32.
     threads : int, optional
         All cores if not given; the result is the same for any number.
+    out : array, optional
+        Filled with the result and returned: C-contiguous and writeable, of the result's shape and type, in memory of
+        its own.
 
     Returns
     -------
@@ -84,8 +89,8 @@ def pool(
     Raises
     ------
     ShapeError
-        The window does not fit, the padding is more than half of the window, or a size, stride or dilation is
-        below 1.
+        The window does not fit, the padding is more than half of the window, a size, stride or dilation is below 1,
+        or `out` is not such an array.
 
     Examples
     --------
@@ -100,6 +105,9 @@ def pool(
     >>> pool(picture, "avg", size=2, dtype=np.uint8)
     array([[3, 2],
            [0, 5]], dtype=uint8)
+    >>> out = np.empty((2, 2), np.uint8)
+    >>> pool(picture, out=out) is out
+    True
 
     References
     ----------
@@ -117,7 +125,10 @@ def pool(
         count_include_pad=count_include_pad,
         dtype=dtype,
         threads=threads,
+        allocate=allocate_out(out, pixels),
     )
+    if out is not None:
+        return out
     return pooled[:, :, 0] if np.ndim(pixels) == 2 else pooled
 
 
@@ -142,11 +153,13 @@ def pool_picture(
     height, width, _ = source.shape
     rows, columns = pool_axes(height, width, size, **window)
     wanted = np.dtype(dtype or (np.float32 if op == "avg" else source.dtype))
+    if wanted.kind != "f" and wanted not in (np.uint8, np.uint16):
+        raise ShapeError(f"dtype {wanted}: uint8, uint16 or float32 would do")
     # 8 and 16 bits are rounded once, from the exact sum.
     direct = source.dtype if op != "avg" or wanted == source.dtype else np.dtype(np.float32)
-    if direct != wanted:
-        allocate = np.empty  # the result is converted afterwards
-    pooled = allocate((rows.outputs, columns.outputs, source.shape[2]), direct)
+    shape = rows.outputs, columns.outputs, source.shape[2]
+    result = allocate(shape, wanted)
+    pooled = result if direct == wanted else np.empty(shape, direct)
     small = _small(source, op, rows, columns, direct, count_include_pad)
     if small:
         _join_small(small, source, pooled, rows, columns, threads)
@@ -154,7 +167,9 @@ def pool_picture(
         _join_mean(source, pooled, rows, columns, count_include_pad, threads)
     else:
         _join_extreme(source, op, pooled, rows, columns, threads)
-    return _converted(pooled, wanted)
+    if direct != wanted:
+        _convert(pooled, result)
+    return result
 
 
 def global_pool(
@@ -404,12 +419,9 @@ def _lines(channels: int, columns: PoolAxis, dtype: np.dtype[Any]) -> Pixels:
     return np.empty((loops.WORK_ROWS, reach * channels), dtype)
 
 
-def _converted(pooled: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    if pooled.dtype == dtype:
-        return pooled
-    if dtype.kind == "f":
-        return pooled.astype(dtype)
-    if dtype not in (np.uint8, np.uint16):
-        raise ShapeError(f"dtype {dtype}: uint8, uint16 or float32 would do")
-    rounded: NDArray[np.float64] = np.nan_to_num(np.floor(pooled.astype(np.float64) + 0.5))
-    return rounded.clip(0, np.iinfo(dtype).max).astype(dtype)
+def _convert(pooled: Pixels, result: Pixels) -> None:
+    """Store a pooled picture as another type; whole numbers are rounded half up and saturate."""
+    if result.dtype.kind == "u":
+        rounded: NDArray[np.float64] = np.nan_to_num(np.floor(pooled.astype(np.float64) + 0.5))
+        pooled = rounded.clip(0, np.iinfo(result.dtype).max)
+    np.copyto(result, pooled, casting="unsafe")

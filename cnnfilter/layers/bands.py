@@ -65,7 +65,7 @@ def _works_in_bands(layer: Layer, shape: Shape) -> bool:
         # With wrap, a window at one edge sees rows at the other. With a constant border and more padding than this,
         # some windows see no row of the picture, so that their band would be empty.
         padding_max = 0 if layer.border == "wrap" else down.reach - 1 if _has_constant_border(layer) else padding
-        return padding <= padding_max and _ways(layer, shape) is not None
+        return padding <= padding_max and _algorithm_names(layer, shape) is not None
     if isinstance(layer, AvgPool):
         down, _ = layer.axes(*shape[:2])
         assert isinstance(down, PoolAxis)
@@ -73,27 +73,24 @@ def _works_in_bands(layer: Layer, shape: Shape) -> bool:
     return True
 
 
-def _ways(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
+def _algorithm_names(layer: FixedConvolution, shape: Shape) -> tuple[str, ...] | None:
     """Return the algorithm of each kernel for the whole picture, with which each band is computed too.
 
     None if the kernels differ in size, or if the result of an algorithm depends on the row at which a band begins.
     """
-    from cnnfilter.filters.convolution.algorithms import Fourier, Separable
-    from cnnfilter.filters.convolution.choice import choose_algorithm
-    from cnnfilter.filters.convolution.geometry import Geometry
+    from cnnfilter.filters.convolution.convolve import row_wise_algorithm
 
-    ways = []
+    names = []
     if len({kernel.weights.shape for group in layer.kernel_sets for kernel in group}) > 1:
         return None
     axes = layer.axes(*shape[:2])
     for group in layer.kernel_sets:
-        geometry = Geometry(*axes, channels=shape[2], border=layer.border)
-        engines = [choose_algorithm(kernel.weights, geometry)[0] for kernel in group]
-        kinds = {"separable" if isinstance(engine, Separable) else "direct" for engine in engines}
-        if len(kinds) > 1 or any(isinstance(engine, Fourier) for engine in engines):
+        found = {row_wise_algorithm(kernel.weights, axes, shape[2], layer.border) for kernel in group}
+        name = found.pop()
+        if found or name is None:
             return None
-        ways.append(kinds.pop())
-    return tuple(ways)
+        names.append(name)
+    return tuple(names)
 
 
 def _has_constant_border(layer: FixedConvolution) -> bool:
@@ -129,7 +126,7 @@ def output_height(shapes: list[Shape]) -> int:
 def _with_fixed_algorithms(layer: Layer, shape: Shape) -> Layer:
     if not isinstance(layer, FixedConvolution):
         return layer
-    return dataclasses.replace(layer, algorithms=_ways(layer, shape) or ())
+    return dataclasses.replace(layer, algorithms=_algorithm_names(layer, shape) or ())
 
 
 def _one_band(layers: Layers, shapes: list[Shape], first: int, end: int) -> tuple[slice, Layers]:

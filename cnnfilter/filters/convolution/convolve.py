@@ -12,17 +12,19 @@ ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.filter
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnfilter.errors import ShapeError
+from cnnfilter.filters.convolution.algorithms import Fourier, Separable
 from cnnfilter.filters.convolution.choice import choose_algorithm
 from cnnfilter.filters.convolution.geometry import Geometry
-from cnnfilter.filters.convolution.regions import Samples, Work
+from cnnfilter.filters.convolution.regions import Plan, PlannedKernel, Samples, find_extremes, run_plan
 from cnnfilter.filters.output import allocate_out
-from cnnfilter.filters.windows import Padding, Pair, window_axes
+from cnnfilter.filters.windows import Axis, Padding, Pair, window_axes
 from cnnfilter.images.dtypes import Range
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
@@ -167,54 +169,137 @@ def filter_picture(
     KernelError, ShapeError
         As `convolve`; also kernels whose results differ in size, or no kernel at all.
     """
+    request = _check(
+        pixels,
+        {"stride": stride, "dilation": dilation, "padding": padding},
+        border=border,
+        bias=bias,
+        combine=combine,
+        signed=signed,
+        algorithm=algorithm,
+        dtype=dtype,
+        threads=threads,
+    )
+    resolved = _resolve(kernels, request)
+    plan = _plan(request, resolved)
+    output_range = _choose_range(request, resolved, plan)
+    result = allocate(plan.shape, request.dtype)
+    clipped = run_plan(plan, result, output_range)
+    return Filtered(result, clipped, tuple(kernel.reason for kernel in plan.kernels))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A convolution that is asked for, checked but for its kernels.
+
+    Attributes
+    ----------
+    samples : the picture, C-contiguous (H, W, C), of a type that the loops take
+    window : stride, dilation and padding, as `window_axes` takes them
+    dtype : of the result
+
+    The others are as `filter_picture` takes them.
+    """
+
+    samples: Samples
+    window: dict[str, Any]
+    border: str
+    bias: float
+    combine: str | None
+    signed: str
+    algorithm: str
+    dtype: np.dtype[Any]
+    threads: int
+
+
+class _Resolved(NamedTuple):
+    """The kernels of a request, and what becomes of their results: one of COMBINATIONS."""
+
+    kernels: list[Kernel]
+    combine: str
+
+
+def _check(
+    pixels: Samples,
+    window: dict[str, Any],
+    *,
+    combine: str | None,
+    signed: str,
+    dtype: DTypeLike | None,
+    threads: int | None,
+    **others: Any,
+) -> _Request:
+    """Return the request of `filter_picture`, or refuse it with a ShapeError."""
     samples = _samples(np.asarray(pixels))
     if threads is not None and threads < 1:
         raise ShapeError(f"threads {threads} is not a whole number from 1 up, or None for all cores")
-    sets = [find_kernels(kernel) for kernel in kernels]
-    found = [kernel for several in sets for kernel in several]
-    if not found:
-        raise ShapeError("no kernel was given")
-    if combine is None:
-        combine = sets[0].combine if len(sets) == 1 else "magnitude"
     for name, value, known in (("combine", combine, COMBINATIONS), ("signed", signed, SIGNED)):
-        if value not in known:
+        if value is not None and value not in known:
             raise ShapeError(f"{name} {value!r} is not one of {', '.join(known)}")
     target = samples.dtype if dtype is None else np.dtype(dtype)
     if target not in (np.uint8, np.uint16, np.float32):
         raise ShapeError(f"dtype {target} is not uint8, uint16 or float32")
+    return _Request(
+        samples=samples,
+        window=window,
+        combine=combine,
+        signed=signed,
+        dtype=target,
+        threads=default_threads() if threads is None else threads,
+        **others,
+    )
 
+
+def _resolve(kernels: Sequence[Any], request: _Request) -> _Resolved:
+    """Return the kernels that are meant, and how their results are combined."""
+    sets = [find_kernels(kernel) for kernel in kernels]
+    found = [kernel for several in sets for kernel in several]
+    if not found:
+        raise ShapeError("no kernel was given")
+    combine = sets[0].combine if len(sets) == 1 else "magnitude"
+    return _Resolved(found, combine if request.combine is None else request.combine)
+
+
+def _plan(request: _Request, resolved: _Resolved) -> Plan:
+    """Choose an algorithm for each kernel, and return the plan of the convolution."""
+    samples, kernels, combine = request.samples, resolved.kernels, resolved.combine
     geometries = [
         Geometry(
-            *window_axes(samples.shape[:2], kernel.weights.shape, stride=stride, dilation=dilation, padding=padding),
+            *window_axes(samples.shape[:2], kernel.weights.shape, **request.window),
             channels=samples.shape[2],
-            border=border,
+            border=request.border,
         )
-        for kernel in found
+        for kernel in kernels
     ]
     if len({geometry.outputs for geometry in geometries}) > 1:
         sizes = ", ".join("{}x{}".format(*geometry.outputs) for geometry in geometries)
         raise ShapeError(f"the kernels give results of different sizes ({sizes}); use padding same")
-    bytes_only = samples.dtype == target == np.uint8 and len(found) == 1
-    chosen = [
-        choose_algorithm(kernel.weights, geometry, algorithm, bytes_only=bytes_only)
-        for kernel, geometry in zip(found, geometries, strict=True)
-    ]
-    work = Work(
-        samples,
-        [kernel.weights for kernel in found],
-        [each for each, _ in chosen],
-        combine if len(found) > 1 else "",
-        default_threads() if threads is None else threads,
-    )
-    offsets = [bias + getattr(kernel, "offset", 0.0) for kernel in found]
-    work.biases = offsets if combine == "stack" or len(found) == 1 else [bias] * len(found)
-    scale = Range.of(signed_rule(signed, found, target), target)
-    if scale.stretch:
-        scale = scale.stretched(*work.extremes())
-    work.fold = scale.absolute
-    out = allocate(work.shape, target)
-    clipped = work.store(out, scale)
-    return Filtered(out, clipped, tuple(why for _, why in chosen))
+    bytes_only = samples.dtype == request.dtype == np.uint8 and len(kernels) == 1
+    has_offsets = combine == "stack" or len(kernels) == 1
+    planned = []
+    for kernel, geometry in zip(kernels, geometries, strict=True):
+        algorithm, reason = choose_algorithm(kernel.weights, geometry, request.algorithm, bytes_only=bytes_only)
+        bias = request.bias + (getattr(kernel, "offset", 0.0) if has_offsets else 0.0)
+        planned.append(PlannedKernel(kernel.weights, algorithm, bias, reason))
+    source = samples.reshape(samples.shape[0], -1)
+    return Plan(source, tuple(planned), combine if len(kernels) > 1 else "", request.threads)
+
+
+def _choose_range(request: _Request, resolved: _Resolved, plan: Plan) -> Range:
+    """Return how sums become samples of the result; to stretch them, their range is computed first."""
+    output_range = Range.of(signed_rule(request.signed, resolved.kernels, request.dtype), request.dtype)
+    return output_range.stretched(*find_extremes(plan)) if output_range.stretch else output_range
+
+
+def row_wise_algorithm(weights: Samples, axes: tuple[Axis, Axis], channels: int, border: str) -> str | None:
+    """Return the algorithm that `convolve` chooses for a float32 result, if it computes each row by itself.
+
+    None if the result depends on the rows at which a band begins, as that of the FFT does.
+    """
+    chosen, _ = choose_algorithm(weights, Geometry(*axes, channels=channels, border=border))
+    if isinstance(chosen, Fourier):
+        return None
+    return "separable" if isinstance(chosen, Separable) else "direct"
 
 
 def _samples(pixels: Samples) -> Samples:

@@ -1,12 +1,15 @@
-"""Which regions of a result are computed, and on which threads."""
+"""The plan of a convolution: the regions of its result, and how each is computed on the threads.
+
+The kernels, their algorithms and the rule of rounding are chosen in `cnnfilter.filters.convolution.convolve`.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,174 +41,230 @@ _INFINITY_BITS = 0x7F800000
 Samples = NDArray[Any]
 
 
-class Work:
-    """One run of some algorithms over a picture."""
+class PlannedKernel(NamedTuple):
+    """A kernel with the algorithm that computes it.
 
-    def __init__(
-        self,
-        samples: Samples,
-        weights: list[Samples],
-        algorithms: list[Algorithm],
-        combine: str,
-        threads: int,
-    ) -> None:
-        self.source = samples.reshape(samples.shape[0], -1)
-        self.weights = weights
-        self.algorithms = algorithms
-        self.combine = combine
-        self.threads = threads
-        self.biases = [0.0] * len(algorithms)
-        self.fold = False
-        self.rows, self.columns = algorithms[0].geometry.outputs
-        self.channels = algorithms[0].geometry.channels
-        maps = len(algorithms) if combine == "stack" else 1
-        self.shape = (self.rows, self.columns, self.channels * maps)
-        self.memory = Memory()
+    Attributes
+    ----------
+    weights : (kH, kW)
+    bias : added to the sums of this kernel, or for a combination of several, which takes that of the first, to it
+    reason : one line on the algorithm and why it was chosen
+    """
 
-    def store(self, out: Samples, scale: Range) -> float:
-        """Fill `out` with the result; return the share of its samples that were clipped."""
-        rows = out.reshape(len(out), -1)
-        dtype = out.dtype
-        is_rounded = self.source.dtype == dtype != np.float32 and not self.combine
-        part = self._rounded if is_rounded and self._reads(self.algorithms[0]) == dtype else self._summed
-        count_every = 4 if math.prod(self.shape) > FULLY_COUNTED_SAMPLES_MAX else 1
+    weights: Samples
+    algorithm: Algorithm
+    bias: float
+    reason: str
 
-        def stored(region: Region) -> tuple[int, int]:
-            return part(region, rows[region.top : region.bottom], scale, count_every)
 
-        counts: list[tuple[int, int]] = self._in_regions(stored)
-        return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that is known of a convolution before its result is rounded: what is computed from what, in which regions.
 
-    def extremes(self) -> tuple[float, float]:
-        """Return the smallest and the largest finite result."""
+    Attributes
+    ----------
+    source : the picture, (H, W·C)
+    kernels : all have a result of one size
+    combine : one of COMBINATIONS, or "" for a single kernel
+    threads : how many compute regions at a time
+    """
 
-        def part(region: Region) -> tuple[float, float]:
-            sums = self._sums(region)
-            finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
-            return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    source: Samples
+    kernels: tuple[PlannedKernel, ...]
+    combine: str
+    threads: int
+    memory: Memory = field(default_factory=Memory)
 
-        found = self._in_regions(part)
-        return min(low for low, _ in found), max(high for _, high in found)
+    @property
+    def algorithms(self) -> list[Algorithm]:
+        """Return the algorithms of the kernels."""
+        return [kernel.algorithm for kernel in self.kernels]
 
-    def _rounded(self, region: Region, here: Samples, scale: Range, count_every: int) -> tuple[int, int]:
-        """Store a region, rounded by its algorithm; return how many samples were clipped, and of how many."""
-        rounding = Rounding(
-            scale.gain, self.biases[0] * scale.gain + scale.shift, scale.absolute, scale.top, count_every
-        )
-        count = (region.right - region.left) * self.channels
-        clipped = self._run(self.algorithms[0], region, here, region.left * self.channels, rounding)
-        return clipped, -(-len(here) // count_every) * count
+    @property
+    def channels(self) -> int:
+        """Return the channels of the picture."""
+        return self.algorithms[0].geometry.channels
 
-    def _summed(self, region: Region, here: Samples, scale: Range, count_every: int) -> tuple[int, int]:
-        """Do the same with sums that are combined, or rounded afterwards."""
-        in_place = here.dtype == np.float32 and not self.combine  # the sums are made where they stay
-        sums = self._sums(region, here if in_place else None)
-        left, right = region.left * self.shape[2], region.right * self.shape[2]
-        return store_band(sums, here, scale, left, right - left), len(here) * (right - left)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape (H', W', C') of the result."""
+        rows, columns = self.algorithms[0].geometry.outputs
+        maps = len(self.kernels) if self.combine == "stack" else 1
+        return rows, columns, self.channels * maps
 
-    def _sums(self, region: Region, out: Samples | None = None) -> Samples:
-        """Return the float32 sums of all algorithms in a region, with their biases, combined.
-
-        They are an array of their own, or stand in their place in `out`, the region's rows.
-        """
-        height, count = region.bottom - region.top, (region.right - region.left) * self.channels
-        first = 0 if out is None else region.left * self.channels
-        maps = (
-            [out]
-            if out is not None
-            else [
-                self.memory.array(f"map {index}", (height, count), np.float32) for index in range(len(self.algorithms))
-            ]
-        )
-        rounding = Rounding(shift=0.0 if out is None else self.biases[0])
-        for algorithm, own, weights in zip(self.algorithms, maps, self.weights, strict=True):
-            self._run(algorithm, region, own, first, rounding)
-            is_float = self.source.dtype == np.float32
-            if is_float and not algorithm.exact and largest_bits(own.view(np.int32), first, count) >= _INFINITY_BITS:
-                # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
-                exact = Direct(weights, replace(algorithm.geometry, phased=True))
-                exact.run(self._seen(exact, region), own, first, count, rounding)
-        return combine_maps(maps, self.combine, self.biases, self.fold) if out is None else out
-
-    def _reads(self, algorithm: Algorithm) -> np.dtype[Any]:
-        """Return the type of the samples that an algorithm gets: the picture's own, if it can hold the border's too."""
+    def sample_type(self, algorithm: Algorithm) -> np.dtype[Any]:
+        """Return the type of the samples that an algorithm reads: the picture's own, if the border fits into it."""
         border = border_constant(algorithm.geometry.border)
         own = self.source.dtype
         is_held = border is None or own.kind == "f" or border in range(np.iinfo(own).max + 1)
         return own if algorithm.rounds and is_held else np.dtype(np.float32)
 
-    def _run(self, algorithm: Algorithm, region: Region, out: Samples, first: int, rounding: Rounding) -> int:
-        """Make an algorithm store its sums of a region in the columns from `first` on of `out`, as its `run` does."""
-        sides = algorithm.sides
-        if sides and self._reads(algorithm) == self.source.dtype and sides.suit(region):
-            return sides.run(self.source, region, out, first, rounding)
-        count = (region.right - region.left) * self.channels
-        return algorithm.run(self._seen(algorithm, region), out, first, count, rounding)
+    @functools.cached_property
+    def regions(self) -> list[Region]:
+        """Return the regions that make up the result.
 
-    def _seen(self, algorithm: Algorithm, region: Region) -> RowOffsets:
-        """Return what `region` sees: in the picture itself where that is possible, else in a scratch."""
-        geometry, dtype = algorithm.geometry, self._reads(algorithm)
-        if self.source.dtype == dtype and geometry.is_inner(region):
-            return geometry.window(self.source, region)
-        return geometry.fill(self.source, region, dtype, self.memory)
-
-    def _in_regions(self, part: Callable[[Region], Any]) -> list[Any]:
-        """Call `part` for regions that make up the result.
-
-        Where the algorithms read the picture's own type, what reaches beyond it is cut off: the columns left and right,
-        and the rows above and below if a constant stands there. All else is filtered where it stands, in bands, whose
-        height changes no result. Other regions depend on the picture alone.
+        Where all algorithms read the picture itself, the inner region, whose windows lie within the picture, is cut
+        into bands. Their height changes no result, so that it may depend on the number of threads. What lies around
+        the inner region is computed from padded copies. Without an inner region the size of the regions can matter to
+        the FFT, and depends on the picture and the kernels alone.
         """
-        columns = self.columns
-        inner, size = self._inner
-        outer = [Region(0, inner.top, 0, columns), Region(inner.bottom, self.rows, 0, columns)]
-        sides = [
+        rows, columns, _ = self.shape
+        inner = self._inner
+        around = [Region(0, inner.top, 0, columns), Region(inner.bottom, rows, 0, columns)]
+        beside = [
             Region(inner.top, inner.bottom, 0, inner.left),
             inner,
             Region(inner.top, inner.bottom, inner.right, columns),
         ]
-        regions = [piece for region in outer for piece in _cut(region, *size)]
-        regions += [piece for region in sides for piece in _cut(region, self._high(), columns)]
-        # What is near in a file that is mapped comes at about the same time, the widest first: the system clears
-        # new memory as it is written, which is better done as it is filled.
+        regions = [piece for region in around for piece in _cut(region, *self._copied_size)]
+        regions += [piece for region in beside for piece in _cut(region, self._band_rows, columns)]
+        # Regions that are near in a mapped file are computed at about the same time. The widest come first: the system
+        # clears new memory when it is written first, and that is faster where much of it is written.
         regions.sort(key=lambda region: (region.top, region.left - region.right))
-
-        def quietly(region: Region) -> Any:
-            with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
-                return part(region)
-
-        wanted = [region for region in regions if not region.is_empty]
-        return run_tasks([functools.partial(quietly, region) for region in wanted], self.threads)
+        return [region for region in regions if not region.is_empty]
 
     @functools.cached_property
-    def _inner(self) -> tuple[Region, tuple[int, int]]:
-        """Return what is filtered where it stands, and the size of the pieces of all else."""
+    def _inner(self) -> Region:
+        """Return the region that is computed from the picture itself; empty, and below all rows, if there is none."""
+        rows, columns, _ = self.shape
+        nothing = Region(rows, rows, 0, 0)
         algorithms = self.algorithms
-        size = (
-            min(algorithm.band for algorithm in algorithms),
-            min((algorithm.columns for algorithm in algorithms if algorithm.columns is not None), default=self.columns),
-        )
-        if any(algorithm.geometry.phased and algorithm.geometry.horizontal.stride > 1 for algorithm in algorithms):
-            size = size[0], self.columns
-        inner = Region(self.rows, self.rows, 0, 0)
-        if all(each.inner_band is not None and self._reads(each) == self.source.dtype for each in algorithms):
-            inner = functools.reduce(Region.overlap, (algorithm.geometry.inner for algorithm in algorithms))
-            inner = inner.beside(-(-max(algorithm.least for algorithm in algorithms) // self.channels), self.columns)
-        return Region(self.rows, self.rows, 0, 0) if inner.is_empty else inner, size
+        if any(each.inner_band is None or self.sample_type(each) != self.source.dtype for each in algorithms):
+            return nothing
+        inner = functools.reduce(Region.overlap, (each.geometry.inner for each in algorithms))
+        inner = inner.beside(-(-max(each.least for each in algorithms) // self.channels), columns)
+        return nothing if inner.is_empty else inner
 
-    def _high(self) -> int:
-        """Return how many rows a band of what is filtered where it stands has."""
-        line = self.columns * self.channels
-        pieces = 1 if self.threads == 1 else min(max(self.rows * line // REGION_SAMPLES_MIN, 1), 16)
-        least = min(algorithm.inner_band or 1 for algorithm in self.algorithms)
-        high = max(least, min(-(-self.rows // pieces), REGION_SAMPLES_MAX // line), 1)
-        high = min(
-            high,
-            max(
-                REGION_MULTIPLY_ADDS_MAX // (line * max(algorithm.products for algorithm in self.algorithms)), TILE_ROWS
-            ),
-        )
-        return -(-self.rows // -(-self.rows // high)) + 3 & ~3  # about as many each, in fours
+    @property
+    def _copied_size(self) -> tuple[int, int]:
+        """Return the height and width of regions that are computed from padded copies."""
+        algorithms = self.algorithms
+        _, columns, _ = self.shape
+        height = min(each.band for each in algorithms)
+        if any(each.geometry.phased and each.geometry.horizontal.stride > 1 for each in algorithms):
+            return height, columns  # phases are those of whole rows
+        return height, min((each.columns for each in algorithms if each.columns is not None), default=columns)
+
+    @property
+    def _band_rows(self) -> int:
+        """Return the rows of a band of the inner region."""
+        rows, columns, _ = self.shape
+        line = columns * self.channels
+        bands = 1 if self.threads == 1 else min(max(rows * line // REGION_SAMPLES_MIN, 1), 16)
+        least = min(each.inner_band or 1 for each in self.algorithms)
+        height = max(least, min(-(-rows // bands), REGION_SAMPLES_MAX // line), 1)
+        products = line * max(each.products for each in self.algorithms)
+        height = min(height, max(REGION_MULTIPLY_ADDS_MAX // products, TILE_ROWS))
+        return -(-rows // -(-rows // height)) + 3 & ~3  # bands of about the same height, a multiple of four
+
+
+def find_extremes(plan: Plan) -> tuple[float, float]:
+    """Return the smallest and the largest finite sum of the result."""
+
+    def compute(region: Region) -> tuple[float, float]:
+        sums = _sum(plan, region, absolute=False)
+        finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
+        return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+    found = _run_regions(plan, compute)
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def run_plan(plan: Plan, out: Samples, output_range: Range) -> float:
+    """Fill `out` with the result; return the share of its samples that were clipped."""
+    rows = out.reshape(len(out), -1)
+    first = plan.algorithms[0]
+    is_rounded = plan.source.dtype == out.dtype != np.float32 and not plan.combine
+    store = _store_rounded if is_rounded and plan.sample_type(first) == out.dtype else _store_sums
+
+    def compute(region: Region) -> tuple[int, int]:
+        return store(plan, region, rows[region.top : region.bottom], output_range)
+
+    counts: list[tuple[int, int]] = _run_regions(plan, compute)
+    return sum(clipped for clipped, _ in counts) / max(sum(counted for _, counted in counts), 1)
+
+
+def _run_regions(plan: Plan, compute: Callable[[Region], Any]) -> list[Any]:
+    """Return the results of `compute` for all regions of a plan."""
+
+    def quietly(region: Region) -> Any:
+        with np.errstate(all="ignore"):  # NaN and infinity are data; each thread has its own setting
+            return compute(region)
+
+    return run_tasks([functools.partial(quietly, region) for region in plan.regions], plan.threads)
+
+
+def _store_rounded(plan: Plan, region: Region, rows: Samples, output_range: Range) -> tuple[int, int]:
+    """Store a region, rounded by its algorithm, in the rows of the result that it lies in.
+
+    Returns how many samples were clipped, and of how many.
+    """
+    algorithm, bias = plan.kernels[0].algorithm, plan.kernels[0].bias
+    count_every = 4 if math.prod(plan.shape) > FULLY_COUNTED_SAMPLES_MAX else 1
+    rounding = Rounding(
+        output_range.gain,
+        bias * output_range.gain + output_range.shift,
+        output_range.absolute,
+        output_range.top,
+        count_every,
+    )
+    count = (region.right - region.left) * plan.channels
+    clipped = _run_algorithm(plan, algorithm, region, rows, region.left * plan.channels, rounding)
+    return clipped, -(-len(rows) // count_every) * count
+
+
+def _store_sums(plan: Plan, region: Region, rows: Samples, output_range: Range) -> tuple[int, int]:
+    """Store a region as `_store_rounded` does, of float32 sums that are combined and rounded afterwards."""
+    channels = plan.shape[2]
+    left, right = region.left * channels, region.right * channels
+    if rows.dtype == np.float32 and not plan.combine:
+        kernel = plan.kernels[0]
+        _sum_kernel(plan, kernel, region, rows, region.left * plan.channels, kernel.bias)
+        sums = rows
+    else:
+        sums = _sum(plan, region, absolute=output_range.absolute)
+    return store_band(sums, rows, output_range, left, right - left), len(rows) * (right - left)
+
+
+def _sum(plan: Plan, region: Region, *, absolute: bool) -> Samples:
+    """Return the float32 sums of all kernels in a region, combined, with their biases."""
+    size = region.bottom - region.top, (region.right - region.left) * plan.channels
+    maps = [plan.memory.array(f"map {index}", size, np.float32) for index in range(len(plan.kernels))]
+    for kernel, sums in zip(plan.kernels, maps, strict=True):
+        _sum_kernel(plan, kernel, region, sums, 0, 0.0)
+    return combine_maps(maps, plan.combine, [kernel.bias for kernel in plan.kernels], absolute)
+
+
+def _sum_kernel(plan: Plan, kernel: PlannedKernel, region: Region, sums: Samples, first: int, bias: float) -> None:
+    """Store the float32 sums of a kernel in a region in the columns of `sums` from `first` on."""
+    algorithm = kernel.algorithm
+    rounding = Rounding(shift=bias)
+    _run_algorithm(plan, algorithm, region, sums, first, rounding)
+    count = (region.right - region.left) * plan.channels
+    is_float = plan.source.dtype == np.float32
+    if is_float and not algorithm.exact and largest_bits(sums.view(np.int32), first, count) >= _INFINITY_BITS:
+        # Only tap by tap does a NaN or an infinity reach no further than the taps that see it.
+        exact = Direct(kernel.weights, replace(algorithm.geometry, phased=True))
+        exact.run(_read_rows(plan, exact, region), sums, first, count, rounding)
+
+
+def _run_algorithm(
+    plan: Plan, algorithm: Algorithm, region: Region, out: Samples, first: int, rounding: Rounding
+) -> int:
+    """Store the sums of a region in the columns of `out` from `first` on, as `Algorithm.run` does."""
+    sides = algorithm.sides
+    if sides and plan.sample_type(algorithm) == plan.source.dtype and sides.suit(region):
+        return sides.run(plan.source, region, out, first, rounding)
+    count = (region.right - region.left) * plan.channels
+    return algorithm.run(_read_rows(plan, algorithm, region), out, first, count, rounding)
+
+
+def _read_rows(plan: Plan, algorithm: Algorithm, region: Region) -> RowOffsets:
+    """Return the rows that a region needs: those of the picture itself where that is possible, else a padded copy."""
+    geometry, dtype = algorithm.geometry, plan.sample_type(algorithm)
+    if plan.source.dtype == dtype and geometry.is_inner(region):
+        return geometry.window(plan.source, region)
+    return geometry.fill(plan.source, region, dtype, plan.memory)
 
 
 def _cut(region: Region, height: int, width: int) -> list[Region]:
@@ -217,11 +276,11 @@ def _cut(region: Region, height: int, width: int) -> list[Region]:
     ]
 
 
-def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fold: bool) -> Samples:
+def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], absolute: bool) -> Samples:
     """Return float32 `maps`, all (…, C) of one shape, as one; their memory is used up.
 
     `combine` is one of COMBINATIONS, or "" for a single map. The biases of a stack are added to its maps, else
-    the first one is added to the result. With `fold`, ``max`` takes the largest absolute value.
+    the first one is added to the result. With `absolute`, ``max`` takes the largest absolute value.
     """
     if combine == "stack":
         for values, bias in zip(maps, biases, strict=True):
@@ -231,7 +290,7 @@ def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], fol
     if combine == "magnitude":
         for values in maps:
             np.multiply(values, values, out=values)
-    elif combine == "max" and fold:
+    elif combine == "max" and absolute:
         for values in maps:
             np.abs(values, out=values)
     add = np.maximum if combine == "max" else np.add

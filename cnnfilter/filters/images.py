@@ -1,7 +1,7 @@
 """Filter whole pictures: every frame, and colour weighted by alpha.
 
-The colour of a transparent pixel is nobody's intention, so it must not bleed into its neighbours. Each
-sample of a window counts with its alpha α, and the part that is missing takes the window's own mean colour,
+The colour of a transparent pixel is not visible and has no meaning, so it must not spread to its neighbours. Each
+sample of a window is weighted by its alpha α, and for the missing share stands the mean colour of the window,
 ``m = Σ|k|αc / Σ|k|α``:
 
     Σ k·(α·c + (1 − α)·m)
@@ -37,7 +37,7 @@ Sides = tuple[int, int, int, int]
 ALPHA = ("keep", "filter", "drop")
 
 _BAND_SAMPLES = 1 << 21
-"""Samples of a band, at least where a row is not longer."""
+"""Samples of a band, unless a single row has more: 8 MiB of float32."""
 
 
 def filter_image(
@@ -53,8 +53,8 @@ def filter_image(
     Parameters
     ----------
     kernels : each what `find_kernels` takes
-    alpha : "keep" (taken where the window's centre is), "filter" (convolved like the colours), "drop"
-    max_pixels : of the result, all frames together, that are accepted; checked before memory is taken
+    alpha : "keep" (the alpha at the centre of each window), "filter" (convolved like the colours), "drop"
+    max_pixels : pixels of the result that are accepted, all frames together; checked before memory is allocated
     options : those of `filter_picture`
 
     Returns
@@ -82,7 +82,7 @@ def filter_image(
 
 
 def check_alpha(alpha: str) -> None:
-    """Refuse what is none of `ALPHA`, with a ShapeError."""
+    """Refuse a rule that is not one of `ALPHA`, with a ShapeError."""
     if alpha not in ALPHA:
         raise ShapeError(f"alpha {alpha!r} is not one of {', '.join(ALPHA)}")
 
@@ -117,12 +117,15 @@ def _filter_frame(
 
 
 def is_worth_bands(frame: Samples) -> bool:
-    """Return whether a frame is so large that float copies of all of it would take much memory."""
+    """Return whether float copies of a whole frame would take so much memory that bands pay."""
     return frame.size > 2 * _BAND_SAMPLES
 
 
 def is_opaque(frame: Samples) -> bool:
-    """Whether all of a frame (H, W, C) is, its last channel alpha; found out row by row, as it may be mapped."""
+    """Return whether the last channel of a frame (H, W, C), its alpha, is opaque everywhere.
+
+    It is read in bands, as the frame may be mapped from a file.
+    """
     top = top_of(frame.dtype)
     rows = max(1, _BAND_SAMPLES // frame[0].size)
     return all((frame[y : y + rows, :, -1] == top).all() for y in range(0, len(frame), rows))
@@ -131,7 +134,7 @@ def is_opaque(frame: Samples) -> bool:
 def _filter_with_alpha(
     frame: Samples, opaque: bool, kernels: Sequence[Any], alpha: str, options: dict[str, Any]
 ) -> tuple[Samples, float, tuple[str, ...]]:
-    """Filter a frame, or rows of one that is `opaque` as a whole or is not."""
+    """Filter a frame, or some of its rows; `opaque` says whether the whole frame is."""
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
     if opaque:
@@ -142,7 +145,7 @@ def _filter_with_alpha(
             colour, opacity.astype(np.float32) / np.float32(top), kernels, options
         )
     sets = [kernel for spec in kernels for kernel in find_kernels(spec)]
-    if alpha == "drop" or pixels.shape[2] != colour.shape[2]:  # a stack of maps has no alpha of its own
+    if alpha == "drop" or pixels.shape[2] != colour.shape[2]:  # a stack of maps has no alpha
         return pixels, clipped, algorithms_used
     if alpha == "filter":
         without = {name: value for name, value in options.items() if name not in ("bias", "signed", "dtype")}
@@ -157,7 +160,7 @@ def _filter_with_alpha(
 
 
 def _axes_in_bands(frame: Samples, kernels: Sequence[Any], options: dict[str, Any]) -> tuple[Axis, Axis] | None:
-    """Return where the windows fall if each sees only rows near to it; None if some do not."""
+    """Return the axes of the windows if bands of rows can be filtered one by one, otherwise None."""
     shapes = {kernel.weights.shape for spec in kernels for kernel in find_kernels(spec)}
     is_near = options.get("border", "replicate").partition(":")[0] in NEAR_BORDERS
     if len(shapes) > 1 or not is_near or options.get("signed") == "stretch":
@@ -173,7 +176,7 @@ def in_bands(
     part: Callable[[Samples, Sides], tuple[Samples, float]],
     allocate: Callable[..., Samples],
 ) -> tuple[Samples, float]:
-    """Return what `part` gives for the rows that each band of the result sees, and for what it pads around them."""
+    """Return the results of `part` for all bands, joined: it takes the rows that a band sees, and their padding."""
     down, across = axes
     # A band has at least three times as many rows as it shares with its neighbours.
     rows = max(1, _BAND_SAMPLES // (down.stride * frame[0].size), 3 * down.reach // down.stride)
@@ -190,7 +193,7 @@ def in_bands(
 def join_bands(
     parts: Iterable[tuple[Samples, float]], height: int, allocate: Callable[..., Samples]
 ) -> tuple[Samples, float]:
-    """Return bands of rows as one array that `allocate` makes, and the mean of the shares that come with them."""
+    """Return bands of rows as one array, which `allocate` makes, and the mean of the shares of clipped samples."""
     out: Samples | None = None
     end, mean = 0, 0.0
     for pixels, share in parts:
@@ -206,12 +209,12 @@ def join_bands(
 def _filter_weighted(
     colour: Samples, weight: Samples, kernels: Sequence[Any], options: dict[str, Any]
 ) -> tuple[Samples, float, tuple[str, ...]]:
-    """Return the weighted result of the module's formula; `weight` is alpha, 0 to 1, float32 (H, W, 1)."""
+    """Return the result of the module's formula; `weight` is alpha, 0 to 1, float32 (H, W, 1)."""
     signed, combine, bias = options.get("signed", "auto"), options.get("combine"), options.get("bias", 0.0)
     dtype = np.dtype(options.get("dtype") or colour.dtype)
     window = {name: value for name, value in options.items() if name not in ("signed", "combine", "bias", "dtype")}
     border = window.get("border", "replicate")
-    # What a constant border adds is opaque.
+    # A constant border is opaque.
     opaque = {**window, "border": "constant:1"} if border_constant(border) is not None else window
     sets = [find_kernels(spec) for spec in kernels]
     found = [kernel for several in sets for kernel in several]
@@ -242,7 +245,7 @@ def _filter_weighted(
 
 
 def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str, Any]) -> Samples:
-    """Return the alpha that stands under the centre of each window; beyond a constant border it is opaque."""
+    """Return the alpha at the centre of each window; a constant border is opaque."""
     window = {name: options[name] for name in ("stride", "dilation", "padding") if name in options}
     axes = window_axes(opacity.shape[:2], kernel.weights.shape, **window)
     places = []
@@ -256,13 +259,13 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
 
 
 def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
-    """Lay the maps that several kernels gave side by side, as far as the format allows.
+    """Return the maps of several kernels as a picture that can be written in a format.
 
     Parameters
     ----------
-    image : what `filter_image` gives for ``combine="stack"``: K maps of each of C channels
-    names : those of the K kernels
-    format : npy holds the maps as they are, tiff one page a kernel, all others a contact sheet
+    image : the result of `filter_image` for ``combine="stack"``: K maps of each of C channels
+    names : the names of the K kernels
+    format : npy holds the maps as they are, tiff a page for each kernel, all others a contact sheet
     """
     if format == "npy":
         return image.replace(mode="maps")
@@ -271,7 +274,7 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
     if format == "tiff":
         pages = tuple(np.ascontiguousarray(image.pixels[:, :, number::kernels]) for number in range(kernels))
         return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
-    from cnnfilter.images.contact_sheets import contact_sheet  # with Pillow, which no other way here needs
+    from cnnfilter.images.contact_sheets import contact_sheet  # it imports Pillow, which nothing else here needs
 
     marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
     labels = [name + mark for mark in marks for name in names]
@@ -279,7 +282,7 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
 
 
 def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
-    """Pool every frame of a picture; whole numbers stay whole.
+    """Pool every frame of a picture; integers stay integers.
 
     Parameters
     ----------
@@ -310,14 +313,14 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
 
 
 def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options: dict[str, Any]) -> Samples:
-    """Pool a frame, or rows of one that is `opaque` as a whole or is not."""
+    """Pool a frame, or some of its rows; `opaque` says whether the whole frame is."""
     colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
     top = top_of(frame.dtype)
     if opaque:
         pixels: Samples = pool_picture(colour, op, **options)
     elif op == "avg":
         pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
-    else:  # a colour that cannot be seen never wins
+    else:  # the colour of a transparent pixel is never the maximum or minimum
         lowest = {"max": 0 if frame.dtype.kind == "u" else -np.inf, "min": top if frame.dtype.kind == "u" else np.inf}
         pixels = pool_picture(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
         if pixels.dtype.kind == "f":

@@ -1,7 +1,7 @@
-"""The ways to convolve a band of rows.
+"""The algorithms of convolution: direct, separable, box and Fourier.
 
 An algorithm turns rows with their border (`cnnfilter.filters.convolution.geometry`) into sums, float32 or rounded.
-Which of them is the quickest, `cnnfilter.filters.convolution.choice` knows.
+`cnnfilter.filters.convolution.choice` chooses among them.
 """
 
 from __future__ import annotations
@@ -66,10 +66,13 @@ _PAIRED_TAP_DISTANCES = {1}, {3}
 
 
 class Rounding(NamedTuple):
-    """What becomes of a sum `v`: ``v·gain + shift``, of which whole numbers keep the absolute value with `absolute`.
+    """How a sum `v` is stored: as ``v·gain + shift``, for integers rounded half up and clipped to 0…top.
 
-    Whole numbers are rounded half up into 0…top. Those that lie outside are counted in the rows whose number
-    `count_every` divides; a dense kernel counts one row of four unless that is 1.
+    Attributes
+    ----------
+    absolute : whether the absolute value is stored; of integers only
+    count_every : clipped integers are counted in the rows whose number it divides. A dense kernel, on four rows at
+        once, counts one row of four unless it is 1.
     """
 
     gain: float = 1.0
@@ -79,25 +82,25 @@ class Rounding(NamedTuple):
     count_every: int = 1
 
     @property
-    def passed(self) -> tuple[float, int, float, int]:
-        """What the loops take of it; the gain is in the weights."""
+    def loop_arguments(self) -> tuple[float, int, float, int]:
+        """Return the arguments of the loops; the gain is multiplied into the weights."""
         return self.shift, int(self.absolute), self.top, self.count_every
 
 
 class Algorithm(Protocol):
-    """One way to convolve.
+    """A way to compute the sums of a kernel over a band of rows.
 
     Attributes
     ----------
-    band : the rows of output that are best made at once from a scratch.
-    columns : the same for columns of output; None for all of them.
-    inner_band : the rows where they are made from the picture itself.
-        None where whole rows of output are wanted.
-    products : the multiply-adds of a sample of output.
-    least : the samples of a row that are worth a call: what lies beside those of the picture itself is so wide.
-    sides : what does the little that lies there, where that is cheaper.
-    exact : whether a NaN or an infinity reaches only the outputs whose taps see it.
-    rounds : whether it reads any type of samples and stores that type too; else it makes float32 of float32.
+    band : rows of output of a region that is computed from a padded copy
+    columns : columns of output of such a region; None for all
+    inner_band : rows of output at the least of a band that is computed from the picture itself; None if all of the
+        result is computed from padded copies
+    products : multiply-adds of a sample of output
+    min_samples : narrowest strip at the side of the picture that is computed by a call of its own
+    sides : computes narrow strips without a padded copy, where that is faster
+    exact : whether a NaN or an infinity reaches only the outputs whose taps see it
+    rounds : whether it reads samples of any type and stores that type; otherwise it reads and stores float32
     """
 
     geometry: Geometry
@@ -105,7 +108,7 @@ class Algorithm(Protocol):
     columns: int | None
     inner_band: int | None
     products: int
-    least: int
+    min_samples: int
     sides: Sides | None
     exact: bool
     rounds: bool
@@ -113,12 +116,12 @@ class Algorithm(Protocol):
     def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         """Store the sums in the `count` samples from `first` on of each row of `out` (H, W'·C).
 
-        Returns how many whole numbers were found outside of their range.
+        Returns how many integers were clipped, in the rows that are counted.
         """
 
 
 class Sides:
-    """Few taps at the left and right side of a picture, read where they are, by the rule of its border."""
+    """The sums of narrow strips at the left and right side of a picture, which are read without a padded copy."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -128,9 +131,9 @@ class Sides:
         self.weights = weights[rows, columns].astype(np.float32)
 
     def suit(self, region: Region) -> bool:
-        """Return whether that is cheaper for a region than to copy it with its border."""
-        few = (region.right - region.left) * len(self.weights) <= SIDE_PRODUCTS_MAX
-        return few and self.geometry.horizontal.stride == 1
+        """Return whether this is faster for a region than a padded copy."""
+        is_narrow = (region.right - region.left) * len(self.weights) <= SIDE_PRODUCTS_MAX
+        return is_narrow and self.geometry.horizontal.stride == 1
 
     def run(self, source: Samples, region: Region, out: Samples, first: int, rounding: Rounding) -> int:
         """Store the sums of a region of `source` (H, W·C), as an algorithm does."""
@@ -140,17 +143,17 @@ class Sides:
         constant = border_constant(self.geometry.border) or 0.0
         window = region.right - region.left, self.geometry.channels, self.geometry.step
         loop = side_sums(out.dtype.kind == "u")
-        outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *rounding.passed)
+        outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *rounding.loop_arguments)
         return outside
 
 
 class Direct:
-    """The taps that are not 0, one after the other: any stride, dilation and shape."""
+    """Tap by tap, for any kernel, stride and dilation. Weights of 0 are left out."""
 
     exact = rounds = True
     columns: int | None = None
     inner_band: int | None = MIN_ROWS_PER_CALL
-    least = 1
+    min_samples = 1
     sides: Sides | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
@@ -166,12 +169,12 @@ class Direct:
         weights = self.weights * np.float32(rounding.gain)
         where = *rows, self.tap_rows, self.tap_columns
         loop = taps(out.dtype.kind == "u")
-        outside: int = loop(*where, weights, out, first, count, self.geometry.step, *rounding.passed)
+        outside: int = loop(*where, weights, out, first, count, self.geometry.step, *rounding.loop_arguments)
         return outside
 
 
 class DirectIntegers(Direct):
-    """Few taps whose weights are whole numbers, or whole multiples of one, on bytes: sums of 16 bits."""
+    """Tap by tap on bytes, for few weights that are integers, or integer multiples of a unit: 16-bit sums."""
 
     def __init__(self, weights: Samples, geometry: Geometry, unit: float) -> None:
         super().__init__(weights, geometry)
@@ -185,13 +188,13 @@ class DirectIntegers(Direct):
         gain, shift = rounding.gain * self.unit, rounding.shift
         loop = integers(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16_MAX)
         where = *rows, self.tap_rows, self.tap_columns
-        place = out, first, count, self.geometry.step
-        outside: int = loop(*where, self.integers, *place, gain, shift, int(rounding.absolute), rounding.count_every)
+        target = out, first, count, self.geometry.step
+        outside: int = loop(*where, self.integers, *target, gain, shift, int(rounding.absolute), rounding.count_every)
         return outside
 
 
 def integer_unit(weights: Samples) -> float:
-    """Return the number that all weights are whole multiples of, if the sums of bytes fit into 16 bits, else 0."""
+    """Return the unit that all weights are integer multiples of, if the sums of bytes fit into 16 bits, else 0."""
     taps = weights[weights != 0]
     largest = np.abs(taps).max(initial=0)
     for unit in (1.0, float(np.abs(taps).min(initial=1.0))):
@@ -205,12 +208,12 @@ def integer_unit(weights: Samples) -> float:
 
 
 class DirectDense(Direct):
-    """A dense kernel of three rows or more, on four rows of output at once."""
+    """All weights of a kernel of three rows or more, on four rows of output at once."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         super().__init__(weights, geometry)
         self.exact = bool(weights.all())
-        self.least = TILE_SAMPLES
+        self.min_samples = TILE_SAMPLES
         self.matrix = np.ascontiguousarray(weights, np.float32)
         self.offsets = geometry.column_offsets()
 
@@ -219,17 +222,17 @@ class DirectDense(Direct):
             return super().run(rows, out, first, count, rounding)
         weights = self.matrix * np.float32(rounding.gain)
         loop = tile(out.dtype.kind == "u")
-        outside: int = loop(*rows, weights, self.offsets, out, first, count, *rounding.passed)
+        outside: int = loop(*rows, weights, self.offsets, out, first, count, *rounding.loop_arguments)
         return outside
 
 
 class Separable:
-    """A kernel of low rank: for each of its terms a column of weights down, then a row across."""
+    """A kernel of low rank: for each of its terms, a column of weights is summed down, then a row across."""
 
     exact, rounds = False, True
     columns: int | None = None
     inner_band: int | None = MIN_ROWS_PER_CALL
-    least = 1
+    min_samples = 1
     sides: Sides | None = None
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
@@ -237,7 +240,7 @@ class Separable:
         self.band = band_rows(geometry)
         self.memory = Memory()
         self.reach = int(geometry.column_offsets().max())
-        # Taps of all terms one after the other, and where those of each begin.
+        # The taps of all terms are joined; `ends` holds where those of each term end.
         down, across = ([np.flatnonzero(weights) for weights in side] for side in zip(*terms, strict=True))
         columns, rows = ([weights[np.flatnonzero(weights)] for weights in side] for side in zip(*terms, strict=True))
         self.ends = np.array([(0, 0), *zip(_ends(down), _ends(across), strict=True)])
@@ -247,8 +250,8 @@ class Separable:
         self.row_weights = np.concatenate(rows).astype(np.float32)
         self.products = len(self.tap_rows) + len(self.tap_columns)
         steps = {geometry.vertical.stride, geometry.vertical.dilation}
-        apart = set(np.diff(self.tap_columns).tolist())
-        self.apart = min(apart) if apart in _PAIRED_TAP_DISTANCES and has_wide_registers() else 0
+        distances = set(np.diff(self.tap_columns).tolist())
+        self.tap_distance = min(distances) if distances in _PAIRED_TAP_DISTANCES and has_wide_registers() else 0
         self.is_dense = (
             len(terms) == 1 and steps == {1} and len(self.tap_rows) == geometry.vertical.taps >= TILE_ROWS - 1
         )
@@ -258,49 +261,50 @@ class Separable:
         if self.is_dense and len(out) >= TILE_ROWS and count >= BLOCK_SAMPLES:
             lines = self.memory.array("four lines", (4, count + self.reach + OVERREAD_SAMPLES), np.float32)
             cross = self.column_weights, self.tap_columns, weights
-            four_rows = separable_tile(out.dtype.kind == "u", self.apart)
-            counted: int = four_rows(*rows, *cross, lines, out, first, count, *rounding.passed)
+            four_rows = separable_tile(out.dtype.kind == "u", self.tap_distance)
+            counted: int = four_rows(*rows, *cross, lines, out, first, count, *rounding.loop_arguments)
             return counted
         lines = self.memory.array("lines", (3, count + self.reach + OVERREAD_SAMPLES), np.float32)
         taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
         loop = separable(out.dtype.kind == "u")
-        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *rounding.passed)
+        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *rounding.loop_arguments)
         return outside
 
 
 def _ends(taps: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.cumsum([len(some) for some in taps])
+    """Return the end of each term's taps in all taps joined."""
+    return np.cumsum([len(of_term) for of_term in taps])
 
 
 class Box(Separable):
-    """A kernel whose weights are all the same: of bytes, sums that cost the same for any size of the window."""
+    """A kernel whose weights are all the same. Sums of bytes take the same time for any size of the window."""
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         super().__init__(factor(weights, max_terms=1), geometry)
         self.weight = float(weights[0, 0])
         self.height, self.width = weights.shape
-        # The first row of a band costs as much as the window is high; what lies beside the picture's own rows costs
-        # more than to copy them, if much of a row does.
+        # The first row of a band sums all rows of the window, so that bands are several times as high. Strips at the
+        # sides are computed from a padded copy: if they are wide, a copy of all columns is faster.
         self.band = 4 * max(self.band, self.height)
         self.inner_band = (
             None if self.width > geometry.outputs[1] * _BOX_COPY_SHARE else max(MIN_ROWS_PER_CALL, 8 * self.height)
         )
-        self.least = BLOCK_SAMPLES
+        self.min_samples = BLOCK_SAMPLES
 
     def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         if out.dtype != np.uint8 or self.geometry.channels > BOX_CHANNELS_MAX or count < BLOCK_SAMPLES:
             return super().run(rows, out, first, count, rounding)
         # Equal weights have one sign, which `choose_algorithm` made sure is positive: `absolute` changes nothing.
         window = self.height, self.width
-        channels, many = self.geometry.channels, self.height * self.width
+        channels, taps = self.geometry.channels, self.height * self.width
         gain = self.weight * rounding.gain
-        quotient = division(many)
-        # Means of an odd number of bytes are never half way, so that 1/9 as a float32 gives what 1/9 gives.
-        is_mean = abs(gain * many - 1) * 255 < (0.5 / many if many % 2 else _MEAN_ERROR_MAX) and rounding.shift == 0
+        quotient = division(taps)
+        # The mean of an odd number of bytes never lies half way between levels: a weight of 1/9 may be rounded.
+        is_mean = abs(gain * taps - 1) * 255 < (0.5 / taps if taps % 2 else _MEAN_ERROR_MAX) and rounding.shift == 0
         if (
             quotient
             and is_mean
-            and many <= _SMALL_BOX_SAMPLES_MAX
+            and taps <= _SMALL_BOX_SAMPLES_MAX
             and self.height >= TILE_ROWS - 1
             and len(out) >= TILE_ROWS
         ):
@@ -311,26 +315,26 @@ class Box(Separable):
             lines = self.memory.array("columns", size, np.uint16)
             box_means(channels)(*rows, lines, out, first, count, *window, *quotient)
             return 0
-        high = self.height > BOX_ROWS_MAX_U16
-        lines = self.memory.array("columns", size, np.dtype(np.int32 if high else np.uint16))
+        is_tall = self.height > BOX_ROWS_MAX_U16
+        lines = self.memory.array("columns", size, np.dtype(np.int32 if is_tall else np.uint16))
         scale = gain, rounding.shift, rounding.top, rounding.count_every
-        outside: int = box_sums(channels, high)(*rows, lines, out, first, count, *window, *scale)
+        outside: int = box_sums(channels, is_tall)(*rows, lines, out, first, count, *window, *scale)
         return outside
 
 
 class Fourier:
-    """A large dense kernel: multiplied with square tiles of the picture in the frequency domain, in float32."""
+    """A large dense kernel, multiplied with square tiles of the picture in the frequency domain, in float32."""
 
     exact = rounds = False
     inner_band: int | None = None
-    least = 1
+    min_samples = 1
     sides: Sides | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
         self.geometry = replace(geometry, phased=False)
         vertical, horizontal = geometry.vertical, geometry.horizontal
         self.size = size
-        self.products = 8 * size.bit_length()  # about: rows and columns are transformed and back
+        self.products = 8 * size.bit_length()  # an estimate: rows and columns are transformed there and back
         self.band = (self.size - vertical.reach) // vertical.stride + 1
         self.columns: int | None = 2 * ((self.size - horizontal.reach) // horizontal.stride + 1)
         angles = 2 * np.pi / self.size * np.arange(self.size)
@@ -339,21 +343,21 @@ class Fourier:
         self.spectrum[0, : vertical.reach : vertical.dilation, : horizontal.reach : horizontal.dilation] = weights
         transform(self.spectrum[0], self.spectrum[1], *self.tables)
         self.spectrum /= np.float32(self.size**2)
-        self.spectrum[1] *= -1  # the conjugate correlates
+        self.spectrum[1] *= -1  # a product with the conjugate is a correlation
         self.memory = Memory()
 
     def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         vertical, horizontal = self.geometry.vertical, self.geometry.horizontal
         channels = self.geometry.channels
         columns = count // channels
-        wide = (self.size - horizontal.reach) // horizontal.stride + 1
+        tile_columns = (self.size - horizontal.reach) // horizontal.stride + 1
         tiles = []
-        for left in range(0, columns, wide):
-            some = min(wide, columns - left)
-            seen = (some - 1) * horizontal.stride + horizontal.reach
+        for left in range(0, columns, tile_columns):
+            outputs = min(tile_columns, columns - left)
+            inputs = (outputs - 1) * horizontal.stride + horizontal.reach
             for channel in range(channels):
                 start = left * horizontal.stride * channels + channel
-                tiles.append((start, seen, first + left * channels + channel, some))
+                tiles.append((start, inputs, first + left * channels + channel, outputs))
         planes = self.memory.array("planes", self.spectrum.shape, np.float32)
         height = (len(out) - 1) * vertical.stride + vertical.reach
         for index in range(0, len(tiles), 2):

@@ -134,7 +134,7 @@ def _chosen(
     algorithm = best.make()
     side = max(geometry.horizontal.before, geometry.horizontal.after)
     if algorithm.inner_band is not None and 0 < side * np.count_nonzero(weights) <= SIDE_PRODUCTS_MAX:
-        algorithm.sides, algorithm.least = Sides(weights, geometry), 1
+        algorithm.sides, algorithm.min_samples = Sides(weights, geometry), 1
     return algorithm, "{}, {}x{} kernel of {} taps ({})".format(best.name, *shape, np.count_nonzero(weights), why)
 
 

@@ -1,12 +1,11 @@
 """Convolve a picture with one kernel, or with several at once.
 
-The way of the samples: an algorithm reads a band of rows where it stands, or, where the border is in sight, in a
-scratch that it is copied into with its border around it, and stores the sums: rounded at once, or as float32 that
-are combined and rounded then. The picture itself is never copied as a whole, and each row's result is the same for
-any number of threads.
+The result is computed in regions (`cnnfilter.filters.convolution.regions`). Where the window lies within the picture,
+an algorithm reads the picture itself, otherwise a copy of a part of it with the border around. It stores the sums
+rounded, or as float32 if they have to be combined first. The result is the same for any number of threads.
 
-Which algorithm: sparse kernels go tap by tap, dense ones on four rows at once, kernels of low rank as sums of separable
-ones, boxes by running sums, large dense ones through the FFT (`cnnfilter.filters.convolution.choice`).
+Sparse kernels are summed tap by tap, dense ones on four rows at once, kernels of low rank as sums of separable ones,
+boxes by running sums, and large dense kernels by the FFT (`cnnfilter.filters.convolution.choice`).
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ SIGNED = ("auto", "clip", "abs", "offset", "stretch")
 
 
 class Filtered(NamedTuple):
-    """What `filter_picture` gives.
+    """The result of `filter_picture`.
 
     Attributes
     ----------
     pixels : (H', W', C), or (H', W', C·K) for ``combine="stack"`` of K kernels (K maps of each channel).
     clipped : the share of the samples that lay outside the range of an integer picture, 0 to 1.
-    algorithms_used : one line a kernel: the algorithm and why.
+    algorithms_used : one line for each kernel: the algorithm and the reason.
     """
 
     pixels: Samples
@@ -213,7 +212,7 @@ class _Request:
 
 
 class _Resolved(NamedTuple):
-    """The kernels of a request, and what becomes of their results: one of COMBINATIONS."""
+    """The kernels of a request, and how their results are combined: one of COMBINATIONS."""
 
     kernels: list[Kernel]
     combine: str
@@ -233,9 +232,9 @@ def _check(
     samples = _samples(np.asarray(pixels))
     if threads is not None and threads < 1:
         raise ShapeError(f"threads {threads} is not a whole number from 1 up, or None for all cores")
-    for name, value, known in (("combine", combine, COMBINATIONS), ("signed", signed, SIGNED)):
-        if value is not None and value not in known:
-            raise ShapeError(f"{name} {value!r} is not one of {', '.join(known)}")
+    for name, value, known in (("combine", combine, (None, *COMBINATIONS)), ("signed", signed, SIGNED)):
+        if value not in known:
+            raise ShapeError(f"{name} {value!r} is not one of {', '.join(filter(None, known))}")
     target = samples.dtype if dtype is None else np.dtype(dtype)
     if target not in (np.uint8, np.uint16, np.float32):
         raise ShapeError(f"dtype {target} is not uint8, uint16 or float32")
@@ -251,7 +250,7 @@ def _check(
 
 
 def _resolve(kernels: Sequence[Any], request: _Request) -> _Resolved:
-    """Return the kernels that are meant, and how their results are combined."""
+    """Return the kernels of all names, and how their results are combined."""
     sets = [find_kernels(kernel) for kernel in kernels]
     found = [kernel for several in sets for kernel in several]
     if not found:
@@ -303,7 +302,7 @@ def row_wise_algorithm(weights: Samples, axes: tuple[Axis, Axis], channels: int,
 
 
 def _samples(pixels: Samples) -> Samples:
-    """Return `pixels` as a contiguous (H, W, C) array of a type that the loops take."""
+    """Return `pixels` as a C-contiguous (H, W, C) array of a type that the loops take."""
     if pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ShapeError(f"pixels of shape {pixels.shape} are not (H, W) or (H, W, C) with at least one sample")
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):

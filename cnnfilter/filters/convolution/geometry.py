@@ -177,10 +177,10 @@ class Region(NamedTuple):
         """Whether the region has no outputs."""
         return self.top >= self.bottom or self.left >= self.right
 
-    def beside(self, least: int, columns: int) -> Region:
-        """Return the region with 0 columns, or `least` and more, between it and each side of an image of `columns`."""
-        left = max(self.left, least) if self.left > 0 else 0
-        right = min(self.right, columns - least) if self.right < columns else columns
+    def beside(self, min_columns: int, columns: int) -> Region:
+        """Return the region with 0 columns, or at least `min_columns`, beside it at each side of `columns`."""
+        left = max(self.left, min_columns) if self.left > 0 else 0
+        right = min(self.right, columns - min_columns) if self.right < columns else columns
         return Region(self.top, self.bottom, left, right)
 
     def overlap(self, other: Region) -> Region:

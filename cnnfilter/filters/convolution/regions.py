@@ -42,12 +42,12 @@ Samples = NDArray[Any]
 
 
 class PlannedKernel(NamedTuple):
-    """A kernel with the algorithm that computes it.
+    """A kernel and the algorithm for it.
 
     Attributes
     ----------
     weights : (kH, kW)
-    bias : added to the sums of this kernel, or for a combination of several, which takes that of the first, to it
+    bias : added to the sums of this kernel. To a combination of several kernels the bias of the first one is added.
     reason : one line on the algorithm and why it was chosen
     """
 
@@ -59,14 +59,14 @@ class PlannedKernel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All that is known of a convolution before its result is rounded: what is computed from what, in which regions.
+    """A convolution that can be run: the picture, the kernels with their algorithms, and the regions of the result.
 
     Attributes
     ----------
     source : the picture, (H, W·C)
     kernels : all have a result of one size
     combine : one of COMBINATIONS, or "" for a single kernel
-    threads : how many compute regions at a time
+    threads : number of regions that are computed at a time
     """
 
     source: Samples
@@ -132,7 +132,7 @@ class Plan:
         if any(each.inner_band is None or self.sample_type(each) != self.source.dtype for each in algorithms):
             return nothing
         inner = functools.reduce(Region.overlap, (each.geometry.inner for each in algorithms))
-        inner = inner.beside(-(-max(each.least for each in algorithms) // self.channels), columns)
+        inner = inner.beside(-(-max(each.min_samples for each in algorithms) // self.channels), columns)
         return nothing if inner.is_empty else inner
 
     @property
@@ -277,7 +277,7 @@ def _cut(region: Region, height: int, width: int) -> list[Region]:
 
 
 def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], absolute: bool) -> Samples:
-    """Return float32 `maps`, all (…, C) of one shape, as one; their memory is used up.
+    """Return float32 `maps`, all (…, C) of one shape, combined into one. Their values are overwritten.
 
     `combine` is one of COMBINATIONS, or "" for a single map. The biases of a stack are added to its maps, else
     the first one is added to the result. With `absolute`, ``max`` takes the largest absolute value.

@@ -1,1 +1,1 @@
-"""Layers with weights: read from a file, run, explained, exported."""
+"""Networks, which are layers with weights: read from a file, run, explained and exported."""

@@ -1,7 +1,7 @@
-"""Class activation maps: which places of a picture speak for a label, laid over the picture.
+"""Class activation maps: how much each position of a picture adds to the logit of a class, as colours over the picture.
 
-Where a network ends with a global mean and one dense layer, the number of a class before the softmax is the mean over
-all places of ``maps[y, x] @ kernel[:, class]``, plus a bias: so the share of each place in it is exact.
+Where a network ends with a global mean and one dense layer, the logit of a class is the mean of
+``maps[y, x] @ kernel[:, class]`` over all positions, plus a bias. So the part of each position in the logit is exact.
 
 References: B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, equation 2.
 """
@@ -30,26 +30,32 @@ _COLOUR_SHARE_MIN, _COLOUR_SHARE_MAX = 0.25, 0.75
 
 
 def activation_map(network: Network, maps: Maps, label: int) -> Maps:
-    """Return the share of each place in the number of a class.
+    """Return what each position adds to the logit of a class.
 
     Parameters
     ----------
     maps : (H, W, C) array
-        What goes into the global mean.
+        The input of the global mean.
     label : int
-        The class.
+        The index of the class.
 
     Returns
     -------
     (H, W) float32 array
-        Its mean plus the class's bias is the number before the softmax.
+        Its mean, plus the bias of the class, is the logit.
     """
     kernel = network.weights[network.head]["kernel"]
     return maps @ kernel[:, label]
 
 
 def layers_before_mean(network: Network) -> int:
-    """Return how many layers stand before the global mean; ModelError if the network does not end as it must."""
+    """Return the number of layers before the global mean.
+
+    Raises
+    ------
+    ModelError
+        If the network does not end with a global mean and one dense layer.
+    """
     names = [layer.name for layer in network.layers[: network.head]]
     rest = {str(layer) for layer in network.layers[network.head + 1 :]}
     while names and names[-1] in ("flatten", "dropout"):
@@ -61,18 +67,18 @@ def layers_before_mean(network: Network) -> int:
 
 
 def lay_over(image: Image, heat: Maps, network: Network) -> Image:
-    """Lay an activation map over the picture that it belongs to.
+    """Return a picture with an activation map in colours over it.
 
     Parameters
     ----------
     image : Image
     heat : (H', W') array
-        For the part of the picture that the network looked at; the margin around it is darkened.
+        An activation map of the part of the picture that the network got; the margin around that part is darkened.
 
     Returns
     -------
     Image
-        RGB, 8 bits, of the picture's size.
+        RGB with 8 bits, as large as the picture.
     """
     colours = as_colours(image, 3)
     height, width = colours.shape[:2]
@@ -87,7 +93,7 @@ def lay_over(image: Image, heat: Maps, network: Network) -> Image:
 
 
 def _scaled(heat: Maps) -> Maps:
-    """What speaks for the label, from 0 to 1; what speaks against it is 0."""
+    """Return the positive values divided by the largest one, from 0 to 1; negative values become 0."""
     positive = np.maximum(heat, 0)
     return positive / max(float(positive.max()), np.finfo(np.float32).tiny)  # type: ignore[no-any-return]
 
@@ -106,7 +112,7 @@ def _coloured(strength: Maps) -> Maps:
 
 
 def explain(network: Network, image: Image, *, threads: int | None = None) -> tuple[Maps, Image]:
-    """Return the probabilities of a picture, and the picture with what speaks for the likeliest label laid over it.
+    """Return the probabilities of a picture, and the picture with the activation map of its likeliest label over it.
 
     Raises
     ------

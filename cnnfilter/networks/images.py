@@ -1,4 +1,4 @@
-"""The first layers of a network on whole images."""
+"""Apply the first layers of a network to whole images, with every frame."""
 
 from __future__ import annotations
 
@@ -26,17 +26,22 @@ def apply_network(
     max_pixels: int | None = None,
     threads: int | None = None,
 ) -> tuple[Image, float]:
-    """Send every frame of a picture through the first layers of a network, and then through layers without weights.
+    """Send every frame of an image through the first layers of a network, and then through layers without weights.
 
     Parameters
     ----------
-    signed : auto is stretch, because a network's numbers are not in the units of the picture
-    dtype, max_pixels : as in `apply_layers`, and so is what is returned
+    signed : as in `apply_layers`, but auto means stretch, because the maps are not in the units of the picture
+    dtype, max_pixels : as in `apply_layers`
+
+    Returns
+    -------
+    (Image, float)
+        As `apply_layers`.
 
     Raises
     ------
     ShapeError
-        Where a layer does not fit what the one before gives.
+        If a layer cannot take the output of the layer before it.
     """
     shares = [0.0]
 

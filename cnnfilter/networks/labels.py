@@ -1,4 +1,4 @@
-"""What a network says of pictures, and what is done with it: labels, matches, sorted files, heat maps."""
+"""The best labels of a picture, and the labels that patterns name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cnnfilter.errors import ModelError
 from cnnfilter.networks.network import Network
 
 UNKNOWN_LABEL = "unknown"
-"""The label of a picture whose best probability is below the threshold."""
+"""Label of a picture whose best probability is below the threshold."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """One of a network's answers; `index` is None for unknown."""
+    """A label with its index among the outputs of the network and its probability; `index` is None for unknown."""
 
     label: str
     index: int | None
@@ -29,18 +29,19 @@ class Label:
 def best_labels(
     network: Network, probabilities: NDArray[np.float32], *, top: int = 5, threshold: float | None = None
 ) -> list[Label]:
-    """Return the likeliest labels of one picture, the likeliest first.
+    """Return the labels of one picture with the highest probabilities, the highest first.
 
     Parameters
     ----------
     probabilities : (classes,) array
-        A row of what `Network.predict` gives.
+        A row of the result of `Network.predict`.
     top : int
-        How many.
+        The number of labels.
     threshold : float, optional
-        If the best is below it, the only label is unknown, with the best's probability; the model's own if not given.
+        If the highest probability is below it, the only label is unknown, with that probability. By default the
+        threshold of the model.
     """
-    # Of equal ones the first in the model's order.
+    # A stable sort, so that equal probabilities stay in the order of the model.
     order = np.argsort(-probabilities, kind="stable")[:top]
     limit = network.calibration.threshold if threshold is None else threshold
     best = float(probabilities[order[0]])
@@ -50,12 +51,12 @@ def best_labels(
 
 
 def find_labels(network: Network, patterns: Iterable[str]) -> frozenset[str]:
-    """Return the labels that patterns name: whole labels, or with ``*`` and ``?``; upper and lower case are the same.
+    """Return the labels that patterns match: whole labels, or with ``*`` and ``?``, in upper or lower case.
 
     Raises
     ------
     ModelError
-        For a pattern that names no label; it says what may be meant.
+        If a pattern matches no label; the message names similar labels.
     """
     labels = [*(network.label(index) for index in range(network.outputs)), UNKNOWN_LABEL]
     found: set[str] = set()
@@ -71,6 +72,7 @@ def find_labels(network: Network, patterns: Iterable[str]) -> frozenset[str]:
 
 
 def _alike(wanted: str, labels: Sequence[str]) -> str:
+    """Return the end of a message, with the labels that hold the word or are spelt like it; empty if there are none."""
     import difflib
 
     holding = [label for label in labels if re.search(rf"\b{re.escape(wanted.lower())}\b", label.lower())]
@@ -78,6 +80,3 @@ def _alike(wanted: str, labels: Sequence[str]) -> str:
     near = [by_case[name] for name in difflib.get_close_matches(wanted.lower(), by_case, 3, 0.6)]
     names = list(dict.fromkeys([*holding, *near]))[:5]
     return f"; did you mean {', '.join(map(repr, names))}?" if names else ""
-
-
-# --- sorting files into folders ------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Weights = NDArray[np.float64]
 
 
 def filters_of(network: Network, layer: int) -> Weights:
-    """Return the filters of a layer (counted from 1) as (kH, kW, I, O); I is 1 where each map has its own.
+    """Return the filters of a layer (counted from 1) as (kH, kW, I, O); I is 1 if each map has a filter of its own.
 
     Raises
     ------
@@ -30,14 +30,14 @@ def filters_of(network: Network, layer: int) -> Weights:
 
 
 def draw_filters(network: Network) -> NDArray[np.uint8]:
-    """Draw the filters of the first layer that has some on a contact sheet, each as `convolve -k` names it.
+    """Draw the filters of the first layer with filters on a contact sheet, with the names that `convolve -k` takes.
 
-    Filters across three maps are drawn in colour, others as their sum.
+    Filters of three input maps are drawn in colour, all others as their sum over the input maps.
 
     Raises
     ------
     ModelError
-        If no layer has any.
+        If no layer has filters.
     """
     from cnnfilter.images.contact_sheets import contact_sheet
 

@@ -1,9 +1,8 @@
-"""Learned filters on the maps of one picture: across all maps, map by map, and the inverted bottleneck.
+"""Convolutions of the maps of one picture with learned kernels: across all maps, depthwise, and inverted bottlenecks.
 
-Maps are ``(H, W, C)`` float32, kernels ``(kH, kW, I, O)``. What goes across maps is a matrix product; the loops between
-the products are in `cnnfilter.networks.layer_loops`. The work is cut into pieces by its shape alone, never by the
-number of
-threads, so that the result does not depend on it.
+Maps are ``(H, W, C)`` float32, kernels ``(kH, kW, I, O)``. Sums across maps are matrix products by numpy; the loops
+between the products are in `cnnfilter.networks.layer_loops`. The work is cut into pieces by its shape alone, so that
+the result is the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _NO_FILTER_BEFORE = np.zeros(0, np.float32)
 
 
 class ClipRange(NamedTuple):
-    """What an activation keeps of a number: all of them, those from 0, those from 0 to 6."""
+    """The range that an activation clips its inputs to; without limits it changes nothing."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -49,12 +48,12 @@ class ClipRange(NamedTuple):
 
 LINEAR, RELU, RELU6 = ClipRange(), ClipRange(0.0), ClipRange(0.0, 6.0)
 CLIPPING = {"relu": RELU, "relu6": RELU6}
-"""The activations that are a range."""
+"""The activations that only clip, by name."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A learned layer with its numbers: `kernel` (kH, kW, I, O), `bias` (O,), and the activation that follows."""
+    """The kernel (kH, kW, I, O) and bias (O,) of a layer, and the range that the activation after it clips to."""
 
     kernel: Maps
     bias: Maps
@@ -62,23 +61,23 @@ class Filter:
 
     @functools.cached_property
     def matrix(self) -> Maps:
-        """The kernel as (kH·kW·I, O)."""
+        """The kernel as a matrix (kH·kW·I, O)."""
         return self.kernel.reshape(-1, self.kernel.shape[-1])
 
     @functools.cached_property
     def taps(self) -> Maps:
-        """The kernel of each map by itself as (kH·kW, C)."""
+        """The depthwise kernel as (kH·kW, C)."""
         taps = aligned(self.kernel.size).reshape(-1, self.bias.size)
         taps[...] = self.kernel.reshape(taps.shape)
         return taps
 
     @functools.cached_property
     def tile(self) -> Maps:
-        """The bias, repeated to a length that is worth a loop."""
+        """The bias, repeated to about `BIAS_TILE_VALUES` values."""
         return np.tile(self.bias, max(1, BIAS_TILE_VALUES // self.bias.size))
 
     def finish(self, values: Maps, more: Maps | None = None) -> None:
-        """Add the bias to `values` (P, O), apply the activation, and add `more` (P, O)."""
+        """Add the bias to `values` (P, O) and clip them; then add `more` (P, O) if it is given."""
         if more is None:
             loops.shift(values.reshape(-1), self.tile, *self.clip)
         else:
@@ -87,9 +86,9 @@ class Filter:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """Wider, one kernel a map, narrower again: the three filters of an inverted bottleneck.
+    """The three filters of an inverted bottleneck: to more maps, depthwise, and to fewer maps again.
 
-    `axes` are those of the one in the middle; with `residual` what comes in is added to what comes out.
+    `axes` are the axes of the depthwise filter. With `residual` the input is added to the output.
     """
 
     expand: Filter | None
@@ -100,19 +99,22 @@ class Bottleneck:
 
     @functools.cached_property
     def depthwise_call(self) -> _DepthwiseCall:
-        """The filter in the middle, with the end of the one before it."""
+        """The depthwise convolution, which also adds the bias of `expand` to its input and clips it."""
         return _DepthwiseCall(self.depthwise, self.axes, self.expand)
 
     @functools.cached_property
     def bands(self) -> list[_OutputBand]:
-        """The bands of rows that are pieces of work."""
+        """The bands of rows of the output, each of which is a piece of work."""
         down, across = self.axes
         values_per_row = down.stride * across.size * self.depthwise.bias.size
         return [_OutputBand.of(down, first, end) for first, end in _split(down.outputs, values_per_row)]
 
     @functools.cached_property
     def blocks(self) -> list[Bottleneck]:
-        """The bottleneck as a sum of several, each with some of the wide maps; none if bands of rows do better."""
+        """Bottlenecks whose outputs add up to those of this one, each with some of the depthwise maps.
+
+        The list is empty if the maps are so large that bands of rows are faster.
+        """
         down, across = self.axes
         if self.expand is None or down.outputs * across.outputs > _BLOCKED_POSITIONS_MAX:
             return []
@@ -132,7 +134,7 @@ class Bottleneck:
 
 
 def convolve_across(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
-    """Convolve maps (H, W, I) with kernels across all of them, into `out` (H', W', O)."""
+    """Convolve maps (H, W, I) with kernels across all maps; write the result to `out` (H', W', O)."""
     if _is_pointwise(axes):
         _multiply(source.reshape(-1, source.shape[-1]), filter, out.reshape(-1, out.shape[-1]), workers)
         return
@@ -158,7 +160,7 @@ def _is_pointwise(axes: tuple[Axis, Axis]) -> bool:
 
 
 def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None:
-    """One matrix product (P, I) by (I, O), and the activation."""
+    """Write the product of (P, I) and the matrix (I, O), with bias and activation, to `out` (P, O)."""
 
     def band(scratch: Scratch, first: int, end: int) -> None:
         np.matmul(source[first:end], filter.matrix, out=out[first:end])
@@ -175,7 +177,7 @@ def _multiply(source: Maps, filter: Filter, out: Maps, workers: Workers) -> None
 
 
 def _split(rows: int, values_per_row: int) -> list[tuple[int, int]]:
-    """Cut rows into bands of about `_PIECE_VALUES` numbers, at least two of them (so that two threads have work)."""
+    """Cut rows into bands of about `_PIECE_VALUES` values, and into at least two, so that two threads have work."""
     return split_rows(rows, max(2, -(-rows * values_per_row // _PIECE_VALUES)))
 
 
@@ -184,7 +186,7 @@ def _pieces(band: Callable[..., None], rows: int, values_per_row: int) -> list[P
 
 
 def convolve_depthwise(source: Maps, filter: Filter, axes: tuple[Axis, Axis], out: Maps, workers: Workers) -> None:
-    """Convolve each of the maps (H, W, C) with its own kernel, into `out` (H', W', C)."""
+    """Convolve each of the maps (H, W, C) with a kernel of its own; write the result to `out` (H', W', C)."""
     depthwise = _DepthwiseCall(filter, axes)
 
     def band(scratch: Scratch, first: int, end: int) -> None:
@@ -195,7 +197,8 @@ def convolve_depthwise(source: Maps, filter: Filter, axes: tuple[Axis, Axis], ou
 
 
 class _OutputBand(NamedTuple):
-    """A band of results, the rows of the source that it needs, and how many zero rows stand before them."""
+    """The rows `first`…`end` of the output, the rows `start`…`stop` of the source that they need, and `top` zero rows
+    before those."""
 
     first: int
     end: int
@@ -212,7 +215,10 @@ class _OutputBand(NamedTuple):
 
 
 class _DepthwiseCall:
-    """One kernel a map, with all that its loop is told every time, and the end of the filter before it."""
+    """A depthwise convolution: its loop with the arguments that are the same in every call.
+
+    With a filter `before`, the loop also adds the bias of that filter to the input and clips it.
+    """
 
     def __init__(self, filter: Filter, axes: tuple[Axis, Axis], before: Filter | None = None) -> None:
         across = axes[1]
@@ -224,9 +230,9 @@ class _DepthwiseCall:
         self._width_and_steps = (across.outputs, *_steps(axes))
 
     def run(self, values: Maps, top: int, out: Maps, scratch: Scratch) -> None:
-        """Convolve each map of `values` into `out` (P', C), with `top` rows of zeros before them.
+        """Convolve each map of `values`, before which stand `top` rows of zeros; write the result to `out` (P', C).
 
-        If there is a filter before, `values` are finished in place.
+        With a filter before, `values` get its bias and are clipped in place.
         """
         zeros = scratch.zeros(self._row)
         rows = values.reshape(-1, self._row)
@@ -246,10 +252,10 @@ def _steps(axes: tuple[Axis, Axis]) -> tuple[int, int, int, int]:
 
 
 def inverted_bottleneck(source: Maps, bottleneck: Bottleneck, out: Maps, workers: Workers) -> None:
-    """Send maps (H, W, I) through an inverted bottleneck, into `out` (H', W', O).
+    """Send maps (H, W, I) through an inverted bottleneck; write the result to `out` (H', W', O).
 
-    A piece goes through all three filters while it is in the cache: a band of rows, or of small maps a block of the
-    wide ones, whose shares in the result are added up at the end.
+    A piece goes through all three filters while it is in the cache. It is a band of rows; or, if the maps are small, a
+    block of the depthwise maps, and the results of the blocks are added up at the end.
     """
     positions = out.reshape(-1, out.shape[2])
     if bottleneck.blocks:

@@ -1,4 +1,4 @@
-"""A model as a file: what it holds, and every check before it is believed.
+"""Model files: what they hold, how they are written, and how they are checked while they are read.
 
 It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in
 `cnnfilter.layers.learned`), and whose metadata are
@@ -57,14 +57,14 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes the numbers that a network takes.
+    """How a picture becomes the input of a network.
 
     Attributes
     ----------
-    fit : ``crop`` takes the middle with the input's proportions, ``squash`` the whole picture.
-    share : how much of that crop's sides is taken; the rest is margin.
+    fit : ``crop`` takes the middle of the picture, in the proportions of the input; ``squash`` takes all of it.
+    share : the share of the sides of that crop that is used; the rest is margin.
     resample : ``bicubic`` or ``bilinear``.
-    mean, std : for each channel; the numbers are (0…255 - mean) / std.
+    mean, std : for each channel; the input is (sample - mean) / std, with samples of 0…255.
     """
 
     fit: str = "crop"
@@ -76,7 +76,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The model whose first `layers` layers stand before a head, by name and by the checksum of its file."""
+    """The model whose first `layers` layers come before a head: its name and the checksum of its file."""
 
     name: str
     sha256: str
@@ -85,7 +85,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes a network's probabilities honest: the logits' divisor, and below which one a label is unknown."""
+    """The divisor of the logits, and the probability below which a label is unknown."""
 
     temperature: float = 1.0
     threshold: float = 0.0
@@ -93,7 +93,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Model:
-    """What a model file holds."""
+    """The content of a model file."""
 
     layers: Layers
     weights: tuple[Weights, ...]
@@ -145,12 +145,12 @@ def _json(value: Any) -> str:
 
 
 def read_model(path: str | os.PathLike[str]) -> Model:
-    """Read a model; its weights become float32.
+    """Read a model and check it; its weights become float32.
 
     Raises
     ------
     ModelError
-        If the file is no safetensors file, or lacks a part, has one too many, or the parts do not fit each other.
+        If the file is no safetensors file, if a part is missing or unknown, or if the parts do not fit each other.
     OSError
         If it cannot be opened.
     """
@@ -166,13 +166,13 @@ def read_model(path: str | os.PathLike[str]) -> Model:
 
 
 def stored_dtype(path: str | os.PathLike[str]) -> str:
-    """Return the precision in which a file keeps its weights; errors as of `read_model`."""
+    """Return the precision of the weights in a file; raises the errors of `read_model`."""
     with TensorFile(path) as file:
         return "float32" if any(entry.dtype.itemsize == 4 for entry in file.entries.values()) else "float16"
 
 
 def _described(metadata: Mapping[str, str]) -> Model:
-    """Everything but the weights."""
+    """Return the model that the metadata describe, without its weights."""
     if metadata.get("format") != FORMAT:
         raise ModelError("is a safetensors file, but not a model of cnnfilter (its metadata do not say so)")
     if metadata.get("version") != VERSION:
@@ -212,7 +212,7 @@ def _layers(text: str) -> Layers:
 
 
 def _refuse_other_files(words: Sequence[str]) -> None:
-    """Refuse a kernel from a file or another model: what a model is must not depend on what else is on the disk."""
+    """Refuse kernels from files and other models, because a model must not depend on other files on the disk."""
     for word in words[1:] if words[0] == "conv" else ():
         numbers = re.fullmatch(r"[\d\s.,;/eE+-]+", word)
         name = re.fullmatch(r"([\w-]+)(:[\w.,+-]*)?", word)
@@ -297,7 +297,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_fit(model: Model) -> None:
-    """Compare the parts with each other, before anything as large as they say is made."""
+    """Compare the parts with each other, before memory of the sizes that they name is allocated."""
     try:
         shapes = list(model.layers.shapes(model.input_shape))
     except CnnfilterError as error:
@@ -313,7 +313,7 @@ def _check_fit(model: Model) -> None:
 
 
 def tensor_shapes(layers: Layers, input_shape: Shape) -> dict[str, Shape]:
-    """Name each tensor that a model file of these layers holds, ``LAYER.NAME``, with its shape."""
+    """Return the shape of each tensor in a model file of these layers, by its name ``LAYER.NAME``."""
     return {
         f"{number}.{name}": tensor
         for number, (layer, shape) in enumerate(zip(layers, layers.shapes(input_shape), strict=False), 1)

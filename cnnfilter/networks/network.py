@@ -1,8 +1,7 @@
-"""A network: a stack of layers with weights, that says what is in a picture.
+"""Networks: stacks of layers with weights, which classify pictures.
 
-`load_model` finds and reads it; what a model file holds and how it is checked is in `cnnfilter.networks.model_file`,
-how a
-picture gets through the layers in `cnnfilter.networks.plan`.
+`load_model` finds a network and reads it. The format of model files is in `cnnfilter.networks.model_file`; how layers
+are computed is in `cnnfilter.networks.plan`.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ class Network:
     ----------
     layers : Layers
     classes : tuple of str
-        The names of the outputs; empty where they have none.
+        The names of the outputs; empty if they have no names.
     input_shape : (H, W, C)
-        What `forward` takes for each picture.
+        The shape of the input for each picture.
     preparation : Preparation
-        How a picture becomes that.
+        How a picture becomes that input.
     name : str
-        What it was loaded as.
+        The name of the model, or of its file.
     """
 
     def __init__(self, model: Model, name: str = "network") -> None:
@@ -82,7 +81,7 @@ class Network:
 
     @property
     def provenance(self) -> str:
-        """Where the weights come from, in words."""
+        """The origin of the weights, in words."""
         return self.model.provenance
 
     @property
@@ -90,26 +89,26 @@ class Network:
         return self.model.calibration
 
     def forward(self, batch: ArrayLike, *, until: int | None = None, threads: int | None = None) -> Batch:
-        """Send prepared pictures through the layers.
+        """Compute the outputs of the layers for prepared pictures.
 
         Parameters
         ----------
         batch : (N, H, W, C) array
-            As `prepare` gives it.
+            The result of `prepare`.
         until : int, optional
-            Stop after so many layers; all if not given (a softmax at the end is left to `predict`).
+            Number of layers that are computed; all by default, but for a softmax at the end (see `predict`).
         threads : int, optional
-            All cores if not given; the result is the same for any number, and for any other pictures in the batch.
+            All cores by default. The result is the same for any number, and for any other pictures in the batch.
 
         Returns
         -------
         (N, classes) float32 array
-            The numbers before the softmax; or with `until` the maps (N, H', W', C').
+            The logits; with `until` the maps (N, H', W', C').
 
         Raises
         ------
         ShapeError
-            If the batch is not of the network's input shape.
+            If the batch does not have the input shape of the network.
         """
         pictures = np.ascontiguousarray(batch, np.float32)
         if pictures.ndim != 4 or pictures.shape[1:] != self.input_shape or not len(pictures):
@@ -126,12 +125,12 @@ class Network:
         return out
 
     def predict(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
-        """Give the probability of each class for each picture.
+        """Return the probability of each class for each picture.
 
         Parameters
         ----------
         images : sequence of Image or (H, W), (H, W, C) arrays, or one of them
-            Pictures in the units of their files; uint8 and uint16 by their range, floats as 0…255.
+            Pictures in the units of their files: uint8 0…255, uint16 0…65535, floats 0…255.
 
         Returns
         -------
@@ -142,12 +141,12 @@ class Network:
         return activate(logits / np.float32(self.calibration.temperature), "softmax")
 
     def features(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
-        """Give what goes into the last `dense` layer for each picture, as (N, F): the pooled vectors."""
+        """Return the input of the last `dense` layer for each picture, (N, F): the pooled vectors."""
         maps = self.forward(self.prepare(images), until=self.head, threads=threads)
         return maps.reshape(len(maps), -1)
 
     def prepare(self, images: Sequence[Picture] | Picture) -> Batch:
-        """Make the batch (N, H, W, C) of pictures that `forward` takes."""
+        """Return the batch (N, H, W, C) of pictures that `forward` takes."""
         pictures: Any = [images] if _is_one(images) else images
         if not len(pictures):
             raise ShapeError("there is no picture in the batch")
@@ -155,7 +154,7 @@ class Network:
 
     @property
     def head(self) -> int:
-        """How many layers stand before the last `dense`."""
+        """The number of layers before the last `dense`."""
         for index in range(len(self.layers) - 1, -1, -1):
             if self.layers[index].name == "dense":
                 return index
@@ -167,11 +166,11 @@ class Network:
 
     @property
     def outputs(self) -> int:
-        """How many numbers come out."""
+        """The number of outputs."""
         return math.prod(self.layers.output_shape(self.input_shape))
 
     def label(self, index: int) -> str:
-        """Return the name of an output; its number where it has none."""
+        """Return the name of an output, or its index if it has no name."""
         return self.classes[index] if self.classes else str(index)
 
     def _steps_until(self, until: int) -> list[Step]:
@@ -182,7 +181,7 @@ class Network:
         return self._steps[until]
 
     def _run_all(self, steps: list[Step], pictures: Batch, out: Batch, threads: int) -> None:
-        """Give each thread whole pictures; where there is one only, give it all threads."""
+        """Compute the pictures on several threads; a single picture is cut into pieces for all threads."""
         inner = threads if len(pictures) == 1 else 1
         free = self._free_spaces.setdefault(inner, [])
 
@@ -198,7 +197,7 @@ class Network:
 
 
 class ScratchSpace(NamedTuple):
-    """What one picture needs on its way; kept from picture to picture, so that no memory is asked for again."""
+    """Threads and memory for one picture, used again for the next picture."""
 
     workers: Workers
     scratch: Scratch
@@ -213,29 +212,29 @@ def _is_one(images: Any) -> bool:
 
 @dataclass(frozen=True)
 class FirstLayers:
-    """The first layers of a network, `count` of them."""
+    """The first `count` layers of a network."""
 
     network: Network
     count: int
 
     def maps(self, picture: Picture, threads: int | None = None) -> Batch:
-        """Return what they make of a picture, (H', W', C'); flat numbers come as (1, 1, F)."""
+        """Return the maps of a picture, (H', W', C'); a vector comes as (1, 1, F)."""
         batch = self.network.prepare(picture)
         maps: Batch = self.network.forward(batch, until=self.count, threads=threads)[0]
         return maps.reshape(1, 1, -1) if maps.ndim == 1 else maps
 
     def filter_name(self, number: int) -> str:
-        """Return what one of the maps is called: ``#3[5]``."""
+        """Return the name of one of the maps: ``MODEL#3[5]``."""
         return f"{self.network.name}#{self.count}[{number}]"
 
 
 def load_first_layers(text: str) -> FirstLayers | None:
-    """Load what ``MODEL[:N]`` means, or ``MODEL``, which is all of its layers; None for a text that means no model.
+    """Load the first layers of a model for ``MODEL[:N]``, or all of them for ``MODEL``; None for any other text.
 
     Raises
     ------
     ModelError
-        As `load_model`, and if the network has fewer layers.
+        As in `load_model`, and if the network has fewer layers.
     """
     name, bracket, count = text.removesuffix("]").partition("[:")
     if not (bracket and count.isdecimal() and text.endswith("]")):
@@ -247,7 +246,7 @@ def load_first_layers(text: str) -> FirstLayers | None:
 
 
 def load_model(model: str | os.PathLike[str] = weights.DEFAULT_MODEL) -> Network:
-    """Load a network: one that ships, by name, or a model file.
+    """Load a network by the name of a model that ships, or from a model file.
 
     Parameters
     ----------
@@ -257,7 +256,7 @@ def load_model(model: str | os.PathLike[str] = weights.DEFAULT_MODEL) -> Network
     Raises
     ------
     ModelError
-        If there is no such model, or the file is none, is damaged, or does not fit together.
+        If there is no such model, or the file is no model file or damaged.
 
     Examples
     --------
@@ -275,12 +274,12 @@ def load_model(model: str | os.PathLike[str] = weights.DEFAULT_MODEL) -> Network
 
 
 def make_network(model: Model, given: str = "network") -> Network:
-    """Make a network of what a model file holds; a head gets the backbone that it names.
+    """Make a network from a model; a head gets the layers of the backbone that it names.
 
     Raises
     ------
     ModelError
-        If the backbone is not there, or another than the head was trained on.
+        If the backbone does not ship, or is another one than the head was trained on.
     """
     if model.backbone is not None:
         model = _on_backbone(model, given)
@@ -289,7 +288,7 @@ def make_network(model: Model, given: str = "network") -> Network:
 
 
 def _on_backbone(head: Model, given: str) -> Model:
-    """Put the layers of a head behind those of the model that it was trained on."""
+    """Return a model with the layers of a head behind those of the model that it was trained on."""
     backbone = head.backbone
     assert backbone is not None
     with weights.naming(given):

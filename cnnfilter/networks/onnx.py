@@ -1,7 +1,7 @@
-"""A network as an ONNX file, for other programs (the extra ``onnx``).
+"""Export of networks as ONNX files, for other programs; it needs the package ``onnx`` (the extra ``onnx``).
 
-The graph takes what `Network.prepare` gives, ``pictures`` (N, H, W, C), and gives ``logits`` and ``probabilities``
-(N, classes). Inside it is (N, C, H, W), as ONNX wants it.
+The input of the graph is ``pictures`` (N, H, W, C), as `Network.prepare` returns them; its outputs are ``logits`` and
+``probabilities`` (N, classes). Inside, maps are (N, C, H, W), as the operators of ONNX need them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def export_onnx(network: Network) -> bytes:
 
 
 def _properties(network: Network) -> dict[str, str]:
-    """Return what a program needs to know beside the graph."""
+    """Return the metadata of the file: how to prepare pictures, the names of the classes, and the origin."""
     return {
         "layers": str(network.layers),
         "classes": json.dumps(network.classes, ensure_ascii=False),
@@ -87,7 +87,7 @@ def _properties(network: Network) -> dict[str, str]:
 
 
 class Graph:
-    """Nodes and constants, named as they come."""
+    """The nodes and constants of a graph, named in the order in which they are added."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -104,7 +104,7 @@ class Graph:
         return name
 
     def add(self, kind: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any) -> str:
-        """Add a node; return the name of what it gives."""
+        """Add a node; return the name of its output."""
         from onnx import helper
 
         name = output or f"maps{len(self.nodes)}"
@@ -167,7 +167,7 @@ def _fixed_convolution(graph: Graph, name: str, layer: FixedConvolution, weights
     down, across = _axes(layer, shape)
     kernels = np.zeros((len(layer.kernel_sets), 1, down.taps, across.taps), np.float32)
     for number, (kernel,) in enumerate(layer.kernel_sets):
-        # A smaller kernel lies in the window of the largest as `same` would pad it alone: the smaller half before.
+        # A smaller kernel is centred in the window of the largest; if the margin is odd, the smaller half is before.
         top, left = (
             (down.taps - 1) // 2 - (kernel.weights.shape[0] - 1) // 2,
             (across.taps - 1) // 2 - (kernel.weights.shape[1] - 1) // 2,
@@ -185,7 +185,7 @@ def _batch_norm(graph: Graph, name: str, layer: BatchNorm, weights: Weights, sha
 
 
 def _flatten(graph: Graph, name: str, layer: Flatten, weights: Weights, shape: Shape) -> str:
-    if len(shape) == 3:  # place by place, and at each place map by map
+    if len(shape) == 3:  # the values of a position stand side by side, as in `flatten`
         name = graph.add("Transpose", [name], perm=[0, 2, 3, 1])
     return graph.add("Reshape", [name, graph.constant(np.array([-1, math.prod(shape)]))])
 
@@ -207,13 +207,13 @@ def _min_pool(graph: Graph, name: str, layer: MinPool, weights: Weights, shape: 
 
 
 def _avg_pool(graph: Graph, name: str, layer: AvgPool, weights: Weights, shape: Shape) -> str:
-    """Write the mean as sums times shares: runtimes differ in what they count at the border and under dilation."""
+    """Write the mean as sums times factors, because runtimes count the values of a window at the border differently."""
     from cnnfilter.filters.pooling.pool import PoolAxis
 
     axes = _axes(layer, shape)
     down, across = axes
     counts = [cast(PoolAxis, axis).counts(include_pad=True) for axis in axes]
-    # Beyond the padding, under ceil, zeros complete the last windows.
+    # With `ceil`, zeros beyond the padding complete the last windows.
     more = [
         max(0, (axis.outputs - 1) * axis.stride + axis.reach - (axis.before + axis.size + axis.after)) for axis in axes
     ]

@@ -1,7 +1,7 @@
-"""A network's layers as the steps of one picture's way through them, with what belongs together done together.
+"""Plan the layers of a network as steps, and run the steps for one picture.
 
-The activation after a filter is done where the filter's numbers are still in the cache, and batch norm becomes part of
-the filter before it. Two arrays in turn hold what goes from step to step.
+The activation after a convolution is part of its step, so that it is applied while the values are in the cache. Batch
+norm becomes part of the kernel and bias before it. The maps between the steps are in two arrays, used alternately.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Run = Callable[[Maps, Maps, Workers], None]
 
 
 class Step(NamedTuple):
-    """One step: from the maps (H, W, C) or numbers (F,) of a picture, into an array of `shape`."""
+    """One step: a function from the maps (H, W, C) or vector (F,) of a picture to an array of `shape`."""
 
     run: Run
     shape: Shape
 
 
 class WeightedLayer(NamedTuple):
-    """A layer, its weights, and the shape that goes into it."""
+    """A layer, its weights, and the shape of its input."""
 
     layer: Layer
     weights: Weights
@@ -49,7 +49,7 @@ class WeightedLayer(NamedTuple):
 
 
 def make_steps(layers: Layers, weights: Sequence[Weights], input_shape: Shape) -> list[Step]:
-    """Make the steps of layers, which are at most as many."""
+    """Return the steps that compute the layers; a step may compute several layers."""
     shapes = list(layers.shapes(input_shape))
     rest = [WeightedLayer(*parts) for parts in zip(layers, weights, shapes, strict=False)]
     steps = []
@@ -61,7 +61,7 @@ def make_steps(layers: Layers, weights: Sequence[Weights], input_shape: Shape) -
 
 
 def run_steps(steps: Sequence[Step], maps: Maps, out: Maps, workers: Workers, scratch: Scratch) -> None:
-    """Send one picture through the steps, into `out`."""
+    """Run the steps for one picture; write the result to `out`."""
     for index, step in enumerate(steps):
         last = index == len(steps) - 1
         target = out.reshape(step.shape) if last else scratch.array(f"maps {index % 2}", *step.shape)
@@ -69,18 +69,18 @@ def run_steps(steps: Sequence[Step], maps: Maps, out: Maps, workers: Workers, sc
         maps = target
 
 
-# --- how each kind of layer becomes a step; what it takes from `rest` is done with it -----------------------
+# --- one function for each kind of layer; it removes the layers from `rest` that its step also computes ------
 
 
 def _filter(weights: Weights, part: str = "") -> Filter:
     kernel = weights[f"{part}kernel"]
-    # One kernel a map is (kH, kW, C, 1): its maps are the last axis but one.
+    # A depthwise kernel is (kH, kW, C, 1): its maps are the last axis but one.
     maps = kernel.shape[-1] if kernel.shape[-1] > 1 or kernel.ndim < 4 else kernel.shape[-2]
     return Filter(kernel, weights.get(f"{part}bias", np.zeros(maps, np.float32)))
 
 
 def _absorb_following(filter: Filter, rest: list[WeightedLayer]) -> Filter:
-    """Take batch norm and a clipping activation out of the rest, into the filter."""
+    """Return the filter with the batch norm and clipping activation that follow it, which are removed from `rest`."""
     while rest:
         layer, weights, _ = rest[0]
         if isinstance(layer, BatchNorm):

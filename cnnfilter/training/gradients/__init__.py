@@ -1,1 +1,1 @@
-"""Forward and backward passes of the layers that are trained."""
+"""Forward and backward passes of a network: its loss on a batch, and the gradients of its parameters."""

@@ -1,4 +1,7 @@
-"""Convolutions while they are trained."""
+"""Trainable convolutions: by matrix products of windows, by Winograd's transform, and map by map.
+
+The loops are in `gradient_loops`, `winograd_loops` and `cnnfilter.networks.layer_loops`.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ from cnnfilter.training.gradients.layer import (
 )
 
 _PIECE_VALUES = 1 << 18
-"""Values of the windows or tiles that are laid out at once: 1 MiB, half of a usual second-level cache."""
+"""Values of the windows or tiles of a piece: 1 MiB of float32, half of a usual second-level cache."""
 
 
 class TrainableConvolution(ClippingLayer):
-    """`conv 32x3x3`: the windows side by side, times the kernels: one matrix product."""
+    """`conv 32x3x3`: copies of all windows as the rows of a matrix, multiplied by the matrix of the kernels."""
 
     layer: Convolution
 
@@ -52,7 +55,7 @@ class TrainableConvolution(ClippingLayer):
 
     @property
     def clips(self) -> bool:
-        """Whether clipping costs no pass of its own: it is part of the loop that adds the bias."""
+        """Whether clipping needs no extra pass: the loop that adds the bias does it."""
         return self.layer.bias
 
     def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
@@ -63,6 +66,7 @@ class TrainableConvolution(ClippingLayer):
         self.matrix = values["kernel"].reshape(self.taps, -1)
 
     def _windows(self, inputs: Floats, first: int, end: int, context: Context, *, again: bool = False) -> Floats:
+        """Return the windows of some pictures (P, kH·kW·C); with `again` those that the last call has made."""
         part = inputs[first:end]
         if self.pointwise:
             return part.reshape(-1, self.taps)
@@ -93,7 +97,7 @@ class TrainableConvolution(ClippingLayer):
         kernel_gradient = context.gradients["kernel"].reshape(self.matrix.shape)
         for first in range(0, len(inputs), self.pictures_per_piece):
             end = min(first + self.pictures_per_piece, len(inputs))
-            # Those of a single piece are still there.
+            # If there is only one piece, its windows are still in memory from the forward pass.
             windows = self._windows(inputs, first, end, context, again=len(inputs) <= self.pictures_per_piece)
             part = gradients[first:end].reshape(len(windows), -1)
             np.matmul(windows.T, part, out=part_gradient)
@@ -110,8 +114,11 @@ class TrainableConvolution(ClippingLayer):
 
 
 class TrainableWinogradConvolution(ClippingLayer):
-    """`conv 64x3x3` at stride 1: Winograd's way, see `cnnfilter.training.gradients.winograd_loops`; it takes 4
-    products instead of 9."""
+    """`conv 64x3x3` at stride 1 by Winograd's transform, which takes 4 multiplications an output instead of 9.
+
+    See `cnnfilter.training.gradients.winograd_loops`. The loops are vectors over the maps, so the numbers of maps must
+    be multiples of the length of a vector.
+    """
 
     layer: Convolution
 
@@ -130,7 +137,7 @@ class TrainableWinogradConvolution(ClippingLayer):
 
     @staticmethod
     def fits(layer: Convolution, shape: Shape) -> bool:
-        """Return whether a layer is of the kind."""
+        """Return whether a layer can be computed so, for inputs of a shape."""
         plain = all(axis.taps == 3 and axis.stride == axis.dilation == 1 for axis in layer.axes(*shape[:2]))
         return plain and shape[2] % LANES == layer.kernels[0] % LANES == 0
 
@@ -144,13 +151,14 @@ class TrainableWinogradConvolution(ClippingLayer):
         self.bias = values.get("bias", self.bias)
 
     def _pieces(self, pictures: int) -> list[tuple[int, int]]:
-        """Return the rows of tiles of each piece: the first, and how many."""
+        """Return the first row of tiles and the number of rows of each piece."""
         rows = pictures * self.tile_rows
         return [
             (first, min(self.tile_rows_per_piece, rows - first)) for first in range(0, rows, self.tile_rows_per_piece)
         ]
 
     def _tiles(self, name: str, rows: int, maps: int, context: Context) -> Floats:
+        """Return memory for some rows of transformed tiles, (16, tiles, maps)."""
         return context.temporary.array(name, 16, rows * self.tile_columns, maps)
 
     def forward(self, inputs: Floats, context: Context, clip: ClipRange = LINEAR) -> Floats:
@@ -191,10 +199,11 @@ class TrainableWinogradConvolution(ClippingLayer):
 
 
 _KERNEL_TRANSFORM_2D = np.kron(winograd_loops.KERNEL_TRANSFORM, winograd_loops.KERNEL_TRANSFORM)
+"""The transform of kernels as one matrix (16, 9)."""
 
 
 class TrainableDepthwise(TrainableLayer):
-    """`depthwise 3x3`: each map with its own kernel."""
+    """`depthwise 3x3`: each map is convolved with a kernel of its own."""
 
     layer: Depthwise
 

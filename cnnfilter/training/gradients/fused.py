@@ -1,8 +1,8 @@
-"""Layers that are computed together with the clipping activation (relu, relu6) beside them.
+"""Clipping activations (relu, relu6) computed together with the layers beside them, and `fuse`, which finds them.
 
-An activation alone costs a pass over the maps forward and another backward. A convolution with a bias and batch norm
-write each output once anyway, and clip it there. A max pool hands a gradient to one number of each window, so that
-its own outputs, which are fewer, tell which gradients the activation stops.
+A separate activation takes one pass over the maps forward and another one backward. A convolution with a bias and batch
+norm clip their outputs while they write them. Behind the activation, a max pool passes each gradient to one input of
+its window, so the gradients of clipped values can be set to 0 before the pool, where there are fewer of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FusedMaxPool(Pass):
 
 
 class _FusedActivation(Pass):
-    """A layer that clips its outputs, the clipping activation after it, and the max pool after that if there is one."""
+    """A layer that clips its outputs, the clipping activation after it, and an optional max pool after that."""
 
     def __init__(
         self, before: ClippingLayer, activation: TrainableActivation, pool: TrainableMaxPool | None = None
@@ -62,40 +62,42 @@ class _FusedActivation(Pass):
         return out
 
     def _backward_to_before(self, gradients: Floats, context: Context) -> Floats:
+        """Return the gradients of the outputs of `before`."""
         _stop_clipped(gradients, context.saved["output"], self.activation)
         return gradients if self.pool is None else self.pool.backward(gradients, context.part("pool"))
 
 
 class FusedConvolution(_FusedActivation):
-    """A convolution, the clipping activation after it, and the max pool after that if there is one."""
+    """A convolution, the clipping activation after it, and an optional max pool after that."""
 
     def backward(self, gradients: Floats, context: Context) -> Floats:
         return self.before.backward(self._backward_to_before(gradients, context), context)
 
 
 class FusedBatchNorm(_FusedActivation):
-    """Batch norm, the clipping activation after it, and the max pool after that if there is one."""
+    """Batch norm, the clipping activation after it, and an optional max pool after that."""
 
     before: TrainableBatchNorm
 
     def measure_backward(self, gradients: Floats, context: Context) -> tuple[Floats, NDArray[np.float64]]:
-        """Return the gradients that `backward` takes, and their sums by shift and scale (2, C)."""
+        """Return the gradients of the outputs of the batch norm, and their sums as in `TrainableBatchNorm`."""
         return self.before.measure_backward(self._backward_to_before(gradients, context), context)
 
     def backward(self, gradients: Floats, context: Context) -> Floats:
+        """Return the gradients of the inputs, from those that `measure_backward` returned."""
         return self.before.backward(gradients, context)
 
 
 def _stop_clipped(gradients: Floats, outputs: Floats, activation: TrainableActivation) -> None:
-    """Set to 0 the gradients of the outputs that the activation has clipped."""
+    """Set the gradients of the outputs that the activation has clipped to 0."""
     loops.clip_backward(gradients.reshape(-1), outputs.reshape(-1), *(activation.clip or LINEAR))
 
 
 def fuse(layers: Sequence[TrainableLayer]) -> list[Pass]:
     """Return the steps that compute the layers, in their order.
 
-    A clipping activation is computed together with a convolution or batch norm before it that clips in passing,
-    with a max pool after it, or with both. Every other layer is a step of its own.
+    A clipping activation is fused with the layer before it, if that clips without an extra pass (see `ClippingLayer`),
+    with a max pool after it, or with both. Every other layer is a step by itself. The results are the same to the bit.
     """
     steps: list[Pass] = []
     rest = list(layers)
@@ -107,6 +109,7 @@ def fuse(layers: Sequence[TrainableLayer]) -> list[Pass]:
 
 
 def _first_step(layers: Sequence[TrainableLayer]) -> Pass:
+    """Return the step that the first of the layers belongs to."""
     first, second, third = (*layers, None, None)[:3]
     assert first is not None
     if isinstance(first, ClippingLayer) and first.clips and _is_clip(second):

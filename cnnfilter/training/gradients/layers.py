@@ -1,6 +1,6 @@
-"""All the other layers while they are trained, and which is which.
+"""All trainable layers but convolutions, and `make_trainable`, which makes the trainable layer of any layer.
 
-Batch norm needs sums over the whole batch, which it gets between two layers: see `TrainableBatchNorm`.
+Batch norm needs sums over the whole batch, not only over a shard: see `TrainableBatchNorm`.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from cnnfilter.training.gradients.layer import (
 )
 
 VARIANCE_EPSILON = 1e-5
-"""What is added to the variance in batch norm: the default of ``torch.nn.BatchNorm2d``."""
+"""The epsilon that batch norm adds to the variance: the default of ``torch.nn.BatchNorm2d``."""
 RUNNING_SHARE = 0.1
-"""Share of a batch in the running mean and variance: `momentum` of ``torch.nn.BatchNorm2d``, its default."""
+"""Weight of a new batch in the running mean and variance: the default `momentum` of ``torch.nn.BatchNorm2d``."""
 POOL_TAPS_MAX = 256
-"""Taps of a max pool: which of them was chosen is stored as uint8."""
+"""Taps of a max pool at the most, because the chosen tap is stored as uint8."""
 DROPOUT_DRAWS = 1 << 16
-"""Values that the draws of dropout can take: they are uint16, so that a share is met to within 1/65536."""
+"""Possible values of a draw of dropout, which is uint16; so the share is met to within 1/65536."""
 
 
 class TrainableInvertedBottleneck(TrainableLayer):
-    """`mbconv 24x3x3`: its three convolutions one after the other, relu6 after the first two; the input is added."""
+    """`mbconv 24x3x3`: three convolutions, relu6 after the first two; the input is added where the shapes are equal."""
 
     layer: InvertedBottleneck
 
@@ -128,7 +128,7 @@ class TrainableDense(TrainableLayer):
 
 
 class TrainableMaxPool(TrainableLayer):
-    """`maxpool 2` and `minpool 2`: the gradient goes to the number that was chosen."""
+    """`maxpool 2` and `minpool 2`: each gradient goes to the input that was chosen in its window."""
 
     layer: MaxPool
 
@@ -157,7 +157,7 @@ class TrainableMaxPool(TrainableLayer):
 
 
 class TrainableAvgPool(TrainableLayer):
-    """`avgpool 2`: a depthwise convolution with ones, each position times its share."""
+    """`avgpool 2`: a depthwise convolution with ones, divided by the number of values of each window."""
 
     layer: AvgPool
 
@@ -184,7 +184,7 @@ class TrainableAvgPool(TrainableLayer):
 
 
 class TrainableGlobalPool(TrainableLayer):
-    """`globalpool avg` and `max`."""
+    """`globalpool avg` and `globalpool max`."""
 
     layer: GlobalPool
 
@@ -210,19 +210,19 @@ class TrainableGlobalPool(TrainableLayer):
 
 
 class TrainableActivation(TrainableLayer):
-    """`relu` and its kin: the gradient times the function's derivative there."""
+    """`relu`, `sigmoid` and the other activations: each gradient is multiplied by the derivative of the function."""
 
     layer: Activation
 
     @property
     def clip(self) -> ClipRange | None:
-        """The range that the function clips to; None where it does something else."""
+        """The range that the function clips to; None if it does not only clip."""
         return CLIPPING.get(self.layer.function)
 
     def forward(self, inputs: Floats, context: Context) -> Floats:
         function = self.layer.function
         if self.clip is not None:
-            # In place: no layer that stands before an activation needs what it gave.
+            # In place, because no layer needs its own outputs for its backward pass if an activation follows.
             layer_loops.shift(inputs.reshape(-1), ZERO_BIAS, *self.clip)
             context.saved["output"] = inputs
             return inputs
@@ -242,7 +242,7 @@ class TrainableActivation(TrainableLayer):
 
 
 class TrainableDropout(TrainableLayer):
-    """`dropout 0.3`: that share of the numbers becomes 0, and the others are raised so that their mean stays."""
+    """`dropout 0.3`: sets this share of the inputs to 0, and scales the others so that the expected mean stays."""
 
     layer: Dropout
 
@@ -265,7 +265,7 @@ class TrainableDropout(TrainableLayer):
 
 
 class TrainableFlatten(TrainableLayer):
-    """`flatten`."""
+    """`flatten`: maps become vectors."""
 
     layer: Flatten
 
@@ -277,10 +277,12 @@ class TrainableFlatten(TrainableLayer):
 
 
 class TrainableBatchNorm(ClippingLayer):
-    """`batchnorm`: by the mean and variance of the batch while training, of all batches afterwards.
+    """`batchnorm`: normalises by the mean and variance of the batch in training, by the running ones afterwards.
 
-    Before `forward`, every shard is measured and the sums of all are settled; before `backward` likewise
-    (Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1 and section 3).
+    Both passes have two phases, because they need sums over all shards. Before `forward`, `measure` is called for every
+    shard and `take_sums` with the total; before `backward`, `measure_backward` and `take_backward_sums`.
+
+    References: Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1 and section 3.
     """
 
     layer: BatchNorm
@@ -300,13 +302,13 @@ class TrainableBatchNorm(ClippingLayer):
         return {"scale": scale.astype(np.float32), "shift": shift.astype(np.float32)}
 
     def measure(self, inputs: Floats) -> NDArray[np.float64]:
-        """Return the sums and the sums of squares of each map (2, C)."""
+        """Return the sum of each map of a shard, and the sum of its squares, (2, C)."""
         sums = np.empty((2, self.channels))
         loops.moments(inputs.reshape(-1, self.channels), sums)
         return sums
 
     def take_sums(self, sums: NDArray[np.float64], count: int) -> None:
-        """Take the sums of the whole batch, of `count` numbers a map."""
+        """Compute mean and variance from the sums of the whole batch, over `count` values a map."""
         mean = sums[0] / count
         variance = np.maximum(sums[1] / count - mean * mean, 0)
         self._use(mean, variance)
@@ -314,10 +316,11 @@ class TrainableBatchNorm(ClippingLayer):
         self.running += np.float32(RUNNING_SHARE) * (seen.astype(np.float32) - self.running)
 
     def use_running(self) -> None:
-        """Take the mean and variance of all batches so far."""
+        """Use the running mean and variance."""
         self._use(*self.running.reshape(2, -1).astype(np.float64))
 
     def _use(self, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> None:
+        """Compute the factor and offset of each map."""
         inverse = 1 / np.sqrt(variance + VARIANCE_EPSILON)
         self.mean, self.inverse = mean.astype(np.float32), inverse.astype(np.float32)
         scale = self.values["scale"] * inverse
@@ -332,7 +335,7 @@ class TrainableBatchNorm(ClippingLayer):
         return out
 
     def measure_backward(self, gradients: Floats, context: Context) -> tuple[Floats, NDArray[np.float64]]:
-        """Return the gradients that `backward` takes, and their sums by shift and scale (2, C)."""
+        """Return the gradients for `backward`, and the gradients of shift and scale in this shard, (2, C)."""
         sums = np.empty((2, self.channels))
         shape = (-1, self.channels)
         rows = context.saved["input"].reshape(shape)
@@ -342,7 +345,7 @@ class TrainableBatchNorm(ClippingLayer):
         return gradients, sums
 
     def take_backward_sums(self, sums: NDArray[np.float64], count: int) -> None:
-        """Take the sums of the whole batch."""
+        """Compute the coefficients of `backward` from the gradients of shift and scale of the whole batch."""
         shift, scale = sums / count
         factor = self.factor.astype(np.float64)
         of_row = -factor * self.inverse * scale
@@ -374,12 +377,12 @@ _TRAINABLE: dict[type[Layer], type[TrainableLayer]] = {
 
 
 def make_trainable(layer: Layer, shape: Shape) -> TrainableLayer:
-    """Make the layer that is trained of a layer that takes `shape`.
+    """Return the trainable layer for a layer whose inputs have the given shape.
 
     Raises
     ------
     ModelError
-        If nothing can be handed back through it.
+        If no gradients can go back through the layer.
     """
     found = _TRAINABLE.get(type(layer))
     if found is None:

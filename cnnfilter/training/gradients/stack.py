@@ -1,8 +1,8 @@
-"""A stack of layers on a batch: the loss, and its gradient by every learned number.
+"""A stack of trainable layers on a batch: the loss, and the gradient of every parameter.
 
-The batch is cut into shards, and the shards of the layers between two batch norms go through all of those layers before
-anything else happens, each on one thread. How many shards there are depends on the batch alone, and their sums are
-added in their order, so that the results are the same for any number of threads.
+The batch is cut into shards. A shard goes through all layers up to the next batch norm on one thread; there, the sums
+of all shards are needed. The number of shards depends on the batch alone, and their sums are added in their order, so
+that the results are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ SHARDS_PER_BATCH = 8
 It is fixed, because the gradients of the shards are added in their order, and the sums depend on how many there are."""
 
 Fill = Callable[[int, int, Floats], None]
-"""Puts the prepared pictures `first`…`end` of the batch into an array (end - first, H, W, C)."""
+"""Writes the prepared pictures `first`…`end` of the batch into an array (end - first, H, W, C)."""
 
 
 class BatchLoss(NamedTuple):
-    """The sum of the losses of some pictures, and how many answers are right."""
+    """The sum of the losses of some pictures, and the number of right answers."""
 
     loss: float
     right: int
 
 
 class Targets(NamedTuple):
-    """What a batch should have given: labels (N,), how much each picture counts (N,), and the smoothing of labels."""
+    """The labels (N,) of a batch, the weight (N,) of each picture in the loss, and the smoothing of labels."""
 
     labels: Labels
     importance: Floats
@@ -57,13 +57,13 @@ class Targets(NamedTuple):
 class Stack:
     """Layers whose parameters are learned.
 
-    All parameters are one vector, `values`, and their gradients another, `gradients`: what each layer has are views.
+    All parameters are in one vector, `values`, and their gradients in another one, `gradients`; each layer has views.
 
     Attributes
     ----------
     values, gradients : (P,) float32 arrays
     weight_decay_mask : (P,) bool array
-        The kernels, which weight decay is for.
+        True for the kernels, to which weight decay applies.
     """
 
     def __init__(self, layers: Layers, input_shape: Shape, rng: np.random.Generator, threads: int) -> None:
@@ -112,27 +112,27 @@ class Stack:
 
     @property
     def norms(self) -> list[TrainableBatchNorm]:
-        """The batch norms, which keep running means and variances."""
+        """The batch norms, which have running means and variances."""
         return [layer for layer in self.layers if isinstance(layer, TrainableBatchNorm)]
 
     def weights(self) -> tuple[Weights, ...]:
-        """Return what a model file keeps of each layer of the body."""
+        """Return the tensors of each layer, by name, as in a model file."""
         return tuple(layer.weights() for layer in self.layers)
 
     # --- a step ------------------------------------------------------------------------------------------
 
     def learn(self, count: int, fill: Fill, targets: Targets, seeds: Sequence[int]) -> BatchLoss:
-        """Send a batch forward and backward; `gradients` then holds the gradient of its mean loss.
+        """Send a batch forward and backward; afterwards `gradients` holds the gradient of its mean loss.
 
         Parameters
         ----------
         count : int
             Pictures in the batch.
         fill : callable
-            Makes them.
+            Writes them, see `Fill`.
         targets : Targets
         seeds : sequence of int
-            Of what is drawn in this step.
+            Seeds of the random draws of this step.
         """
         shards = split_rows(count, SHARDS_PER_BATCH)
         self._shard_gradients[: len(shards)] = 0
@@ -146,7 +146,7 @@ class Stack:
         return BatchLoss(sum(part[0].loss for part in parts), sum(part[0].right for part in parts))
 
     def predict(self, count: int, fill: Fill) -> Floats:
-        """Send a batch forward as after training; give the logits (N, classes)."""
+        """Return the logits (N, classes) of a batch, computed as after training."""
         shards = split_rows(count, SHARDS_PER_BATCH)
         self._bind()
         self._prepare_contexts(len(shards), training=False, seeds=())
@@ -156,25 +156,27 @@ class Stack:
         return np.concatenate([out.reshape(len(out), -1) for out in outputs])
 
     def _prepare_contexts(self, shards: int, *, training: bool, seeds: Sequence[int]) -> None:
+        """Set the contexts for a step; what a layer draws depends on the seeds, the shard and its index."""
         for shard in range(shards):
             for first, context in zip(self._first_members, self._contexts[shard], strict=True):
                 context.training = training
                 context.draw = functools.partial(np.random.default_rng, [*seeds, shard, first])
 
     def _run(self, task: Callable[[int], NDArray[np.float64] | None], shards: int) -> NDArray[np.float64] | None:
-        """Run a task for every shard; add up what they give, in their order."""
+        """Run a task for every shard; return the sum of the results, added in the order of the shards."""
         parts: list[NDArray[np.float64] | None] = [None] * shards
 
         def piece(temporary: Scratch, shard: int) -> None:
             for context in self._contexts[shard]:
                 context.temporary = temporary
-            with np.errstate(all="ignore"):  # what is no number any more is told by the loss
+            with np.errstate(all="ignore"):  # NaN and infinity show in the loss
                 parts[shard] = task(shard)
 
         self._workers.run([functools.partial(piece, shard=shard) for shard in range(shards)])
         return None if parts[0] is None else np.add.reduce([part for part in parts if part is not None])
 
     def _forward(self, shards: Sequence[tuple[int, int]], fill: Fill, *, training: bool) -> list[Floats]:
+        """Return the outputs of every shard; in training, all shards stop before each batch norm."""
         maps: list[Floats] = [np.empty(0, np.float32)] * len(shards)
         segments = self._segments if training else [[index for segment in self._segments for index in segment]]
         for position, segment in enumerate(segments):
@@ -195,9 +197,10 @@ class Stack:
         return maps
 
     def _backward(self, gradients: list[Floats], shards: Sequence[tuple[int, int]]) -> None:
+        """Send the gradients of the outputs of every shard back; replace them in the list by those of the inputs."""
         for position in reversed(range(len(self._segments))):
             segment = self._segments[position]
-            # The batch norm that a segment begins with waits for the sums of all shards.
+            # The backward pass of the batch norm at the start of a segment waits for the sums of all shards.
             own = segment[1:] if position else segment
             after = self._segments[position + 1] if position + 1 < len(self._segments) else None
 
@@ -224,11 +227,13 @@ class Stack:
                 norm.take_backward_sums(sums, sum(part.size for part in gradients) // norm.channels)
 
     def _norm_at(self, segment: list[int]) -> TrainableBatchNorm:
+        """Return the batch norm at the start of a segment."""
         norm = self._steps[segment[0]].members[0]
         assert isinstance(norm, TrainableBatchNorm)
         return norm
 
     def _filled(self, shard: int, first: int, end: int, fill: Fill) -> Floats:
+        """Return the prepared pictures of a shard, in memory that is used again."""
         if len(self._inputs[shard]) < end - first:
             self._inputs[shard] = np.empty((end - first, *self.input_shape), np.float32)
         maps = self._inputs[shard][: end - first]
@@ -237,6 +242,7 @@ class Stack:
 
 
 def _trainables(layers: Layers, input_shape: Shape) -> Sequence[TrainableLayer]:
+    """Return the trainable layers; those before the first layer with parameters are fixed."""
     shapes = list(layers.shapes(input_shape))
     learned = next((index for index, layer in enumerate(layers) if layer.learned), None)
     if learned is None:
@@ -251,7 +257,7 @@ def _trainables(layers: Layers, input_shape: Shape) -> Sequence[TrainableLayer]:
 
 
 def _between_batch_norms(steps: Sequence[Pass]) -> list[list[int]]:
-    """Cut the steps, by number, so that each batch norm begins a segment."""
+    """Return the indices of the steps in segments, each of which but the first begins with a batch norm."""
     segments: list[list[int]] = [[]]
     for index, step in enumerate(steps):
         if isinstance(step.members[0], TrainableBatchNorm):
@@ -261,7 +267,7 @@ def _between_batch_norms(steps: Sequence[Pass]) -> list[list[int]]:
 
 
 def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[BatchLoss, Floats]:
-    """Return a shard's share of the cross-entropy, and its gradients by what came out, for the mean of the batch."""
+    """Return the loss of a shard (cross-entropy), and the gradients of its outputs for the mean loss of the batch."""
     labels, importance = targets.labels[first:end], targets.importance[first:end]
     scores = out.reshape(len(out), -1)
     classes, at = scores.shape[1], np.arange(len(labels))

@@ -267,7 +267,7 @@ def test_a_whole_network_has_pytorchs_loss_and_gradients(rng):
         out[...] = pictures[first:end]
 
     with one_thread():
-        verdict = stack.learn(21, fill, Targets(labels, importance[labels], 0.1), (0,))
+        batch_loss = stack.learn(21, fill, Targets(labels, importance[labels], 0.1), (0,))
     batch = torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
     each = torch.nn.functional.cross_entropy(
         net(batch), torch.from_numpy(labels), label_smoothing=0.1, reduction="none"
@@ -275,7 +275,7 @@ def test_a_whole_network_has_pytorchs_loss_and_gradients(rng):
     own = torch.from_numpy(importance[labels])
     loss = (each * own).sum() / own.sum()
     loss.backward()
-    assert verdict.loss / importance[labels].sum() == pytest.approx(loss.item(), rel=1e-5)
+    assert batch_loss.loss / importance[labels].sum() == pytest.approx(loss.item(), rel=1e-5)
     for parameter, _, gradients, turn in pairs:
         wanted = parameter.grad.numpy()
         assert np.abs(turn(gradients) - wanted).max() < 1e-4 * max(np.abs(wanted).max(), 1e-2)
@@ -348,8 +348,8 @@ def test_fused_and_unfused_layers_give_the_same_bits(text, count, rng, monkeypat
                 patch.setattr("cnnfilter.training.gradients.stack.fuse", list)
             stack = Stack(parse_layers(f"{text} | flatten | dense 3"), (8, 8, 2), np.random.default_rng(1), 1)
         with one_thread():
-            verdict = stack.learn(count, fill, Targets(labels, np.ones(count, np.float32)), (0,))
-            found.append((verdict, stack.gradients.tobytes(), stack.predict(count, fill).tobytes()))
+            batch_loss = stack.learn(count, fill, Targets(labels, np.ones(count, np.float32)), (0,))
+            found.append((batch_loss, stack.gradients.tobytes(), stack.predict(count, fill).tobytes()))
         assert stack.gradients.any()
     assert found[0] == found[1]
 

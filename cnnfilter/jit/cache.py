@@ -61,8 +61,8 @@ def read_entry(key: str) -> bytes | None:
         return None
     start = len(_MAGIC) + _DIGEST_BYTES
     body = data[start:]
-    whole = data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : start] == _digest(key, body)
-    return body if whole else None
+    intact = data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : start] == _digest(key, body)
+    return body if intact else None
 
 
 def write_entry(key: str, body: bytes) -> bool:

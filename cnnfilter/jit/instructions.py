@@ -1,4 +1,4 @@
-"""Vector instructions for compiled loops: what an instruction is, and how LLVM code for it is made.
+"""Vector instructions for compiled loops: their class, and helpers that emit LLVM code for them.
 
 A vector is a group of neighbouring samples of a row in one register. Numba leaves it to the compiler which parts of a
 loop become vectors. The loops that take most of the time choose their vectors themselves, by instructions. Each

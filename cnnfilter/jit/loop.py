@@ -86,7 +86,7 @@ class Loop:
 
     def __call__(self, *arguments: Any) -> Any:
         try:
-            dtypes = tuple([arguments[place].dtype for place in self._array_indexes])
+            dtypes = tuple([arguments[index].dtype for index in self._array_indexes])
         except (AttributeError, IndexError):
             raise TypeError(f"{self.name} takes arrays as arguments {self._array_indexes}, counted from 0") from None
         call = self._by_dtype.get(dtypes)

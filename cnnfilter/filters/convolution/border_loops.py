@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Compiled loops: rows of a picture with their border, and what is near it.
+"""Compiled loops: rows with their border, sums at the sides of a picture, and the search for infinity and NaN.
 
 A picture is rows of samples with interleaved channels.
 """

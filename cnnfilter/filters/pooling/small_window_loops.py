@@ -46,24 +46,24 @@ _EVEN_AND_ODD = "load_even(ROW, at)", "load_odd(ROW, at)"
 
 VECTOR_INSTRUCTIONS = {
     ("max", "u1", "u1"): VectorInstructions(
-        VECTOR_U8, LANES_U8, "load_bytes", "larger_bytes", "store_bytes(PLACE, COMBINED)"
+        VECTOR_U8, LANES_U8, "load_bytes", "larger_bytes", "store_bytes(TARGET, COMBINED)"
     ),
     ("max", "f4", "f4"): VectorInstructions(
-        "vector", LANES, "load_floats", "larger_floats", "store(PLACE, COMBINED)", rows_first=False
+        "vector", LANES, "load_floats", "larger_floats", "store(TARGET, COMBINED)", rows_first=False
     ),
     ("avg", "u1", "u1"): VectorInstructions(
         VECTOR_U16,
         LANES_U16,
         "load_bytes_u16",
         "add_u16",
-        "store_divided(PLACE, COMBINED, MORE, FACTOR, SHIFT)",
+        "store_divided(TARGET, COMBINED, MORE, FACTOR, SHIFT)",
         _EVEN_AND_ODD,
     ),
     ("avg", "u1", "f4"): VectorInstructions(
-        VECTOR_U16, LANES_U16, "load_bytes_u16", "add_u16", "store_quotients(PLACE, COMBINED, COUNT)", _EVEN_AND_ODD
+        VECTOR_U16, LANES_U16, "load_bytes_u16", "add_u16", "store_quotients(TARGET, COMBINED, COUNT)", _EVEN_AND_ODD
     ),
     ("avg", "f4", "f4"): VectorInstructions(
-        "vector", LANES, "load_floats", "plus", "store(PLACE, divide(COMBINED, COUNT))"
+        "vector", LANES, "load_floats", "plus", "store(TARGET, divide(COMBINED, COUNT))"
     ),
 }
 """The instructions for each operation, type of samples and type of outputs."""
@@ -154,10 +154,10 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
 def _text(instructions: VectorInstructions, taps: int, stride: int) -> str:
     """Replace COMBINE and STORE by the lines that combine and store samples."""
     text = _TEXT
-    for row, place in (("row{i}", "out{r}, x"), ("part{i}", "spare{r}, 0")):
+    for row, target in (("row{i}", "out{r}, x"), ("part{i}", "spare{r}, 0")):
         text = put(text, f"COMBINE({row})", _text_of_combining(instructions, row, taps, stride))
         text = text.replace(
-            f"STORE({place})", instructions.store.replace("PLACE", place).replace("COMBINED", "combined{r}")
+            f"STORE({target})", instructions.store.replace("TARGET", target).replace("COMBINED", "combined{r}")
         )
     return text
 

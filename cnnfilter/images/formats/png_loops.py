@@ -1,7 +1,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
 """Compiled loops: the row filters of PNG: undo them, choose and apply them.
 
-Bytes are computed with as int16: their sums and differences need 11 bits, and a vector holds twice as many int16 as
+The loops compute in int16: sums and differences of bytes need 11 bits, and a vector holds twice as many int16 as
 numbers of any wider type. (``int`` of a byte is unsigned in Numba, and so are differences of such numbers.)
 
 References

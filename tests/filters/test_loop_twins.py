@@ -62,8 +62,8 @@ def test_taps(rounds, count, rng):
 @pytest.mark.parametrize("shape", [(3, 1), (3, 3), (5, 4)])
 def test_tile(rounds, count, shape, rng):
     loop = direct_loops.tile(rounds)
-    for height, (source, *_, target) in itertools.product((4, 7), loop.signatures):
-        absolute, shift, every = ROUNDINGS[height % 3]
+    for height, rounding, (source, *_, target) in itertools.product((4, 7), ROUNDINGS, loop.signatures):
+        absolute, shift, every = rounding
         weights = rng.choice(WEIGHTS, shape).astype(np.float32)
         offsets = np.arange(shape[1]) * 3
         rows_given = rows_of(rng, source, height + shape[0] - 1, count + 9)
@@ -113,9 +113,9 @@ def test_separable(rounds, count, terms, rng):
 @pytest.mark.parametrize("count", LONG)
 def test_separable_tile(rounds, apart, count, rng):
     loop = direct_loops.separable_tile(rounds, apart)
-    for taps, (source, *_, target) in itertools.product((3, 4), loop.signatures):
+    for taps, rounding, (source, *_, target) in itertools.product((3, 4), ROUNDINGS, loop.signatures):
         height = taps + 2
-        absolute, shift, every = ROUNDINGS[taps % 3]
+        absolute, shift, every = rounding
         across = np.arange(taps) * (apart or 2)
         columns, rows = rng.choice([-1, 0.5, 1], (2, taps)).astype(np.float32)
         reach = int(across[-1])

@@ -25,7 +25,7 @@ from cnnfilter import __version__
 from cnnfilter.cli.messages import EXIT_FAILED, one_line, reason, say
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
-from cnnfilter.runtime.limits import LEAST_MEMORY, allowed_memory
+from cnnfilter.runtime.limits import MIN_MEMORY_BYTES, allowed_memory
 
 COMMANDS = {
     "convolve": "cnnfilter.cli.commands.convolve",
@@ -90,7 +90,7 @@ class Commands(click.Group):
         except MemoryError as error:
             raise click.ClickException(reason(error)) from error
         except ImportError as error:
-            if not limits.is_for_want_of_memory(error):
+            if not limits.is_memory_error(error):
                 raise
             raise click.ClickException(reason(MemoryError())) from error
         except BrokenPipeError as error:  # caught here, because click would exit with 1
@@ -145,7 +145,7 @@ def refuse_little_memory() -> None:
         if allowed is not None and allowed < needed:
             raise CnnfilterError(
                 f"{allowed >> 20} MB of memory are allowed (ulimit {name}); "
-                f"{LEAST_MEMORY >> 20} would do for small pictures"
+                f"{MIN_MEMORY_BYTES >> 20} would do for small pictures"
             )
 
 

@@ -168,10 +168,10 @@ def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "
         elif existing == "refuse":
             in_the_way.append(target.path)
         elif existing == "skip-existing":
-            target.needless = "exists already"
+            target.skip_reason = "exists already"
         elif existing == "if-newer":
             target.force = _is_newer(source.path, target.path)
-            target.needless = None if target.force else "is not older than its input"
+            target.skip_reason = None if target.force else "is not older than its input"
     if in_the_way:
         more = f" (and {len(in_the_way) - 1} more)" if len(in_the_way) > 1 else ""
         raise click.ClickException(f"{in_the_way[0]}: exists already{more}; --force replaces it")

@@ -11,7 +11,7 @@ from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.run_options import RunOptions, option_groups
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
     from cnnfilter.jobs.source_target import Source, Target
 
 
@@ -49,8 +49,8 @@ class Inputs:
     def run(
         self,
         sources: Sequence[Source],
-        work: Callable[[Task], Any],
-        use: Callable[[Task], None],
+        work: Callable[[Job], Any],
+        use: Callable[[Job], None],
         *,
         targets: Sequence[Target] | None = None,
         results_on_stdout: bool = True,
@@ -61,9 +61,9 @@ class Inputs:
         Parameters
         ----------
         work : callable
-            Takes a `Task`: reads it and calls the library; what it returns becomes ``task.result``.
+            Takes a `Job`: reads it and calls the library; what it returns becomes ``job.result``.
         use : callable
-            Takes the task when it has ended well: prints its result. An OSError of it counts as the task's.
+            Takes the job when it has ended well: prints its result. An OSError of it counts as the job's.
         results_on_stdout : bool
             Whether `use` prints on stdout, so that reports have to go to stderr.
         plan_only : bool, optional
@@ -74,9 +74,9 @@ class Inputs:
         bool
             Whether every input could be read.
         """
-        tasks = self.run_options.tasks(sources, targets)
+        jobs = self.run_options.jobs_for(sources, targets)
         return self.run_options.each(
-            tasks, work, use, results_on_stdout=results_on_stdout, end=self.end, plan_only=plan_only
+            jobs, work, use, results_on_stdout=results_on_stdout, end=self.end, plan_only=plan_only
         )
 
 

@@ -15,7 +15,7 @@ from cnnfilter.cli.output_files import Naming, bad_output, plan_targets
 from cnnfilter.cli.run_options import RunOptions, option_groups
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
 
 
 class WriteOptions:
@@ -76,13 +76,13 @@ class Pictures:
         self.write_options = write_options
         self.run_options = run_options
 
-    def run(self, work: Callable[[Task], Any], *, tag: str) -> None:
+    def run(self, work: Callable[[Job], Any], *, tag: str) -> None:
         """Process every picture; exit with code 1 if one failed.
 
         Parameters
         ----------
         work : callable
-            Takes a `Task`: reads, calls the library, writes.
+            Takes a `Job`: reads, calls the library, writes.
         tag : str
             Name of the operation, which becomes part of the default file names.
         """
@@ -94,7 +94,7 @@ class Pictures:
             raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
         targets = plan_targets(sources, naming, existing=write_options.existing)
         done = self.run_options.each(
-            self.run_options.tasks(sources, targets, strip=write_options.strip),
+            self.run_options.jobs_for(sources, targets, strip=write_options.strip),
             work,
             results_on_stdout=naming.to_stdout,
             paths=naming.has_default_name,

@@ -13,7 +13,7 @@ import click
 from cnnfilter.cli.messages import print_line, reason, say
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
 
 PROGRESS_AFTER_SECONDS = 1.0
 """Seconds after which the progress line is drawn: shorter runs need none."""
@@ -51,12 +51,12 @@ def _is_terminal() -> bool:
 
 
 class Reporter:
-    """The reports of the tasks of a run, printed in their order, and the counts of how they ended.
+    """The reports of the jobs of a run, printed in their order, and the counts of how they ended.
 
     Parameters
     ----------
     total : int
-        How many tasks there are.
+        How many jobs there are.
     verbose, quiet : bool
         Print notes; print no warnings, no paths, no progress and no summary.
     paths : bool
@@ -64,7 +64,7 @@ class Reporter:
     end : str
         Printed after each path.
     json : "stdout" or "stderr", optional
-        Print a JSON object for each task there, and one for the run. On stderr nothing else is printed then.
+        Print a JSON object for each job there, and one for the run. On stderr nothing else is printed then.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Reporter:
 
     @property
     def failed(self) -> int:
-        """How many tasks have failed."""
+        """How many jobs have failed."""
         return self.counts["failed"]
 
     def __enter__(self) -> Self:
@@ -114,43 +114,43 @@ class Reporter:
             others = "".join(f", {count} {what}" for what, count in counts.items() if count and what != "done")
             click.echo(f"{counts['done']} done{others} in {seconds:.1f} s", err=True)
 
-    def report(self, task: Task) -> None:
-        """Print the report of a task that has ended."""
-        status = "failed" if task.error is not None else "skipped" if task.needless else "done"
+    def report(self, job: Job) -> None:
+        """Print the report of a job that has ended."""
+        status = "failed" if job.error is not None else "skipped" if job.skip_reason else "done"
         self.counts[status] += 1
-        said = [*task.warnings] if not self.quiet else []
+        said = [*job.warnings] if not self.quiet else []
         if status == "failed" or self.verbose or self.paths or self.json or said:
             self.progress.clear()
             if self.json:
-                self._print_object(_as_object(task, status))
+                self._print_object(_as_object(job, status))
             if self.json != "stderr":
-                self._print(task, status, said)
+                self._print(job, status, said)
         self.progress.advance()
 
-    def _print(self, task: Task, status: str, warnings: list[str]) -> None:
-        name = task.source.name
+    def _print(self, job: Job, status: str, warnings: list[str]) -> None:
+        name = job.source.name
         for text in warnings:
             say("Warning", name, text)
-        for text in task.notes if self.verbose else ():
+        for text in job.notes if self.verbose else ():
             say(name, text)
-        if task.error is not None:
-            say("Error", task.failed_at or name, reason(task.error))
+        if job.error is not None:
+            say("Error", job.failed_at or name, reason(job.error))
         elif status == "skipped":
             if self.verbose:
-                say(name, f"left out: {task.target and task.target.name} {task.needless}")
-        elif self.paths and task.target is not None:
-            print_line(task.target.path, self.end)
+                say(name, f"left out: {job.target and job.target.name} {job.skip_reason}")
+        elif self.paths and job.target is not None:
+            print_line(job.target.path, self.end)
 
-    def plan(self, task: Task) -> None:
-        """Print what would be done with a task."""
+    def plan(self, job: Job) -> None:
+        """Print what would be done with a job."""
         self.planned = True
         if self.json:
-            self._print_object(_as_object(task, "skipped" if task.needless else "planned"))
-        elif not task.needless:
-            name = task.source.path
-            print_line(f"{name} -> {task.target.name}" if task.target else name, self.end)
+            self._print_object(_as_object(job, "skipped" if job.skip_reason else "planned"))
+        elif not job.skip_reason:
+            name = job.source.path
+            print_line(f"{name} -> {job.target.name}" if job.target else name, self.end)
         elif self.verbose:
-            self._print(task, "skipped", [])
+            self._print(job, "skipped", [])
 
     def _print_object(self, fields: dict[str, Any]) -> None:
         import json
@@ -158,18 +158,18 @@ class Reporter:
         click.echo(json.dumps(fields), err=self.json == "stderr")
 
 
-def _as_object(task: Task, status: str) -> dict[str, Any]:
-    """Return the JSON object of a task; undecodable bytes of a path stay escaped as in `os.fsdecode`."""
-    fields: dict[str, Any] = {"input": task.source.path, "status": status}
-    if task.target is not None:
-        fields["output"] = task.target.path
-        fields["format"] = task.target.format
-    if task.error is not None:
-        fields["error"] = reason(task.error)
-    elif task.needless:
-        fields["reason"] = task.needless
+def _as_object(job: Job, status: str) -> dict[str, Any]:
+    """Return the JSON object of a job; undecodable bytes of a path stay escaped as in `os.fsdecode`."""
+    fields: dict[str, Any] = {"input": job.source.path, "status": status}
+    if job.target is not None:
+        fields["output"] = job.target.path
+        fields["format"] = job.target.format
+    if job.error is not None:
+        fields["error"] = reason(job.error)
+    elif job.skip_reason:
+        fields["reason"] = job.skip_reason
     if status in ("done", "failed"):
-        fields |= {"warnings": task.warnings, "seconds": round(task.seconds, 4)}
+        fields |= {"warnings": job.warnings, "seconds": round(job.seconds, 4)}
     return fields
 
 

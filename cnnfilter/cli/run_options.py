@@ -14,7 +14,7 @@ from cnnfilter.cli.options import Command, Count, Size, add_options
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
     from cnnfilter.jobs.source_target import Source, Target
 
 
@@ -56,7 +56,7 @@ def limit(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 def _limit_memory(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
     if value is not None and not ctx.resilient_parsing:
         try:
-            ctx.with_resource(limits.at_most(value))
+            ctx.with_resource(limits.limit_memory(value))
         except NotImplementedError as error:
             raise click.BadParameter(f"{error}.", ctx, param) from error
 
@@ -83,7 +83,7 @@ LIMIT_OPTIONS: tuple[Callable[..., Any], ...] = (
     _limit_option("--max-model", Size(), limit("model_bytes"), "Accept model files of up to SIZE.  [default: 1G]"),
     _limit_option(
         "--max-memory",
-        Size(least=limits.LEAST_MEMORY),
+        Size(least=limits.MIN_MEMORY_BYTES),
         _limit_memory,
         "Use no more memory than SIZE, such as 2G; a picture that needs more fails. There is at most one job for "
         "every 128M.",
@@ -150,37 +150,37 @@ class RunOptions:
         self.verbose = verbose
         self.quiet = quiet
 
-    def tasks(
+    def jobs_for(
         self, sources: Sequence[Source], targets: Iterable[Target] | None = None, *, strip: bool = False
-    ) -> list[Task]:
-        """Return a task for each source and its target."""
-        from cnnfilter.jobs.job import Task
+    ) -> list[Job]:
+        """Return a job for each source and its target."""
+        from cnnfilter.jobs.job import Job
 
         places = [None] * len(sources) if targets is None else targets
         return [
-            Task(source, target, strip=strip, max_pixels=self.max_pixels, detailed=self.verbose)
+            Job(source, target, strip=strip, max_pixels=self.max_pixels, detailed=self.verbose)
             for source, target in zip(sources, places, strict=True)
         ]
 
     def each(
         self,
-        tasks: Sequence[Task],
-        work: Callable[[Task], Any],
-        use: Callable[[Task], None] | None = None,
+        jobs: Sequence[Job],
+        work: Callable[[Job], Any],
+        use: Callable[[Job], None] | None = None,
         *,
         results_on_stdout: bool = False,
         paths: bool = False,
         end: str = "\n",
         plan_only: bool | None = None,
     ) -> bool:
-        """Run every task on threads, then use its result and report it, in the order of the tasks.
+        """Run every job on threads, then use its result and report it, in the order of the jobs.
 
         Parameters
         ----------
         work : callable
-            Takes a `Task`: reads it, calls the library, perhaps writes; what it returns becomes ``task.result``.
+            Takes a `Job`: reads it, calls the library, perhaps writes; what it returns becomes ``job.result``.
         use : callable, optional
-            Takes the task when it has ended well: prints its result. An OSError of it counts as the task's.
+            Takes the job when it has ended well: prints its result. An OSError of it counts as the job's.
         results_on_stdout : bool
             Whether results go to stdout, so that reports have to go to stderr.
         paths : bool
@@ -193,13 +193,13 @@ class RunOptions:
         Returns
         -------
         bool
-            Whether no task has failed.
+            Whether no job has failed.
         """
         from cnnfilter.cli.reporter import Reporter, announce_compilation, collect_garbage
-        from cnnfilter.jobs import run as batch
+        from cnnfilter.jobs import run
 
         reporter = Reporter(
-            len(tasks),
+            len(jobs),
             verbose=self.verbose,
             quiet=self.quiet,
             paths=paths,
@@ -208,26 +208,26 @@ class RunOptions:
         )
         if self.dry_run if plan_only is None else plan_only:
             with reporter:
-                for task in tasks:
-                    reporter.plan(task)
+                for job in jobs:
+                    reporter.plan(job)
             return True
         announce_compilation(quiet=self.quiet)
         collect_garbage()
-        with reporter, contextlib.closing(batch.run(tasks, work, jobs=self.jobs, threads=self.threads)) as ended:
-            for task in ended:
-                if use is not None and task.error is None:
+        with reporter, contextlib.closing(run.run(jobs, work, max_jobs=self.jobs, threads=self.threads)) as ended:
+            for job in ended:
+                if use is not None and job.error is None:
                     reporter.progress.clear()
-                    _use(task, use)
-                reporter.report(task)
-                if task.error is not None and self.fail_fast:
+                    _use(job, use)
+                reporter.report(job)
+                if job.error is not None and self.fail_fast:
                     break
         return not reporter.failed
 
 
-def _use(task: Task, use: Callable[[Task], None]) -> None:
+def _use(job: Job, use: Callable[[Job], None]) -> None:
     try:
-        use(task)
+        use(job)
     except BrokenPipeError:
         raise
     except OSError as error:
-        task.error, task.failed_at = error, error.filename or "stdout"
+        job.error, job.failed_at = error, error.filename or "stdout"

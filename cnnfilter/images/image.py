@@ -115,7 +115,7 @@ class AsImageError:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if limits.is_for_want_of_memory(error):
+        if limits.is_memory_error(error):
             error = MemoryError()
         if isinstance(error, MemoryError):
             raise ImageError(f"{self.message}: not enough memory") from error

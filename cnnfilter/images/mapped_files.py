@@ -28,7 +28,7 @@ from cnnfilter.images.formats.tiff_segments import SegmentedPage, open_segmented
 from cnnfilter.images.image import CHANNELS, AsImageError, Image, as_pixels, check_size, turn_back
 from cnnfilter.images.metadata import Metadata, upright
 from cnnfilter.runtime.atomic_files import flush, replace_file
-from cnnfilter.runtime.threads import Started, start_thread
+from cnnfilter.runtime.threads import Thread, start_thread
 
 MIN_MAPPED_BYTES = 64 << 20
 """Bytes of pixels from which on a file is mapped; smaller files are read into memory."""
@@ -56,7 +56,7 @@ class MappedArray:
         self._map = mmap.mmap(file, start + math.prod(shape) * dtype.itemsize, access=access)
         self.array: np.ndarray = np.frombuffer(self._map, dtype, math.prod(shape), start).reshape(shape)
         self._ended = threading.Event()
-        self._thread: Started | None = None
+        self._thread: Thread | None = None
 
     def _release_pages(self) -> None:
         advice = getattr(mmap, "MADV_DONTNEED", None)

@@ -32,7 +32,7 @@ MOST_PACKED = 1000
 """How many bytes of pixels a byte of a TIFF file comes to at most, as Deflate packs them."""
 
 
-class Task:
+class Job:
     """One input on its way: read it, work on it, write it; and say what there is to say of it.
 
     There may be a million of them, so that what only some need, or only while they are worked on, is not made
@@ -40,9 +40,9 @@ class Task:
     """
 
     stopping = threading.Event()
-    open: contextlib.ExitStack
+    resources: contextlib.ExitStack
     is_mapped = False
-    new: NewFile | None = None
+    output_file: NewFile | None = None
     _written: tuple[BinaryIO, contextlib.ExitStack] | None = None
 
     def __init__(
@@ -69,9 +69,9 @@ class Task:
         self.result: Any = None
 
     @property
-    def needless(self) -> str | None:
+    def skip_reason(self) -> str | None:
         """Why there is nothing to do; None if there is."""
-        return self.target.needless if self.target else None
+        return self.target.skip_reason if self.target else None
 
     @property
     def max_pixels(self) -> int:
@@ -88,7 +88,7 @@ class Task:
         from cnnfilter.images.files import read_image
 
         began = time.perf_counter()
-        image = self._mapped() or read_image(self.source.take(), **self.limit)
+        image = self._mapped() or read_image(self.source.path_or_data(), **self.limit)
         self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
@@ -101,15 +101,15 @@ class Task:
             return None
         from cnnfilter.images import mapped_files
 
-        image = mapped_files.map_picture(self.source.path, self.max_pixels, self.open, self._folder)
+        image = mapped_files.map_picture(self.source.path, self.max_pixels, self.resources, self._temporary_folder)
         self.is_mapped = image is not None
         return image
 
-    def _folder(self) -> str | None:
+    def _temporary_folder(self) -> str | None:
         """Return where temporary files go: to the result, where there is room for it, as somebody must think."""
         if self.target is None or not self.target.is_file:
             return None
-        self.target.make_its_folder()
+        self.target.create_folder()
         return os.path.dirname(self.target.path) or "."
 
     def allocate_for(self, image: Image) -> Callable[..., np.ndarray]:
@@ -132,12 +132,12 @@ class Task:
             )
             path = self.target.path if self.target.is_file else None
             with self._writing(self.target.name):
-                self._folder()
+                self._temporary_folder()
                 new = mapped_files.new_array(
                     path, frame, shape, dtype, force=self.target.force, max_pixels=self.max_pixels
                 )
-            self.open.enter_context(new)
-            self.new = new if isinstance(new, mapped_files.NewFile) else None
+            self.resources.enter_context(new)
+            self.output_file = new if isinstance(new, mapped_files.NewFile) else None
             return new.array
 
         return allocate
@@ -147,10 +147,10 @@ class Task:
         from cnnfilter.runtime.atomic_files import replace_file
 
         assert self.target is not None
-        if self.new is not None and self.new.holds(image.pixels):
-            self.new.keep()
+        if self.output_file is not None and self.output_file.holds(image.pixels):
+            self.output_file.keep()
             return
-        self.target.make_its_folder()
+        self.target.create_folder()
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(replace_file(self.target.path, force=self.target.force))
             write_image(file, image, **options)
@@ -166,7 +166,7 @@ class Task:
         with self._writing(self.target.name):
             stack.close()
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Remove what was written, because something failed afterwards."""
         if self._written is None:
             return
@@ -253,7 +253,7 @@ class Task:
             self.failed_at = name
             raise
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Be as before any work, for another attempt."""
         self.notes, self.error, self.failed_at = [], None, None
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from cnnfilter.errors import CnnfilterError
-from cnnfilter.jobs.job import Task
+from cnnfilter.jobs.job import Job
 from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 
@@ -30,46 +30,46 @@ SPARE_WORKERS = 4
 
 
 def run(
-    tasks: Sequence[Task], work: Callable[[Task], Any], *, jobs: int | None = None, threads: int | None = None
-) -> Generator[Task, None, None]:
-    """Work on every task, on up to `jobs` threads, and yield the tasks in their order as they end.
+    jobs: Sequence[Job], work: Callable[[Job], Any], *, max_jobs: int | None = None, threads: int | None = None
+) -> Generator[Job, None, None]:
+    """Work on every job, on up to `max_jobs` threads, and yield the jobs in their order as they end.
 
-    What `work` returns becomes ``task.result``. An error that belongs to the input (a `CnnfilterError`, an
-    `OSError`, too little memory) is kept in ``task.error`` and stops nothing; any other is a bug and is
-    raised here, as is a closed pipe. Python's warnings become ``task.warnings``.
+    What `work` returns becomes ``job.result``. An error that belongs to the input (a `CnnfilterError`, an
+    `OSError`, too little memory) is kept in ``job.error`` and stops nothing; any other is a bug and is
+    raised here, as is a closed pipe. Python's warnings become ``job.warnings``.
 
     Parameters
     ----------
-    jobs : int, optional
+    max_jobs : int, optional
         Pictures at a time; None is one per core. No more than fit into the memory that the process may take.
     threads : int, optional
-        Threads that a task may use within a picture (``task.threads``); None shares the cores among the jobs.
+        Threads that a job may use within a picture (``job.threads``); None shares the cores among the jobs.
     """
     from cnnfilter.runtime.parallel import default_threads
 
     cores = default_threads()
     stopping = threading.Event()
-    jobs = max(1, min(jobs or cores, len(tasks), limits.jobs_with_room(len(tasks))))
+    max_jobs = max(1, min(max_jobs or cores, len(jobs), limits.max_jobs(len(jobs))))
     # The stack of each takes some of the memory that is allowed.
     spare = 0 if limits.is_memory_limited() else SPARE_WORKERS
-    slots = threading.Semaphore(jobs)
-    for task in tasks:
-        task.threads = threads or max(1, cores // jobs)
-        task.stopping = stopping
-    if jobs > 1:
-        _share_heaps(jobs)
-    with _warnings_kept():
+    slots = threading.Semaphore(max_jobs)
+    for job in jobs:
+        job.threads = threads or max(1, cores // max_jobs)
+        job.stopping = stopping
+    if max_jobs > 1:
+        _share_heaps(max_jobs)
+    with _recorded_warnings():
         ended = in_order(
-            lambda task: _work_on(task, work, slots),
-            tasks,
-            workers=min(jobs + spare, len(tasks)) if jobs > 1 else 1,
+            lambda job: _work_on(job, work, slots),
+            jobs,
+            workers=min(max_jobs + spare, len(jobs)) if max_jobs > 1 else 1,
             stopping=stopping,
             needs_rerun=_failed_for_memory,
         )
         with contextlib.closing(ended):
-            for task in ended:
-                yield task
-                task.result = task.new = None  # it has been used; the task may live as long as the run
+            for job in ended:
+                yield job
+                job.result = job.output_file = None  # it has been used; the job may live as long as the run
 
 
 _M_ARENA_MAX = -8  # malloc.h of glibc
@@ -84,71 +84,71 @@ def _share_heaps(count: int) -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count)
 
 
-_current: contextvars.ContextVar[Task | None] = contextvars.ContextVar("_current", default=None)
+_current: contextvars.ContextVar[Job | None] = contextvars.ContextVar("_current", default=None)
 
 
-def _work_on(task: Task, work: Callable[[Task], Any], slots: threading.Semaphore) -> Task:
-    if task.needless:
-        return task
-    if task.error is not None:
-        task.forget()
+def _work_on(job: Job, work: Callable[[Job], Any], slots: threading.Semaphore) -> Job:
+    if job.skip_reason:
+        return job
+    if job.error is not None:
+        job.reset()
     with slots:
         began = time.perf_counter()
-        _attempt(task, work)
-        task.seconds = time.perf_counter() - began
-    with _errors_kept(task):
-        task.finish()
-    return task
+        _attempt(job, work)
+        job.seconds = time.perf_counter() - began
+    with _recorded_errors(job):
+        job.finish()
+    return job
 
 
-def _failed_for_memory(task: Task) -> bool:
-    """Whether a task failed that may do when nothing else is being done."""
-    return task.error is not None and _wants_room(task.error) and task.source.is_file
+def _failed_for_memory(job: Job) -> bool:
+    """Whether a job failed that may do when nothing else is being done."""
+    return job.error is not None and _is_memory_error(job.error) and job.source.is_file
 
 
-def _wants_room(error: BaseException) -> bool:
+def _is_memory_error(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     return isinstance(error, MemoryError)
 
 
-def _attempt(task: Task, work: Callable[[Task], Any]) -> None:
-    _current.set(task)
-    task.open = contextlib.ExitStack()
+def _attempt(job: Job, work: Callable[[Job], Any]) -> None:
+    _current.set(job)
+    job.resources = contextlib.ExitStack()
     try:
-        with _errors_kept(task):
+        with _recorded_errors(job):
             try:
-                task.result = work(task)
+                job.result = work(job)
             except BaseException:
-                task.abandon()
+                job.discard()
                 raise
     finally:
         _current.set(None)
-        task.open.close()
-        del task.open
+        job.resources.close()
+        del job.resources
 
 
 @contextlib.contextmanager
-def _errors_kept(task: Task) -> Iterator[None]:
+def _recorded_errors(job: Job) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
         raise
     except (CnnfilterError, OSError, MemoryError, ImportError) as error:
         if isinstance(error, ImportError):
-            if not limits.is_for_want_of_memory(error):
+            if not limits.is_memory_error(error):
                 raise
             error = MemoryError()
-        if isinstance(error.__cause__, MemoryError | OSError) and _wants_room(error.__cause__):
+        if isinstance(error.__cause__, MemoryError | OSError) and _is_memory_error(error.__cause__):
             error = error.__cause__
-        task.error = error.with_traceback(None)  # the frames would keep the picture alive
-        task.error.__context__ = task.error.__cause__ = None
-        task.failed_at = task.failed_at or task.source.name
+        job.error = error.with_traceback(None)  # the frames would keep the picture alive
+        job.error.__context__ = job.error.__cause__ = None
+        job.failed_at = job.failed_at or job.source.name
 
 
 @contextlib.contextmanager
-def _warnings_kept() -> Iterator[None]:
-    """Give each warning to the task whose thread raised it.
+def _recorded_warnings() -> Iterator[None]:
+    """Give each warning to the job whose thread raised it.
 
     The hook is set once for all threads, because `warnings.catch_warnings` in each would undo the others'.
     """
@@ -156,11 +156,11 @@ def _warnings_kept() -> Iterator[None]:
     def keep(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
     ) -> None:
-        task = _current.get()
-        if task is None:
+        job = _current.get()
+        if job is None:
             show(message, category, filename, lineno, *rest, **more)
         else:
-            task.warn(str(message))
+            job.warn(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

@@ -58,7 +58,7 @@ class Source:
         with open(self.path, "rb") as file:
             return file.read(size)
 
-    def take(self) -> str | bytes:
+    def path_or_data(self) -> str | bytes:
         """Return what `read_image` wants: the path, or the bytes, which are then let go."""
         data = self._streamed
         if data is None:
@@ -84,7 +84,7 @@ class Target:
         self.format = format
         self.make_folder = make_folder
         self.force = False
-        self.needless: str | None = None
+        self.skip_reason: str | None = None
         """Why it is not written, where that is known before any work."""
 
     @property
@@ -97,7 +97,7 @@ class Target:
         """Whether it is replaced as a whole: no stream, device or pipe."""
         return self.path != STDOUT and (os.path.isfile(self.path) or not os.path.exists(self.path))
 
-    def make_its_folder(self) -> None:
+    def create_folder(self) -> None:
         """Make the folder that it is to be in, if that was asked for."""
         folder = os.path.dirname(self.path) or "."
         if self.make_folder and not os.path.isdir(folder):

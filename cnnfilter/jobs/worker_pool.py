@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
-from cnnfilter.runtime.threads import PATIENCE, Started, start_thread
+from cnnfilter.runtime.threads import POLL_SECONDS, Thread, start_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 64
+WAITING_RESULTS_PER_WORKER = 64
 """Results for each thread that may wait for an earlier one, so that a slow one does not fill the memory."""
 
-GRACE = 1.5
+SHUTDOWN_SECONDS = 1.5
 """Seconds that threads get to end their item after an interruption, before they are left behind."""
 
 
@@ -31,7 +31,7 @@ def in_order(
     """Yield ``work(item)`` for every item, in order; up to `workers` threads work at a time.
 
     One worker is the calling thread. Otherwise the threads stop taking items as soon as the generator is
-    closed or an exception comes out of it, and get `GRACE` seconds to end what they have begun; `stopping` is
+    closed or an exception comes out of it, and get `SHUTDOWN_SECONDS` to end what they have begun; `stopping` is
     set meanwhile, so that the work can see it.
 
     Where ``needs_rerun(result)``, the calling thread works on the item again, while no other does.
@@ -42,42 +42,42 @@ def in_order(
     if workers <= 1:
         yield from map(work, items)
         return
-    crew = _Crew(work, items, stopping or threading.Event())
-    crew.start(workers)
+    pool = WorkerPool(work, items, stopping or threading.Event())
+    pool.start(workers)
     try:
         for index, item in enumerate(items):
-            result = crew.wait_for(index)
+            result = pool.wait_for(index)
             if needs_rerun(result):
-                with crew.paused():
+                with pool.paused():
                     result = work(item)
             yield result
     finally:
-        crew.stop()
+        pool.stop()
 
 
 Outcome = tuple[Any, BaseException | None]
 
 
-class _Crew:
+class WorkerPool:
     """Threads that take items one after another, and what has come of them."""
 
     def __init__(self, work: Callable[[Any], Any], items: Sequence[Any], stopping: threading.Event) -> None:
         self.work = work
         self.stopping = stopping
         self.items = items
-        self.begun = 0
-        self.used = 0
+        self.taken = 0
+        self.yielded = 0
         self.is_paused = False
         self.done: dict[int, Outcome] = {}
         lock = threading.Lock()
         # Two, because who is woken in vain takes the interpreter from those who work.
-        self.has_room = threading.Condition(lock)
+        self.may_take = threading.Condition(lock)
         self.has_ended = threading.Condition(lock)  # what is waited for
-        self.threads: list[Started] = []
+        self.threads: list[Thread] = []
         self.failure: BaseException | None = None
 
     def start(self, workers: int) -> None:
-        self.ahead = AHEAD * workers
+        self.max_waiting = WAITING_RESULTS_PER_WORKER * workers
         for _ in range(workers):
             thread = start_thread(self._serve)
             if thread is None:
@@ -92,13 +92,13 @@ class _Crew:
             self.failure = failure
 
     def _next(self) -> int | None:
-        with self.has_room:
-            while not self.stopping.is_set() and (self.is_paused or self.begun - self.used >= self.ahead):
-                self.has_room.wait()
-            if self.stopping.is_set() or self.begun == len(self.items):
+        with self.may_take:
+            while not self.stopping.is_set() and (self.is_paused or self.taken - self.yielded >= self.max_waiting):
+                self.may_take.wait()
+            if self.stopping.is_set() or self.taken == len(self.items):
                 return None
-            self.begun += 1
-            return self.begun - 1
+            self.taken += 1
+            return self.taken - 1
 
     def _outcome(self, index: int) -> Outcome:
         try:
@@ -109,18 +109,18 @@ class _Crew:
     def _keep(self, index: int, outcome: Outcome) -> None:
         with self.has_ended:
             self.done[index] = outcome
-            if index == self.used or self.is_paused:
+            if index == self.yielded or self.is_paused:
                 self.has_ended.notify()
 
     def wait_for(self, index: int) -> Any:
         if not self.threads:
-            self.begun += 1
+            self.taken += 1
             self._keep(index, self._outcome(index))
         with self.has_ended:
             self._wait_until(lambda: index in self.done)
             result, error = self.done.pop(index)
-            self.used = index + 1
-            self.has_room.notify()
+            self.yielded = index + 1
+            self.may_take.notify()
         if error is not None:
             raise error
         return result
@@ -130,24 +130,24 @@ class _Crew:
         """Wait until no item is being worked on, and begin with none while the block runs."""
         with self.has_ended:
             self.is_paused = True
-            self._wait_until(lambda: self.begun == self.used + len(self.done))
+            self._wait_until(lambda: self.taken == self.yielded + len(self.done))
         try:
             yield
         finally:
-            with self.has_room:
+            with self.may_take:
                 self.is_paused = False
-                self.has_room.notify_all()
+                self.may_take.notify_all()
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             if self.failure is not None:
                 raise self.failure
-            self.has_ended.wait(PATIENCE)
+            self.has_ended.wait(POLL_SECONDS)
 
     def stop(self) -> None:
         self.stopping.set()
-        with self.has_room:
-            self.has_room.notify_all()
-        end = time.monotonic() + GRACE
+        with self.may_take:
+            self.may_take.notify_all()
+        end = time.monotonic() + SHUTDOWN_SECONDS
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))

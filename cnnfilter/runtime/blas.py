@@ -14,7 +14,7 @@ from typing import Any
 
 from cnnfilter.runtime import limits
 
-_ROOM = 48 << 20
+_PRODUCT_BYTES_PER_THREAD = 48 << 20
 """Bytes that OpenBLAS takes for the products of a thread. It ends the process if it does not get them."""
 
 _lock = Lock()
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
     """
     global _inside, _limit
     with _lock:
-        if _limit is None and not has_room_for(1):
+        if _limit is None and not has_memory_for(1):
             raise MemoryError
         _inside += 1
         if _inside == 1:
@@ -49,9 +49,9 @@ def one_thread() -> Iterator[None]:
                 _limit.restore_original_limits()
 
 
-def has_room_for(threads: int) -> bool:
+def has_memory_for(threads: int) -> bool:
     """Whether the limits of memory leave enough for products on so many threads at a time."""
-    return limits.has_room(threads * _ROOM, threads * _ROOM)
+    return limits.has_memory_for(threads * _PRODUCT_BYTES_PER_THREAD, threads * _PRODUCT_BYTES_PER_THREAD)
 
 
 @functools.cache

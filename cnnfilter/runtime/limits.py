@@ -34,9 +34,9 @@ model_bytes = 1 << 30
 """Bytes of a model's file."""
 
 memory: int | None = None
-"""Bytes that the process may take; None is as many as the system gives. It is `at_most` that sets it."""
+"""Bytes that the process may take; None is as many as the system gives. It is `limit_memory` that sets it."""
 
-LEAST_MEMORY = 128 << 20
+MIN_MEMORY_BYTES = 128 << 20
 """Bytes that the program needs with a small picture."""
 
 
@@ -65,7 +65,7 @@ def parse_size(text: str) -> int:
 
 
 @contextlib.contextmanager
-def at_most(size: int | None) -> Iterator[None]:
+def limit_memory(size: int | None) -> Iterator[None]:
     """Let the process take no more than `size` bytes of memory of its own while the block runs.
 
     What would take more gets a MemoryError. Files that are mapped do not count.
@@ -99,17 +99,17 @@ def is_memory_limited() -> bool:
     return any(allowed is not None for allowed in allowed_memory())
 
 
-def is_for_want_of_memory(error: BaseException | None) -> bool:
+def is_memory_error(error: BaseException | None) -> bool:
     """Whether an import failed because there is no memory for it, or for another thread that had begun it."""
     return isinstance(error, ImportError) and is_memory_limited()
 
 
-def jobs_with_room(most: int) -> int:
-    """Return how many pictures, up to `most`, those limits let be worked on at a time: one in each `LEAST_MEMORY`."""
-    return min([most, *(allowed // LEAST_MEMORY for allowed in allowed_memory() if allowed is not None)])
+def max_jobs(count: int) -> int:
+    """Return how many of `count` pictures those limits let be worked on at a time: one in `MIN_MEMORY_BYTES` each."""
+    return min([count, *(allowed // MIN_MEMORY_BYTES for allowed in allowed_memory() if allowed is not None)])
 
 
-def has_room(addresses: int, data: int) -> bool:
+def has_memory_for(addresses: int, data: int) -> bool:
     """Whether those limits leave so many bytes of addresses, and of data."""
     allowed = allowed_memory()
     if allowed == (None, None):

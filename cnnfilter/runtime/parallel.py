@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from cnnfilter.runtime import blas
 from cnnfilter.runtime.buffers import Scratch
-from cnnfilter.runtime.threads import Started, start_thread, take
+from cnnfilter.runtime.threads import Thread, next_item, start_thread
 
 Result = TypeVar("Result")
 
-GRACE = 0.5
+INTERRUPTED_JOIN_SECONDS = 0.5
 """Seconds that a thread gets to end its band after an interruption, before it is left behind."""
 
 
@@ -50,18 +50,18 @@ def run_in_bands(
     rows: int,
     *,
     threads: int | None = None,
-    least: int = 16,
-    most: int | None = None,
+    min_rows: int = 16,
+    max_rows: int | None = None,
 ) -> list[Result]:
-    """Call ``task(first, end)`` for bands of at least `least` and at most `most` rows; return the results in order.
+    """Call ``task(first, end)`` for bands of `min_rows` to `max_rows` rows; return the results in order.
 
     With one band the task runs in the calling thread. The first exception of a band, in the order of
     the bands, is raised here when all have ended. After an interruption, which is raised before all others, no further
-    one is begun, and none waited for longer than `GRACE`.
+    one is begun, and none waited for longer than `INTERRUPTED_JOIN_SECONDS`.
     """
     threads = default_threads() if threads is None else threads
-    pieces = min(threads, max(1, rows // least))
-    bands = split_rows(rows, max(pieces, -(-rows // most)) if most else pieces)
+    pieces = min(threads, max(1, rows // min_rows))
+    bands = split_rows(rows, max(pieces, -(-rows // max_rows)) if max_rows else pieces)
     return run_tasks([partial(task, first, end) for first, end in bands], threads)
 
 
@@ -99,7 +99,7 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
         work()
     finally:
         for thread in others:  # one that compiles would go on for seconds
-            thread.join(GRACE if interrupted else None)
+            thread.join(INTERRUPTED_JOIN_SECONDS if interrupted else None)
     told = [failure for failure in failures if failure is not None]
     if told:  # an interruption before all others, which may have failed because of it
         raise next((failure for failure in told if not isinstance(failure, Exception)), told[0])
@@ -164,11 +164,11 @@ class Workers:
 
     def __init__(self, threads: int = 1) -> None:
         self.scratch = Scratch()
-        self._others: list[Started] = []
+        self._others: list[Thread] = []
         self._calls: SimpleQueue[Piece | None] = SimpleQueue()
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
         for others in range(threads - 1):
-            if not blas.has_room_for(others + 2):
+            if not blas.has_memory_for(others + 2):
                 break
             thread = start_thread(partial(_serve, self._calls, self._ended))
             if thread is None:
@@ -198,7 +198,7 @@ class Workers:
         try:
             work(self.scratch)
         finally:
-            failures += [take(self._ended, self._others) for _ in range(others)]
+            failures += [next_item(self._ended, self._others) for _ in range(others)]
         for failure in failures:
             if failure is not None:
                 raise failure

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import TypeVar
 
-from cnnfilter.runtime.threads import start_thread, take
+from cnnfilter.runtime.threads import next_item, start_thread
 
 Piece = TypeVar("Piece")
 
@@ -40,7 +40,7 @@ def run_ahead(make: Callable[[int], Piece], count: int) -> Iterator[Piece]:
     allowed.put(True)
     try:
         for _ in range(count):
-            piece = take(ready, [thread])
+            piece = next_item(ready, [thread])
             if isinstance(piece, BaseException):
                 raise piece
             yield piece

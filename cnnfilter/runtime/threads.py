@@ -14,19 +14,19 @@ from typing import TypeVar
 
 from cnnfilter.runtime import limits
 
-Thing = TypeVar("Thing")
+Value = TypeVar("Value")
 
-PATIENCE = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two looks whether a thread that is waited for still lives."""
 
-_PAUSE = 0.01
+_START_POLL_SECONDS = 0.01
 """Seconds between two looks at a thread that does not say that it runs."""
 
-_ROOM = (88 << 20, 12 << 20)
+_THREAD_BYTES = (88 << 20, 12 << 20)
 """Bytes of addresses, and of data, that a thread takes: its stack, and the heap that glibc gives it."""
 
 
-class Started:
+class Thread:
     """A thread that runs. The process does not wait for it when it ends."""
 
     def __init__(self) -> None:
@@ -46,31 +46,31 @@ class Started:
             self._ended.release()
 
 
-class _Life:
+class _Lifetime:
     """What the system's thread holds on to until it is over, whether it came to run anything or not."""
 
 
-def start_thread(target: Callable[[], None]) -> Started | None:
+def start_thread(target: Callable[[], None]) -> Thread | None:
     """Call `target` on another thread; None if the system gives no more of them, or too little memory for one.
 
     Nobody is told what `target` raises, so it has to keep that itself. Python prints it, unless it is want of memory.
     """
-    if not limits.has_room(*_ROOM):
+    if not limits.has_memory_for(*_THREAD_BYTES):
         return None
-    thread, life = Started(), _Life()
+    thread, life = Thread(), _Lifetime()
     is_over = weakref.ref(life)
     try:
         _thread.start_new_thread(_run, (thread, target, life))
     except (RuntimeError, MemoryError):
         return None
     del life
-    while not thread._begun.acquire(timeout=_PAUSE):
+    while not thread._begun.acquire(timeout=_START_POLL_SECONDS):
         if is_over() is None and thread.is_alive:
             return None
     return thread
 
 
-def take(made: SimpleQueue[Thing], makers: Sequence[Started]) -> Thing:
+def next_item(made: SimpleQueue[Value], makers: Sequence[Thread]) -> Value:
     """Wait for the next thing that some threads make, and return it.
 
     Raises
@@ -81,13 +81,13 @@ def take(made: SimpleQueue[Thing], makers: Sequence[Started]) -> Thing:
     while True:
         all_live = all(maker.is_alive for maker in makers)
         try:
-            return made.get(timeout=PATIENCE if all_live else 0)
+            return made.get(timeout=POLL_SECONDS if all_live else 0)
         except Empty:
             if not all_live:
                 raise MemoryError from None
 
 
-def _run(thread: Started, target: Callable[[], None], life: _Life) -> None:
+def _run(thread: Thread, target: Callable[[], None], life: _Lifetime) -> None:
     thread._begun.release()
     try:
         target()

@@ -216,9 +216,9 @@ def test_long_work_is_cut(monkeypatch):
     """An interruption is heard between two bands."""
     seen = []
 
-    def run_in_bands(task, rows, *, most, threads):
-        seen.append(most)
-        return parallel.run_in_bands(task, rows, most=most, threads=threads)
+    def run_in_bands(task, rows, *, max_rows, threads):
+        seen.append(max_rows)
+        return parallel.run_in_bands(task, rows, max_rows=max_rows, threads=threads)
 
     monkeypatch.setattr(pooling, "run_in_bands", run_in_bands)
     monkeypatch.setattr(pooling, "_BAND_JOINS_MAX", 70 * 31 * 101)

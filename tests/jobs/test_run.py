@@ -19,7 +19,7 @@ import pytest
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import read_image, write_image
 from cnnfilter.jobs import worker_pool
-from cnnfilter.jobs.job import Task, describe
+from cnnfilter.jobs.job import Job, describe
 from cnnfilter.jobs.run import SPARE_WORKERS, run
 from cnnfilter.jobs.source_target import Source, Target
 from cnnfilter.jobs.worker_pool import in_order
@@ -34,8 +34,8 @@ def pictures(tmp_path, rng):
     return paths
 
 
-def tasks_for(paths, folder):
-    return [Task(Source(str(path)), Target(str(folder / path.name), "png")) for path in paths]
+def jobs_for(paths, folder):
+    return [Job(Source(str(path)), Target(str(folder / path.name), "png")) for path in paths]
 
 
 def _caused_by_memory():
@@ -44,8 +44,8 @@ def _caused_by_memory():
     return error
 
 
-def copy(task):
-    task.write(task.read())
+def copy(job):
+    job.write(job.read())
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 20])
@@ -104,7 +104,7 @@ def test_closing_lets_the_threads_end_what_they_have_begun():
 
 
 def test_the_threads_do_not_run_far_ahead(monkeypatch):
-    monkeypatch.setattr(worker_pool, "AHEAD", 2)
+    monkeypatch.setattr(worker_pool, "WAITING_RESULTS_PER_WORKER", 2)
     begun = []
     results = in_order(begun.append, range(100), workers=2)
     next(results)
@@ -114,10 +114,10 @@ def test_the_threads_do_not_run_far_ahead(monkeypatch):
 
 
 def test_a_result_that_was_used_is_let_go(pictures):
-    tasks = [Task(Source(str(path))) for path in pictures]
-    for task in run(tasks, lambda task: bytes(10), jobs=2):
-        assert task.result == bytes(10)
-    assert {task.result for task in tasks} == {None}
+    job_list = [Job(Source(str(path))) for path in pictures]
+    for job in run(job_list, lambda job: bytes(10), max_jobs=2):
+        assert job.result == bytes(10)
+    assert {job.result for job in job_list} == {None}
 
 
 def test_after_an_interruption_nothing_more_is_written(pictures, tmp_path):
@@ -125,19 +125,19 @@ def test_after_an_interruption_nothing_more_is_written(pictures, tmp_path):
     out.mkdir()
     reading = threading.Event()
 
-    def work(task):
-        image = task.read()
-        if task is tasks[1]:
+    def work(job):
+        image = job.read()
+        if job is job_list[1]:
             reading.set()
-            task.stopping.wait(10)
-        task.write(image)
+            job.stopping.wait(10)
+        job.write(image)
 
-    tasks = tasks_for(pictures, out)
-    results = run(tasks, work, jobs=2)
-    assert next(results) is tasks[0]
+    job_list = jobs_for(pictures, out)
+    results = run(job_list, work, max_jobs=2)
+    assert next(results) is job_list[0]
     reading.wait(10)
     results.close()
-    assert isinstance(tasks[1].error, InterruptedError)
+    assert isinstance(job_list[1].error, InterruptedError)
     assert "1.png" not in {path.name for path in out.iterdir()}
 
 
@@ -149,7 +149,7 @@ def test_a_bug_in_finishing_comes_out(pictures, tmp_path, monkeypatch, jobs):
     monkeypatch.setattr(os, "fsync", fail)
     (tmp_path / "new").mkdir()
     with pytest.raises(ZeroDivisionError):
-        list(run(tasks_for(pictures, tmp_path / "new"), copy, jobs=jobs))
+        list(run(jobs_for(pictures, tmp_path / "new"), copy, max_jobs=jobs))
     assert not any((tmp_path / "new" / path.name).exists() for path in pictures)
 
 
@@ -167,9 +167,9 @@ def test_a_bad_file_does_not_stop_the_others(pictures, tmp_path, jobs):
     pictures[5].unlink()
     out = tmp_path / "out"
     out.mkdir()
-    done = list(run(tasks_for(pictures, out), copy, jobs=jobs))
-    assert [task.source.path for task in done] == [str(path) for path in pictures]
-    assert [index for index, task in enumerate(done) if task.error] == [3, 5]
+    done = list(run(jobs_for(pictures, out), copy, max_jobs=jobs))
+    assert [job.source.path for job in done] == [str(path) for path in pictures]
+    assert [index for index, job in enumerate(done) if job.error] == [3, 5]
     assert done[3].failed_at == str(pictures[3])
     assert isinstance(done[5].error, FileNotFoundError)
     assert len(list(out.iterdir())) == 8
@@ -177,31 +177,31 @@ def test_a_bad_file_does_not_stop_the_others(pictures, tmp_path, jobs):
 
 def test_a_failure_while_writing_is_about_the_output(pictures, tmp_path):
     target = str(tmp_path / "missing" / "a.png")
-    task = Task(Source(str(pictures[0])), Target(target, "png"))
-    list(run([task], copy))
-    assert task.failed_at == target
+    job = Job(Source(str(pictures[0])), Target(target, "png"))
+    list(run([job], copy))
+    assert job.failed_at == target
 
 
 def test_the_result_of_the_work_is_kept(pictures):
-    tasks = [Task(Source(str(path))) for path in pictures]
-    assert [task.result for task in run(tasks, lambda task: task.read().pixels.shape)] == [(5, 7, 3)] * 10
+    job_list = [Job(Source(str(path))) for path in pictures]
+    assert [job.result for job in run(job_list, lambda job: job.read().pixels.shape)] == [(5, 7, 3)] * 10
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_each_warning_belongs_to_its_input(pictures, jobs):
-    def work(task):
+    def work(job):
         time.sleep(0.001)
-        warnings.warn(f"about {task.source.path}", UserWarning, stacklevel=1)
-        warnings.warn(f"about {task.source.path}", UserWarning, stacklevel=1)
+        warnings.warn(f"about {job.source.path}", UserWarning, stacklevel=1)
+        warnings.warn(f"about {job.source.path}", UserWarning, stacklevel=1)
 
-    tasks = [Task(Source(str(path))) for path in pictures]
-    for task in run(tasks, work, jobs=jobs):
-        assert task.warnings == [f"about {task.source.path}"]
+    job_list = [Job(Source(str(path))) for path in pictures]
+    for job in run(job_list, work, max_jobs=jobs):
+        assert job.warnings == [f"about {job.source.path}"]
 
 
 def test_warnings_are_as_before_afterwards(pictures):
     show, filters = warnings.showwarning, list(warnings.filters)
-    list(run([Task(Source(str(pictures[0])))], lambda task: None))
+    list(run([Job(Source(str(pictures[0])))], lambda job: None))
     assert warnings.showwarning is show
     assert warnings.filters == filters
 
@@ -210,8 +210,8 @@ def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
     alive, most = weakref.WeakSet(), []
     lock = threading.Lock()
 
-    def work(task):
-        image = task.read()
+    def work(job):
+        image = job.read()
         with lock:
             alive.add(image)
             most.append(len(alive))
@@ -219,8 +219,8 @@ def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
             raise ImageError("some fail; their picture must go too")
         time.sleep(0.002)
 
-    tasks = [Task(Source(str(path))) for path in pictures * 4]
-    list(run(tasks, work, jobs=2))
+    job_list = [Job(Source(str(path))) for path in pictures * 4]
+    list(run(job_list, work, max_jobs=2))
     gc.collect()
     assert max(most) <= 3
     assert not alive
@@ -229,8 +229,8 @@ def test_never_more_pictures_are_alive_than_jobs(pictures, tmp_path):
 @pytest.mark.parametrize(("jobs", "threads", "expected"), [(4, None, 2), (1, None, 8), (8, None, 1), (4, 3, 3)])
 def test_the_cores_are_shared_among_the_jobs(pictures, monkeypatch, jobs, threads, expected):
     monkeypatch.setattr("cnnfilter.runtime.parallel.default_threads", lambda: 8)
-    tasks = [Task(Source(str(path))) for path in pictures]
-    assert {task.threads for task in run(tasks, lambda task: None, jobs=jobs, threads=threads)} == {expected}
+    job_list = [Job(Source(str(path))) for path in pictures]
+    assert {job.threads for job in run(job_list, lambda job: None, max_jobs=jobs, threads=threads)} == {expected}
 
 
 def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
@@ -238,10 +238,10 @@ def test_one_input_needs_no_thread_and_no_futures(tmp_path, pictures):
 import sys, _thread
 from cnnfilter.jobs.run import SPARE_WORKERS, run
 from cnnfilter.jobs.job import *
-def work(task):
-    task.write(task.read())
+def work(job):
+    job.write(job.read())
     assert _thread._count() == 0
-list(run([Task(Source({str(pictures[0])!r}), Target({str(tmp_path / "x.png")!r}, "png"))], work))
+list(run([Job(Source({str(pictures[0])!r}), Target({str(tmp_path / "x.png")!r}, "png"))], work))
 assert "concurrent.futures" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -249,12 +249,12 @@ assert "concurrent.futures" not in sys.modules
 
 def test_a_folder_is_not_a_picture(tmp_path):
     with pytest.raises(ImageError, match="folder; -r"):
-        Source(str(tmp_path)).take()
+        Source(str(tmp_path)).path_or_data()
 
 
 def test_a_device_is_not_a_picture():
     with pytest.raises(ImageError, match="device"):
-        Source("/dev/zero").take()
+        Source("/dev/zero").path_or_data()
 
 
 def test_a_named_pipe_is_read_once(tmp_path, pictures):
@@ -267,13 +267,13 @@ def test_a_named_pipe_is_read_once(tmp_path, pictures):
     writer.start()
     source = Source(str(pipe))
     assert source.head(4) == b"\x89PNG"
-    assert source.take() == data
+    assert source.path_or_data() == data
     writer.join()
 
 
 def test_a_folder_that_is_missing_is_made_when_something_is_written(pictures, tmp_path):
     target = Target(str(tmp_path / "a" / "b" / "x.png"), "png", make_folder=True)
-    list(run([Task(Source(str(pictures[0])), target)], copy))
+    list(run([Job(Source(str(pictures[0])), target)], copy))
     assert read_image(target.path).pixels.shape == (5, 7, 3)
 
 
@@ -281,10 +281,10 @@ def through_float(pixels, mode, format):
     """Write a float picture in a format and read it again; return it and the warnings."""
     from cnnfilter.images.image import Image
 
-    task = Task(Source("-"), Target(f"x.{format}", format))
-    list(run([task], lambda task: task.write(Image(np.float32(pixels), mode))))
-    assert task.error is None
-    return read_image(f"x.{format}").pixels, task.warnings
+    job = Job(Source("-"), Target(f"x.{format}", format))
+    list(run([job], lambda job: job.write(Image(np.float32(pixels), mode))))
+    assert job.error is None
+    return read_image(f"x.{format}").pixels, job.warnings
 
 
 def test_floats_become_bytes_where_the_format_holds_no_floats(tmp_path, monkeypatch):
@@ -330,16 +330,16 @@ def test_while_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, 
         assert all_written.wait(10)
         real(descriptor)
 
-    def work(task):
-        copy(task)
-        written.append(task)
+    def work(job):
+        copy(job)
+        written.append(job)
         if len(written) == 2 + SPARE_WORKERS:
             all_written.set()
 
     monkeypatch.setattr(os, "fsync", slow)
     (tmp_path / "new").mkdir()
-    ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=2))
-    assert [task.error for task in ended] == [None] * len(pictures)
+    ended = list(run(jobs_for(pictures, tmp_path / "new"), work, max_jobs=2))
+    assert [job.error for job in ended] == [None] * len(pictures)
 
 
 def test_only_so_many_files_wait_for_the_disk(pictures, tmp_path, monkeypatch):
@@ -353,16 +353,16 @@ def test_only_so_many_files_wait_for_the_disk(pictures, tmp_path, monkeypatch):
         waiting.pop()
         real(descriptor)
 
-    def work(task):
-        copy(task)
-        waiting.append(task)
+    def work(job):
+        copy(job)
+        waiting.append(job)
 
     monkeypatch.setattr(os, "fsync", slow)
     (tmp_path / "new").mkdir()
-    tasks = tasks_for(pictures * 5, tmp_path / "new")
-    for index, task in enumerate(tasks):
-        task.target.path = str(tmp_path / "new" / f"{index}.png")
-    list(run(tasks, work, jobs=2))
+    job_list = jobs_for(pictures * 5, tmp_path / "new")
+    for index, job in enumerate(job_list):
+        job.target.path = str(tmp_path / "new" / f"{index}.png")
+    list(run(job_list, work, max_jobs=2))
     assert max(most) <= 2 + SPARE_WORKERS
 
 
@@ -380,7 +380,7 @@ def test_a_file_that_the_disk_does_not_take_is_an_error_of_its_own(pictures, tmp
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    ended = [(task.error, task.failed_at) for task in run(tasks_for(pictures, out), copy, jobs=jobs)]
+    ended = [(job.error, job.failed_at) for job in run(jobs_for(pictures, out), copy, max_jobs=jobs)]
     failed = [(error.errno, name) for error, name in ended if error]
     assert [number for number, _ in failed] == [errno.EIO]
     lost = os.path.basename(failed[0][1])
@@ -392,17 +392,17 @@ def test_what_found_no_room_is_tried_again_alone(pictures, error):
     working = []
     most = []
 
-    def work(task):
-        working.append(task)
+    def work(job):
+        working.append(job)
         most.append(len(working))
         time.sleep(0.01)
         alone = len(working) == 1
-        working.remove(task)
+        working.remove(job)
         if not alone:
             raise error
         return "done"
 
-    ended = [(task.result, task.error) for task in run([Task(Source(str(path))) for path in pictures], work, jobs=3)]
+    ended = [(job.result, job.error) for job in run([Job(Source(str(path))) for path in pictures], work, max_jobs=3)]
     assert max(most) > 1
     assert ended == [("done", None)] * len(pictures)
 
@@ -410,53 +410,53 @@ def test_what_found_no_room_is_tried_again_alone(pictures, error):
 def test_who_tries_again_alone_waits_for_the_files_that_others_keep_open(pictures, tmp_path, monkeypatch):
     """As long as they wait for the disk they take room, such as descriptors."""
     kept = set()
-    real = Task.finish
+    real = Job.finish
 
-    def slow(task):
+    def slow(job):
         time.sleep(0.02)
-        kept.discard(task)
-        real(task)
+        kept.discard(job)
+        real(job)
 
-    def work(task):
-        copy(task)
+    def work(job):
+        copy(job)
         if len(kept) >= 2:
             raise OSError(errno.EMFILE, "too many open files")
-        kept.add(task)
+        kept.add(job)
 
-    monkeypatch.setattr(Task, "finish", slow)
+    monkeypatch.setattr(Job, "finish", slow)
     (tmp_path / "new").mkdir()
-    ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=3))
-    assert [task.error for task in ended] == [None] * len(pictures)
+    ended = list(run(jobs_for(pictures, tmp_path / "new"), work, max_jobs=3))
+    assert [job.error for job in ended] == [None] * len(pictures)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_what_fails_after_it_was_written_leaves_no_file(pictures, tmp_path, jobs):
-    def work(task):
-        copy(task)
+    def work(job):
+        copy(job)
         raise MemoryError
 
     (tmp_path / "new").mkdir()
-    ended = list(run(tasks_for(pictures, tmp_path / "new"), work, jobs=jobs))
-    assert {type(task.error) for task in ended} == {MemoryError}
+    ended = list(run(jobs_for(pictures, tmp_path / "new"), work, max_jobs=jobs))
+    assert {type(job.error) for job in ended} == {MemoryError}
     assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_finds_no_room_alone_either_has_failed(pictures):
-    def work(task):
+    def work(job):
         raise MemoryError
 
-    tasks = list(run([Task(Source(str(path))) for path in pictures], work, jobs=2))
-    assert {type(task.error) for task in tasks} == {MemoryError}
+    job_list = list(run([Job(Source(str(path))) for path in pictures], work, max_jobs=2))
+    assert {type(job.error) for job in job_list} == {MemoryError}
 
 
 def test_a_million_tasks_do_not_fill_the_memory():
     tracemalloc.start()
     try:
-        tasks = [Task(Source(f"in/{number}.png"), Target(f"out/{number}.png", "png")) for number in range(1000)]
+        job_list = [Job(Source(f"in/{number}.png"), Target(f"out/{number}.png", "png")) for number in range(1000)]
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert taken / len(tasks) < 1500
+    assert taken / len(job_list) < 1500
 
 
 @pytest.mark.parametrize("format", ["png", "jpg"])
@@ -471,7 +471,7 @@ def test_a_picture_is_encoded_by_the_threads_that_its_task_may_use(pictures, tmp
         return real(image, **options)
 
     monkeypatch.setattr(module, "encode", encode)
-    task = Task(Source(str(pictures[0])), Target(str(tmp_path / "out"), format))
-    list(run([task], copy, threads=3))
+    job = Job(Source(str(pictures[0])), Target(str(tmp_path / "out"), format))
+    list(run([job], copy, threads=3))
     assert used == [3]
-    assert task.error is None
+    assert job.error is None

@@ -18,14 +18,14 @@ def test_bands_cover_every_row_once(rows, pieces):
 
 
 def test_results_come_back_in_order():
-    assert run_in_bands(lambda first, end: (first, end), 100, threads=3, least=10) == [(0, 33), (33, 66), (66, 100)]
-    assert run_in_bands(lambda first, end: end - first, 100, threads=1, most=30) == [25, 25, 25, 25]
+    assert run_in_bands(lambda first, end: (first, end), 100, threads=3, min_rows=10) == [(0, 33), (33, 66), (66, 100)]
+    assert run_in_bands(lambda first, end: end - first, 100, threads=1, max_rows=30) == [25, 25, 25, 25]
     assert run_tasks([lambda index=index: index for index in range(50)], 4) == list(range(50))
 
 
 def test_one_band_runs_in_the_calling_thread():
     here = threading.get_ident()
-    assert run_in_bands(lambda first, end: threading.get_ident(), 30, threads=8, least=16) == [here]
+    assert run_in_bands(lambda first, end: threading.get_ident(), 30, threads=8, min_rows=16) == [here]
 
 
 @pytest.mark.parametrize("order", [1, -1])

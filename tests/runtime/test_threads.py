@@ -15,7 +15,7 @@ from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import off_the_main_thread, repeating, run_tasks
 from cnnfilter.runtime.prefetch import run_ahead
-from cnnfilter.runtime.threads import start_thread, take
+from cnnfilter.runtime.threads import next_item, start_thread
 
 real_start = _thread.start_new_thread
 
@@ -122,7 +122,7 @@ def test_what_was_made_is_taken_even_if_the_maker_has_ended():
     made = SimpleQueue()
     maker = start_thread(lambda: made.put(5))
     maker.join()
-    assert take(made, [maker]) == 5
+    assert next_item(made, [maker]) == 5
 
 
 def test_who_waits_hears_that_nothing_will_come():
@@ -131,7 +131,7 @@ def test_who_waits_hears_that_nothing_will_come():
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        take(SimpleQueue(), [start_thread(fail)])
+        next_item(SimpleQueue(), [start_thread(fail)])
 
 
 def test_a_task_that_was_lost_with_its_thread_is_missed(monkeypatch):
@@ -161,7 +161,7 @@ def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
     def next_item(crew):
         raise MemoryError
 
-    monkeypatch.setattr("cnnfilter.jobs.worker_pool._Crew._next", next_item)
+    monkeypatch.setattr("cnnfilter.jobs.worker_pool.WorkerPool._next", next_item)
     with pytest.raises(MemoryError):
         list(in_order(int, range(5), workers=2))
 
@@ -176,6 +176,6 @@ def test_a_thread_needs_room(monkeypatch):
 
 def test_jobs_share_the_memory_that_is_allowed(monkeypatch):
     monkeypatch.setattr(limits, "allowed_memory", lambda: (None, None))
-    assert limits.jobs_with_room(7) == 7
+    assert limits.max_jobs(7) == 7
     monkeypatch.setattr(limits, "allowed_memory", lambda: (600 << 20, 300 << 20))
-    assert limits.jobs_with_room(7) == 2
+    assert limits.max_jobs(7) == 2

@@ -13,7 +13,7 @@ from cnnfilter.cli.read_write import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
 
 HELP = """\
 Send pictures through a stack of layers. Each is read once and written once, with float32 in between.
@@ -49,14 +49,14 @@ def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
     with options.errors_about("'LAYERS'"):
         apply_to = _network_filter(layers) or _stack_filter(layers, alpha)
 
-    def apply(task: Task) -> None:
-        image = task.read()
-        dtype = None if task.format == "npy" else task.dtype_for(image)
+    def apply(job: Job) -> None:
+        image = job.read()
+        dtype = None if job.format == "npy" else job.dtype_for(image)
         image, clipped = apply_to(
-            image, signed=signed, dtype=dtype, max_pixels=task.max_pixels, allocate=task.allocate_for(image)
+            image, signed=signed, dtype=dtype, max_pixels=job.max_pixels, allocate=job.allocate_for(image)
         )
-        task.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
-        task.write(image)
+        job.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
+        job.write(image)
 
     pictures.run(apply, tag="maps")
 

@@ -14,7 +14,7 @@ from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
 from cnnfilter.cli.reports.labels import PictureLabels, label_printer
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
     from cnnfilter.jobs.source_target import Source, Target
     from cnnfilter.networks.network import Network
 
@@ -106,11 +106,11 @@ def command(
     print_labels = label_printer(format, network, alone=len(sources) == 1) if purpose is None else None
     answers: list[bool] = []
 
-    def classify(task: Task) -> PictureLabels:
-        return _classify(task, network, count, threshold)
+    def classify(job: Job) -> PictureLabels:
+        return _classify(job, network, count, threshold)
 
-    def use(task: Task) -> None:
-        found = task.result
+    def use(job: Job) -> None:
+        found = job.result
         is_one = any(label.label in labels for label in found.labels)
         if print_labels is not None:
             print_labels(found)
@@ -185,19 +185,19 @@ def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[T
 # --- one picture ---------------------------------------------------------------------------------------
 
 
-def _classify(task: Task, network: Network, count: int, threshold: float | None) -> PictureLabels:
+def _classify(job: Job, network: Network, count: int, threshold: float | None) -> PictureLabels:
     from cnnfilter.networks.labels import best_labels
 
-    image = task.read()
-    if task.target is None:
-        probabilities = network.predict(image, threads=task.threads)[0]
+    image = job.read()
+    if job.target is None:
+        probabilities = network.predict(image, threads=job.threads)[0]
     else:
         from cnnfilter.networks.heatmap import explain
 
-        probabilities, overlay = explain(network, image, threads=task.threads)
-        task.write(overlay)
+        probabilities, overlay = explain(network, image, threads=job.threads)
+        job.write(overlay)
     labels = best_labels(network, probabilities, top=count, threshold=threshold)
-    return PictureLabels(task.source.path, labels)
+    return PictureLabels(job.source.path, labels)
 
 
 def _sort(found: PictureLabels, folder: str, transfer: str, inputs: Inputs) -> None:

@@ -12,7 +12,7 @@ from cnnfilter.cli.read_write import Pictures, pictures
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
     from cnnfilter.kernels.kernel import KernelSet
 
 HELP = """\
@@ -106,25 +106,25 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
     names = [kernel.name for named in chosen for kernel in named]
     stacked = how["combine"] == "stack" and len(names) > 1
 
-    def convolve(task: Task) -> None:
+    def convolve(job: Job) -> None:
         from cnnfilter.filters.images import filter_image
 
-        image = task.read()
-        sheet = stacked and task.format not in ("npy", "tiff")
-        dtype = "float32" if sheet else task.dtype_for(image, signed=how["signed"] == "auto")
-        allocate = task.allocate_for(image)
+        image = job.read()
+        sheet = stacked and job.format not in ("npy", "tiff")
+        dtype = "float32" if sheet else job.dtype_for(image, signed=how["signed"] == "auto")
+        allocate = job.allocate_for(image)
         image, clipped, algorithms_used = filter_image(
             image,
             chosen,
             dtype=dtype,
-            threads=task.threads,
-            max_pixels=task.max_pixels,
+            threads=job.threads,
+            max_pixels=job.max_pixels,
             allocate=allocate,
             **how,
         )
-        task.note(lambda: "; ".join(algorithms_used))
-        task.write(_spread_maps(image, names, task) if stacked else image)
-        task.warn_clipped(clipped, _clipping_advice(chosen))
+        job.note(lambda: "; ".join(algorithms_used))
+        job.write(_spread_maps(image, names, job) if stacked else image)
+        job.warn_clipped(clipped, _clipping_advice(chosen))
 
     pictures.run(convolve, tag=_kernel_tag(chosen))
 
@@ -140,7 +140,7 @@ def _clipping_advice(chosen: list[KernelSet]) -> str:
     return ("--normalize, " if brighter else "") + "--signed stretch or -f npy would avoid it"
 
 
-def _spread_maps(image: Image, names: list[str], task: Task) -> Image:
+def _spread_maps(image: Image, names: list[str], job: Job) -> Image:
     from cnnfilter.filters.images import spread_maps
 
-    return spread_maps(image, names, task.format or "png")
+    return spread_maps(image, names, job.format or "png")

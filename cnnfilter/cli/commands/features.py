@@ -18,7 +18,7 @@ from cnnfilter.cli.reports.tables import csv_line
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
     from cnnfilter.networks.network import Network
 
 HELP = """\
@@ -66,12 +66,12 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
     paths: list[str] = []
     rows: list[np.ndarray] = []
 
-    def compute(task: Task) -> Any:
-        return network.forward(network.prepare(task.read()), until=layer_count, threads=task.threads)[0]
+    def compute(job: Job) -> Any:
+        return network.forward(network.prepare(job.read()), until=layer_count, threads=job.threads)[0]
 
-    def collect(task: Task) -> None:
-        paths.append(task.source.path)
-        rows.append(task.result.reshape(-1) if layer is None else task.result)
+    def collect(job: Job) -> None:
+        paths.append(job.source.path)
+        rows.append(job.result.reshape(-1) if layer is None else job.result)
 
     all_read = inputs.run(sources, compute, collect, results_on_stdout=output == "-")
     if rows:

@@ -10,7 +10,7 @@ from cnnfilter.cli import options
 from cnnfilter.cli.read_write import Pictures, pictures
 
 if TYPE_CHECKING:
-    from cnnfilter.jobs.job import Task
+    from cnnfilter.jobs.job import Job
 
 HELP = """\
 Shrink pictures by pooling: the largest, smallest or mean value of each window.
@@ -73,12 +73,12 @@ def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:
     if one_window and (option := options.first_given(_WINDOW_PARAMETERS)):
         raise click.UsageError(f"--global is one window over the whole picture: leave out {option}.")
 
-    def pool(task: Task) -> None:
+    def pool(job: Job) -> None:
         from cnnfilter.filters.images import pool_image
 
-        image = task.read()
+        image = job.read()
         if one_window:
             how["size"] = image.pixels.shape[:2]
-        task.write(pool_image(image, op, threads=task.threads, allocate=task.allocate_for(image), **how))
+        job.write(pool_image(image, op, threads=job.threads, allocate=job.allocate_for(image), **how))
 
     pictures.run(pool, tag=f"{op}pool")

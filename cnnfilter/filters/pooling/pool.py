@@ -366,7 +366,7 @@ def _join_extreme(
         ring = np.empty((min(rows.reach, rows.size) + 1, target.shape[1]), source.dtype)
         loops.ring_extremes(op)(flat, work, ring, target, window, y0, y1, neutral, int(shares_rows))
 
-    run_in_bands(band, rows.outputs, threads=threads, most=_band_rows_max(rows, target.shape[1], shares_rows))
+    run_in_bands(band, rows.outputs, threads=threads, max_rows=_band_rows_max(rows, target.shape[1], shares_rows))
 
 
 def _join_mean(
@@ -389,7 +389,7 @@ def _join_mean(
         work = _lines(channels, columns, sums)
         loops.means()(flat, work, target, high, wide, window, y0, y1, int(moves), int(whole))
 
-    run_in_bands(band, rows.outputs, threads=threads, most=_band_rows_max(rows, target.shape[1], moves))
+    run_in_bands(band, rows.outputs, threads=threads, max_rows=_band_rows_max(rows, target.shape[1], moves))
 
 
 def _shares_rows(rows: PoolAxis) -> bool:

@@ -15,7 +15,6 @@ import math
 import mmap
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -28,7 +27,7 @@ from cnnfilter.images.formats.tiff_segments import SegmentedPage, open_segmented
 from cnnfilter.images.image import CHANNELS, AsImageError, Image, as_pixels, check_size, turn_back
 from cnnfilter.images.metadata import Metadata, upright
 from cnnfilter.runtime.atomic_files import flush, replace_file
-from cnnfilter.runtime.threads import Thread, start_thread
+from cnnfilter.runtime.parallel import repeating
 
 MIN_MAPPED_BYTES = 64 << 20
 """Bytes of pixels from which on a file is mapped; smaller files are read into memory."""
@@ -55,24 +54,19 @@ class MappedArray:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(file, start + math.prod(shape) * dtype.itemsize, access=access)
         self.array: np.ndarray = np.frombuffer(self._map, dtype, math.prod(shape), start).reshape(shape)
-        self._ended = threading.Event()
-        self._thread: Thread | None = None
 
     def _release_pages(self) -> None:
-        advice = getattr(mmap, "MADV_DONTNEED", None)
-        while advice is not None and not self._ended.wait(RELEASE_INTERVAL_SECONDS):
-            self._map.madvise(advice)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def __enter__(self) -> Self:
-        self._thread = start_thread(
-            self._release_pages
-        )  # without a thread, the system releases pages when it needs memory
+        # Without a thread, the system releases pages when it needs memory.
+        self._releasing = repeating(self._release_pages, RELEASE_INTERVAL_SECONDS)
+        self._releasing.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._releasing.__exit__(None, None, None)
 
 
 def temporary_array(folder: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedArray:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import re
 import sys
 import threading
 import time
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+import cnnfilter
 from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import off_the_main_thread, repeating, run_tasks
@@ -164,6 +167,18 @@ def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
     monkeypatch.setattr("cnnfilter.jobs.worker_pool.WorkerPool._next", next_item)
     with pytest.raises(MemoryError):
         list(in_order(int, range(5), workers=2))
+
+
+def test_threads_are_started_in_few_modules():
+    package = Path(cnnfilter.__file__).parent
+    allowed = {"runtime/parallel.py", "runtime/prefetch.py", "runtime/threads.py", "jobs/worker_pool.py"}
+    ways = re.compile(r"start_thread|start_new_thread|threading\.Thread|ThreadPool|concurrent\.futures")
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if ways.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == allowed
 
 
 def test_a_thread_needs_room(monkeypatch):

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from cnnfilter.images.mapped_files import NewFile
 
 
-CLIPPED_ENOUGH_TO_SAY = 0.01
+MIN_CLIPPED_SHARE_WARNED = 0.01
 """Share of the samples above which clipping is worth a word."""
 
-LARGE = 64 << 20
+MIN_MAPPED_BYTES = 64 << 20
 """Bytes of pixels of a picture that is perhaps mapped rather than read."""
 
-MOST_PACKED = 1000
+MAX_DEFLATE_RATIO = 1000
 """How many bytes of pixels a byte of a TIFF file comes to at most, as Deflate packs them."""
 
 
@@ -97,7 +97,7 @@ class Job:
         """Map a large npy or TIFF file whose result is one too, instead of reading it."""
         if self.format not in FLOAT_FORMATS or not self.source.is_file:
             return None
-        if os.path.getsize(self.source.path) < LARGE // MOST_PACKED:
+        if os.path.getsize(self.source.path) < MIN_MAPPED_BYTES // MAX_DEFLATE_RATIO:
             return None
         from cnnfilter.images import mapped_files
 
@@ -182,7 +182,7 @@ class Job:
             raise InterruptedError(errno.EINTR, "interrupted")
         self.note(lambda: f"computed in {_milliseconds(self.began)}")
         began = time.perf_counter()
-        image = self._fitted(image)
+        image = self._converted(image)
         with self._writing(self.target.name):
             options: dict[str, Any] = {
                 "format": self.format,
@@ -217,7 +217,7 @@ class Job:
             return np.dtype(np.uint8)
         return image.pixels.dtype
 
-    def _fitted(self, image: Image) -> Image:
+    def _converted(self, image: Image) -> Image:
         """Return `image` with its floats as bytes, in the units of 0…255, if the target holds no floats."""
         dtype = self.dtype_for(image)
         if dtype == image.pixels.dtype:
@@ -242,7 +242,7 @@ class Job:
 
     def warn_clipped(self, share: float, advice: str) -> None:
         """Say which share of the samples lay outside the range of the picture, where it is worth a word."""
-        if share > CLIPPED_ENOUGH_TO_SAY:
+        if share > MIN_CLIPPED_SHARE_WARNED:
             self.warn(f"{share:.0%} of the samples are clipped to the range of the picture; {advice}")
 
     @contextlib.contextmanager

@@ -10,17 +10,17 @@ import shutil
 from cnnfilter.runtime.atomic_files import replace_file
 
 
-def folder_of(label: str) -> str:
+def folder_name(label: str) -> str:
     """Return the name of a label's folder, which every file system takes.
 
-    >>> folder_of("maillot, tank suit"), folder_of("a/b"), folder_of("..")
+    >>> folder_name("maillot, tank suit"), folder_name("a/b"), folder_name("..")
     ('maillot, tank suit', 'a_b', '_')
     """
     name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", label).strip(" .")
     return name[:100] or "_"
 
 
-def place_for(path: str, folder: str) -> tuple[str, bool]:
+def target_path(path: str, folder: str) -> tuple[str, bool]:
     """Return where a file goes in a folder, and whether it (or its like) is there already.
 
     A name that another file has gets a number: ``photo-2.jpg``.
@@ -29,51 +29,51 @@ def place_for(path: str, folder: str) -> tuple[str, bool]:
     number = 1
     while True:
         name = stem + (f"-{number}" if number > 1 else "") + suffix
-        place = os.path.join(folder, name)
-        if not os.path.lexists(place):
-            return place, False
-        if _same_file(path, place):
-            return place, True
+        target = os.path.join(folder, name)
+        if not os.path.lexists(target):
+            return target, False
+        if _same_file(path, target):
+            return target, True
         number += 1
 
 
-def _same_file(path: str, place: str) -> bool:
-    if not os.path.isfile(place):
+def _same_file(path: str, target: str) -> bool:
+    if not os.path.isfile(target):
         return False
-    if os.path.samefile(path, place):
+    if os.path.samefile(path, target):
         return True
-    if os.path.getsize(path) != os.path.getsize(place):
+    if os.path.getsize(path) != os.path.getsize(target):
         return False
-    with open(path, "rb") as one, open(place, "rb") as other:
+    with open(path, "rb") as one, open(target, "rb") as other:
         while block := one.read(1 << 20):
             if block != other.read(1 << 20):
                 return False
     return True
 
 
-def copy_file(path: str, place: str) -> None:
-    """Copy a file to a place where there is none, with its times; all of it or nothing."""
-    with open(path, "rb") as source, replace_file(place) as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-    shutil.copystat(path, place)
+def copy_file(path: str, target: str) -> None:
+    """Copy a file to a target where there is none, with its times; all of it or nothing."""
+    with open(path, "rb") as source, replace_file(target) as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    shutil.copystat(path, target)
 
 
-def move_file(path: str, place: str) -> None:
-    """Move a file to a place where there is none; the original stays until the whole of it is there."""
+def move_file(path: str, target: str) -> None:
+    """Move a file to a target where there is none; the original stays until the whole of it is there."""
     if os.path.islink(path):
         raise OSError(errno.EINVAL, "is a symbolic link, which would not fit its target from there; --copy would do")
     try:
-        os.link(path, place)  # unlike a rename, it refuses a place that came into being meanwhile
+        os.link(path, target)  # unlike a rename, it refuses a target that came into being meanwhile
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
-        copy_file(path, place)
+        copy_file(path, target)
     os.unlink(path)
 
 
-def link_file(path: str, place: str) -> None:
-    """Make a symbolic link to a file at a place where there is none."""
-    os.symlink(os.path.abspath(path), place)
+def link_file(path: str, target: str) -> None:
+    """Make a symbolic link to a file at a target where there is none."""
+    os.symlink(os.path.abspath(path), target)
 
 
 SORTERS = {"copy": copy_file, "move": move_file, "link": link_file}
@@ -92,11 +92,11 @@ def sort_file(path: str, folder: str, how: str) -> str:
     """
     os.makedirs(folder, exist_ok=True)
     while True:
-        place, there = place_for(path, folder)
-        if there:
-            return place
+        target, exists = target_path(path, folder)
+        if exists:
+            return target
         try:
-            SORTERS[how](path, place)
+            SORTERS[how](path, target)
         except FileExistsError:  # somebody else took the name
             continue
-        return place
+        return target

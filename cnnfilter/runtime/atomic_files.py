@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, BinaryIO
 
-_temporaries: set[str] = set()
+_temporary_paths: set[str] = set()
 """The hidden files that are being written."""
 
-_ended = False
+_is_exiting = False
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What a disk says that takes no more."""
 
 
 @atexit.register
-def _remove_temporaries() -> None:
+def _remove_temporary_files() -> None:
     """Remove what is half written by threads that are left behind when the process ends."""
-    global _ended
-    _ended = True
-    while _temporaries:
+    global _is_exiting
+    _is_exiting = True
+    while _temporary_paths:
         with suppress(OSError, KeyError):
-            os.unlink(_temporaries.pop())
+            os.unlink(_temporary_paths.pop())
 
 
 @contextmanager
@@ -44,21 +44,21 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     OSError
         The folder does not exist or cannot be written, or the disk is full; it names the file.
     """
-    target, mode = _where(path)
+    target, mode = _resolve(path)
     if mode and not force:
         raise FileExistsError(f"{os.fspath(path)!r} exists")
     if mode and not stat.S_ISREG(mode):  # a device or a named pipe: nothing to rename
-        with _naming(path), open(target, "wb") as file:
+        with _named_errors(path), open(target, "wb") as file:
             yield file
         return
     folder, name = os.path.split(target)
     # A file name may have 255 bytes; the hidden one keeps a part that tells whose it is.
     temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.tmp")
-    _temporaries.add(temporary)
+    _temporary_paths.add(temporary)
     try:
-        if _ended:
+        if _is_exiting:
             raise InterruptedError(errno.EINTR, "the process ends")
-        with _naming(path, temporary):
+        with _named_errors(path, temporary):
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -69,10 +69,10 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
             os.unlink(temporary)
         raise
     finally:
-        _temporaries.discard(temporary)
+        _temporary_paths.discard(temporary)
 
 
-def _where(path: str | os.PathLike[str]) -> tuple[str, int]:
+def _resolve(path: str | os.PathLike[str]) -> tuple[str, int]:
     """Return what a path stands for, and which kind of file that is: 0 if there is none."""
     target = os.fspath(path)
     try:
@@ -86,12 +86,12 @@ def _where(path: str | os.PathLike[str]) -> tuple[str, int]:
 
 
 @contextmanager
-def _naming(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[None]:
+def _named_errors(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[None]:
     """Let an error name the file that was asked for: the write to a full disk names none, others the hidden one."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL if error.filename is None else error.filename == temporary:
+        if error.errno in _DISK_FULL_ERRNOS if error.filename is None else error.filename == temporary:
             error.filename, error.filename2 = os.fspath(path), None
         raise
 

@@ -18,7 +18,7 @@ _PRODUCT_BYTES_PER_THREAD = 48 << 20
 """Bytes that OpenBLAS takes for the products of a thread. It ends the process if it does not get them."""
 
 _lock = Lock()
-_inside = 0
+_active_blocks = 0
 _limit: Any = None
 
 
@@ -31,21 +31,21 @@ def one_thread() -> Iterator[None]:
     MemoryError
         There is too little left for any product.
     """
-    global _inside, _limit
+    global _active_blocks, _limit
     with _lock:
         if _limit is None and not has_memory_for(1):
             raise MemoryError
-        _inside += 1
-        if _inside == 1:
-            _let_this_thread_limit()
+        _active_blocks += 1
+        if _active_blocks == 1:
+            _allow_this_thread()
             _limit = _controller().limit(limits=1, user_api="blas")
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _let_this_thread_limit()
+            _active_blocks -= 1
+            if _active_blocks == 0:
+                _allow_this_thread()
                 _limit.restore_original_limits()
 
 
@@ -61,7 +61,7 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-def _let_this_thread_limit() -> None:
+def _allow_this_thread() -> None:
     """Let the calling thread set the limit: from version 3.8, threadpoolctl silently ignores all threads but one."""
     from threadpoolctl import OpenBLASController
 

@@ -16,27 +16,27 @@ class Memory(local):
     """Arrays that each thread uses again and again, for a new one has to be cleared by the system first."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, Any], NDArray[Any]] = {}
+        self._arrays: dict[tuple[str, Any], NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """Return an array with anything in it; the one that had the same name before is given up."""
         key, size = (name, dtype), math.prod(shape)
-        if key not in self._kept or self._kept[key].size < size:
-            self._kept[key] = np.empty(size, dtype)
-        return self._kept[key][:size].reshape(shape)
+        if key not in self._arrays or self._arrays[key].size < size:
+            self._arrays[key] = np.empty(size, dtype)
+        return self._arrays[key][:size].reshape(shape)
 
 
 Maps = NDArray[np.float32]
 
 
-_LINE = 64
+_CACHE_LINE_BYTES = 64
 """Bytes of a cache line. Vectors that lie across two of them take twice as long to load."""
 
 
 def aligned(size: int) -> Maps:
     """Return memory for so many numbers that begins with a cache line."""
-    memory = np.empty(size * 4 + _LINE, np.uint8)
-    first = -memory.ctypes.data % _LINE
+    memory = np.empty(size * 4 + _CACHE_LINE_BYTES, np.uint8)
+    first = -memory.ctypes.data % _CACHE_LINE_BYTES
     return memory[first : first + size * 4].view(np.float32)
 
 
@@ -68,7 +68,7 @@ class Scratch:
         return self._zeros
 
 
-LARGE = 4 << 20
+MIN_HUGE_PAGE_BYTES = 4 << 20
 """Bytes from which on large pages are worth it: memory that the system clears, where others keep what they had."""
 
 
@@ -80,7 +80,7 @@ def zeros(size: int) -> mmap.mmap | bytearray:
     MemoryError
         There are not so many.
     """
-    if size < LARGE:
+    if size < MIN_HUGE_PAGE_BYTES:
         return bytearray(size)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
     try:

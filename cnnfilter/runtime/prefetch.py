@@ -11,12 +11,12 @@ from cnnfilter.runtime.threads import next_item, start_thread
 Piece = TypeVar("Piece")
 
 
-def run_ahead(make: Callable[[int], Piece], count: int) -> Iterator[Piece]:
+def prefetch(make: Callable[[int], Piece], count: int) -> Iterator[Piece]:
     """Yield ``make(0)``, ``make(1)``, …, each made while the one before it is used, never further ahead.
 
     ``make`` may use three buffers in turn: one is being used, one is ready, one is being filled.
 
-    >>> list(run_ahead(lambda index: index * index, 4))
+    >>> list(prefetch(lambda index: index * index, 4))
     [0, 1, 4, 9]
     """
     ready: SimpleQueue[Piece | BaseException] = SimpleQueue()

@@ -30,20 +30,20 @@ class Thread:
     """A thread that runs. The process does not wait for it when it ends."""
 
     def __init__(self) -> None:
-        self._begun = _thread.allocate_lock()
-        self._ended = _thread.allocate_lock()
-        self._begun.acquire()
-        self._ended.acquire()
+        self._is_starting = _thread.allocate_lock()
+        self._is_running = _thread.allocate_lock()
+        self._is_starting.acquire()
+        self._is_running.acquire()
 
     @property
     def is_alive(self) -> bool:
         """Whether it has not ended yet."""
-        return self._ended.locked()
+        return self._is_running.locked()
 
     def join(self, seconds: float | None = None) -> None:
         """Wait until it has ended, at most so many seconds."""
-        if self._ended.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
-            self._ended.release()
+        if self._is_running.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
+            self._is_running.release()
 
 
 class _Lifetime:
@@ -64,7 +64,7 @@ def start_thread(target: Callable[[], None]) -> Thread | None:
     except (RuntimeError, MemoryError):
         return None
     del life
-    while not thread._begun.acquire(timeout=_START_POLL_SECONDS):
+    while not thread._is_starting.acquire(timeout=_START_POLL_SECONDS):
         if is_over() is None and thread.is_alive:
             return None
     return thread
@@ -88,10 +88,10 @@ def next_item(made: SimpleQueue[Value], makers: Sequence[Thread]) -> Value:
 
 
 def _run(thread: Thread, target: Callable[[], None], life: _Lifetime) -> None:
-    thread._begun.release()
+    thread._is_starting.release()
     try:
         target()
     except MemoryError:
         pass
     finally:
-        thread._ended.release()
+        thread._is_running.release()

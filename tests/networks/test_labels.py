@@ -9,7 +9,7 @@ import pytest
 
 from cnnfilter import Network
 from cnnfilter.errors import ModelError
-from cnnfilter.jobs.sorting import copy_file, folder_of, link_file, move_file, place_for, sort_file
+from cnnfilter.jobs.sorting import copy_file, folder_name, link_file, move_file, sort_file, target_path
 from cnnfilter.networks.labels import UNKNOWN_LABEL, Label, best_labels, find_labels
 from cnnfilter.networks.model_file import Calibration
 from tests.networks.test_model_file import small_model
@@ -52,7 +52,7 @@ def test_patterns(network):
 
 @pytest.mark.parametrize("label", ["a/b", "a\\b", "..", ".", "", "a\nb", 'x"y', "con:", "l" * 300, " . "])
 def test_every_label_gives_a_folder_in_the_folder(tmp_path, label):
-    folder = tmp_path / folder_of(label)
+    folder = tmp_path / folder_name(label)
     folder.mkdir()
     assert folder.resolve().parent == tmp_path.resolve()
 
@@ -102,7 +102,7 @@ def test_the_name_of_a_broken_link_is_taken_too(tmp_path, photo):
     folder = tmp_path / "cat"
     folder.mkdir()
     (folder / "photo.jpg").symlink_to("nowhere")
-    assert place_for(str(photo), str(folder)) == (str(folder / "photo-2.jpg"), False)
+    assert target_path(str(photo), str(folder)) == (str(folder / "photo-2.jpg"), False)
 
 
 def test_a_move_to_another_file_system_copies_first(tmp_path, photo, monkeypatch):

@@ -17,7 +17,7 @@ import cnnfilter
 from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import off_the_main_thread, repeating, run_tasks
-from cnnfilter.runtime.prefetch import run_ahead
+from cnnfilter.runtime.prefetch import prefetch
 from cnnfilter.runtime.threads import next_item, start_thread
 
 real_start = _thread.start_new_thread
@@ -62,7 +62,7 @@ def test_nobody_waits_for_one_that_never_began(stillborn):
     "work",
     [
         lambda: run_tasks([lambda index=index: index for index in range(5)], 3),
-        lambda: list(run_ahead(int, 5)),
+        lambda: list(prefetch(int, 5)),
         lambda: list(in_order(int, range(5), workers=3)),
     ],
 )

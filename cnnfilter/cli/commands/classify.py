@@ -201,9 +201,9 @@ def _classify(job: Job, network: Network, count: int, threshold: float | None) -
 
 
 def _sort(found: PictureLabels, folder: str, transfer: str, inputs: Inputs) -> None:
-    from cnnfilter.jobs.sorting import folder_of, place_for, sort_file
+    from cnnfilter.jobs.sorting import folder_name, sort_file, target_path
 
-    label_folder = os.path.join(folder, folder_of(found.labels[0].label))
-    path = place_for(found.path, label_folder)[0] if inputs.dry_run else sort_file(found.path, label_folder, transfer)
+    label_folder = os.path.join(folder, folder_name(found.labels[0].label))
+    path = target_path(found.path, label_folder)[0] if inputs.dry_run else sort_file(found.path, label_folder, transfer)
     if inputs.dry_run or not inputs.quiet:
         print_line(f"{found.path} -> {path}", inputs.end)

@@ -20,7 +20,7 @@ from cnnfilter.images.formats import png_loops
 from cnnfilter.images.image import check_size
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import default_threads, run_tasks
-from cnnfilter.runtime.prefetch import run_ahead
+from cnnfilter.runtime.prefetch import prefetch
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -196,7 +196,7 @@ def _inflate_bands(inflater: deflate.Inflater, height: int, length: int) -> Iter
         inflater.fill(band.data.cast("B"))
         return band
 
-    return run_ahead(fill, -(-height // rows)) if is_prefetched else map(fill, range(-(-height // rows)))
+    return prefetch(fill, -(-height // rows)) if is_prefetched else map(fill, range(-(-height // rows)))
 
 
 def _samples(rows: np.ndarray, header: Header, width: int) -> np.ndarray:

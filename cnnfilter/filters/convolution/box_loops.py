@@ -115,6 +115,11 @@ def box_sums(channels: int, high: bool) -> Loop:
     return loop(signature, constants=(channels, int(high)))(function)
 
 
+def mean_division(count: int) -> tuple[int, int, int] | None:
+    """Return the last three arguments of the loops over means of `count` bytes; None if they cannot divide by it."""
+    return integer_vectors.division(count)
+
+
 def columns_of(count: int, width: int, channels: int) -> int:
     """Return how many samples each of the `lines` of `box_means` and `box_sums` has."""
     return count + 2 * width * channels + 2 * LANES_U16

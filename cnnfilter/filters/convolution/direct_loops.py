@@ -26,6 +26,8 @@ TILE_ROWS = 4
 """Rows of output that a tile computes at once: each sample is loaded once for all of them."""
 TILE_VECTORS = 2 if has_wide_registers() else 1
 """Vectors of each row of a tile: its sums fill 8 of the 32 registers of AVX-512, or 8 of the 16 of AVX2."""
+PAIRED_TAP_DISTANCES: tuple[set[int], ...] = ({1}, {3}) if has_wide_registers() else ()
+"""Distances of neighbouring taps, in samples, that have a loop for two taps at once: a dense row of grey and of RGB."""
 TILE_SAMPLES = TILE_VECTORS * LANES
 """Samples of a row of a tile: the shortest row that the loops over tiles compute."""
 BLOCK_SAMPLES = 4 * LANES

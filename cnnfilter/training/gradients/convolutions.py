@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 
-from cnnfilter.jit.instructions import LANES
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import Convolution, Depthwise
 from cnnfilter.networks import layer_loops
@@ -139,7 +138,7 @@ class TrainableWinogradConvolution(ClippingLayer):
     def fits(layer: Convolution, shape: Shape) -> bool:
         """Return whether a layer can be computed so, for inputs of a shape."""
         plain = all(axis.taps == 3 and axis.stride == axis.dilation == 1 for axis in layer.axes(*shape[:2]))
-        return plain and shape[2] % LANES == layer.kernels[0] % LANES == 0
+        return plain and not any(maps % winograd_loops.MAPS_MULTIPLE for maps in (shape[2], layer.kernels[0]))
 
     def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:
         return draw_initial_values(self.layer.weights(self.shape), 9 * self.shape[2], rng)

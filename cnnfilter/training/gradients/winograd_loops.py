@@ -25,6 +25,9 @@ from cnnfilter.jit.instructions import LANES
 from cnnfilter.jit.loop import Loop, loop
 from cnnfilter.jit.templates import define, put, unroll
 
+MAPS_MULTIPLE = LANES
+"""The numbers of maps in and out are multiples of this one: the loops load and store whole vectors of maps."""
+
 _EACH_TILE = """
     height, width, channels, down, across = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]
     plane = tiles.shape[0] // 16

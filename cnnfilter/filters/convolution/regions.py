@@ -75,17 +75,17 @@ class Plan:
     threads: int
     memory: Memory = field(default_factory=Memory)
 
-    @property
+    @functools.cached_property
     def algorithms(self) -> list[Algorithm]:
         """Return the algorithms of the kernels."""
         return [kernel.algorithm for kernel in self.kernels]
 
-    @property
+    @functools.cached_property
     def channels(self) -> int:
         """Return the channels of the picture."""
         return self.algorithms[0].geometry.channels
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, int, int]:
         """Return the shape (H', W', C') of the result."""
         rows, columns = self.algorithms[0].geometry.outputs
@@ -135,7 +135,7 @@ class Plan:
         inner = inner.beside(-(-max(each.min_samples for each in algorithms) // self.channels), columns)
         return nothing if inner.is_empty else inner
 
-    @property
+    @functools.cached_property
     def _copied_size(self) -> tuple[int, int]:
         """Return the height and width of regions that are computed from padded copies."""
         algorithms = self.algorithms
@@ -145,7 +145,7 @@ class Plan:
             return height, columns  # phases are those of whole rows
         return height, min((each.columns for each in algorithms if each.columns is not None), default=columns)
 
-    @property
+    @functools.cached_property
     def _band_rows(self) -> int:
         """Return the rows of a band of the inner region."""
         rows, columns, _ = self.shape

@@ -1,1 +1,1 @@
-"""One picture is one job: read, worked on, written; many at a time, one report each."""
+"""One picture is one job: read, worked on, written. Many run at a time, and each has one report."""

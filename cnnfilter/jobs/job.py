@@ -1,4 +1,7 @@
-"""One picture on its way through a command: where it comes from, where it goes, and what there is to say of it."""
+"""The job of one picture: read it, compute, write the result, and collect its notes and warnings.
+
+Running many jobs, and their errors, are left to `cnnfilter.jobs.run`.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,19 @@ if TYPE_CHECKING:
 
 
 MIN_CLIPPED_SHARE_WARNED = 0.01
-"""Share of the samples above which clipping is worth a word."""
+"""Share of the samples above which clipping is warned of: fewer are hardly visible."""
 
 MIN_MAPPED_BYTES = 64 << 20
-"""Bytes of pixels of a picture that is perhaps mapped rather than read."""
+"""Bytes of pixels from which a picture may be mapped; `cnnfilter.images.mapped_files` decides."""
 
 MAX_DEFLATE_RATIO = 1000
-"""How many bytes of pixels a byte of a TIFF file comes to at most, as Deflate packs them."""
+"""Bytes of pixels for a byte of a TIFF file at most: Deflate packs 1000 to 1 at best (RFC 1951, section 3.2.5)."""
 
 
 class Job:
-    """One input on its way: read it, work on it, write it; and say what there is to say of it.
+    """One input: where it comes from and goes, its notes and warnings, its error and its result.
 
-    There may be a million of them, so that what only some need, or only while they are worked on, is not made
-    before.
+    A run may have a million jobs, so attributes that only some jobs need, or only while they run, are set late.
     """
 
     stopping = threading.Event()
@@ -70,17 +72,17 @@ class Job:
 
     @property
     def skip_reason(self) -> str | None:
-        """Why there is nothing to do; None if there is."""
+        """The reason why the job is not run; None if it is."""
         return self.target.skip_reason if self.target else None
 
     @property
     def max_pixels(self) -> int:
-        """Pixels that the picture and its result may have."""
+        """The largest number of pixels that the picture and its result may have."""
         return self.limit.get("max_pixels", limits.PIXELS)
 
     @property
     def format(self) -> str | None:
-        """The format that the result is written in."""
+        """The format of the result; None where no result is written."""
         return self.target.format if self.target else None
 
     def read(self) -> Image:
@@ -94,7 +96,7 @@ class Job:
         return image
 
     def _mapped(self) -> Image | None:
-        """Map a large npy or TIFF file whose result is one too, instead of reading it."""
+        """Return a large npy or TIFF file as a mapped picture if its result is one too; else None."""
         if self.format not in FLOAT_FORMATS or not self.source.is_file:
             return None
         if os.path.getsize(self.source.path) < MIN_MAPPED_BYTES // MAX_DEFLATE_RATIO:
@@ -106,7 +108,7 @@ class Job:
         return image
 
     def _temporary_folder(self) -> str | None:
-        """Return where temporary files go: to the result, where there is room for it, as somebody must think."""
+        """Return the folder of temporary files: that of the result, whose disk needs the space anyway."""
         if self.target is None or not self.target.is_file:
             return None
         self.target.create_folder()
@@ -158,7 +160,7 @@ class Job:
             self._written = file, stack.pop_all()
 
     def finish(self) -> None:
-        """Wait until what was written is on the disk, and let it take the target's place."""
+        """Flush the file that was written to the disk, and rename it to the target."""
         if self._written is None:
             return
         assert self.target is not None
@@ -167,18 +169,21 @@ class Job:
             stack.close()
 
     def discard(self) -> None:
-        """Remove what was written, because something failed afterwards."""
+        """Remove the file that was written, because the job failed afterwards."""
         if self._written is None:
             return
         (_, stack), self._written = self._written, None
         stack.__exit__(InterruptedError, InterruptedError(), None)
 
     def write(self, image: Image) -> None:
-        """Write the picture, in the target's format."""
+        """Write the picture in the format of the target.
+
+        A file becomes the target when the job is finished (`finish`).
+        """
         from cnnfilter.images.files import write_image
 
         assert self.target is not None
-        if self.stopping.is_set():  # the process may end before the file would be whole
+        if self.stopping.is_set():  # the process may end before the file is complete
             raise InterruptedError(errno.EINTR, "interrupted")
         self.note(lambda: f"computed in {_milliseconds(self.began)}")
         began = time.perf_counter()
@@ -198,10 +203,10 @@ class Job:
         self.note(lambda: f"wrote {describe(image)} as {self.format} in {_milliseconds(began)}")
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
-        """Return the type of the samples that a result of `image` is to have.
+        """Return the dtype of the samples of a result of `image`.
 
-        It is the picture's own; float32 where `signed` values are to be kept and the target is npy; and uint8
-        where a float picture goes to a format that holds no floats.
+        It is that of the picture, except for npy files of `signed` values (float32) and for float pictures whose
+        target holds no floats (uint8).
         """
         import numpy as np
 
@@ -218,7 +223,7 @@ class Job:
         return image.pixels.dtype
 
     def _converted(self, image: Image) -> Image:
-        """Return `image` with its floats as bytes, in the units of 0…255, if the target holds no floats."""
+        """Return `image`; where it has floats and the target holds none, with samples from 0 to 255."""
         dtype = self.dtype_for(image)
         if dtype == image.pixels.dtype:
             return image
@@ -241,7 +246,7 @@ class Job:
         return image
 
     def warn_clipped(self, share: float, advice: str) -> None:
-        """Say which share of the samples lay outside the range of the picture, where it is worth a word."""
+        """Warn of the share of samples outside the range of the picture if it exceeds `MIN_CLIPPED_SHARE_WARNED`."""
         if share > MIN_CLIPPED_SHARE_WARNED:
             self.warn(f"{share:.0%} of the samples are clipped to the range of the picture; {advice}")
 
@@ -254,16 +259,16 @@ class Job:
             raise
 
     def reset(self) -> None:
-        """Be as before any work, for another attempt."""
+        """Forget the notes and the error of an attempt, before another."""
         self.notes, self.error, self.failed_at = [], None, None
 
     def note(self, text: Callable[[], str]) -> None:
-        """Keep a line for somebody who asked for details; else it is not even made."""
+        """Keep the line that `text` returns, if details were asked for; otherwise `text` is not called."""
         if self.detailed:
             self.notes.append(text())
 
     def warn(self, text: str) -> None:
-        """Keep a line that is shown unless somebody asked for silence."""
+        """Keep a warning, once; ``--quiet`` suppresses it."""
         if text not in self.warnings:
             self.warnings.append(text)
 

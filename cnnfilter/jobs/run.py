@@ -1,8 +1,7 @@
-"""Many inputs, in parallel, with one report each, in their order.
+"""Run many jobs on threads, and yield them in their order.
 
-A picture is read, worked on and written by one thread, so that never more pictures are in memory than
-there are threads, and different pictures overlap. What is printed of a report, and what the process
-returns, is left to the command line.
+One thread reads a picture, works on it and writes it. At most `max_jobs` pictures are in memory at a time. The command
+line prints the reports, and decides about the exit code.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import limits
 
 SPARE_WORKERS = 4
-"""Workers beyond the pictures at a time: while these wait for the disk, others compute.
+"""Workers beyond the pictures in memory: while some wait for the disk, others compute.
 
 200 JPEG files of 640x480 on 2 cores (mean of 16 runs): 1 spare worker 3.26 s, 4 2.89 s, 7 2.70 s.
 """
@@ -32,25 +31,27 @@ SPARE_WORKERS = 4
 def run(
     jobs: Sequence[Job], work: Callable[[Job], Any], *, max_jobs: int | None = None, threads: int | None = None
 ) -> Generator[Job, None, None]:
-    """Work on every job, on up to `max_jobs` threads, and yield the jobs in their order as they end.
+    """Call ``work(job)`` for every job, up to `max_jobs` at a time, and yield the jobs in their order.
 
-    What `work` returns becomes ``job.result``. An error that belongs to the input (a `CnnfilterError`, an
-    `OSError`, too little memory) is kept in ``job.error`` and stops nothing; any other is a bug and is
-    raised here, as is a closed pipe. Python's warnings become ``job.warnings``.
+    The return value of `work` becomes ``job.result``, and Python's warnings ``job.warnings``. An error of the input
+    (a `CnnfilterError`, an `OSError`, too little memory) becomes ``job.error``, and the other jobs go on. Any other
+    error is a bug and is raised here, as is a closed pipe.
+
+    A job that fails for lack of memory or file descriptors while others run is run again when they have ended.
 
     Parameters
     ----------
     max_jobs : int, optional
-        Pictures at a time; None is one per core. No more than fit into the memory that the process may take.
+        Pictures in memory at a time; None is one per core. A limit of memory allows fewer (`limits.max_jobs`).
     threads : int, optional
-        Threads that a job may use within a picture (``job.threads``); None shares the cores among the jobs.
+        Threads for one picture (``job.threads``); None shares the cores among the jobs.
     """
     from cnnfilter.runtime.parallel import default_threads
 
     cores = default_threads()
     stopping = threading.Event()
     max_jobs = max(1, min(max_jobs or cores, len(jobs), limits.max_jobs(len(jobs))))
-    # The stack of each takes some of the memory that is allowed.
+    # Under a limit, the stacks of spare workers would take memory from the pictures.
     spare = 0 if limits.is_memory_limited() else SPARE_WORKERS
     slots = threading.Semaphore(max_jobs)
     for job in jobs:
@@ -69,14 +70,14 @@ def run(
         with contextlib.closing(ended):
             for job in ended:
                 yield job
-                job.result = job.output_file = None  # it has been used; the job may live as long as the run
+                job.result = job.output_file = None  # the caller has used them, and keeps the job
 
 
 _M_ARENA_MAX = -8  # malloc.h of glibc
 
 
 def _share_heaps(count: int) -> None:
-    """Let threads share heaps: glibc gives each its own, which keeps what its largest picture took."""
+    """Limit the heaps of glibc, which gives one to each thread and keeps there the memory of its largest picture."""
     if sys.platform.startswith("linux"):
         import ctypes
 
@@ -102,7 +103,7 @@ def _work_on(job: Job, work: Callable[[Job], Any], slots: threading.Semaphore) -
 
 
 def _failed_for_memory(job: Job) -> bool:
-    """Whether a job failed that may do when nothing else is being done."""
+    """Return whether a job may succeed when no other runs."""
     return job.error is not None and _is_memory_error(job.error) and job.source.is_file
 
 
@@ -141,16 +142,16 @@ def _recorded_errors(job: Job) -> Iterator[None]:
             error = MemoryError()
         if isinstance(error.__cause__, MemoryError | OSError) and _is_memory_error(error.__cause__):
             error = error.__cause__
-        job.error = error.with_traceback(None)  # the frames would keep the picture alive
+        job.error = error.with_traceback(None)  # its frames refer to the picture
         job.error.__context__ = job.error.__cause__ = None
         job.failed_at = job.failed_at or job.source.name
 
 
 @contextlib.contextmanager
 def _recorded_warnings() -> Iterator[None]:
-    """Give each warning to the job whose thread raised it.
+    """Add each warning to the job whose thread raised it.
 
-    The hook is set once for all threads, because `warnings.catch_warnings` in each would undo the others'.
+    One hook serves all threads: `warnings.catch_warnings` in each would reset those of the others.
     """
 
     def keep(

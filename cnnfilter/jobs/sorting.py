@@ -11,7 +11,7 @@ from cnnfilter.runtime.atomic_files import replace_file
 
 
 def folder_name(label: str) -> str:
-    """Return the name of a label's folder, which every file system takes.
+    """Return the name of a label's folder, which is valid on every file system.
 
     >>> folder_name("maillot, tank suit"), folder_name("a/b"), folder_name("..")
     ('maillot, tank suit', 'a_b', '_')
@@ -21,9 +21,9 @@ def folder_name(label: str) -> str:
 
 
 def target_path(path: str, folder: str) -> tuple[str, bool]:
-    """Return where a file goes in a folder, and whether it (or its like) is there already.
+    """Return the path of a file in a folder, and whether the same file is there already.
 
-    A name that another file has gets a number: ``photo-2.jpg``.
+    A number is added to a name that another file has: ``photo-2.jpg``.
     """
     stem, suffix = os.path.splitext(os.path.basename(path))
     number = 1
@@ -52,18 +52,18 @@ def _same_file(path: str, target: str) -> bool:
 
 
 def copy_file(path: str, target: str) -> None:
-    """Copy a file to a target where there is none, with its times; all of it or nothing."""
+    """Copy a file and its times to a new path, completely or not at all."""
     with open(path, "rb") as source, replace_file(target) as copy:
         shutil.copyfileobj(source, copy, 1 << 20)
     shutil.copystat(path, target)
 
 
 def move_file(path: str, target: str) -> None:
-    """Move a file to a target where there is none; the original stays until the whole of it is there."""
+    """Move a file to a new path; the original is removed when the new file is complete."""
     if os.path.islink(path):
         raise OSError(errno.EINVAL, "is a symbolic link, which would not fit its target from there; --copy would do")
     try:
-        os.link(path, target)  # unlike a rename, it refuses a target that came into being meanwhile
+        os.link(path, target)  # unlike a rename, it fails if the target was created meanwhile
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
@@ -72,7 +72,7 @@ def move_file(path: str, target: str) -> None:
 
 
 def link_file(path: str, target: str) -> None:
-    """Make a symbolic link to a file at a target where there is none."""
+    """Make a symbolic link to a file at a new path."""
     os.symlink(os.path.abspath(path), target)
 
 
@@ -80,15 +80,14 @@ SORTERS = {"copy": copy_file, "move": move_file, "link": link_file}
 
 
 def sort_file(path: str, folder: str, how: str) -> str:
-    """Copy, move or link a file into a folder, which is made if it is not there; return where it is.
+    """Copy, move or link a file into a folder, which is created if needed; return its path there.
 
-    Nothing is ever overwritten. A file that is there already, byte for byte, is not copied again, nor is its original
-    taken away.
+    No file is overwritten. Nothing is done if the folder holds the same bytes already under that name.
 
     Raises
     ------
     OSError
-        If it cannot be done; the original is as it was.
+        If it cannot be done; the original is unchanged.
     """
     os.makedirs(folder, exist_ok=True)
     while True:
@@ -97,6 +96,6 @@ def sort_file(path: str, folder: str, how: str) -> str:
             return target
         try:
             SORTERS[how](path, target)
-        except FileExistsError:  # somebody else took the name
+        except FileExistsError:  # another process took the name
             continue
         return target

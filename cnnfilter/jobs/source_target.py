@@ -1,4 +1,4 @@
-"""Where a picture comes from, and where it goes."""
+"""The source and the target of a picture: a file, or a standard stream. Decoding and encoding are left to images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ STDIN = STDOUT = "-"
 
 
 class Source:
-    """Where one picture comes from: a file, or ``-`` for standard input.
+    """The input of a job: a file, or ``-`` for standard input.
 
-    An `error` that was met while looking for it is raised when it is read.
+    An `error` of the search for files is raised when the source is read.
     """
 
     def __init__(self, path: str, error: Exception | None = None) -> None:
@@ -26,12 +26,12 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return "stdin" if self.path == STDIN else self.path
 
     @cached_property
     def _streamed(self) -> bytes | None:
-        """All bytes of what can be read only once; None for an ordinary file."""
+        """All bytes of a stream, which can be read only once; None for a regular file."""
         if self.error is not None:
             raise self.error
         if self.path == STDIN:
@@ -48,18 +48,18 @@ class Source:
 
     @property
     def is_file(self) -> bool:
-        """Whether it can be read more than once."""
+        """Whether the source is a regular file, which can be read again."""
         return self.error is None and self.path != STDIN and os.path.isfile(self.path)
 
     def head(self, size: int = 64) -> bytes:
-        """Return the first bytes, by which a format is recognised."""
+        """Return the first bytes, which tell the format."""
         if self._streamed is not None:
             return self._streamed[:size]
         with open(self.path, "rb") as file:
             return file.read(size)
 
     def path_or_data(self) -> str | bytes:
-        """Return what `read_image` wants: the path, or the bytes, which are then let go."""
+        """Return the argument of `read_image`: the path, or the bytes of a stream, which are not kept."""
         data = self._streamed
         if data is None:
             return self.path
@@ -77,7 +77,7 @@ def read_stdin() -> bytes:
 
 
 class Target:
-    """Where one picture goes: a file, or ``-`` for standard output; and in which format."""
+    """The output of a job: a file, or ``-`` for standard output, and its format."""
 
     def __init__(self, path: str, format: str | None, *, make_folder: bool = False) -> None:
         self.path = path
@@ -85,20 +85,20 @@ class Target:
         self.make_folder = make_folder
         self.force = False
         self.skip_reason: str | None = None
-        """Why it is not written, where that is known before any work."""
+        """The reason why it is not written, if the command line has found one."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return "stdout" if self.path == STDOUT else self.path
 
     @property
     def is_file(self) -> bool:
-        """Whether it is replaced as a whole: no stream, device or pipe."""
+        """Whether it is a regular file, old or new, rather than a stream, device or pipe."""
         return self.path != STDOUT and (os.path.isfile(self.path) or not os.path.exists(self.path))
 
     def create_folder(self) -> None:
-        """Make the folder that it is to be in, if that was asked for."""
+        """Create the folder of the file if `make_folder`."""
         folder = os.path.dirname(self.path) or "."
         if self.make_folder and not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)

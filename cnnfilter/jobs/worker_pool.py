@@ -1,4 +1,4 @@
-"""Threads that take items one after another, and give back what comes of them in the items' order."""
+"""Worker threads that take items one after another; the results come in the order of the items."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITING_RESULTS_PER_WORKER = 64
-"""Results for each thread that may wait for an earlier one, so that a slow one does not fill the memory."""
+"""Results per worker that may wait for an earlier, slow one; more would fill the memory."""
 
 SHUTDOWN_SECONDS = 1.5
-"""Seconds that threads get to end their item after an interruption, before they are left behind."""
+"""Seconds in which workers may end their item after an interruption; the process exits at most 2 s after a signal."""
 
 
 def in_order(
@@ -28,13 +28,12 @@ def in_order(
     stopping: threading.Event | None = None,
     needs_rerun: Callable[[Result], bool] = lambda result: False,
 ) -> Generator[Result, None, None]:
-    """Yield ``work(item)`` for every item, in order; up to `workers` threads work at a time.
+    """Yield ``work(item)`` for every item, in order, computed by up to `workers` threads.
 
-    One worker is the calling thread. Otherwise the threads stop taking items as soon as the generator is
-    closed or an exception comes out of it, and get `SHUTDOWN_SECONDS` to end what they have begun; `stopping` is
-    set meanwhile, so that the work can see it.
+    A single worker is the calling thread. When the generator is closed or raises an exception, `stopping` is set, the
+    threads take no further item, and have `SHUTDOWN_SECONDS` to end the current one.
 
-    Where ``needs_rerun(result)``, the calling thread works on the item again, while no other does.
+    If ``needs_rerun(result)``, the calling thread works on the item once more, while no other item is worked on.
 
     >>> list(in_order(lambda number: number * number, range(5), workers=2))
     [0, 1, 4, 9, 16]
@@ -59,7 +58,7 @@ Outcome = tuple[Any, BaseException | None]
 
 
 class WorkerPool:
-    """Threads that take items one after another, and what has come of them."""
+    """Threads that take items one after another, and the results that were not yielded yet."""
 
     def __init__(self, work: Callable[[Any], Any], items: Sequence[Any], stopping: threading.Event) -> None:
         self.work = work
@@ -70,9 +69,9 @@ class WorkerPool:
         self.is_paused = False
         self.done: dict[int, Outcome] = {}
         lock = threading.Lock()
-        # Two, because who is woken in vain takes the interpreter from those who work.
+        # Two conditions, so that notify() wakes only a thread that can go on.
         self.may_take = threading.Condition(lock)
-        self.has_ended = threading.Condition(lock)  # what is waited for
+        self.has_ended = threading.Condition(lock)
         self.threads: list[Thread] = []
         self.failure: BaseException | None = None
 
@@ -88,7 +87,7 @@ class WorkerPool:
         try:
             while (index := self._next()) is not None:
                 self._keep(index, self._outcome(index))
-        except BaseException as failure:  # there may be no memory left to go on: tell the thread that waits
+        except BaseException as failure:  # no memory was left, not even for the result: `wait_for` raises it
             self.failure = failure
 
     def _next(self) -> int | None:
@@ -127,7 +126,7 @@ class WorkerPool:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Wait until no item is being worked on, and begin with none while the block runs."""
+        """Wait until no item is worked on, and let the workers take none while the block runs."""
         with self.has_ended:
             self.is_paused = True
             self._wait_until(lambda: self.taken == self.yielded + len(self.done))

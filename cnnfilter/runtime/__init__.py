@@ -1,1 +1,1 @@
-"""The machine below: threads, memory, limits, files on disk."""
+"""Threads, memory, limits and files on disk, for all other wings."""

@@ -1,4 +1,4 @@
-"""Writing a file so that the old one or the new one is there, never anything else."""
+"""Write a file so that at any time either the old or the complete new one is there."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import contextmanager, suppress
 from typing import IO, BinaryIO
 
 _temporary_paths: set[str] = set()
-"""The hidden files that are being written."""
+"""Hidden files that are being written."""
 
 _is_exiting = False
 
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What a disk says that takes no more."""
+"""Error numbers of a full disk, an exceeded quota and an exceeded file size."""
 
 
 @atexit.register
 def _remove_temporary_files() -> None:
-    """Remove what is half written by threads that are left behind when the process ends."""
+    """Remove the incomplete files of threads that still write when the process ends."""
     global _is_exiting
     _is_exiting = True
     while _temporary_paths:
@@ -31,16 +31,16 @@ def _remove_temporary_files() -> None:
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[BinaryIO]:
-    """Give a binary file that takes the place of `path` when the block ends well.
+    """Open a binary file that replaces `path` when the block ends without an exception.
 
-    The bytes go to a hidden temporary file beside the target (beside what it points to, for a
-    symbolic link), are flushed to the disk, and are then renamed. After an exception nothing of
-    it is left. A new file gets the permissions that the umask allows, a replaced one keeps its own.
+    The bytes go to a hidden temporary file beside the target (for a symbolic link, beside the file that it points
+    to), which is flushed to the disk and then renamed. After an exception it is removed. A new file gets the
+    permissions that the umask allows; a replaced one keeps its own.
 
     Raises
     ------
     FileExistsError
-        `path` exists and `force` is false. Also if it came into being while the block ran.
+        `path` exists and `force` is false, also if it was created while the block ran.
     OSError
         The folder does not exist or cannot be written, or the disk is full; it names the file.
     """
@@ -52,7 +52,7 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
             yield file
         return
     folder, name = os.path.split(target)
-    # A file name may have 255 bytes; the hidden one keeps a part that tells whose it is.
+    # A file name may have 255 bytes, so the hidden one starts with a part of the name.
     temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(6).hex()}.tmp")
     _temporary_paths.add(temporary)
     try:
@@ -73,7 +73,7 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
 
 
 def _resolve(path: str | os.PathLike[str]) -> tuple[str, int]:
-    """Return what a path stands for, and which kind of file that is: 0 if there is none."""
+    """Return the path behind symbolic links, and the mode of the file there: 0 if there is none."""
     target = os.fspath(path)
     try:
         mode = os.lstat(target).st_mode
@@ -87,7 +87,7 @@ def _resolve(path: str | os.PathLike[str]) -> tuple[str, int]:
 
 @contextmanager
 def _named_errors(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[None]:
-    """Let an error name the file that was asked for: the write to a full disk names none, others the hidden one."""
+    """Put `path` into errors that name no file, as on a full disk, or the hidden one."""
     try:
         yield
     except OSError as error:
@@ -97,20 +97,20 @@ def _named_errors(path: str | os.PathLike[str], temporary: str | None = None) ->
 
 
 def write_all(stream: IO[bytes], data: bytes | memoryview) -> None:
-    """Write all of `data`, also to a stream without a buffer, which may take less than it is given.
+    """Write all of `data`, also to an unbuffered stream, whose write() may take a part only.
 
-    (Standard output is one where PYTHONUNBUFFERED is set.)
+    Standard output is unbuffered where PYTHONUNBUFFERED is set.
     """
     rest = memoryview(data)
     while rest:
         taken = stream.write(rest)
-        if taken is None:  # of a stream that does not say, the interface promises all
+        if taken is None:  # a stream that returns no count has taken all
             return
         rest = rest[taken:]
 
 
 def flush(file: BinaryIO) -> None:
-    """Wait until what was written is on the disk, if it is a file on one."""
+    """Wait until the bytes written so far are on the disk; not for pipes and devices."""
     file.flush()
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         os.fsync(file.fileno())
@@ -123,7 +123,7 @@ def _move(temporary: str, target: str, force: bool) -> None:
         os.replace(temporary, target)
         return
     try:
-        os.link(temporary, target)  # unlike a rename, it refuses a file that came into being meanwhile
+        os.link(temporary, target)  # unlike a rename, it fails if the target was created meanwhile
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links

@@ -1,7 +1,7 @@
-"""Matrix products on one thread each, so that the threads are ours.
+"""Compute each matrix product on the thread that asks for it.
 
-How numpy's BLAS shares a product among its own threads may change the last bit of a result, and products that several
-threads ask for at once wait for each other. So each of ours is computed by the thread that asks for it.
+The BLAS of numpy may share a product among its own threads. How it does so may change the last bit of a result, and
+products of several threads would wait for each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from cnnfilter.runtime import limits
 
 _PRODUCT_BYTES_PER_THREAD = 48 << 20
-"""Bytes that OpenBLAS takes for the products of a thread. It ends the process if it does not get them."""
+"""Bytes of the buffer of OpenBLAS for one thread. Without them OpenBLAS ends the process."""
 
 _lock = Lock()
 _active_blocks = 0
@@ -24,12 +24,12 @@ _limit: Any = None
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit the BLAS to one thread while at least one such block runs, on whatever thread.
+    """Limit the BLAS to one thread while such a block runs on at least one thread.
 
     Raises
     ------
     MemoryError
-        There is too little left for any product.
+        There is too little memory for a product.
     """
     global _active_blocks, _limit
     with _lock:
@@ -50,7 +50,7 @@ def one_thread() -> Iterator[None]:
 
 
 def has_memory_for(threads: int) -> bool:
-    """Whether the limits of memory leave enough for products on so many threads at a time."""
+    """Return whether the limits of memory allow products on `threads` threads at a time."""
     return limits.has_memory_for(threads * _PRODUCT_BYTES_PER_THREAD, threads * _PRODUCT_BYTES_PER_THREAD)
 
 
@@ -62,7 +62,7 @@ def _controller() -> Any:
 
 
 def _allow_this_thread() -> None:
-    """Let the calling thread set the limit: from version 3.8, threadpoolctl silently ignores all threads but one."""
+    """Let the calling thread set the limit: threadpoolctl 3.8 and later ignore all threads but one."""
     from threadpoolctl import OpenBLASController
 
     if hasattr(OpenBLASController, "clear_controlling_thread"):

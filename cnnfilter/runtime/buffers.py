@@ -1,4 +1,4 @@
-"""Memory that is used again and again: new memory has to be cleared by the system, which takes time."""
+"""Memory that is reused, because the system clears new memory, which takes time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 
 class Memory(local):
-    """Arrays that each thread uses again and again, for a new one has to be cleared by the system first."""
+    """Uninitialised arrays of any dtype by name, which each thread has for itself and reuses."""
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, Any], NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return an array with anything in it; the one that had the same name before is given up."""
+        """Return an uninitialised array; it may share memory with the last one of that name and dtype."""
         key, size = (name, dtype), math.prod(shape)
         if key not in self._arrays or self._arrays[key].size < size:
             self._arrays[key] = np.empty(size, dtype)
@@ -30,18 +30,21 @@ Maps = NDArray[np.float32]
 
 
 _CACHE_LINE_BYTES = 64
-"""Bytes of a cache line. Vectors that lie across two of them take twice as long to load."""
+"""Bytes of a cache line of x86 and most ARM processors. A vector across two lines takes two loads."""
 
 
 def aligned(size: int) -> Maps:
-    """Return memory for so many numbers that begins with a cache line."""
+    """Return an uninitialised array of `size` float32 that starts at a cache line."""
     memory = np.empty(size * 4 + _CACHE_LINE_BYTES, np.uint8)
     first = -memory.ctypes.data % _CACHE_LINE_BYTES
     return memory[first : first + size * 4].view(np.float32)
 
 
 class Scratch:
-    """Arrays for what stands between two steps, reused: each name has one piece of memory that grows."""
+    """Uninitialised float32 arrays by name, for one thread: each name has one block of memory, which grows.
+
+    Unlike `Memory`, arrays start at a cache line, and asking for one again is one look-up.
+    """
 
     def __init__(self) -> None:
         self._zeros = np.zeros(0, np.float32)
@@ -49,7 +52,7 @@ class Scratch:
         self._views: dict[tuple[str, tuple[int, ...]], Maps] = {}
 
     def array(self, name: str, *shape: int) -> Maps:
-        """Return an array of `shape` with anything in it."""
+        """Return an uninitialised array; it shares memory with others of that name."""
         view = self._views.get((name, shape))
         if view is None:
             size = math.prod(shape)
@@ -61,7 +64,7 @@ class Scratch:
         return view
 
     def zeros(self, size: int) -> Maps:
-        """Return at least so many zeros, which stay so."""
+        """Return at least `size` zeros, which must not be written."""
         if self._zeros.size < size:
             self._zeros = aligned(size)
             self._zeros[:] = 0
@@ -69,16 +72,16 @@ class Scratch:
 
 
 MIN_HUGE_PAGE_BYTES = 4 << 20
-"""Bytes from which on large pages are worth it: memory that the system clears, where others keep what they had."""
+"""Bytes from which memory is taken in huge pages: two of 2 MiB. The C library reuses smaller blocks."""
 
 
 def zeros(size: int) -> mmap.mmap | bytearray:
-    """Return `size` bytes of 0: many in large pages, where there are such, as each small one would be a trap.
+    """Return `size` zero bytes. Large blocks use huge pages, to save a page fault for every 4 KiB.
 
     Raises
     ------
     MemoryError
-        There are not so many.
+        There is too little memory.
     """
     if size < MIN_HUGE_PAGE_BYTES:
         return bytearray(size)

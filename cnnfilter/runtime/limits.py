@@ -1,13 +1,13 @@
-"""How large things may be before somebody has to ask for it: every limit, in one place.
+"""Every limit of size and memory that an option can change, in one place.
 
 ========================  =======================  =============  ===================================================
-limit                     option                   default        what it bites
+limit                     option                   default        what it limits
 ========================  =======================  =============  ===================================================
 pixels of a picture       ``--max-pixels N``       89,478,485     width x height x frames, read or written
 frames of an animation    ``--max-frames N``       10,000         frames of GIF, WebP, APNG; pages of TIFF
 side of a kernel          ``--max-kernel N``       1,023          rows or columns, typed, made or read from a file
 size of a model's file    ``--max-model SIZE``     1G             any model that is loaded
-memory of the process     ``--max-memory SIZE``    none           everything: what does not fit fails, with a line
+memory of the process     ``--max-memory SIZE``    none           all memory; a picture that does not fit fails
 ========================  =======================  =============  ===================================================
 
 The limits of pixels are parameters (`read_image`, `write_image`); those of frames, kernels and models are the
@@ -34,22 +34,22 @@ model_bytes = 1 << 30
 """Bytes of a model's file."""
 
 memory: int | None = None
-"""Bytes that the process may take; None is as many as the system gives. It is `limit_memory` that sets it."""
+"""Bytes that the process may take; None is no limit. `limit_memory` sets it."""
 
 MIN_MEMORY_BYTES = 128 << 20
-"""Bytes that the program needs with a small picture."""
+"""Bytes that the program needs for a small picture, once its loops are compiled."""
 
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size means: ``500M``, ``2G``, ``1.5GB``, ``4GiB``, or a number of bytes.
+    """Return a size in bytes: ``500M``, ``2G``, ``1.5GB``, ``4GiB``, or a number of bytes.
 
     Raises
     ------
     ValueError
-        It is none, or not above 0.
+        The text is no size, or the size is not above 0.
 
     Examples
     --------
@@ -66,9 +66,9 @@ def parse_size(text: str) -> int:
 
 @contextlib.contextmanager
 def limit_memory(size: int | None) -> Iterator[None]:
-    """Let the process take no more than `size` bytes of memory of its own while the block runs.
+    """Limit the private memory of the process to `size` bytes while the block runs; None is no limit.
 
-    What would take more gets a MemoryError. Files that are mapped do not count.
+    Beyond it, allocations raise MemoryError. Mapped files do not count.
 
     Raises
     ------
@@ -95,33 +95,33 @@ def limit_memory(size: int | None) -> Iterator[None]:
 
 
 def is_memory_limited() -> bool:
-    """Whether somebody counts the memory of this process (``ulimit -v``, ``ulimit -d``, ``--max-memory``)."""
+    """Return whether the process has a limit of memory (``ulimit -v``, ``ulimit -d``, ``--max-memory``)."""
     return any(allowed is not None for allowed in allowed_memory())
 
 
 def is_memory_error(error: BaseException | None) -> bool:
-    """Whether an import failed because there is no memory for it, or for another thread that had begun it."""
+    """Return whether an import failed for lack of memory, here or in a thread that had started it."""
     return isinstance(error, ImportError) and is_memory_limited()
 
 
 def max_jobs(count: int) -> int:
-    """Return how many of `count` pictures those limits let be worked on at a time: one in `MIN_MEMORY_BYTES` each."""
+    """Return how many of `count` jobs may run at a time: one for each `MIN_MEMORY_BYTES` of a limit of memory."""
     return min([count, *(allowed // MIN_MEMORY_BYTES for allowed in allowed_memory() if allowed is not None)])
 
 
 def has_memory_for(addresses: int, data: int) -> bool:
-    """Whether those limits leave so many bytes of addresses, and of data."""
+    """Return whether the limits of memory leave so many bytes of addresses, and of data."""
     allowed = allowed_memory()
     if allowed == (None, None):
         return True
     return all(
-        most is None or taken + wanted <= most
-        for most, taken, wanted in zip(allowed, taken_memory(), (addresses, data), strict=True)
+        limit is None or taken + wanted <= limit
+        for limit, taken, wanted in zip(allowed, taken_memory(), (addresses, data), strict=True)
     )
 
 
 def allowed_memory() -> tuple[int | None, int | None]:
-    """Return how many bytes of addresses, and of data, this process may have; None where nobody counts them."""
+    """Return the limits in bytes of addresses, and of data; None where there is no limit."""
     if not sys.platform.startswith("linux"):
         return None, None
     import resource
@@ -132,7 +132,7 @@ def allowed_memory() -> tuple[int | None, int | None]:
 
 
 def taken_memory() -> tuple[int, int]:
-    """Return how many it has (0 where that cannot be told)."""
+    """Return the bytes of addresses, and of data, that the process has; 0 where the system does not tell."""
     with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
         pages = file.read().split()
         size = os.sysconf("SC_PAGE_SIZE")

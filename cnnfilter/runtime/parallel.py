@@ -1,7 +1,7 @@
-"""Work on bands of rows, on threads.
+"""Run tasks, bands of rows and calls on threads. The results come in the order of the tasks.
 
-Bands are handed out in order and their results come back in order, so what a task computes does not
-depend on how many threads there are, as long as it computes each row by itself.
+A result does not depend on the number of threads if each row of a band is computed by itself. Prefetching is left to
+`cnnfilter.runtime.prefetch`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cnnfilter.runtime.threads import Thread, next_item, start_thread
 Result = TypeVar("Result")
 
 INTERRUPTED_JOIN_SECONDS = 0.5
-"""Seconds that a thread gets to end its band after an interruption, before it is left behind."""
+"""Seconds in which a thread may end its task after an interruption; one that compiles would go on for seconds."""
 
 
 def default_threads() -> int:
@@ -55,9 +55,9 @@ def run_in_bands(
 ) -> list[Result]:
     """Call ``task(first, end)`` for bands of `min_rows` to `max_rows` rows; return the results in order.
 
-    With one band the task runs in the calling thread. The first exception of a band, in the order of
-    the bands, is raised here when all have ended. After an interruption, which is raised before all others, no further
-    one is begun, and none waited for longer than `INTERRUPTED_JOIN_SECONDS`.
+    One band runs in the calling thread. When all have ended, the first exception in the order of the bands is raised.
+    An interruption is raised before other exceptions: no further band is started, and the others are waited for at
+    most `INTERRUPTED_JOIN_SECONDS`.
     """
     threads = default_threads() if threads is None else threads
     pieces = min(threads, max(1, rows // min_rows))
@@ -67,8 +67,7 @@ def run_in_bands(
 
 def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """Run `tasks` on up to `threads` threads, the calling one among them; return the results in order."""
-    # All memory that is needed to tell what became of a task is there before: a picture of which a band is missing
-    # would look like one that was filtered.
+    # The outcomes need no memory later: a picture that lacks a band would look like a filtered one.
     results: list[Result | None] = [None] * len(tasks)
     failures: list[BaseException | None] = [None] * len(tasks)
     done = bytearray(len(tasks))
@@ -92,27 +91,27 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
     others = []
     for _ in range(min(threads, len(tasks)) - 1):
         thread = start_thread(work)
-        if thread is None:  # the others do it all
+        if thread is None:  # the other threads run all tasks
             break
         others.append(thread)
     try:
         work()
     finally:
-        for thread in others:  # one that compiles would go on for seconds
+        for thread in others:
             thread.join(INTERRUPTED_JOIN_SECONDS if interrupted else None)
-    told = [failure for failure in failures if failure is not None]
-    if told:  # an interruption before all others, which may have failed because of it
-        raise next((failure for failure in told if not isinstance(failure, Exception)), told[0])
-    if not all(done):  # a thread had no memory to go on
+    raised = [failure for failure in failures if failure is not None]
+    if raised:  # an interruption first, because others may have failed due to it
+        raise next((failure for failure in raised if not isinstance(failure, Exception)), raised[0])
+    if not all(done):  # a thread ended without memory
         raise MemoryError
     return results  # type: ignore[return-value]  # every place is filled
 
 
 def off_the_main_thread(work: Callable[[], Result]) -> Result:
-    """Return what `work` returns, and let the main thread only wait for it.
+    """Return ``work()``, called on another thread with the caller's `contextvars`, while the main thread waits.
 
-    Python hands signals to the main thread. There a Ctrl-C would wait until a library returns from what it does in C,
-    and be lost where that drops exceptions. What is set for the caller (`contextvars`) is so for `work`.
+    Python handles signals on the main thread. If that ran C code of a library, a Ctrl-C would wait until it returns,
+    and be lost where the library drops exceptions.
     """
     if get_ident() != main_thread().ident:
         return work()
@@ -130,9 +129,9 @@ def off_the_main_thread(work: Callable[[], Result]) -> Result:
     if thread is None:
         return work()
     while thread.is_alive:
-        thread.join(1)  # with a limit, because some systems hear no signal while they wait without one
+        thread.join(1)  # some systems deliver no signal during a wait without a limit
     if failures:
-        raise failures.pop()  # its traceback holds this frame, which must not hold it: it keeps the picture alive
+        raise failures.pop()  # this frame must not hold it: its traceback refers to the picture
     if not outcome:
         raise MemoryError
     return outcome[0]
@@ -140,7 +139,7 @@ def off_the_main_thread(work: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def repeating(call: Callable[[], object], seconds: float) -> Iterator[None]:
-    """Call a function every so many seconds on another thread while the block runs; never if there is no thread."""
+    """Call a function every `seconds` on another thread while the block runs; never if no thread can be started."""
     has_ended = Event()
 
     def run() -> None:
@@ -160,7 +159,7 @@ Piece = Callable[[Scratch], None]
 
 
 class Workers:
-    """What computes the pieces of a step: the calling thread, whose scratch is `scratch`, and others with their own."""
+    """Threads that compute the pieces of a step, each with its scratch memory; one is the calling thread."""
 
     def __init__(self, threads: int = 1) -> None:
         self.scratch = Scratch()
@@ -180,7 +179,7 @@ class Workers:
             self._calls.put(None)
 
     def run(self, pieces: Sequence[Piece]) -> None:
-        """Compute every piece; the first exception of one is raised when all have ended."""
+        """Compute every piece; when all have ended, raise the first exception."""
         if not self._others:
             for piece in pieces:
                 piece(self.scratch)

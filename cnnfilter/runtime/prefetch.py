@@ -1,4 +1,4 @@
-"""Make the next piece on a second thread while the last one is used."""
+"""Prefetch: make the next piece on a second thread while the current one is used."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Piece = TypeVar("Piece")
 
 
 def prefetch(make: Callable[[int], Piece], count: int) -> Iterator[Piece]:
-    """Yield ``make(0)``, ``make(1)``, …, each made while the one before it is used, never further ahead.
+    """Yield ``make(0)``, ``make(1)``, …, at most two pieces ahead of the one that is used.
 
-    ``make`` may use three buffers in turn: one is being used, one is ready, one is being filled.
+    So `make` may use three buffers in turn: one is used, one is ready, and one is filled.
 
     >>> list(prefetch(lambda index: index * index, 4))
     [0, 1, 4, 9]

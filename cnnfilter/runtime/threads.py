@@ -1,7 +1,7 @@
-"""Threads that can be had where memory is short: one that cannot run is none, and nobody waits for it.
+"""Start threads under a limit of memory: `start_thread` returns None where a thread cannot run.
 
-`threading.Thread.start` waits until the new thread says that it runs. One that dies before that, for want of
-memory, is waited for without end (https://github.com/python/cpython/issues/140746).
+`threading.Thread.start` waits until the new thread reports that it runs. If that thread ends before, for lack of
+memory, the wait never ends (https://github.com/python/cpython/issues/140746).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from cnnfilter.runtime import limits
 Value = TypeVar("Value")
 
 POLL_SECONDS = 0.5
-"""Seconds between two looks whether a thread that is waited for still lives."""
+"""Seconds between two checks whether a thread that is waited for is alive; it ends early only without memory."""
 
 _START_POLL_SECONDS = 0.01
-"""Seconds between two looks at a thread that does not say that it runs."""
+"""Seconds between two checks of a thread that has not reported that it runs."""
 
 _THREAD_BYTES = (88 << 20, 12 << 20)
-"""Bytes of addresses, and of data, that a thread takes: its stack, and the heap that glibc gives it."""
+"""Bytes of addresses, and of data, of a thread: its stack (8 MiB), the heap that glibc reserves (64 MiB), and some."""
 
 
 class Thread:
-    """A thread that runs. The process does not wait for it when it ends."""
+    """A running thread. The process does not wait for it at its end."""
 
     def __init__(self) -> None:
         self._is_starting = _thread.allocate_lock()
@@ -41,19 +41,19 @@ class Thread:
         return self._is_running.locked()
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait until it has ended, at most so many seconds."""
+        """Wait until the thread has ended, at most `seconds`."""
         if self._is_running.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
             self._is_running.release()
 
 
 class _Lifetime:
-    """What the system's thread holds on to until it is over, whether it came to run anything or not."""
+    """An object that the thread of the system refers to until it ends, also if it never ran any code."""
 
 
 def start_thread(target: Callable[[], None]) -> Thread | None:
-    """Call `target` on another thread; None if the system gives no more of them, or too little memory for one.
+    """Call `target` on a new thread; return None if the system refuses one, or memory is too short for it.
 
-    Nobody is told what `target` raises, so it has to keep that itself. Python prints it, unless it is want of memory.
+    `target` has to keep its exceptions itself. Python prints those that it raises, except MemoryError.
     """
     if not limits.has_memory_for(*_THREAD_BYTES):
         return None
@@ -71,12 +71,12 @@ def start_thread(target: Callable[[], None]) -> Thread | None:
 
 
 def next_item(made: SimpleQueue[Value], makers: Sequence[Thread]) -> Value:
-    """Wait for the next thing that some threads make, and return it.
+    """Wait for the next item that a producer puts into a queue, and return it.
 
     Raises
     ------
     MemoryError
-        There is none, and one of the threads has ended: it had no memory even to say so.
+        The queue is empty, and a producer has ended: it had no memory to report why.
     """
     while True:
         all_live = all(maker.is_alive for maker in makers)

@@ -41,8 +41,7 @@ def in_order(
     if workers <= 1:
         yield from map(work, items)
         return
-    pool = WorkerPool(work, items, stopping or threading.Event())
-    pool.start(workers)
+    pool = WorkerPool(work, items, workers, stopping or threading.Event())
     try:
         for index, item in enumerate(items):
             result = pool.wait_for(index)
@@ -60,10 +59,13 @@ Outcome = tuple[Any, BaseException | None]
 class WorkerPool:
     """Threads that take items one after another, and the results that were not yielded yet."""
 
-    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any], stopping: threading.Event) -> None:
+    def __init__(
+        self, work: Callable[[Any], Any], items: Sequence[Any], workers: int, stopping: threading.Event
+    ) -> None:
         self.work = work
         self.stopping = stopping
         self.items = items
+        self.max_waiting = WAITING_RESULTS_PER_WORKER * workers
         self.taken = 0
         self.yielded = 0
         self.is_paused = False
@@ -74,9 +76,6 @@ class WorkerPool:
         self.has_ended = threading.Condition(lock)
         self.threads: list[Thread] = []
         self.failure: BaseException | None = None
-
-    def start(self, workers: int) -> None:
-        self.max_waiting = WAITING_RESULTS_PER_WORKER * workers
         for _ in range(workers):
             thread = start_thread(self._serve)
             if thread is None:

@@ -30,7 +30,7 @@ START = "import sys; sys.argv = ['cnnfilter', *sys.argv[1:]]; from cnnfilter.__m
 AT_EXIT = START + "import atexit; atexit.register(print, 'at exit'); sys.stdout.write('waiting '); run()"
 
 
-def test_what_waits_for_the_end_is_done_at_the_end() -> None:
+def test_exit_handlers_and_buffers_are_served_at_the_end() -> None:
     ended = run("-c", AT_EXIT, "--version", PYTHONUNBUFFERED="")
     assert ended.returncode == 0
     assert ended.stdout.startswith("waiting cnnfilter ")
@@ -48,17 +48,17 @@ def test_the_exit_code_is_that_of_the_command_line(arguments: list[str], code: i
 LAST = "import os\nclass Last:\n    def __del__(self, write=os.write): write(1, b'taken apart')\nlast = Last()\n"
 
 
-@pytest.mark.parametrize("watched", [False, True])
-def test_nobody_waits_for_the_interpreter_to_take_itself_apart_unless_they_watch(watched: bool) -> None:
-    watch = "import threading, time; threading.Thread(target=time.sleep, args=[0.3]).start()\n" if watched else ""
-    assert run("-c", START + LAST + watch + "run()", "--version").stdout.endswith("taken apart") == watched
+@pytest.mark.parametrize("has_thread", [False, True])
+def test_objects_are_freed_at_the_end_only_while_a_thread_runs(has_thread: bool) -> None:
+    watch = "import threading, time; threading.Thread(target=time.sleep, args=[0.3]).start()\n" if has_thread else ""
+    assert run("-c", START + LAST + watch + "run()", "--version").stdout.endswith("taken apart") == has_thread
 
 
-def test_a_profiler_comes_to_tell_what_it_saw() -> None:
+def test_a_profiler_prints_its_profile() -> None:
     assert "function calls" in run("-m", "cProfile", "-m", "cnnfilter", "--version").stdout
 
 
-def test_the_blas_has_one_thread_unless_it_is_told_another_number() -> None:
+def test_the_blas_has_one_thread_unless_the_environment_says_another_number() -> None:
     tell = (
         "import atexit\ndef tell():\n    from threadpoolctl import threadpool_info\n"
         "    print([one['num_threads'] for one in threadpool_info() if one['internal_api'] == 'openblas'])\n"
@@ -74,7 +74,7 @@ def test_the_blas_has_one_thread_unless_it_is_told_another_number() -> None:
     ("arguments", "expected"),
     [(["--version"], "1000000 False"), (["convolve", PHOTO, "-k", "blur", "-o"], "20000 True")],
 )
-def test_garbage_is_looked_for_when_the_imports_are_over(tmp_path: Path, arguments: list[str], expected: str) -> None:
+def test_garbage_is_collected_after_the_imports(tmp_path: Path, arguments: list[str], expected: str) -> None:
     tell = "print(gc.get_threshold()[0], gc.get_freeze_count() > 5000)"  # Python 3.12 freezes some hundred itself
     watch = f"import atexit, gc; atexit.register(lambda: {tell}); run()"
     output = [str(tmp_path / "a.png")] if "-o" in arguments else []

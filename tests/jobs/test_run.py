@@ -1,4 +1,4 @@
-"""Many inputs: order, failures, warnings, threads, memory."""
+"""Runs of many jobs: order, failures, warnings, threads, memory."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_bug_in_finishing_comes_out(pictures, tmp_path, monkeypatch, jobs):
     assert not any((tmp_path / "new" / path.name).exists() for path in pictures)
 
 
-def test_without_threads_from_the_system_the_work_is_done_all_the_same(monkeypatch):
+def test_without_threads_the_caller_does_the_work(monkeypatch):
     def refuse(*given):
         raise RuntimeError("can't start new thread")
 
@@ -304,7 +304,7 @@ def test_the_alpha_of_floats_is_opaque_at_one(tmp_path, monkeypatch):
     assert (pixels.tolist(), warned) == ([[[7, 8, 9, 255], [7, 8, 9, 128]]], [])
 
 
-def test_floats_that_would_come_out_black_are_worth_a_word(tmp_path, monkeypatch):
+def test_floats_that_would_come_out_black_are_warned_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, warned = through_float([[[0.1], [0.9]]], "L", "png")
     assert len(warned) == 1
@@ -318,7 +318,7 @@ def test_an_image_is_described_by_its_size():
     assert describe(Image.from_array(np.zeros((2, 3, 7), np.uint8))) == "3x2 7 maps uint8"
 
 
-# --- the disk, and memory
+# --- disk and memory
 
 
 def test_while_files_wait_for_the_disk_others_are_worked_on(pictures, tmp_path, monkeypatch):
@@ -388,7 +388,7 @@ def test_a_file_that_the_disk_does_not_take_is_an_error_of_its_own(pictures, tmp
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "too many"), _caused_by_memory()])
-def test_what_found_no_room_is_tried_again_alone(pictures, error):
+def test_a_job_without_memory_runs_again_alone(pictures, error):
     working = []
     most = []
 
@@ -407,8 +407,8 @@ def test_what_found_no_room_is_tried_again_alone(pictures, error):
     assert ended == [("done", None)] * len(pictures)
 
 
-def test_who_tries_again_alone_waits_for_the_files_that_others_keep_open(pictures, tmp_path, monkeypatch):
-    """As long as they wait for the disk they take room, such as descriptors."""
+def test_a_job_runs_again_when_no_file_waits_for_the_disk(pictures, tmp_path, monkeypatch):
+    """Files that wait for the disk take memory and descriptors."""
     kept = set()
     real = Job.finish
 
@@ -430,7 +430,7 @@ def test_who_tries_again_alone_waits_for_the_files_that_others_keep_open(picture
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_what_fails_after_it_was_written_leaves_no_file(pictures, tmp_path, jobs):
+def test_a_job_that_fails_after_writing_leaves_no_file(pictures, tmp_path, jobs):
     def work(job):
         copy(job)
         raise MemoryError
@@ -441,7 +441,7 @@ def test_what_fails_after_it_was_written_leaves_no_file(pictures, tmp_path, jobs
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_what_finds_no_room_alone_either_has_failed(pictures):
+def test_a_job_without_memory_that_fails_again_has_failed(pictures):
     def work(job):
         raise MemoryError
 
@@ -449,7 +449,7 @@ def test_what_finds_no_room_alone_either_has_failed(pictures):
     assert {type(job.error) for job in job_list} == {MemoryError}
 
 
-def test_a_million_tasks_do_not_fill_the_memory():
+def test_a_million_jobs_do_not_fill_the_memory():
     tracemalloc.start()
     try:
         job_list = [Job(Source(f"in/{number}.png"), Target(f"out/{number}.png", "png")) for number in range(1000)]
@@ -460,7 +460,7 @@ def test_a_million_tasks_do_not_fill_the_memory():
 
 
 @pytest.mark.parametrize("format", ["png", "jpg"])
-def test_a_picture_is_encoded_by_the_threads_that_its_task_may_use(pictures, tmp_path, monkeypatch, format):
+def test_a_picture_is_encoded_by_the_threads_of_its_job(pictures, tmp_path, monkeypatch, format):
     from cnnfilter.images.formats import jpeg, png
 
     module = {"png": png, "jpg": jpeg}[format]

@@ -1,4 +1,4 @@
-"""Threads where there may be no more of them, or too little memory."""
+"""Threads, also where the system refuses them or memory is short."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_thread_runs_and_is_waited_for():
     assert not thread.is_alive
 
 
-def test_one_that_ends_at_once_was_one_all_the_same():
+def test_a_thread_that_ends_at_once_was_started():
     for _ in range(200):
         thread = start_thread(int)
         assert thread is not None
@@ -54,7 +54,7 @@ def test_one_that_ends_at_once_was_one_all_the_same():
         assert not thread.is_alive
 
 
-def test_nobody_waits_for_one_that_never_began(stillborn):
+def test_a_thread_that_never_runs_is_none(stillborn):
     assert start_thread(int) is None
 
 
@@ -66,7 +66,7 @@ def test_nobody_waits_for_one_that_never_began(stillborn):
         lambda: list(in_order(int, range(5), workers=3)),
     ],
 )
-def test_who_gets_no_thread_does_it_all(stillborn, work):
+def test_without_threads_the_caller_runs_all_tasks(stillborn, work):
     assert work() == [0, 1, 2, 3, 4]
 
 
@@ -92,10 +92,10 @@ def test_the_main_thread_only_waits():
     inner = []
     thread = start_thread(lambda: inner.append((threading.get_ident(), off_the_main_thread(threading.get_ident))))
     thread.join(10)
-    assert inner[0][0] == inner[0][1]  # nobody hears signals there anyway
+    assert inner[0][0] == inner[0][1]  # no signal is handled there
 
 
-def test_who_gets_no_thread_works_on_the_main_one(stillborn):
+def test_without_a_thread_the_main_thread_works(stillborn):
     assert off_the_main_thread(threading.get_ident) == threading.get_ident()
 
 
@@ -121,14 +121,14 @@ def test_without_a_thread_a_call_is_not_repeated(stillborn):
         time.sleep(0.01)
 
 
-def test_what_was_made_is_taken_even_if_the_maker_has_ended():
+def test_an_item_arrives_even_if_its_producer_has_ended():
     made = SimpleQueue()
     maker = start_thread(lambda: made.put(5))
     maker.join()
     assert next_item(made, [maker]) == 5
 
 
-def test_who_waits_hears_that_nothing_will_come():
+def test_waiting_for_a_producer_without_memory_fails():
     def fail():
         time.sleep(0.05)
         raise MemoryError
@@ -160,11 +160,11 @@ def test_a_task_that_was_lost_with_its_thread_is_missed(monkeypatch):
     assert len(lost) == 1
 
 
-def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
-    def next_item(crew):
+def test_a_worker_pool_does_not_wait_for_a_lost_thread(monkeypatch):
+    def lose(pool):
         raise MemoryError
 
-    monkeypatch.setattr("cnnfilter.jobs.worker_pool.WorkerPool._next", next_item)
+    monkeypatch.setattr("cnnfilter.jobs.worker_pool.WorkerPool._next", lose)
     with pytest.raises(MemoryError):
         list(in_order(int, range(5), workers=2))
 
@@ -172,16 +172,16 @@ def test_a_crew_whose_thread_is_lost_does_not_wait_for_it(monkeypatch):
 def test_threads_are_started_in_few_modules():
     package = Path(cnnfilter.__file__).parent
     allowed = {"runtime/parallel.py", "runtime/prefetch.py", "runtime/threads.py", "jobs/worker_pool.py"}
-    ways = re.compile(r"start_thread|start_new_thread|threading\.Thread|ThreadPool|concurrent\.futures")
+    starts = re.compile(r"start_thread|start_new_thread|threading\.Thread|ThreadPool|concurrent\.futures")
     found = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
-        if ways.search(path.read_text(encoding="utf-8"))
+        if starts.search(path.read_text(encoding="utf-8"))
     }
     assert found == allowed
 
 
-def test_a_thread_needs_room(monkeypatch):
+def test_a_thread_needs_memory(monkeypatch):
     monkeypatch.setattr(limits, "allowed_memory", lambda: (200 << 20, None))
     monkeypatch.setattr(limits, "taken_memory", lambda: (150 << 20, 0))
     assert start_thread(int) is None

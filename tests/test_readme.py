@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +89,61 @@ def test_python_examples_run(place, monkeypatch):
 def test_pictures_that_are_shown_exist():
     for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file(), path
+
+
+def additions() -> list[str]:
+    """Return the worked examples of "Change it", in their order."""
+    return re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+
+
+def add_row(file: Path, table: str, row: str) -> None:
+    """Put a row behind the line that begins a table."""
+    text = file.read_text(encoding="utf-8")
+    found = re.search(rf"^{table}\b.*[\[({{]\n", text, re.MULTILINE)
+    assert found is not None, f"{file.name} has no table {table}"
+    file.write_text(text[: found.end()] + row + text[found.end() :], encoding="utf-8")
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """A copy of the package with all additions that README shows."""
+    kernel, layer_row, layer, format, command = additions()
+    package = tmp_path / "cnnfilter"
+    shutil.copytree(ROOT / "cnnfilter", package, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    add_row(package / "kernels/catalogue.py", "_ENTRY_LIST", kernel)
+    add_row(package / "layers/names.py", "LAYER_NAMES", layer_row)
+    with (package / "layers/fixed.py").open("a", encoding="utf-8") as file:
+        file.write("\n\n" + layer)
+    (package / "images/formats/farbfeld.py").write_text(format, encoding="utf-8")
+    add_row(package / "images/formats/detect.py", "SUFFIXES", '".ff": "farbfeld",')
+    add_row(package / "images/formats/detect.py", "_SIGNATURES", '(b"farbfeld", "farbfeld"),')
+    add_row(package / "images/files.py", "_MODES_OF_FORMAT", '"farbfeld": ("RGBA",),')
+    add_row(package / "images/files.py", "_FORMAT_MODULES", '"farbfeld": "cnnfilter.images.formats.farbfeld",')
+    (package / "cli/commands/size.py").write_text(command, encoding="utf-8")
+    add_row(package / "cli/__init__.py", "COMMANDS", '"size": "cnnfilter.cli.commands.size",')
+    shutil.copy(ROOT / "samples/chelsea-alpha.png", tmp_path / "chelsea-alpha.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["convolve", "chelsea-alpha.png", "-k", "cross", "-o", "a.png"], ""),
+        (["apply", "negate | relu", "chelsea-alpha.png", "-o", "a.png"], ""),
+        (["convolve", "chelsea-alpha.png", "-k", "identity", "-o", "a.ff"], ""),
+        (["size", "chelsea-alpha.png"], "chelsea-alpha.png: 240x240\n"),
+    ],
+    ids=["kernel", "layer", "format", "command"],
+)
+def test_the_worked_examples_of_changes_work(changed, arguments, printed):
+    environment = {**os.environ, "PYTHONPATH": str(changed), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnfilter", *arguments], cwd=changed, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
+    if arguments[-1] == "a.ff":
+        assert (changed / "a.ff").read_bytes()[:8] == b"farbfeld"
+        again = [sys.executable, "-m", "cnnfilter", "convolve", "a.ff", "-k", "identity", "-o", "b.png"]
+        subprocess.run(again, cwd=changed, env=environment, check=True, capture_output=True)
+        before, after = (np.asarray(PIL.Image.open(changed / name)) for name in ("chelsea-alpha.png", "b.png"))
+        np.testing.assert_array_equal(after[:, :, 3], before[:, :, 3])

@@ -36,7 +36,7 @@ def all_are_large(monkeypatch):
 
 
 def call_all_large(monkeypatch):
-    monkeypatch.setattr(job, "LARGE", 0)
+    monkeypatch.setattr(job, "MIN_MAPPED_BYTES", 0)
     monkeypatch.setattr(mapped_files, "MIN_MAPPED_BYTES", 0)
     monkeypatch.setattr(mapped_files, "MIN_UNPACKED_FILE_BYTES", 0)
 

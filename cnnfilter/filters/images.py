@@ -52,7 +52,7 @@ def filter_image(
 
     Parameters
     ----------
-    kernels : each what `find_kernels` takes
+    kernels : names, text, arrays or Kernels, as `find_kernels` takes them
     alpha : "keep" (the alpha at the centre of each window), "filter" (convolved like the colours), "drop"
     max_pixels : pixels of the result that are accepted, all frames together; checked before memory is allocated
     options : those of `filter_picture`
@@ -105,15 +105,15 @@ def _filter_frame(
     axes = _axes_in_bands(frame, kernels, options) if is_worth_bands(frame) else None
     if axes is None:
         return _filter_with_alpha(frame, opaque, kernels, alpha, options)
-    found: list[tuple[str, ...]] = []
+    algorithms_used: list[tuple[str, ...]] = []
 
-    def filtered(seen: Samples, padding: Sides) -> tuple[Samples, float]:
-        pixels, clipped, how = _filter_with_alpha(seen, opaque, kernels, alpha, {**options, "padding": padding})
-        found.append(how)
+    def filter_rows(rows: Samples, padding: Sides) -> tuple[Samples, float]:
+        pixels, clipped, used = _filter_with_alpha(rows, opaque, kernels, alpha, {**options, "padding": padding})
+        algorithms_used.append(used)
         return pixels, clipped
 
-    pixels, clipped = in_bands(frame, axes, filtered, allocate)
-    return pixels, clipped, found[0]
+    pixels, clipped = in_bands(frame, axes, filter_rows, allocate)
+    return pixels, clipped, algorithms_used[0]
 
 
 def is_worth_bands(frame: Samples) -> bool:
@@ -230,9 +230,9 @@ def _filter_weighted(
         result = filter_picture(visible, [kernel.weights], signed="auto", dtype=np.float32, **window)
         signs = kernel.weights.min() < 0
         total = sums(visible, shares, window) if signs else result.pixels
-        seen = sums(weight, shares, opaque)
-        mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6 * shares.sum())
-        present = sums(weight, kernel.weights, opaque) if signs else seen
+        weights = sums(weight, shares, opaque)
+        mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 1e-6 * shares.sum())
+        present = sums(weight, kernel.weights, opaque) if signs else weights
         maps.append(result.pixels + mean * (np.float32(kernel.weights.sum()) - present))
         algorithms_used += result.algorithms_used
     if combine is None:
@@ -305,10 +305,10 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
         axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
         if axes[0].outputs > 1:
 
-            def part(seen: Samples, padding: Sides) -> tuple[Samples, float]:
-                return _pool_with_alpha(seen, opaque, op, alpha, {**options, "padding": padding}), 0.0
+            def pool_rows(rows: Samples, padding: Sides) -> tuple[Samples, float]:
+                return _pool_with_alpha(rows, opaque, op, alpha, {**options, "padding": padding}), 0.0
 
-            return in_bands(frame, axes, part, allocate)[0]
+            return in_bands(frame, axes, pool_rows, allocate)[0]
     return _pool_with_alpha(frame, opaque, op, alpha, options)
 
 
@@ -337,6 +337,6 @@ def _weighted_mean(colour: Samples, weight: Samples, options: dict[str, Any]) ->
     """Return the mean of the colours, each with its alpha; the padding counts as opaque black, as in `pool`."""
     window = {**options, "dtype": np.float32}
     total = pool_picture(colour * weight, "avg", **window)
-    seen = pool_picture(weight, "avg", **window) + (1 - pool_picture(np.ones_like(weight), "avg", **window))
-    mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 1e-6)
+    weights = pool_picture(weight, "avg", **window) + (1 - pool_picture(np.ones_like(weight), "avg", **window))
+    mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 1e-6)
     return to_picture(mean, options["dtype"], "keep" if np.dtype(options["dtype"]).kind == "f" else "clip")[0]

@@ -18,7 +18,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: DTypeLike, source: Any, *
 
     Parameters
     ----------
-    source : what the result is computed from, as the caller gave it
+    source : the input of the computation, as the caller gave it
     in_place : whether `out` may be the source itself
 
     Raises

@@ -91,14 +91,14 @@ def same_padding(size: int, taps: int, stride: int = 1, dilation: int = 1) -> tu
 
 
 def whole_numbers(value: Any) -> tuple[int, ...]:
-    """Return one whole number or several as a tuple; an empty one if they are not whole numbers.
+    """Return one integer or several as a tuple, which is empty if a value is not an integer.
 
     >>> whole_numbers(2), whole_numbers([1, 2]), whole_numbers(1.5), whole_numbers("12")
     ((2,), (1, 2), (), ())
     """
     parts = value if isinstance(value, Iterable) else (value,)
     try:
-        return tuple(operator.index(part) for part in parts)  # NumPy's whole numbers too
+        return tuple(operator.index(part) for part in parts)  # NumPy's integers too
     except TypeError:
         return ()
 

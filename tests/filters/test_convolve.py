@@ -281,7 +281,7 @@ def test_every_combination(rng):
     close(stack[:, :, 1::2], v)
 
 
-def test_a_name_that_means_several_brings_its_combination(rng):
+def test_a_name_of_several_kernels_has_its_combination(rng):
     pixels = picture(rng, (12, 15, 1), np.uint8)
     pair = filter_picture(pixels, ["sobel-h", "sobel-v"]).pixels
     np.testing.assert_array_equal(filter_picture(pixels, ["sobel"]).pixels, pair)
@@ -335,12 +335,12 @@ def test_a_float_picture_keeps_its_signs():
         ({"threads": 0}, "threads 0 is not a whole number from 1 up"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, message):
+def test_wrong_options_are_refused(options, message):
     with pytest.raises(ShapeError, match=message):
         convolve(np.zeros((4, 4), np.uint8), np.ones((5, 5)), **options)
 
 
-def test_any_numbers_are_pixels_and_nothing_else():
+def test_pixels_of_any_numeric_type():
     close(convolve([[1, 2], [3, 4]], "1 1", padding="valid"), np.array([[3.0], [7.0]]))
     for pixels in (np.zeros((3, 3), complex), np.array([["a"]]), np.zeros((3, 3), object)):
         with pytest.raises(ShapeError, match="are not numbers that can be filtered"):
@@ -392,7 +392,7 @@ def test_small_kernels_of_bytes_give_what_floats_give(rng, kernel, signed, bias)
     assert result.clipped == pytest.approx(((exact < -0.5) | (exact >= 255.5)).mean(), abs=1e-3)
 
 
-def test_clipping_of_large_pictures_is_told_from_a_quarter_of_their_rows(rng):
+def test_clipping_of_large_pictures_is_counted_in_a_quarter_of_their_rows(rng):
     pixels = picture(rng, (700, 500, 1), np.uint8)
     exact = convolve(pixels, "sharpen")
     result = filter_picture(pixels, ["sharpen"])

@@ -107,7 +107,7 @@ def test_nothing_is_read_beyond_the_picture() -> None:
                 assert not geometry.is_inner(region)
 
 
-def test_weights_far_apart_are_no_whole_numbers() -> None:
+def test_the_unit_of_weights_of_different_sizes() -> None:
     assert integer_unit(np.array([1e-300, 1e300])) == 0
     assert integer_unit(np.array([0.25, -0.5])) == 0.25
     assert integer_unit(np.array([3.0, -2.0])) == 1

@@ -134,13 +134,13 @@ def test_a_window_that_starts_in_the_padding_after_the_picture_is_dropped():
     assert pool(row[:, :3], size=(1, 2), stride=(1, 4), padding=(0, 1), ceil_mode=True).shape == (1, 1)
 
 
-def test_nan_wins_everywhere_it_is_seen():
+def test_a_window_with_nan_gives_nan():
     row = np.array([[1, np.nan, 3, 4, 5]], np.float32)
     for op in ("max", "min", "avg"):
         assert np.isnan(pool(row, op, size=(1, 2), stride=1)).tolist() == [[True, True, False, False]]
 
 
-def test_padding_never_wins_even_over_infinity():
+def test_padding_is_never_the_extreme_even_beside_infinity():
     for value, op in ((-np.inf, "max"), (np.inf, "min")):
         picture = np.full((2, 2), value, np.float32)
         np.testing.assert_array_equal(pool(picture, op, size=3, stride=1, padding=1), picture)
@@ -212,7 +212,7 @@ def test_sums_beyond_int32():
     assert got[:, 0].tolist() == [65535] * 100 + [65207]  # 199/200 of it, rounded half up
 
 
-def test_long_work_is_cut(monkeypatch):
+def test_long_work_is_cut_into_bands(monkeypatch):
     """An interruption is heard between two bands."""
     seen = []
 

@@ -51,7 +51,7 @@ def test_pads_are_top_right_bottom_left():
     assert (vertical.before, vertical.after, horizontal.before, horizontal.after) == (5, 5, 6, 6)
 
 
-def test_what_does_not_fit_is_refused_with_its_numbers():
+def test_a_window_that_does_not_fit_is_refused_with_its_numbers():
     with pytest.raises(ShapeError, match=r"a window of 7x9 does not fit into 4x6 samples .an image of 2x4"):
         window_axes((2, 4), (4, 5), dilation=2, padding=1)
     with pytest.raises(ShapeError, match=r"padding .1, 2, 3."):
@@ -62,13 +62,13 @@ def test_what_does_not_fit_is_refused_with_its_numbers():
 
 
 @pytest.mark.parametrize("value", [1.5, (1, 0.5), "2", None, [[1, 2]]])
-def test_what_is_no_whole_number_is_refused(value):
+def test_values_that_are_not_integers_are_refused(value):
     with pytest.raises(ShapeError, match="dilation"):
         pair(value, "dilation")
     with pytest.raises(ShapeError, match="padding"):
         window_axes((9, 9), (3, 3), padding=value)
 
 
-def test_whole_numbers_of_numpy_will_do():
+def test_integers_of_numpy_are_accepted():
     assert pair(np.int64(2), "stride") == (2, 2)
     assert pair(np.array([2, 3]), "stride") == (2, 3)

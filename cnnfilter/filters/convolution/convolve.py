@@ -70,12 +70,12 @@ def convolve(
     Parameters
     ----------
     pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
-    kernel : what `find_kernel` takes: a name, text, an array (kH, kW), a Kernel; a name that means several
-        kernels (``sobel``) gives their magnitude
+    kernel : a name, text, an array (kH, kW) or a Kernel, as `find_kernel` takes it; a name of several kernels
+        (``sobel``) gives their magnitude
     stride : step of the window, one number or (vertical, horizontal)
     padding : "same" (ceil(H / stride) rows, the smaller half before), "valid", N, (H, W) or
         (top, right, bottom, left)
-    border : what stands in the padding: replicate, reflect, symmetric, wrap, zero, constant:V
+    border : the values of the padding: replicate, reflect, symmetric, wrap, zero, constant:V
     dilation : distance of the kernel's taps
     bias : added to every result, in the picture's units
     algorithm : "auto", "direct", "separable" or "fft"
@@ -93,7 +93,7 @@ def convolve(
     KernelError
         There is no such kernel.
     ShapeError
-        The window does not fit into the padded picture, or a parameter, such as `out`, is not what is said above.
+        The window does not fit into the padded picture, or a parameter has none of the values above.
 
     Examples
     --------
@@ -151,10 +151,10 @@ def filter_picture(
     Parameters
     ----------
     pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
-    kernels : each what `find_kernel` takes, or a name that means several (``sobel``, ``kirsch``)
+    kernels : each as `find_kernel` takes it, or a name of several kernels (``sobel``, ``kirsch``)
     combine : how several results become one: magnitude (root of the sum of squares), max (of the
         absolute values where `signed` says abs), mean, sum, stack (a map for each, side by side as
-        channels). None for what a name that means several asks for, else magnitude.
+        channels). None for the combination of a name of several kernels, otherwise magnitude.
     signed : how values below 0 enter an unsigned picture: clip, abs, offset (half of the range plus v/2),
         stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0, else clip).
         A float picture keeps its signs unless one is named.

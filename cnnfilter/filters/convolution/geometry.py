@@ -35,7 +35,7 @@ class Geometry:
     ----------
     vertical, horizontal : the windows down and across the image
     channels : samples of a pixel
-    border : what stands in the padding, as in `convolve`
+    border : the values of the padding, as in `convolve`
     phased : whether the copy has its columns sorted into phases
     """
 
@@ -131,10 +131,10 @@ class Geometry:
             left, right = max(min(left, end) - first, 0), max(min(right, end) - first, 0)
         needed = self._needed(region)
         line = len(columns) * self.channels
-        samples = memory.array("scratch", (len(needed) * line + OVERREAD_SAMPLES,), dtype)
-        scratch = samples[: len(needed) * line].reshape(-1, line)
+        samples = memory.array("padded copy", (len(needed) * line + OVERREAD_SAMPLES,), dtype)
+        copy = samples[: len(needed) * line].reshape(-1, line)
         constant = border_constant(self.border) or 0.0
-        fill(source, scratch, needed, columns, self.channels, left, right, constant)
+        fill(source, copy, needed, columns, self.channels, left, right, constant)
         return RowOffsets(samples, np.arange(len(needed)) * line)
 
     @cached_property

@@ -142,7 +142,7 @@ class Plan:
         _, columns, _ = self.shape
         height = min(each.band for each in algorithms)
         if any(each.geometry.phased and each.geometry.horizontal.stride > 1 for each in algorithms):
-            return height, columns  # phases are those of whole rows
+            return height, columns  # the columns of a padded row are sorted into phases
         return height, min((each.columns for each in algorithms if each.columns is not None), default=columns)
 
     @functools.cached_property

@@ -377,8 +377,8 @@ def _join_mean(
     window = _window(channels, rows, columns)
     # A dilated window can lie wholly in the padding. Its mean is 0, as that of an empty window in PyTorch.
     high, wide = (np.maximum(axis.counts(include_pad=include_pad), 1.0) for axis in (rows, columns))
-    whole = pooled.dtype.kind == "u"
-    high, wide = (np.reciprocal(high), np.reciprocal(wide)) if whole else (high, wide)
+    is_integer = pooled.dtype.kind == "u"
+    high, wide = (np.reciprocal(high), np.reciprocal(wide)) if is_integer else (high, wide)
     wide = np.repeat(wide, channels)
     moves = source.dtype.kind == "u" and _shares_rows(rows)
     sums: np.dtype[Any] = np.dtype(np.float64)
@@ -387,7 +387,7 @@ def _join_mean(
 
     def band(y0: int, y1: int) -> None:
         work = _lines(channels, columns, sums)
-        loops.means()(flat, work, target, high, wide, window, y0, y1, int(moves), int(whole))
+        loops.means()(flat, work, target, high, wide, window, y0, y1, int(moves), int(is_integer))
 
     run_in_bands(band, rows.outputs, threads=threads, max_rows=_band_rows_max(rows, target.shape[1], moves))
 
@@ -420,7 +420,7 @@ def _lines(channels: int, columns: PoolAxis, dtype: np.dtype[Any]) -> Pixels:
 
 
 def _convert(pooled: Pixels, result: Pixels) -> None:
-    """Store a pooled picture as another type; whole numbers are rounded half up and saturate."""
+    """Store a pooled picture as another type; integers are rounded half up and saturate."""
     if result.dtype.kind == "u":
         rounded: NDArray[np.float64] = np.nan_to_num(np.floor(pooled.astype(np.float64) + 0.5))
         pooled = rounded.clip(0, np.iinfo(result.dtype).max)

@@ -269,3 +269,19 @@ def later_lanes(offset: int) -> Instruction:
         return builder.shuffle_vector(low, high, lanes)
 
     return take
+
+
+@instruction("void", "array", "i8")
+def prefetch(samples, at):
+    """Prefetch the sample at index `at` into the cache."""
+
+
+@prefetch.as_llvm
+def _prefetch(builder, samples, at):
+    from llvmlite import ir
+
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    to_read, everywhere, data = (number(value) for value in (0, 3, 1))
+    builder.call(prefetch, [builder.bitcast(builder.gep(samples, [at]), byte), to_read, everywhere, data])

@@ -145,6 +145,34 @@ def largest_bits(values, first, count):
     return int((values[:, first : first + count] & 0x7FFFFFFF).max())
 
 
+def side_rows(
+    samples,
+    starts,
+    places,
+    rows,
+    across,
+    weights,
+    out,
+    first,
+    count,
+    channels,
+    step,
+    constant,
+    shift,
+    absolute,
+    top,
+    count_every,
+):
+    """Sum taps at a side of a picture, where rows that begin at -1 and columns at -1 are the constant."""
+    sums = np.full((len(out), count, channels), shift, np.float64)
+    for y, x in np.ndindex(len(out), count):
+        for row, offset, weight in zip(rows, across, weights, strict=True):
+            start, place = starts[y * step + row], places[x + offset]
+            inside = start >= 0 and place >= 0
+            sums[y, x] += weight * (samples[start + place * channels :][:channels] if inside else constant)
+    return stored(sums.reshape(len(out), -1), out, first, absolute, top, every_row(out, count_every))
+
+
 # --- Fourier --------------------------------------------------------------------------------------------
 
 

@@ -205,6 +205,23 @@ def test_largest_bits(rng):
         assert_twin(border_loops.largest_bits, twins.largest_bits, (values.view(np.int32), 3, 12), [])
 
 
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_side_sums(rounds, channels, rng):
+    loop = border_loops.side_sums(rounds)
+    for case, (source, *_, target) in enumerate(loop.signatures):
+        step, height = 1 + case % 2, 6
+        absolute, shift, every = ROUNDINGS[case % 3]
+        samples, starts = rows_of(rng, source, height * step + 2, 8 * channels)
+        starts[3] = -1
+        places, rows, across = np.array([-1, 1, 0, 1, 2, 3]), np.array([0, 1, 2, 2]), np.array([2, 0, 1, 3])
+        weights = rng.choice(WEIGHTS, 4).astype(np.float32)
+        out = result(target, height, 3 * channels)
+        finish = (shift, absolute, top_of(target), every)
+        taps = (places, rows, across, weights)
+        assert_twin(loop, twins.side_rows, (samples, starts, *taps, out, 2, 3, channels, step, 5, *finish), [6])
+
+
 # --- Fourier --------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from cnnfilter.jit.float_vectors import (
     load_floats,
     minus,
     plus,
+    prefetch,
     splat,
     store,
     store_first,
@@ -283,6 +284,7 @@ def test_differences_of_sums_have_a_sign(python: bool) -> None:
 
 @loop("i8(f4[::1], f4[::1], u1[::1], i8)")
 def first_of(samples, out, rounded_out, count):
+    prefetch(samples, LANES)  # what comes after: it is not read
     values = load_floats(samples, 0)
     store_first(out, 1, values, count)
     store_first_rounded(rounded_out, 1, values, 255, count)

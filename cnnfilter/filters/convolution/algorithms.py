@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnfilter.filters.convolution.border_loops import side_sums
 from cnnfilter.filters.convolution.box_loops import (
     BOX_CHANNELS_MAX,
     BOX_ROWS_MAX_U16,
@@ -35,7 +36,8 @@ from cnnfilter.filters.convolution.direct_loops import (
     tile,
 )
 from cnnfilter.filters.convolution.fourier_loops import ROW_PADDING, convolve_pair, transform
-from cnnfilter.filters.convolution.geometry import Geometry, RowOffsets, band_rows
+from cnnfilter.filters.convolution.geometry import Geometry, Region, RowOffsets, band_rows
+from cnnfilter.filters.windows import border_constant
 from cnnfilter.kernels.structure import factor
 from cnnfilter.runtime.buffers import Memory
 
@@ -46,6 +48,9 @@ _INT16_MAX = 32767
 
 _MEAN_ERROR_MAX = 1e-12
 """By how much the mean of an even number of bytes may be off, in levels: a mean can lie half way between two levels."""
+
+SIDE_PRODUCTS_MAX = 20
+"""Columns of a narrow region times taps, up to which it is faster to sum without a padded copy (measured)."""
 
 MIN_ROWS_PER_CALL = 64
 """Rows of a band from which on the time of a call of a loop, some microseconds, does not matter."""
@@ -90,6 +95,7 @@ class Algorithm(Protocol):
         result is computed from padded copies
     products : multiply-adds of a sample of output
     min_samples : narrowest strip at the side of the picture that is computed by a call of its own
+    sides : computes narrow strips without a padded copy, where that is faster
     exact : whether a NaN or an infinity reaches only the outputs whose taps see it
     rounds : whether it reads samples of any type and stores that type; otherwise it reads and stores float32
     """
@@ -100,6 +106,7 @@ class Algorithm(Protocol):
     inner_band: int | None
     products: int
     min_samples: int
+    sides: Sides | None
     exact: bool
     rounds: bool
 
@@ -110,6 +117,33 @@ class Algorithm(Protocol):
         """
 
 
+class Sides:
+    """The sums of narrow strips at the left and right side of a picture, which are read without a padded copy."""
+
+    def __init__(self, weights: Samples, geometry: Geometry) -> None:
+        self.geometry = geometry
+        rows, columns = np.nonzero(weights)
+        self.tap_rows = geometry.row_numbers()[rows]
+        self.tap_columns = columns * geometry.horizontal.dilation
+        self.weights = weights[rows, columns].astype(np.float32)
+
+    def suit(self, region: Region) -> bool:
+        """Return whether this is faster for a region than a padded copy."""
+        is_narrow = (region.right - region.left) * len(self.weights) <= SIDE_PRODUCTS_MAX
+        return is_narrow and self.geometry.horizontal.stride == 1
+
+    def run(self, source: Samples, region: Region, out: Samples, first: int, rounding: Rounding) -> int:
+        """Store the sums of a region of `source` (H, W·C), as an algorithm does."""
+        rows, columns = self.geometry.places(source, region)
+        weights = self.weights * np.float32(rounding.gain)
+        taps = self.tap_rows, self.tap_columns, weights
+        constant = border_constant(self.geometry.border) or 0.0
+        window = region.right - region.left, self.geometry.channels, self.geometry.step
+        loop = side_sums(out.dtype.kind == "u")
+        outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *rounding.loop_arguments)
+        return outside
+
+
 class Direct:
     """Tap by tap, for any kernel, stride and dilation. Weights of 0 are left out."""
 
@@ -117,6 +151,7 @@ class Direct:
     columns: int | None = None
     inner_band: int | None = MIN_ROWS_PER_CALL
     min_samples = 1
+    sides: Sides | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -195,6 +230,7 @@ class Separable:
     columns: int | None = None
     inner_band: int | None = MIN_ROWS_PER_CALL
     min_samples = 1
+    sides: Sides | None = None
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
@@ -289,6 +325,7 @@ class Fourier:
     exact = rounds = False
     inner_band: int | None = None
     min_samples = 1
+    sides: Sides | None = None
 
     def __init__(self, weights: Samples, geometry: Geometry, size: int) -> None:
         self.geometry = replace(geometry, phased=False)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.algorithms import (
+    SIDE_PRODUCTS_MAX,
     Algorithm,
     Box,
     Direct,
@@ -23,6 +24,7 @@ from cnnfilter.filters.convolution.algorithms import (
     DirectIntegers,
     Fourier,
     Separable,
+    Sides,
     integer_unit,
 )
 from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
@@ -129,7 +131,11 @@ def _chosen(
     cheapest = {each.name: each.cost for each in sorted(candidates, key=_Candidate.price, reverse=True)}
     reason = ", ".join(f"{each} {cheapest[each]:.2f}" for each in sorted(cheapest, key=lambda each: cheapest[each]))
     why = "asked for" if asked else f"ns a sample: {reason}"
-    return best.make(), "{}, {}x{} kernel of {} taps ({})".format(best.name, *shape, np.count_nonzero(weights), why)
+    algorithm = best.make()
+    side = max(geometry.horizontal.before, geometry.horizontal.after)
+    if algorithm.inner_band is not None and 0 < side * np.count_nonzero(weights) <= SIDE_PRODUCTS_MAX:
+        algorithm.sides, algorithm.min_samples = Sides(weights, geometry), 1
+    return algorithm, "{}, {}x{} kernel of {} taps ({})".format(best.name, *shape, np.count_nonzero(weights), why)
 
 
 def _is_box(weights: Samples, geometry: Geometry) -> bool:

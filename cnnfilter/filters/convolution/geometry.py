@@ -118,6 +118,16 @@ class Geometry:
         rows, *_ = self._sources
         return rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
 
+    def places(self, source: Samples, region: Region) -> tuple[RowOffsets, NDArray[np.int64]]:
+        """Return the rows of `source` (H, W·C) that `region` needs, and the columns; −1 for the border's constant.
+
+        The horizontal stride has to be 1.
+        """
+        _, columns, _, _ = self._sources
+        rows = np.maximum(self._needed(region) * source.shape[1], -1)
+        seen = columns[region.left : region.right - 1 + self.horizontal.reach]
+        return RowOffsets(source.reshape(-1), rows), seen
+
     def fill(self, source: Samples, region: Region, dtype: Any, memory: Memory) -> RowOffsets:
         """Return a padded copy of the part of `source` (H, W·C) that `region` needs.
 

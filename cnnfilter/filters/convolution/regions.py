@@ -252,6 +252,9 @@ def _run_algorithm(
     plan: Plan, algorithm: Algorithm, region: Region, out: Samples, first: int, rounding: Rounding
 ) -> int:
     """Store the sums of a region in the columns of `out` from `first` on, as `Algorithm.run` does."""
+    sides = algorithm.sides
+    if sides and plan.sample_type(algorithm) == plan.source.dtype and sides.suit(region):
+        return sides.run(plan.source, region, out, first, rounding)
     count = (region.right - region.left) * plan.channels
     return algorithm.run(_read_rows(plan, algorithm, region), out, first, count, rounding)
 

@@ -101,7 +101,7 @@ def add_row(file: Path, table: str, row: str) -> None:
     text = file.read_text(encoding="utf-8")
     found = re.search(rf"^{table}\b.*[\[({{]\n", text, re.MULTILINE)
     assert found is not None, f"{file.name} has no table {table}"
-    file.write_text(text[: found.end()] + row + text[found.end() :], encoding="utf-8")
+    file.write_text(text[: found.end()] + row.strip() + ",\n" + text[found.end() :], encoding="utf-8")
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def changed(tmp_path: Path) -> Path:
     with (package / "layers/fixed.py").open("a", encoding="utf-8") as file:
         file.write("\n\n" + layer)
     (package / "images/formats/farbfeld.py").write_text(format, encoding="utf-8")
-    add_row(package / "images/formats/detect.py", "SUFFIXES", '".ff": "farbfeld",')
-    add_row(package / "images/formats/detect.py", "_SIGNATURES", '(b"farbfeld", "farbfeld"),')
-    add_row(package / "images/files.py", "_MODES_OF_FORMAT", '"farbfeld": ("RGBA",),')
-    add_row(package / "images/files.py", "_FORMAT_MODULES", '"farbfeld": "cnnfilter.images.formats.farbfeld",')
+    add_row(package / "images/formats/detect.py", "SUFFIXES", '".ff": "farbfeld"')
+    add_row(package / "images/formats/detect.py", "_SIGNATURES", '(b"farbfeld", "farbfeld")')
+    add_row(package / "images/files.py", "_MODES_OF_FORMAT", '"farbfeld": ("RGBA",)')
+    add_row(package / "images/files.py", "_FORMAT_MODULES", '"farbfeld": "cnnfilter.images.formats.farbfeld"')
     (package / "cli/commands/size.py").write_text(command, encoding="utf-8")
-    add_row(package / "cli/__init__.py", "COMMANDS", '"size": "cnnfilter.cli.commands.size",')
+    add_row(package / "cli/__init__.py", "COMMANDS", '"size": "cnnfilter.cli.commands.size"')
     shutil.copy(ROOT / "samples/chelsea-alpha.png", tmp_path / "chelsea-alpha.png")
     return tmp_path
 

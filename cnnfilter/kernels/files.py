@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError
-from cnnfilter.kernels.text import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
+from cnnfilter.kernels.numbers import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
 
 _FILE_BYTES_MAX = 64 * 2**20
 """Largest kernel file, so that a wrong path (a video, a device) does not fill the memory."""

@@ -15,7 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError
-from cnnfilter.kernels.numbers import cells_of, check_size, json_rows, lines_of, numbers_of, split_rows, value_of
+from cnnfilter.kernels.numbers import (
+    cells_of,
+    check_size,
+    could_be_square,
+    lines_of,
+    numbers_of,
+    read_brackets,
+    read_numbers,
+    refuse_ambiguous,
+    refuse_ambiguous_shape,
+    value_of,
+)
 
 _FILE_BYTES_MAX = 64 * 2**20
 """Largest kernel file, so that a wrong path (a video, a device) does not fill the memory."""
@@ -41,33 +52,38 @@ def rectangle(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
     return np.array(numbers_of(plain), dtype=np.float64)
 
 
-def parse_rows(text: str) -> Table:
-    """Return the weights of rows that end at ``;`` or a line's end, with numbers between spaces or commas.
+def parse_numbers(text: str) -> Table:
+    """Return the content of numbers in any notation that `read_numbers` reads.
 
     Examples
     --------
-    >>> parse_rows("0 -1 0; -1 5 -1; 0 -1 0").weights
+    >>> parse_numbers("0 -1 0; -1 5 -1; 0 -1 0").weights
     array([[ 0., -1.,  0.],
            [-1.,  5., -1.],
            [ 0., -1.,  0.]])
     """
-    return Table(rectangle(split_rows(text)))
+    rows, divisor, offset = read_numbers(text)
+    return _scaled(rectangle(rows), *_scale(divisor, offset))
 
 
 def _parse_csv(text: str) -> Table:
     """Return the weights of CSV, one row a line.
 
-    If the cells are separated by semicolons, a comma is the decimal mark, as European spreadsheets write it.
+    If the cells are separated by semicolons, a comma is the decimal mark, as European spreadsheets write it. A
+    semicolon that only closes a line separates nothing.
     """
     lines = lines_of(text)
-    if any(";" in line for line in lines):
+    if any(";" in line.rstrip(";") for line in lines):
         return Table(rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines]))
-    return Table(rectangle([[cell.strip('"') for cell in cells_of(line, n)] for n, line in enumerate(lines, 1)]))
+    rows = [[cell.strip('"') for cell in cells_of(line.rstrip(";"), n)] for n, line in enumerate(lines, 1)]
+    if len(rows) == 1 and not lines[0].endswith(";"):
+        refuse_ambiguous(rows[0])
+    return Table(rectangle(rows))
 
 
-def parse_json(text: str) -> Table:
+def _parse_json(text: str) -> Table:
     """Return the content of ``[[…], […]]``, or of an object with ``weights``, ``divisor`` (1) and ``offset`` (0)."""
-    rows, divisor, offset = json_rows(text)
+    rows, divisor, offset = read_brackets(text)
     return _scaled(rectangle(rows), *_scale(divisor, offset))
 
 
@@ -146,6 +162,7 @@ def from_array(values: Any) -> NDArray[np.float64]:
     if array.dtype.kind not in "biuf":
         raise KernelError(f"a kernel holds real numbers, this array holds {array.dtype}")
     if array.ndim == 1:
+        refuse_ambiguous_shape(array.size)
         array = array[None, :]
     if array.ndim != 2:
         raise KernelError(f"a kernel has the shape (height, width), this array has {array.shape}")
@@ -166,9 +183,9 @@ def _text(parse: Callable[[str], Table]) -> Callable[[bytes], Table]:
 
 
 READERS: dict[str, Callable[[bytes], Table]] = {
-    ".txt": _text(parse_rows),
+    ".txt": _text(parse_numbers),
     ".csv": _text(_parse_csv),
-    ".json": _text(parse_json),
+    ".json": _text(_parse_json),
     ".npy": _parse_npy,
     ".mat": _text(_parse_mat),
 }
@@ -204,7 +221,9 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _rows(weights: NDArray[np.float64], between: str) -> list[str]:
-    return [between.join(repr(float(v)).removesuffix(".0") for v in row) for row in weights]
+    """Return the rows as text; a single row that could be read as a square kernel ends with a semicolon."""
+    rows = [between.join(repr(float(v)).removesuffix(".0") for v in row) for row in weights]
+    return [rows[0] + ";"] if len(rows) == 1 and could_be_square(weights.shape[1]) else rows
 
 
 def _refuse_offset(offset: float, suffix: str) -> None:
@@ -247,5 +266,6 @@ def encode_kernel(weights: NDArray[np.float64], suffix: str, *, offset: float = 
         return (json.dumps({"weights": content, "offset": offset} if offset else content) + "\n").encode()
     rows = _rows(weights, "," if suffix == ".csv" else " ")
     if suffix == ".mat":
+        rows[0] = rows[0].rstrip(";")
         rows.insert(0, f"{weights.shape[1]} {weights.shape[0]} 1 {offset!r}")
     return ("\n".join(rows) + "\n").encode()

@@ -6,7 +6,7 @@ The grammar of kernels in every command and function:
 ``sobel-h``               a name of the catalogue
 ``gaussian:1.4,9``        a name with arguments
 ``'0 -1 0; -1 5 -1; …'``  rows of numbers; commas, fractions like ``1/9`` and line ends work too
-``'[[0, -1, 0], …]'``     JSON
+``'[[0, -1, 0], …]'``     JSON and the notations of other tools, see `cnnfilter.kernels.numbers`
 ``@my.txt``, ``my.npy``   a file: .txt .csv .json .npy .mat (the @ may be left out where it exists)
 ``MODEL#1[3]``            filter 3 of layer 1 of a network
 ========================  ==========================================================================
@@ -29,13 +29,13 @@ from cnnfilter.errors import KernelError
 from cnnfilter.kernels.catalogue import ENTRIES, Entry
 from cnnfilter.kernels.files import (
     Table,
-    parse_json,
-    parse_rows,
+    parse_numbers,
     read_kernel_file,
     rectangle,
 )
 from cnnfilter.kernels.formulas import FORMULAS
 from cnnfilter.kernels.kernel import Kernel, KernelSet
+from cnnfilter.kernels.numbers import refuse_ambiguous_shape
 from cnnfilter.kernels.text import canonical, empty_error, entry_and_values, kind_of, unknown_error
 from cnnfilter.runtime import limits
 
@@ -58,7 +58,8 @@ def find_kernel(spec: Spec) -> Kernel:
 
     Parameters
     ----------
-    spec : str, path, Kernel, or array (kH, kW); a flat array is one row
+    spec : str, path, Kernel, or array (kH, kW); a flat array is one row, and refused if its length is an odd square
+        from 9 up, as it could be a square kernel
 
     Raises
     ------
@@ -104,6 +105,8 @@ def find_kernels(spec: Spec) -> KernelSet:
         return _find_file(os.fspath(spec))
     if isinstance(spec, list | tuple):
         nested = any(isinstance(row, list | tuple | np.ndarray) for row in spec)
+        if not nested:
+            refuse_ambiguous_shape(len(spec))
         return _from_table(Table(rectangle(spec if nested else [spec])))
     return KernelSet([Kernel(np.asarray(spec))])
 
@@ -154,10 +157,9 @@ def _find_learned(text: str) -> KernelSet:
 _FINDERS: dict[str, Callable[[str], KernelSet]] = {
     "empty": _refuse_empty,
     "file": lambda text: _find_file(text[1:]),
-    "json": lambda text: _from_table(parse_json(text)),
     "name": _find_name,
     "learned": _find_learned,
-    "rows": lambda text: _from_table(parse_rows(text)),
+    "numbers": lambda text: _from_table(parse_numbers(text)),
     "path": _find_file,
     "unknown": _refuse_unknown,
 }
@@ -167,8 +169,8 @@ def _build(entry: Entry, values: list[Any], text: str) -> Kernel:
     if entry.formula:
         weights = FORMULAS[entry.formula](*values)
     elif entry.rows:
-        weights = parse_rows(entry.rows).weights / entry.divisor
+        weights = parse_numbers(entry.rows).weights / entry.divisor
     else:
-        column, row = parse_rows(entry.column).weights[0], parse_rows(entry.row).weights[0]
+        column, row = parse_numbers(entry.column).weights[0], parse_numbers(entry.row).weights[0]
         weights = np.outer(column, row) / entry.divisor
     return Kernel(weights, canonical(text).replace(" ", ""), entry.divisor, 0.0, entry.purpose, entry.source)

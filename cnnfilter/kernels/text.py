@@ -13,29 +13,29 @@ from typing import Any
 
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels.catalogue import ENTRIES, OTHER_NAMES, Entry, Parameter
-from cnnfilter.kernels.numbers import json_rows, looks_like_rows, numbers_of, split_rows
+from cnnfilter.kernels.numbers import looks_like_numbers, numbers_of, read_numbers
 
 
 def kind_of(text: str) -> str:
-    """Return how a kernel is written: empty, file, json, name, learned, rows, path or unknown.
+    """Return how a kernel is written: empty, file, name, learned, numbers, path or unknown.
 
     The first that fits decides, so that a name or a number is never taken for a file.
 
     Examples
     --------
     >>> [kind_of(text) for text in ("sobel-h", "gaussian:2", "1 2 1", "[[1]]", "@my", "my.txt", "my")]
-    ['name', 'name', 'rows', 'json', 'file', 'path', 'unknown']
+    ['name', 'name', 'numbers', 'numbers', 'file', 'path', 'unknown']
     """
     if not text:
         return "empty"
-    if text[0] in "@[{":
-        return "file" if text[0] == "@" else "json"
+    if text[0] == "@":
+        return "file"
     if canonical(text.partition(":")[0]) in ENTRIES:
         return "name"
-    if re.search(r"#\d+(\[|$)", text):
+    if re.search(r"\S#\d+(\[|$)", text):
         return "learned"
-    if looks_like_rows(text):
-        return "rows"
+    if looks_like_numbers(text):
+        return "numbers"
     return "path" if _looks_like_path(text) else "unknown"
 
 
@@ -55,10 +55,8 @@ def check(text: str) -> None:
             raise unknown_error(text)
         case "name":
             entry_and_values(text)
-        case "rows":
-            numbers_of(split_rows(text))
-        case "json":
-            numbers_of(json_rows(text)[0])
+        case "numbers":
+            numbers_of(read_numbers(text).rows)
 
 
 # ---------------------------------------------------------------- names
@@ -130,8 +128,7 @@ def unknown_error(text: str) -> KernelError:
     near = [OTHER_NAMES[word] for word in elsewhere] or difflib.get_close_matches(name, ENTRIES, 3, 0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     if re.match(r"\d+x\d+", text):
-        # ImageMagick's notation. It is not accepted, as some of its operators flip the kernel and some do not.
-        hint = "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'; "
+        hint = "numbers are written '0 -1 0; -1 5 -1; 0 -1 0' or '3x3: 0,-1,0,-1,5,-1,0,-1,0'; "
     shown = text if len(text) <= 60 else text[:57] + "..."
     return KernelError(f"no kernel is called {shown!r}: {hint}`cnnfilter kernels list` shows all")
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import KernelError
-from cnnfilter.kernels.files import READERS, encode_kernel, kernel_text, parse_rows, read_kernel_file
+from cnnfilter.kernels.files import READERS, encode_kernel, kernel_text, parse_numbers, read_kernel_file
 from cnnfilter.kernels.lookup import find_kernel
 
 WEIGHTS = np.array([[1, 2.5, -3], [0, 1 / 3, 1e-7]])
+ROW_OF_NINE = np.array([[1, 2.5, -3, 0, 1 / 3, 1e-7, 7, -0.0, 9]])
 
 
 def write(folder, name: str, content: str | bytes) -> str:
@@ -39,7 +40,17 @@ def npy(array: np.ndarray, **how) -> bytes:
         ("k.txt", "1 2 3; 4 5 6"),
         ("K.TXT", "\ufeff1 2 3\n4 5 6\n"),
         ("kernel", "1 2 3\n4 5 6\n"),
+        ("k.txt", "1 2 3 # a comment\n4 5 6\n"),
+        ("k.txt", "// a comment of C\n1 2 3\n% and of Octave\n4 5 6\n"),
+        ("k.txt", "[1 2 3; 4 5 6]\n"),
+        ("k.txt", "# from C\n{{1, 2, 3},\n {4, 5, 6}};\n"),
+        ("k.txt", "1 2 3, 4 5 6\n"),
         ("k.csv", "1,2,3\n4,5,6\n"),
+        ("k.csv", "# a comment\n1,2,3 # and another\n4,5,6\n"),
+        ("k.csv", "1;2;3 # a comment\n4;5;6\n"),
+        ("k.json", "// a comment\n[[1, 2, 3],  # and another\n [4, 5, 6]]\n"),
+        ("k.json", "{{1,2,3},{4,5,6}}"),
+        ("k.mat", "# a comment\n3 2 # width and height\n1 2 3\n4 5 6\n"),
         ("k.csv", '"1","2","3"\r\n"4","5","6"\r\n'),
         ("k.csv", "1;2,0;3\n4;5;6,0\n"),
         ("k.csv", "1\t2\t3\n4\t5\t6\n"),
@@ -90,10 +101,11 @@ def test_a_kernel_of_the_largest_size_is_read(tmp_path):
 # ---------------------------------------------------------------- writing
 
 
+@pytest.mark.parametrize("weights", [WEIGHTS, ROW_OF_NINE, ROW_OF_NINE.T])
 @pytest.mark.parametrize("suffix", READERS)
-def test_written_kernels_are_read_back_to_the_last_bit(tmp_path, suffix):
-    table = read_kernel_file(write(tmp_path, "k" + suffix, encode_kernel(WEIGHTS, suffix)))
-    np.testing.assert_array_equal(table.weights, WEIGHTS)
+def test_written_kernels_are_read_back_to_the_last_bit(tmp_path, suffix, weights):
+    table = read_kernel_file(write(tmp_path, "k" + suffix, encode_kernel(weights, suffix)))
+    np.testing.assert_array_equal(table.weights, weights)
     assert table.offset == 0
 
 
@@ -110,8 +122,9 @@ def test_an_offset_is_refused_where_it_would_be_lost(suffix):
         encode_kernel(WEIGHTS, suffix, offset=3)
 
 
-def test_text_is_read_back_to_the_last_bit():
-    np.testing.assert_array_equal(parse_rows(kernel_text(WEIGHTS)).weights, WEIGHTS)
+@pytest.mark.parametrize("weights", [WEIGHTS, ROW_OF_NINE, ROW_OF_NINE.T])
+def test_text_is_read_back_to_the_last_bit(weights):
+    np.testing.assert_array_equal(parse_numbers(kernel_text(weights)).weights, weights)
 
 
 @pytest.mark.parametrize("suffix", [".png", ""])
@@ -132,6 +145,10 @@ def test_an_unknown_kind_is_not_written(suffix):
         ("k.txt", "1 2\n3 \xff\n".encode("latin-1"), "row 2, column 2"),
         ("k.csv", "1,2\n3,\n", "row 2, column 2: nothing is not a number"),
         ("k.csv", "1;2\n3;x\n", "row 2, column 2: 'x' is not a number"),
+        ("k.txt", "1 1 1 1 1 1 1 1 1\n", "write '3x3: 1,1,1,1,1,1,1,1,1' or '1 1 1 1 1 1 1 1 1;'"),
+        ("k.csv", "1,1,1,1,1,1,1,1,1\n", "write '3x3: 1,1,1,1,1,1,1,1,1' or '1 1 1 1 1 1 1 1 1;'"),
+        ("k.json", "[1, 1, 1, 1, 1, 1, 1, 1, 1]", "write '3x3: 1,1,1,1,1,1,1,1,1' or '1 1 1 1 1 1 1 1 1;'"),
+        ("k.npy", npy(np.ones(9)), "9 numbers without rows can be a kernel of 3x3 or one row"),
         ("k.json", "", "not JSON"),
         ("k.json", '{"weights": [[1]], "offset": 1e999}', "the offset inf is not a finite number"),
         ("k.mat", "", "begins with 'width height'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cnnfilter.errors import KernelError
 from cnnfilter.kernels.catalogue import COMPASS, ENTRIES
 from cnnfilter.kernels.kernel import Kernel, KernelSet
 from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
+from cnnfilter.kernels.text import check
 from cnnfilter.runtime import limits
 
 SINGLE = [
@@ -231,6 +233,21 @@ def test_flip_twice_and_transpose_twice_change_nothing():
         "1 2 3\n4 5 6\n",
         "1 2 3;\n4 5 6;\n",
         "1 2/1 6/2; 4 +5 6e0",
+        "1 2 3, 4 5 6",
+        "1 2 3 ,4 5 6",
+        "1,2,3 4,5,6",
+        "1, 2, 3  4, 5, 6",
+        "1, 2, 3,\n4, 5, 6,\n",
+        "1 2 3; 4 5 6 # a comment",
+        "# a comment\n1 2 3 // of C\n% of Octave\n4 5 6",
+        "[1 2 3; 4 5 6]",
+        "[1, 2, 3; 4, 5, 6];",
+        "[1 2 3\n 4 5 6]",
+        "[[1 2 3]\n [4 5 6]]",
+        "[[1, 4/2, 3], [4, 5, +6]]",
+        "[[1, 2, 3],  # a comment\n [4, 5, 6]]",
+        "{{1,2,3},{4,5,6}}",
+        "{ { 1, 2, 3, }, { 4, 5, 6 }, };",
         "[[1, 2, 3], [4, 5, 6]]",
         '[["1", "4/2", 3], [4, 5, 6]]',
         '{"weights": [[2, 4, 6], [8, 10, 12]], "divisor": 2}',
@@ -256,6 +273,98 @@ def test_a_path_is_a_file_under_any_name(tmp_path):
     assert find_kernel(path).shape == (1, 3)
     with pytest.raises(KernelError, match=r"none\.txt: [Nn]o such file"):
         find_kernel(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "3x3: 0,1,2,3,4,5,6,7,8",
+        "3x3:0,1,2,3,4,5,6,7,8",
+        "3X3 : 0 1 2 3 4 5 6 7 8",
+        "3x3: 0,1,2 3,4,5 6,7,8",
+        "3x3:\n 0, 1, 2,\n 3, 4, 5,\n 6, 7, 8\n",
+        "3x3: 0 1 2; 3 4 5; 6 7 8",
+        "3: 0,1,2,3,4,5,6,7,8",
+        "3x3+1+1: 0,1,2,3,4,5,6,7,8",
+    ],
+)
+def test_imagemagick_writes_a_size_before_the_numbers(spec):
+    np.testing.assert_array_equal(find_kernel(spec).weights, np.arange(9).reshape(3, 3))
+
+
+def test_square_sizes_of_imagemagick_may_be_even():
+    np.testing.assert_array_equal(find_kernel("2x2: 1,2,3,4").weights, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("count", [9, 25, 49])
+@pytest.mark.parametrize(
+    ("before", "between", "after"),
+    [
+        ("", " ", ""),
+        ("", ",", ""),
+        ("", ", ", ""),
+        ("[", " ", "]"),
+        ("[", ", ", "]"),
+        ("{", ",", "}"),
+        ('{"weights": [', ",", "]}"),
+        ("", " ", "\n"),
+        ("# a comment\n", " ", " # and another"),
+    ],
+)
+def test_a_row_that_could_be_a_square_is_refused_and_both_are_shown(before, between, after, count):
+    side = math.isqrt(count)
+    words = [str(n % 10) for n in range(count)]
+    for check_or_find in (check, find_kernels):
+        with pytest.raises(KernelError) as caught:
+            check_or_find(before + between.join(words) + after)
+        message = str(caught.value)
+        assert f"{count} numbers in a row can be a kernel of {side}x{side} or one row" in message
+        assert f"'{side}x{side}: 0,1,2,3" in message
+        assert message.endswith(";'")
+
+
+@pytest.mark.parametrize("count", [9, 25])
+def test_both_ways_that_the_refusal_shows_are_kernels(count):
+    side = math.isqrt(count)
+    words = [str(n % 10) for n in range(count)]
+    with pytest.raises(KernelError) as caught:
+        find_kernel(" ".join(words))
+    square, row = re.findall(r"'([^']*)'", str(caught.value))
+    np.testing.assert_array_equal(find_kernel(square).weights, (np.arange(count) % 10).reshape(side, side))
+    np.testing.assert_array_equal(find_kernel(row).weights, (np.arange(count) % 10)[None, :])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "0 1 2 3 4 5 6 7 8;",
+        "0,1,2,3,4,5,6,7,8;",
+        "0,1,2 3,4,5 6,7,8;",
+        "[0 1 2 3 4 5 6 7 8;]",
+        "[0, 1, 2, 3, 4, 5, 6, 7, 8];",
+        "[[0, 1, 2, 3, 4, 5, 6, 7, 8]]",
+        "{{0,1,2,3,4,5,6,7,8}}",
+        [list(range(9))],
+        np.arange(9)[None, :],
+    ],
+    ids=repr,
+)
+def test_one_row_of_nine_is_written_with_a_semicolon_or_two_pairs_of_brackets(spec):
+    np.testing.assert_array_equal(find_kernel(spec).weights, [range(9)])
+
+
+@pytest.mark.parametrize("spec", [list(range(9)), tuple(range(25)), np.arange(9), np.arange(49.0)], ids=repr)
+def test_a_flat_array_that_could_be_a_square_is_refused(spec):
+    side = math.isqrt(len(spec))
+    with pytest.raises(KernelError, match=rf"give them the shape \({side}, {side}\) or \(1, {len(spec)}\)"):
+        find_kernel(spec)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 7, 8, 10, 15, 16, 27])
+def test_a_row_of_another_length_is_one_row(count):
+    for text in (" ".join(["1"] * count), ",".join(["1"] * count), f"[{', '.join(['1'] * count)}]"):
+        assert find_kernel(text).shape == (1, count)
+    assert find_kernel([1] * count).shape == (1, count)
 
 
 @pytest.mark.parametrize("spec", ["1 2 1", "[1, 2, 1]", [1, 2, 1], np.array([1, 2, 1])], ids=repr)
@@ -347,7 +456,29 @@ def test_a_file_is_found_with_and_without_the_sign(tmp_path, monkeypatch):
         ("gausian-blur", "did you mean gaussian?"),
         ("median", "no kernel is called 'median': `cnnfilter kernels list` shows all"),
         ("zzz", "no kernel is called 'zzz': `cnnfilter kernels list` shows all"),
-        ("3x3: 0,-1,0 -1,5,-1 0,-1,0", "rows of numbers are written '0 -1 0; -1 5 -1; 0 -1 0'"),
+        ("3x3 0,-1,0", "numbers are written '0 -1 0; -1 5 -1; 0 -1 0' or '3x3: 0,-1,0,-1,5,-1,0,-1,0'"),
+        ("3x3: 1,2,3", "'3x3:' needs 9 numbers, and there are 3"),
+        ("3x3:", "'3x3:' needs 9 numbers, and there are 0"),
+        ("3x3: 1 2; 3 4", "'3x3:' needs 3 rows of 3 numbers, and there are 2 rows"),
+        ("3x3: nan,0,0,0,0,0,0,0,0", "row 1, column 1: nan is not a finite number"),
+        ("1x3: 1,2,3", "only square sizes mean one thing: write '1; 2; 3' or '1 2 3;'"),
+        ("3x1: 1,2,3", "'3x1:' is width x height in ImageMagick, and every size here is height x width"),
+        ("3x2: 1,2,3,4,5,6", "write '1 2 3; 4 5 6' or '1 2; 3 4; 5 6'"),
+        ("1x9: 1", "write rows, as in '0 -1 0; -1 5 -1; 0 -1 0'"),
+        ("3x3+0+0: 1,2,3,4,5,6,7,8,9", "the middle of a kernel cannot be moved; write '3x3:'"),
+        ("1x1: 1; 1x1: 2", "holds several kernels; give each one by itself"),
+        ("5000x5000: 1", "a kernel of 5000x5000 is too large"),
+        ("9" * 5000 + ": 1", "no kernel is called '999"),
+        ("0 -1 0, -1 5 -1, 0 -1", "row 3 has 2 numbers (0 -1), row 1 has 3"),
+        ("0,-1,0 -1,5", "row 2 has 2 numbers (-1 5), row 1 has 3"),
+        ("[0 -1 0; -1 5 -1", "a bracket is not closed: write [0 -1 0; -1 5 -1; 0 -1 0]"),
+        ("[1 2; 3 4]/9", "'/9' stands after the last bracket"),
+        ("[1 2, 3 4]", "commas and spaces in one pair of brackets can mean 2 rows or one"),
+        ("[1, 2,\n 3, 4]", "4 numbers on 2 lines of one list can be 2 rows or one"),
+        ("{1, 2,\n 3, 4}", "4 numbers on 2 lines of one list can be 2 rows or one"),
+        ("[0 x 0; 1 1 1]", "row 1, column 2: 'x' is not a number"),
+        ("{{1,2},{3}}", "row 2 has 1 number (3), row 1 has 2"),
+        ("[[1; 2]]", "brackets hold one row each"),
         ("x" * 500, "no kernel is called 'xxx"),
         ("a\0b", "no kernel is called"),
         ("sharpen:2", "sharpen takes no arguments, 'sharpen:2' has some"),

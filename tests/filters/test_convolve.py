@@ -361,6 +361,24 @@ def test_kernels_of_different_results_are_refused():
         convolve(np.zeros((0, 3), np.uint8), "blur")
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("taps", [(1, 1), (3, 3), (4, 2), (15, 15)])
+def test_a_kernel_of_zeros_gives_the_bias(rng, taps, algorithm):
+    for source, target, shape in itertools.product(TYPES, TYPES, [(8, 8), (60, 70, 3)]):
+        pixels = picture(rng, shape, source)
+        for bias, stride in itertools.product((0, 100), (1, 2)):
+            how = {"dtype": target, "bias": bias, "stride": stride, "algorithm": algorithm}
+            assert (convolve(pixels, np.zeros(taps), **how) == bias).all()
+            assert (filter_picture(pixels, [np.zeros(taps)], **how).pixels == bias).all()
+
+
+@pytest.mark.parametrize("signed", ["offset", "stretch"])
+def test_a_kernel_of_zeros_has_every_rule_for_signs(rng, signed):
+    pixels = picture(rng, (60, 70, 3), np.uint8)
+    result = filter_picture(pixels, [np.zeros((3, 3))], signed=signed).pixels
+    assert len(np.unique(result)) == 1
+
+
 @pytest.mark.parametrize("taps", [(3, 3), (4, 7), (15, 15), (31, 5), (300, 2), (2, 40)])
 @pytest.mark.parametrize("channels", [1, 3, 4, 17])
 def test_boxes_of_bytes(rng, taps, channels):

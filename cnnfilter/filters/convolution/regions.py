@@ -154,7 +154,7 @@ class Plan:
         least = min(each.inner_band or 1 for each in self.algorithms)
         height = max(least, min(-(-rows // bands), REGION_SAMPLES_MAX // line), 1)
         products = line * max(each.products for each in self.algorithms)
-        height = min(height, max(REGION_MULTIPLY_ADDS_MAX // products, TILE_ROWS))
+        height = min(height, max(REGION_MULTIPLY_ADDS_MAX // max(products, 1), TILE_ROWS))
         return -(-rows // -(-rows // height)) + 3 & ~3  # bands of about the same height, a multiple of four
 
 

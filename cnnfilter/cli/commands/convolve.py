@@ -23,7 +23,11 @@ The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlatio
 
 KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0',
 fractions such as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the
-names. The results of several -k are combined into one picture; sobel, scharr, prewitt and roberts stand for two
+names. '3x3: 0,-1,0,-1,5,-1,0,-1,0' and '[0 -1 0; -1 5 -1; 0 -1 0]' are rows, too; 9, 25, ... numbers in one row
+are that row only if a semicolon closes it. MODEL#LAYER[FILTER] is a learned filter, summed over the channels that
+it takes; every channel of the picture is filtered with the sum. MODEL#1[5,0] takes its weights of channel 0 alone.
+
+The results of several -k are combined into one picture; sobel, scharr, prewitt and roberts stand for two
 kernels each, one for each direction.
 
 INPUT is a file, - for stdin, or with -r a folder. A file that exists is not replaced unless --force is given.

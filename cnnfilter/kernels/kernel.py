@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import KernelError
 from cnnfilter.kernels.files import from_array
-from cnnfilter.kernels.structure import clear_sum, factor, symmetries, symmetry_in_words
+from cnnfilter.kernels.structure import clear_sum, factor, normalized, symmetries, symmetry_in_words
 
 Weights = NDArray[np.float64]
 
@@ -76,7 +76,10 @@ class Kernel:
 
     @functools.cached_property
     def sum(self) -> float:
-        """The sum of the weights; exactly 0 if it is only rounding (1e-9 of the sum of their sizes)."""
+        """The sum of the weights; exactly 0 if it is only rounding (1e-9 of the sum of their sizes).
+
+        Infinity if no float holds it.
+        """
         return clear_sum(self.weights.ravel())
 
     @property
@@ -123,7 +126,7 @@ class Kernel:
         """
         if self.is_zero_sum:
             raise KernelError(f"{self.name} sums to 0 and cannot be divided by it: leave normalize away")
-        return dataclasses.replace(self, weights=self.weights / self.sum, divisor=self.divisor * self.sum)
+        return dataclasses.replace(self, weights=normalized(self.weights), divisor=self.divisor * self.sum)
 
 
 class KernelSet(tuple[Kernel, ...]):

@@ -19,6 +19,10 @@ Weights = NDArray[np.float64]
 _RELATIVE_TOLERANCE = float(np.finfo(np.float32).eps) / 2
 
 
+# Weights beyond these sizes are scaled before they are multiplied, added or divided, which could overflow or underflow.
+_SAFE_SIZE_MIN, _SAFE_SIZE_MAX = 1e-150, 1e150
+
+
 def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weights, Weights]]:
     """Return the separable terms of a kernel: columns and rows whose outer products add up to it.
 
@@ -44,6 +48,11 @@ def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weigh
     largest = float(np.abs(matrix).max())
     if largest == 0:
         return [(np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]))]
+    if not _SAFE_SIZE_MIN < largest < _SAFE_SIZE_MAX:
+        scaled, exponent = _scaled(matrix)
+        half = exponent // 2
+        terms = factor(scaled, max_terms)
+        return [(np.ldexp(column, half), np.ldexp(row, exponent - half)) for column, row in terms]
     for column, row in filter(None, (_integer_term(matrix), _one_term(matrix))):
         if np.abs(np.outer(column, row) - matrix).max() <= _RELATIVE_TOLERANCE * largest:
             return [(column, row)]
@@ -80,8 +89,36 @@ def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
     return column / scale + 0.0, row * scale + 0.0
 
 
+def _scaled(values: Weights) -> tuple[Weights, int]:
+    """Return values over the power of two that makes the largest 0.5 to 1, and the exponent of that power.
+
+    Values that are 1e-300 times the largest or less may become 0.
+    """
+    exponent = math.frexp(float(np.abs(values).max()))[1]
+    return np.ldexp(values, -exponent), exponent
+
+
+def normalized(weights: Weights) -> Weights:
+    """Return weights divided by their sum, which is not 0.
+
+    Examples
+    --------
+    >>> normalized(np.array([[1e308, 1e308]]))
+    array([[0.5, 0.5]])
+    """
+    total = clear_sum(weights.ravel())
+    if math.isfinite(total):
+        return weights / total
+    scaled, _ = _scaled(weights)
+    return scaled / clear_sum(scaled.ravel())
+
+
 def clear_sum(values: Weights) -> float:
-    """Return the sum, or 0 if it is only rounding (1e-9 of the sum of the sizes)."""
+    """Return the sum, or 0 if it is only rounding (1e-9 of the sum of the sizes); infinity if no float holds it."""
+    if float(np.abs(values).max(initial=0)) > _SAFE_SIZE_MAX:
+        scaled, exponent = _scaled(values)
+        with np.errstate(over="ignore"):
+            return float(np.ldexp(clear_sum(scaled), exponent))
     total = math.fsum(values)
     return total if abs(total) > 1e-9 * float(np.abs(values).sum()) else 0.0
 
@@ -89,8 +126,10 @@ def clear_sum(values: Weights) -> float:
 def _integer_term(matrix: Weights) -> tuple[Weights, Weights] | None:
     """Return the exact factors of a matrix of rank 1 of whole numbers, or of multiples of its smallest weight."""
     for step in (1.0, float(np.abs(matrix[matrix != 0]).min())):
+        if float(np.abs(matrix).max()) > step * 2**24:
+            continue
         whole = np.round(matrix / step)
-        if np.abs(whole).max() > 2**24 or not np.allclose(whole * step, matrix, rtol=1e-14, atol=0):
+        if not np.allclose(whole * step, matrix, rtol=1e-14, atol=0):
             continue
         i, j = np.unravel_index(np.abs(whole).argmax(), whole.shape)
         row = whole[i] / math.gcd(*(int(v) for v in whole[i]))
@@ -156,7 +195,7 @@ def symmetries(weights: ArrayLike) -> dict[str, str]:
     >>> symmetries([[-1, 0, 1]])
     {'left-right': 'odd', 'top-bottom': 'even', 'half turn': 'odd'}
     """
-    matrix = np.asarray(weights, dtype=np.float64)
+    matrix, _ = _scaled(np.asarray(weights, dtype=np.float64))
     close = 1e-12 * float(np.abs(matrix).max())
     found = {}
     for name, operation in _SYMMETRY_OPERATIONS.items():

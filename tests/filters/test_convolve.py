@@ -372,6 +372,12 @@ def test_a_kernel_of_zeros_gives_the_bias(rng, taps, algorithm):
             assert (filter_picture(pixels, [np.zeros(taps)], **how).pixels == bias).all()
 
 
+@pytest.mark.parametrize("weights", [[[1e308, 1e308]], [[1e308, -1e308]], [[2e36]]])
+def test_weights_whose_sums_pass_float32_are_refused(weights):
+    with pytest.raises(KernelError, match=r"its weights add up to .* float32, which allows 1.33e\+36"):
+        convolve(np.full((4, 5), 3, np.uint8), weights)
+
+
 @pytest.mark.parametrize("signed", ["offset", "stretch"])
 def test_a_kernel_of_zeros_has_every_rule_for_signs(rng, signed):
     pixels = picture(rng, (60, 70, 3), np.uint8)

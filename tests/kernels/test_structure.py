@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
 from cnnfilter.kernels.structure import factor, integers_over_divisor, symmetries
 
@@ -145,3 +146,13 @@ def test_symmetry_in_words():
     assert find_kernel("blur").symmetry == "the same under every mirror and quarter turn"
     assert find_kernel("sobel-h").symmetry == "the same under left-right; negated under top-bottom, half turn"
     assert find_kernel("1 2; 3 5").symmetry == "none"
+
+
+@pytest.mark.parametrize("size", [1e308, 1e-310, 5e-324])
+def test_numbers_near_the_ends_of_the_floats_are_weights(size):
+    even, odd = Kernel(np.full((2, 2), size)), Kernel(np.array([[size, -size], [-size, size]]))
+    assert odd.is_zero_sum
+    assert not even.is_zero_sum
+    assert even.rank == odd.rank == 1
+    np.testing.assert_allclose(even.normalized().weights, 0.25)
+    assert (even.symmetry, odd.flip()) == ("the same under every mirror and quarter turn", odd)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnfilter.errors import ShapeError
+from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.filters.convolution.algorithms import Fourier, Separable
 from cnnfilter.filters.convolution.choice import choose_algorithm
 from cnnfilter.filters.convolution.geometry import Geometry
@@ -91,7 +91,7 @@ def convolve(
     Raises
     ------
     KernelError
-        There is no such kernel.
+        There is no such kernel, or its weights are so large that float32 does not hold their sums.
     ShapeError
         The window does not fit into the padded picture, or a parameter has none of the values above.
 
@@ -255,8 +255,22 @@ def _resolve(kernels: Sequence[Any], request: _Request) -> _Resolved:
     found = [kernel for several in sets for kernel in several]
     if not found:
         raise ShapeError("no kernel was given")
+    for kernel in found:
+        _refuse_overflow(kernel, request.samples.dtype)
     combine = sets[0].combine if len(sets) == 1 else "magnitude"
     return _Resolved(found, combine if request.combine is None else request.combine)
+
+
+def _refuse_overflow(kernel: Kernel, dtype: np.dtype[Any]) -> None:
+    """Refuse a kernel whose products with a picture of this type can pass the range of float32."""
+    top = float(np.finfo(np.float32).max) / (np.iinfo(dtype).max if dtype.kind == "u" else 1)
+    with np.errstate(over="ignore"):
+        sizes = float(np.abs(kernel.weights).sum())
+    if sizes > top:
+        raise KernelError(
+            f"{kernel.name}: its weights add up to {sizes:.3g} without their signs, and sums are float32, which allows "
+            f"{top:.3g} for this picture: divide the weights"
+        )
 
 
 def _plan(request: _Request, resolved: _Resolved) -> Plan:

@@ -13,10 +13,14 @@ from cnnfilter.cli.reports.kernel_drawing import draw_blocks, drawing_step, numb
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.structure import integers_over_divisor, symmetries
 
+_WHOLE_NUMBER_MAX = 10_000
+"""Whole numbers over a divisor are shown up to four digits, as many as decimals have; learned filters have more."""
+
 
 def kernel_record(kernel: Kernel) -> dict[str, Any]:
     """Return the properties of a kernel as a dictionary for JSON, with every digit."""
-    down, right = _ramps(kernel)
+    with np.errstate(over="ignore", invalid="ignore"):  # sums near the largest float are infinite
+        down, right = _ramps(kernel)
     found = integers_over_divisor(kernel.weights)
     return {
         "name": kernel.name,
@@ -61,9 +65,11 @@ def kernel_lines(kernel: Kernel) -> list[str]:
     lines.append(_fact("symmetry", kernel.symmetry))
     lines += _rank_lines(kernel)
     lines += _impulse_lines(kernel)
+    with np.errstate(over="ignore", invalid="ignore"):  # sums near the largest float are infinite
+        slopes = _ramps(kernel)
     lines += [
         _fact(f"ramp {where}", _ramp_in_words(kernel.sum, slope))
-        for where, slope in zip(("down", "right"), _ramps(kernel), strict=True)
+        for where, slope in zip(("down", "right"), slopes, strict=True)
     ]
     if kernel.source:
         lines.append(_fact("source", kernel.source))
@@ -92,7 +98,7 @@ def _columns() -> int:
 def _weight_lines(kernel: Kernel) -> list[str]:
     """Return the weights as a table, if possible as whole numbers over a divisor; [] if it is too large."""
     found = integers_over_divisor(kernel.weights)
-    if found and found[1] <= 10**6:
+    if found and (found[1] == 1 or np.abs(found[0]).max() < _WHOLE_NUMBER_MAX):
         whole, divisor = found
         table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""
     else:

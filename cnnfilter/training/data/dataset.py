@@ -18,7 +18,9 @@ from cnnfilter.errors import DataError
 from cnnfilter.images.image import MAX_PIXELS
 from cnnfilter.training.data.array_files import ArraySplit, find_idx, read_idx_pairs, read_npz
 from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples, Skipped
-from cnnfilter.training.data.image_files import LabelledFile, find_in_csv, find_in_folder
+from cnnfilter.training.data.image_files import find_in_folder, find_in_table, only_folder
+from cnnfilter.training.data.table_columns import nfc
+from cnnfilter.training.data.tables import LabelledFile
 
 SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2
@@ -41,8 +43,13 @@ class Dataset:
         Files that were left out, and why.
     numbered : bool
         The classes of the data are numbers, not names.
+    indexed : bool
+        The labels of the data are numbers of an array, which may stand for the classes of a model in their order.
+        Numbers that are names of folders or cells of a table are names.
     held_back : bool
         The validation split was taken from the training pictures by `load_folder`.
+    decisions : str
+        How a table of labels was understood, in one line; empty for other data.
     """
 
     name: str
@@ -50,7 +57,9 @@ class Dataset:
     splits: Mapping[str, Examples]
     skipped: tuple[Skipped, ...] = ()
     numbered: bool = False
+    indexed: bool = False
     held_back: bool = False
+    decisions: str = ""
 
     @property
     def train(self) -> Examples:
@@ -102,17 +111,24 @@ class Dataset:
         Raises
         ------
         DataError
-            If there is no training split, only one class, or a single picture of each class; or if a class of another
-            split has no training picture.
+            If there is no training split, only one class, or a single picture of each class; if a class of another
+            split has no training picture; or if the name of a class cannot be written into a model.
         """
         if "train" not in self.splits:
             others = f", only {' and '.join(self.splits)}" if self.splits else ""
             raise DataError(f"{self.name} has no pictures to train on{others}{self._skipped_note()}")
         _refuse_other_classes(self)
+        for name in self.classes:
+            if not _is_text(name):
+                raise DataError(
+                    f"{self.name}: the class {name!r} cannot be written into a model, as its name is not UTF-8; give "
+                    "its folder another name"
+                )
         counts = self.train.counts(len(self.classes))
         if np.count_nonzero(counts) < 2:
             raise DataError(
-                f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two{self._skipped_note()}"
+                f"{self.name} has one class only ({listed(self.classes)}); a classifier needs two"
+                f"{self._skipped_note()}{self._folder_note()}"
             )
         if counts.max() < 2:
             raise DataError(
@@ -127,6 +143,11 @@ class Dataset:
         path, reason = self.skipped[-1]
         return f" ({len(self.skipped):,} left out, such as {path}: {reason})"
 
+    def _folder_note(self) -> str:
+        """Return a text about the folder further in that may hold the classes; else ""."""
+        inner = only_folder(self.name) if os.path.isdir(self.name) else ""
+        return f"; if the classes are the folders of {inner}, give that folder" if inner else ""
+
     def renamed(self, classes: Sequence[str]) -> Dataset:
         """Return the dataset with names for classes that are numbers.
 
@@ -135,6 +156,7 @@ class Dataset:
         DataError
             If they have names already, or the names are not as many as the classes.
         """
+        classes = [nfc(name) for name in classes]
         if not self.numbered:
             raise DataError(f"{self.name} has names for its classes already: {listed(self.classes)}")
         if len(classes) != len(self.classes) or len(set(classes)) != len(classes):
@@ -150,16 +172,15 @@ class Dataset:
             For a class that is not in that list; the message names both lists.
         """
         present = [self.classes[number] for number in np.unique(split.labels)]
-        if self.numbered and not set(present) <= set(classes):
-            if all(int(name) < len(classes) for name in present):
-                return np.array([int(name) for name in self.classes])[split.labels]
-        elif set(present) <= set(classes):
-            numbers = {name: number for number, name in enumerate(classes)}
+        numbers = {nfc(name): number for number, name in enumerate(classes)}
+        if all(name in numbers for name in present):
             return np.array([numbers.get(name, -1) for name in self.classes])[split.labels]
-        unknown = [name for name in present if name not in classes]
+        if self.indexed and all(int(name) < len(classes) for name in present):
+            return np.array([int(name) for name in self.classes])[split.labels]
+        unknown = [name for name in present if name not in numbers]
         raise DataError(
             f"{self.name} has the classes {listed(present)}, {whose} knows {listed(classes)}; "
-            f"unknown is {listed(unknown)}"
+            f"unknown is {listed(unknown)}{self._folder_note()}"
         )
 
 
@@ -181,26 +202,37 @@ def load_folder(
     validation: float = VALIDATION_SHARE,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
+    columns: str | Sequence[str | int] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    suffix: str = "",
 ) -> Dataset:
     """Find labelled pictures and their splits.
 
     Parameters
     ----------
     path
-        A folder of class folders (``DIR/cats/1.jpg``), which may be in folders ``train``, ``val`` and ``test``; a CSV
-        file of path and label; an IDX file or a folder of them (the format of MNIST, also .gz); or an .npz file of
-        ``images`` and ``labels``.
+        A folder of class folders (``DIR/cats/1.jpg``), which may be in folders ``train``, ``val`` and ``test``; a table
+        of path and label (CSV, also one-hot); an IDX file or a folder of them (the format of MNIST, also .gz); or an
+        .npz file of ``images`` and ``labels``.
     validation : float
         The share of each class that is held back from training if the data have no validation split; 0 for none.
     seed : int
         The pictures that are held back are drawn by it.
     max_pixels : int
         Pictures of more pixels are refused when they are read.
+    columns : str or sequence, optional
+        The columns of a table that hold path and label, by name or by number from 1: ``"image,kind"`` or ``(1, 3)``. A
+        third is that of the split. If not given, they are found by their names and by which cells name files.
+    root : path, optional
+        The folder that the paths of a table start from; the folder of the table if not given.
+    suffix : str
+        What the paths of a table end in if it leaves that out, such as ``".jpg"``.
 
     Raises
     ------
     DataError
-        If there is no such path, there are no pictures, or they do not suffice for training (see `Dataset.check`).
+        If there is no such path, there are no pictures, or they do not suffice for training (see `Dataset.check`); if
+        a table or folder can mean two things; or if options of tables are given for other data.
     OSError
         If the folder or file cannot be read.
 
@@ -213,23 +245,29 @@ def load_folder(
         raise DataError(f"a share of {validation} cannot be held back; it is from 0 to below 1")
     if not os.path.exists(name):
         raise DataError(f"there is no {name}")
-    found = _load(name, max_pixels)
+    table = {"columns": columns, "root": None if root is None else os.fspath(root), "suffix": suffix}
+    found = _load(name, max_pixels, table)
     if "train" in found.splits and found.validation is None and validation:
         found.check()
         return _hold_back(found, validation, seed)
     return found
 
 
-def _load(name: str, max_pixels: int) -> Dataset:
-    """Find the examples of a folder or file, by what it is."""
-    if idx := find_idx(name):
+def _load(name: str, max_pixels: int, table: dict[str, Any]) -> Dataset:
+    """Find the examples of a folder or file, by what it is; `table` has the parameters of `find_in_table`."""
+    idx = find_idx(name)
+    if not idx and not os.path.isdir(name) and name.lower().endswith((".csv", ".tsv", ".txt")):
+        found, skipped, decisions = find_in_table(name, **table)
+        return replace(_from_files(name, found, skipped, max_pixels), decisions=decisions)
+    for option, value in table.items():
+        if value:
+            raise DataError(f"--{option} belongs to tables of labels, and {name} is not one (.csv, .tsv or .txt)")
+    if idx:
         return _from_arrays(name, read_idx_pairs(idx))
     if os.path.isdir(name):
         return _from_files(name, *find_in_folder(name), max_pixels)
     if name.lower().endswith(".npz"):
         return _from_arrays(name, read_npz(name))
-    if name.lower().endswith((".csv", ".tsv", ".txt")):
-        return _from_files(name, *find_in_csv(name), max_pixels)
     raise DataError(f"{name} is not a folder of class folders, a .csv of path and label, an IDX file or an .npz")
 
 
@@ -239,7 +277,7 @@ def _from_files(name: str, found: list[LabelledFile], skipped: list[Skipped], ma
     source = FileExamples([entry.path for entry in found], max_pixels)
     labels = np.array([numbers[entry.label] for entry in found], np.int64)
     given = np.array([entry.split or "train" for entry in found])
-    if len({entry.path for entry in found}) != len(found):
+    if len({os.path.normpath(entry.path) for entry in found}) != len(found):
         raise DataError(f"{name} lists a picture twice: {_first_repeated(source.paths)}")
     splits = {
         split: Examples(source, places, labels[places])
@@ -251,7 +289,11 @@ def _from_files(name: str, found: list[LabelledFile], skipped: list[Skipped], ma
 
 def _first_repeated(paths: Sequence[str]) -> str:
     seen: set[str] = set()
-    return next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
+    for path in map(os.path.normpath, paths):
+        if path in seen:
+            break
+        seen.add(path)
+    return path
 
 
 def _from_arrays(name: str, parts: list[ArraySplit]) -> Dataset:
@@ -268,11 +310,21 @@ def _from_arrays(name: str, parts: list[ArraySplit]) -> Dataset:
         labels = np.array([numbers[_text(value)] for value in values], np.int64)[inverse]
         splits[part.split or "train"] = Examples(source, np.arange(start, start + len(labels)), labels)
         start += len(labels)
-    return Dataset(name, classes, splits, numbered=_are_numbers(classes))
+    indexed = all(part.labels.dtype.kind in "ui" for part in parts)
+    return Dataset(name, classes, splits, numbered=_are_numbers(classes), indexed=indexed and _are_numbers(classes))
 
 
 def _text(label: Any) -> str:
-    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+    return nfc(label.decode(errors="replace") if isinstance(label, bytes) else str(label))
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name can be written as UTF-8; half a surrogate pair, or a byte of a path, cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _are_numbers(classes: Sequence[str]) -> bool:

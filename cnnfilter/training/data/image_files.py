@@ -1,50 +1,34 @@
-"""Find picture files and their classes: ``DIR/class/*.jpg``, ``DIR/train/class/*.jpg``, or a CSV of path and label.
+"""Find picture files and their classes: ``DIR/class/*.jpg``, ``DIR/train/class/*.jpg``, or a table of path and label.
 
-A file is taken for a picture by its first bytes. Decoding is left to `cnnfilter.training.data.examples`.
+A file is taken for a picture by its first bytes. Decoding is left to `cnnfilter.training.data.examples`, and tables are
+read in `cnnfilter.training.data.tables`.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from cnnfilter.errors import DataError, ImageError
 from cnnfilter.images.formats.detect import sniff
 from cnnfilter.training.data.examples import Skipped
+from cnnfilter.training.data.table_columns import SPLIT_NAMES, nfc
+from cnnfilter.training.data.tables import LabelledFile, read_table
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""Names of folders and of entries of a CSV that stand for splits, in lower case."""
+EMPTY_CLASS = "a class without a picture"
+HIDDEN, JUNK = "hidden", "junk of another program"
+"""Reasons why a folder or file is left out, by which the command line sorts them."""
 
-_PATH_COLUMNS = ("path", "file", "filename", "filepath", "image", "name")
-_LABEL_COLUMNS = ("label", "class", "category", "target")
-_SPLIT_COLUMNS = ("split", "set", "subset")
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
 """Files and folders that Windows and macOS put beside pictures, in lower case."""
 
+_SIDE_FOLDERS = {"annotation", "annotations", "docs", "labels", "mask", "masks", "meta", "metadata", "segmentation"}
+"""Folders that data sets have beside their split folders, in lower case."""
+
+_MISSING = "no such file"
+
 _HEADER_BYTES = 4096
 """First bytes of a file, by which `sniff` tells its format."""
-
-_DIALECT_CHARACTERS = 65_536
-"""First characters of a CSV file among which its first line is sought."""
-
-
-class LabelledFile(NamedTuple):
-    """A picture file, the name of its class, and its split; `split` is empty if the data have none."""
-
-    path: str
-    label: str
-    split: str
-
 
 # --- folders ---------------------------------------------------------------------------------------------
 
@@ -55,26 +39,25 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
     Raises
     ------
     DataError
-        If no class has a picture.
+        If no class has a picture, or the folders can mean two things.
     OSError
         If the folder cannot be listed.
     """
     found: list[LabelledFile] = []
     skipped: list[Skipped] = []
     splits = _split_folders(folder)
+    if not splits and (inner := only_folder(folder)) and (parts := _split_folders(inner)):
+        names = " and ".join(os.path.basename(path) for _, path in parts)
+        raise DataError(f"{folder} holds one folder only; the data are one folder further in: {inner} has {names}")
     for part, path in splits or [("", folder)]:
         for label, inner in _class_folders(path, skipped):
             files = list(_pictures_below(inner, skipped))
             found += [LabelledFile(file, label, part) for file in files]
             if not files:
-                skipped.append(Skipped(inner, "a class without a picture"))
+                skipped.append(Skipped(inner, EMPTY_CLASS))
     if splits:
         parts = {path for _, path in splits}
-        skipped += [
-            Skipped(path, "neither train, validation nor test")
-            for path in _entries(folder, skipped)
-            if path not in parts
-        ]
+        skipped += [Skipped(path, _why_no_split(path)) for path in _entries(folder, skipped) if path not in parts]
     if not found:
         raise DataError(
             f"{folder} has no pictures in class folders ({_first_skipped(skipped)}); "
@@ -86,20 +69,68 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
 def _split_folders(folder: str) -> list[tuple[str, str]]:
     """Return the split and the path of each split folder in a folder; nothing if the folder has no splits.
 
-    A split folder has the name of a split and holds folders itself. The folder has splits if all folders in it are
-    split folders, or one of them is for training. A class called ``train`` is no split folder, as it holds pictures.
+    A split folder has the name of a split and holds folders itself. The folder has splits if all folders in it have
+    such names, or one of them is for training. A class called ``train`` is no split folder, as it holds pictures.
+
+    Raises
+    ------
+    DataError
+        If the folder for training may also be a class, as other folders beside it hold pictures.
     """
-    names = [name for name in sorted(os.listdir(folder)) if not _is_junk(name)]
-    folders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
-    parted = [name for name in folders if name.lower() in SPLITS and _has_folders(os.path.join(folder, name))]
-    if parted and (len(parted) == len(folders) or any(SPLITS[name.lower()] == "train" for name in parted)):
-        return [(SPLITS[name.lower()], os.path.join(folder, name)) for name in parted]
-    return []
+    names = _folders_in(folder)
+    inner = {name: _folders_in(os.path.join(folder, name)) for name in names if name.lower() in SPLIT_NAMES}
+    parted = [name for name in inner if inner[name]]
+    splits = {SPLIT_NAMES[name.lower()] for name in parted}
+    others = [name for name in names if name not in inner]
+    if not parted or (others and "train" not in splits):
+        return []
+    if len(splits) == 1 or not set.intersection(*({nfc(other) for other in inner[name]} for name in parted)):
+        classes = [name for name in others if _may_be_class(os.path.join(folder, name))]
+        if classes:
+            name = parted[0]
+            raise DataError(
+                f"{folder}: {name!r} may be a split, with the classes {_some(inner[name])}, or a class beside "
+                f"{_some(classes)}; for the split give {os.path.join(folder, name)}, for the class another name to its "
+                "folder"
+            )
+    return [(SPLIT_NAMES[name.lower()], os.path.join(folder, name)) for name in parted]
 
 
-def _has_folders(folder: str) -> bool:
-    with os.scandir(folder) as entries:
-        return any(entry.is_dir() and not _is_junk(entry.name) for entry in entries)
+def _folders_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not _is_junk(entry.name))
+    except PermissionError:
+        return []
+
+
+def _may_be_class(folder: str) -> bool:
+    if os.path.basename(folder).lower() in _SIDE_FOLDERS:
+        return False
+    return any(True for _ in _pictures_below(folder, []))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _why_no_split(path: str) -> str:
+    if os.path.isdir(path) and os.path.basename(path).lower() in SPLIT_NAMES:
+        return "has no class folders, so that its pictures have no labels"
+    return "neither train, validation nor test"
+
+
+def only_folder(folder: str) -> str:
+    """Return the folder that is all that a folder holds, as unpacked archives have it, or ""; that of several levels.
+
+    It holds several folders, or one with the name of a split.
+    """
+    path = folder
+    while len(names := _folders_in(path)) == 1 and names[0].lower() not in SPLIT_NAMES:
+        if any(why_no_picture(os.path.join(path, name)) is None for name in os.listdir(path) if name not in names):
+            return ""
+        path = os.path.join(path, names[0])
+    return path if path != folder and names else ""
 
 
 def _is_junk(name: str) -> bool:
@@ -111,7 +142,7 @@ def _entries(folder: str, skipped: list[Skipped]) -> Iterator[str]:
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if _is_junk(name):
-            skipped.append(Skipped(path, "hidden" if name.startswith(".") else "junk of another program"))
+            skipped.append(Skipped(path, HIDDEN if name.startswith(".") else JUNK))
         else:
             yield path
 
@@ -119,7 +150,7 @@ def _entries(folder: str, skipped: list[Skipped]) -> Iterator[str]:
 def _class_folders(folder: str, skipped: list[Skipped]) -> Iterator[tuple[str, str]]:
     for path in _entries(folder, skipped):
         if os.path.isdir(path):
-            yield os.path.basename(path), path
+            yield nfc(os.path.basename(path)), path
         else:
             skipped.append(Skipped(path, "not in a class folder"))
 
@@ -144,7 +175,7 @@ def why_no_picture(path: str) -> str | None:
     """Return the reason why a file is not a picture, by its first bytes; None if it is one."""
     try:
         if not os.path.isfile(path):
-            return "no such file" if not os.path.lexists(path) or os.path.islink(path) else "not a file"
+            return _MISSING if not os.path.lexists(path) or os.path.islink(path) else "not a file"
         with open(path, "rb") as file:
             format = sniff(file.read(_HEADER_BYTES))
     except ImageError as error:
@@ -164,77 +195,47 @@ def _first_skipped(skipped: list[Skipped]) -> str:
     return f"{os.path.basename(path)}: {reason}{more}"
 
 
-# --- CSV -------------------------------------------------------------------------------------------------
+# --- tables ----------------------------------------------------------------------------------------------
 
 
-def find_in_csv(path: str) -> tuple[list[LabelledFile], list[Skipped]]:
-    """Find the pictures that a CSV file lists, and the files that are skipped.
+def find_in_table(
+    path: str, *, columns: str | Sequence[str | int] | None = None, root: str | None = None, suffix: str = ""
+) -> tuple[list[LabelledFile], list[Skipped], str]:
+    """Find the pictures that a table lists, and the files that are skipped.
 
-    Each line holds a path (relative to the folder of the file), a label and, optionally, a split. A header is optional.
+    Parameters
+    ----------
+    columns, root, suffix
+        As `cnnfilter.training.data.tables.read_table` takes them.
+
+    Returns
+    -------
+    found : list of LabelledFile
+    skipped : list of Skipped
+        With the classes of the table that have no picture.
+    decisions : str
+        How the table was understood, in one line.
 
     Raises
     ------
     DataError
-        If a line lacks its path or label, or there is no picture.
+        If the table cannot be understood, or there is no picture.
     OSError
         If the file cannot be read.
     """
+    table = read_table(path, columns=columns, root=root, suffix=suffix)
     found: list[LabelledFile] = []
     skipped: list[Skipped] = []
-    for number, entry in _rows(path):
-        if not entry.label or not entry.path:
-            lacks = "label" if entry.path else "path"
-            raise DataError(f"{path} line {number}: {entry.path or entry.label!r} has no {lacks}")
-        picture = os.path.join(os.path.dirname(path), entry.path)
-        if (reason := why_no_picture(picture)) is None:
-            found.append(entry._replace(path=picture))
+    for entry in table.entries:
+        if (reason := why_no_picture(entry.path)) is None:
+            found.append(entry)
         else:
-            skipped.append(Skipped(picture, reason))
+            skipped.append(Skipped(entry.path, reason + (table.files.hint(entry.path) if reason == _MISSING else "")))
     if not found:
-        raise DataError(f"{path} lists no picture that can be read ({_first_skipped(skipped)})")
-    return found, skipped
-
-
-def _rows(path: str) -> Iterator[tuple[int, LabelledFile]]:
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        try:
-            dialect = _dialect(file.read(_DIALECT_CHARACTERS), file)
-            rows = [row for row in csv.reader(file, dialect) if any(map(str.strip, row))]
-        except csv.Error as error:
-            raise DataError(f"{path} is not a CSV file: {error}") from error
-    if not rows:
-        raise DataError(f"{path} is empty; it should have lines such as cats/1.jpg,cat")
-    columns = _columns([name.strip().lower() for name in rows[0]])
-    if columns is None and len(rows[0]) < 2:
-        raise DataError(f"{path} line 1: {rows[0][0]!r} has no label; lines such as cats/1.jpg,cat would do")
-    start = 0 if columns is None else 1
-    at = columns or (0, 1, None)
-    for number, row in enumerate(rows[start:], start + 1):
-        cells = [row[index].strip() if index is not None and index < len(row) else "" for index in at]
-        part = SPLITS.get(cells[2].lower(), "") if cells[2] else ""
-        if cells[2] and not part:
-            raise DataError(f"{path} line {number}: split {cells[2]!r} is not train, validation or test")
-        yield number, LabelledFile(cells[0], cells[1], part)
-
-
-def _dialect(text: str, file: object) -> type[csv.Dialect] | str:
-    """Return the dialect by the delimiter of the first line (comma, semicolon or tab), and rewind the file."""
-    file.seek(0)  # type: ignore[attr-defined]
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-
-    class Dialect(csv.excel):
-        pass
-
-    Dialect.delimiter = delimiter
-    return Dialect
-
-
-def _columns(names: list[str]) -> tuple[int, int, int | None] | None:
-    """Return the columns of path, label and split; None if the names are not a header."""
-
-    def place(known: tuple[str, ...]) -> int | None:
-        return next((names.index(name) for name in known if name in names), None)
-
-    path, label = place(_PATH_COLUMNS), place(_LABEL_COLUMNS)
-    return None if path is None or label is None else (path, label, place(_SPLIT_COLUMNS))
+        missing = all(reason.startswith(_MISSING) for _, reason in skipped)
+        advice = "; --root DIR is the folder that paths start from" if missing and skipped and root is None else ""
+        raise DataError(f"{path} lists no picture that can be read ({_first_skipped(skipped)}){advice}")
+    labels = {entry.label for entry in found}
+    skipped += [Skipped(f"{path}: {label}", EMPTY_CLASS) for label in table.classes if label not in labels]
+    classes = f"{len(labels)} {'class' if len(labels) == 1 else 'classes'}"
+    return found, skipped, "; ".join([table.columns, classes, *table.remarks])

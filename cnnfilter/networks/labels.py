@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,9 +62,9 @@ def find_labels(network: Network, patterns: Iterable[str]) -> frozenset[str]:
     labels = [*(network.label(index) for index in range(network.outputs)), UNKNOWN_LABEL]
     found: set[str] = set()
     for pattern in patterns:
-        wanted = pattern.lower()
-        named = [label for label in labels if label.lower() == wanted] or [
-            label for label in labels if fnmatch.fnmatchcase(label.lower(), wanted)
+        wanted = _folded(pattern)
+        named = [label for label in labels if _folded(label) == wanted] or [
+            label for label in labels if fnmatch.fnmatchcase(_folded(label), wanted)
         ]
         if not named:
             raise ModelError(f"{network.name} has no label {pattern!r}{_alike(pattern, labels)}")
@@ -71,12 +72,17 @@ def find_labels(network: Network, patterns: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _folded(label: str) -> str:
+    """Return a label in lower case and in the Unicode form NFC."""
+    return unicodedata.normalize("NFC", label.lower())
+
+
 def _alike(wanted: str, labels: Sequence[str]) -> str:
     """Return the end of a message, with the labels that hold the word or are spelt like it; empty if there are none."""
     import difflib
 
-    holding = [label for label in labels if re.search(rf"\b{re.escape(wanted.lower())}\b", label.lower())]
-    by_case = {label.lower(): label for label in labels}
-    near = [by_case[name] for name in difflib.get_close_matches(wanted.lower(), by_case, 3, 0.6)]
+    holding = [label for label in labels if re.search(rf"\b{re.escape(_folded(wanted))}\b", _folded(label))]
+    by_case = {_folded(label): label for label in labels}
+    near = [by_case[name] for name in difflib.get_close_matches(_folded(wanted), by_case, 3, 0.6)]
     names = list(dict.fromkeys([*holding, *near]))[:5]
     return f"; did you mean {', '.join(map(repr, names))}?" if names else ""

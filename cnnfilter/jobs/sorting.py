@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import shutil
+import unicodedata
+from collections.abc import Iterable
 
 from cnnfilter.runtime.atomic_files import replace_file
 
@@ -18,6 +20,32 @@ def folder_name(label: str) -> str:
     """
     name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", label).strip(" .")
     return name[:100] or "_"
+
+
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return the name of a folder for each label, no two of which are the same on any file system.
+
+    A label that needs no change has its own name; of others that would share a folder, all but the first get a number.
+
+    >>> folder_names(["A/B", "A:B", "A_B", "a_b"])
+    {'A/B': 'A_B-3', 'A:B': 'A_B-4', 'A_B': 'A_B', 'a_b': 'a_b-2'}
+    """
+    names = {label: folder_name(label) for label in labels}
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for label in sorted(names, key=lambda label: names[label] != label):  # unchanged labels first
+        name, number = names[label], 1
+        while _folded(name) in taken:
+            number += 1
+            name = f"{names[label]}-{number}"
+        taken.add(_folded(name))
+        folders[label] = name
+    return {label: folders[label] for label in names}
+
+
+def _folded(name: str) -> str:
+    """Return the form of a name in which file systems without case, or with another Unicode form, compare it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def target_path(path: str, folder: str) -> tuple[str, bool]:

@@ -101,6 +101,7 @@ def command(
     sources = _sources(inputs, sort_into)
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
     network = options.load_network(model, MODEL_HINT)
+    folders = _folders(network, sort_into)
     labels = _labels(network, wanted or only or unwanted, purpose)
     count = top or (5 if len(sources) == 1 and purpose is None else 1)
     print_labels = label_printer(format, network, alone=len(sources) == 1) if purpose is None else None
@@ -115,7 +116,7 @@ def command(
         if print_labels is not None:
             print_labels(found)
         elif sort_into is not None:
-            _sort(found, sort_into, transfer or "copy", inputs)
+            _sort(found, folders, transfer or "copy", inputs)
         elif purpose == "--is":
             answers.append(is_one)
         elif is_one == (purpose == "--only"):
@@ -200,10 +201,21 @@ def _classify(job: Job, network: Network, count: int, threshold: float | None) -
     return PictureLabels(job.source.path, labels)
 
 
-def _sort(found: PictureLabels, folder: str, transfer: str, inputs: Inputs) -> None:
-    from cnnfilter.jobs.sorting import folder_name, sort_file, target_path
+def _folders(network: Network, sort_into: str | None) -> dict[str, str]:
+    """Return the folder into which the pictures of each label are sorted."""
+    from cnnfilter.jobs.sorting import folder_names
+    from cnnfilter.networks.labels import UNKNOWN_LABEL
 
-    label_folder = os.path.join(folder, folder_name(found.labels[0].label))
+    if sort_into is None:
+        return {}
+    labels = [*map(network.label, range(network.outputs)), UNKNOWN_LABEL]
+    return {label: os.path.join(sort_into, name) for label, name in folder_names(labels).items()}
+
+
+def _sort(found: PictureLabels, folders: dict[str, str], transfer: str, inputs: Inputs) -> None:
+    from cnnfilter.jobs.sorting import sort_file, target_path
+
+    label_folder = folders[found.labels[0].label]
     path = target_path(found.path, label_folder)[0] if inputs.dry_run else sort_file(found.path, label_folder, transfer)
     if inputs.dry_run or not inputs.quiet:
         print_line(f"{found.path} -> {path}", inputs.end)

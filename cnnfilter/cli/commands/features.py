@@ -60,6 +60,8 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
     for path in files:
         refuse_existing(path, force)
     sources = inputs.sources()
+    if len(files) > 1:
+        _refuse_line_breaks([source.path for source in sources], files[1])
     network = options.load_network(model, MODEL_HINT)
     with options.errors_about("'--layer'"):
         layer_count = _layer_count(network, layer)
@@ -96,6 +98,16 @@ def paths_file(output: str) -> str:
     'out/photos.paths.txt'
     """
     return os.path.splitext(output)[0] + ".paths.txt"
+
+
+def _refuse_line_breaks(paths: list[str], listing: str) -> None:
+    """Refuse paths that would be more than one line of the file of paths."""
+    broken = [path for path in paths if "\n" in path or "\r" in path]
+    if broken:
+        raise click.ClickException(
+            f"{broken[0]}: a name with a line break has no place in {listing}, which has a line for each picture; "
+            ".npz and .csv take it"
+        )
 
 
 def _layer_count(network: Network, layer: int | None) -> int:

@@ -30,5 +30,5 @@ def csv_line(cells: Iterable[Any]) -> str:
     'a.png,1,"red, blue"'
     """
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # cells that hold a character of it are put between quotes
+    return text.getvalue().removesuffix("\r\n")

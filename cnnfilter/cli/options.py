@@ -290,6 +290,17 @@ signed = click.option(
     help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
 )
 
+
+def _parsed_columns(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    """Return the columns of a table as names or numbers."""
+    if value is None:
+        return None
+    from cnnfilter.training.data.tables import parse_columns
+
+    with errors_about("'--columns'"):
+        return parse_columns(value)
+
+
 dataset_options = add_options(
     [
         click.option(
@@ -305,6 +316,24 @@ dataset_options = add_options(
             default=limits.PIXELS,
             show_default=True,
             help="Accept pictures of up to N pixels.",
+        ),
+        click.option(
+            "--columns",
+            metavar="PATH,LABEL",
+            callback=_parsed_columns,
+            help="For a table: its columns of path and label, by name or number.  [default: those that are clear]",
+        ),
+        click.option(
+            "--root",
+            type=click.Path(exists=True, file_okay=False),
+            metavar="DIR",
+            help="For a table: the folder that its paths start from.  [default: the folder of the table]",
+        ),
+        click.option(
+            "--suffix",
+            default="",
+            metavar="SUFFIX",
+            help="For a table: what its paths end in, if they lack it, such as .jpg.",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Print no progress and no list of skipped pictures."),
     ]

@@ -73,7 +73,7 @@ class Evaluation:
     calibration : Calibration
         The temperature and threshold of the network.
     skipped : tuple of Skipped
-        The pictures that could not be read.
+        The files that were left out of the data, and the pictures that could not be read.
     """
 
     classes: tuple[str, ...]
@@ -213,7 +213,12 @@ def evaluate(
         raise DataError(f"none of the {len(examples)} pictures of {dataset.name} can be read{first}")
     rows = np.stack([row for row in logits if row is not None])
     return Evaluation(
-        classes, labels[read], rows.reshape(len(rows), -1), examples.take(read), network.calibration, tuple(unreadable)
+        classes,
+        labels[read],
+        rows.reshape(len(rows), -1),
+        examples.take(read),
+        network.calibration,
+        (*dataset.skipped, *unreadable),
     )
 
 

@@ -89,6 +89,9 @@ def command(
     force: bool,
     threads: int | None,
     max_pixels: int,
+    columns: list[str] | None,
+    root: str | None,
+    suffix: str,
     quiet: bool,
 ) -> None:
     if output and not calibrate:
@@ -107,14 +110,20 @@ def command(
 
     # Without --split, all pictures of a folder without splits are judged.
     share = validation if split in ("validation", "train") else 0.0
-    dataset = load_folder(data, validation=share, seed=seed, max_pixels=max_pixels)
+    dataset = load_folder(
+        data, validation=share, seed=seed, max_pixels=max_pixels, columns=columns, root=root, suffix=suffix
+    )
     examples = choose_examples(dataset, split)
     with ProgressBar(quiet=quiet) as bar:
         bar.begin("pictures", len(examples))
         evaluation = evaluate(network, dataset, split=split, threads=threads, advance=bar.advance)
-    list_skipped((*dataset.skipped, *evaluation.skipped), quiet)
+    if not quiet and (decisions := _decisions(dataset, evaluation)):
+        print_lines(decisions, err=True)
+    list_skipped(evaluation.skipped, quiet)
     if as_json:
-        click.echo(json.dumps(evaluation_record(evaluation), ensure_ascii=False))
+        record = evaluation_record(evaluation)
+        text = json.dumps(record, ensure_ascii=False)
+        click.echo(text if text.isprintable() else json.dumps(record))
     else:
         print_lines(evaluation_lines(evaluation, _split_to_name(dataset, examples)))
     if errors:
@@ -125,6 +134,20 @@ def command(
         _calibrate(evaluation.calibrated(), source, output or source, force or not output, quiet)
     if min_accuracy is not None and evaluation.accuracy < min_accuracy:
         raise click.exceptions.Exit(EXIT_CHECK_FAILED)
+
+
+def _decisions(dataset: Dataset, evaluation: Evaluation) -> list[str]:
+    """Return lines about a table of labels, and about numbers that stand for classes of the model."""
+    lines = [dataset.decisions] if dataset.decisions else []
+    if dataset.indexed and not set(dataset.classes) <= set(evaluation.classes):
+        pairs = [f"{number} = {evaluation.classes[int(number)]}" for number in dataset.classes[:_LISTED_NUMBERS_MAX]]
+        more = ", ..." if len(dataset.classes) > _LISTED_NUMBERS_MAX else ""
+        lines.append(f"labels are numbers of the model's classes: {', '.join(pairs)}{more}")
+    return lines
+
+
+_LISTED_NUMBERS_MAX = 12
+"""Numbers of classes that are listed with the names that they stand for."""
 
 
 def _split_to_name(dataset: Dataset, examples: object) -> str:

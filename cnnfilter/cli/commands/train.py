@@ -17,6 +17,8 @@ from cnnfilter.cli.reports.training_plan import dataset_lines, plan_lines
 
 if TYPE_CHECKING:
     from cnnfilter.layers.stack import Layers
+    from cnnfilter.training.data.dataset import Dataset
+    from cnnfilter.training.data.examples import Skipped
     from cnnfilter.training.train import Trained
 
 HELP = """\
@@ -156,6 +158,9 @@ def command(
     force: bool,
     threads: int | None,
     max_pixels: int,
+    columns: list[str] | None,
+    root: str | None,
+    suffix: str,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -170,7 +175,9 @@ def command(
     from cnnfilter.training.data.dataset import load_folder
     from cnnfilter.training.train import train
 
-    dataset = load_folder(data, validation=validation, seed=seed, max_pixels=max_pixels)
+    dataset = load_folder(
+        data, validation=validation, seed=seed, max_pixels=max_pixels, columns=columns, root=root, suffix=suffix
+    )
     if classes is not None:
         with options.errors_about("'--classes'"):
             dataset = dataset.renamed([name.strip() for name in classes.split(",")])
@@ -186,7 +193,7 @@ def command(
         trained = train(
             dataset, seed=seed, checkpoint=checkpoint, resume=resume, threads=threads, watcher=bar, **settings
         )
-    list_skipped(trained.dataset.skipped[len(dataset.skipped) :], quiet)
+    list_skipped([*trained.dataset.skipped[len(dataset.skipped) :], *_lost_classes(dataset, trained)], quiet)
     trained.save(output, force=force)
     if checkpoint and trained.failure is None:
         with contextlib.suppress(FileNotFoundError):
@@ -262,6 +269,14 @@ def _telling_how_to_resume(checkpoint: str | None) -> Iterator[None]:
 
 
 # --- after it ----------------------------------------------------------------------------------------------
+
+
+def _lost_classes(dataset: Dataset, trained: Trained) -> list[Skipped]:
+    """Return the classes that the model lacks, as none of their pictures can be read."""
+    from cnnfilter.training.data.examples import Skipped
+    from cnnfilter.training.data.image_files import EMPTY_CLASS
+
+    return [Skipped(name, EMPTY_CLASS) for name in dataset.classes if name not in trained.dataset.classes]
 
 
 def _report(trained: Trained, quiet: bool) -> None:

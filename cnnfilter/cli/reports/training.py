@@ -126,13 +126,22 @@ _LISTED_PICTURES_MAX = 10
 
 
 def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
-    """Print the first skipped pictures with the reasons, and the number of the others."""
+    """Print all classes without a picture, the first skipped pictures with the reasons, and one hidden file."""
+    from cnnfilter.training.data.image_files import EMPTY_CLASS, HIDDEN, JUNK
+
     if quiet:
         return
-    for left_out in skipped[:_LISTED_PICTURES_MAX]:
+    classes = [left_out for left_out in skipped if left_out.reason == EMPTY_CLASS]
+    hidden = [left_out for left_out in skipped if left_out.reason in (HIDDEN, JUNK)]
+    pictures = [left_out for left_out in skipped if left_out.reason not in (EMPTY_CLASS, HIDDEN, JUNK)]
+    for left_out in (*classes, *pictures[:_LISTED_PICTURES_MAX]):
         say("Skipped", *left_out)
-    if len(skipped) > _LISTED_PICTURES_MAX:
-        click.echo(f"Skipped: {len(skipped) - _LISTED_PICTURES_MAX:,} more", err=True)
+    if len(pictures) > _LISTED_PICTURES_MAX:
+        click.echo(f"Skipped: {len(pictures) - _LISTED_PICTURES_MAX:,} more", err=True)
+    for left_out in hidden[:1]:
+        say("Skipped", *left_out)
+    if len(hidden) > 1:
+        click.echo(f"Skipped: {len(hidden) - 1:,} more that are hidden, or junk of another program", err=True)
 
 
 def refuse_without_matplotlib() -> None:

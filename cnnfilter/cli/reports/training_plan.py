@@ -18,10 +18,11 @@ _COUNTED_CLASSES_MAX = 40
 
 
 def dataset_lines(dataset: Dataset) -> list[str]:
-    """Return lines about the pictures: the splits, and the number of pictures of each class."""
+    """Return lines about the pictures: how a table was understood, the splits, and the pictures of each class."""
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
-    lines = [f"{dataset.name}: {len(dataset):,} pictures of {len(dataset.classes)} classes: {', '.join(parts)}"]
+    lines = [dataset.decisions] if dataset.decisions else []
+    lines += [f"{dataset.name}: {len(dataset):,} pictures of {len(dataset.classes)} classes: {', '.join(parts)}"]
     if len(dataset.classes) > _COUNTED_CLASSES_MAX:
         return lines
     rows = [("class", *dataset.splits)]

@@ -46,8 +46,8 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
     found: list[LabelledFile] = []
     skipped: list[Skipped] = []
     splits = _split_folders(folder)
-    if not splits and (inner := only_folder(folder)) and (parts := _split_folders(inner)):
-        names = " and ".join(os.path.basename(path) for _, path in parts)
+    if not splits and (inner := only_folder(folder)) and (inner_splits := _split_folders(inner)):
+        names = " and ".join(os.path.basename(path) for _, path in inner_splits)
         raise DataError(f"{folder} holds one folder only; the data are one folder further in: {inner} has {names}")
     for part, path in splits or [("", folder)]:
         for label, inner in _class_folders(path, skipped):

@@ -25,22 +25,22 @@ def folder_name(label: str) -> str:
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
     """Return the name of a folder for each label, no two of which are the same on any file system.
 
-    A label that needs no change has its own name; of others that would share a folder, all but the first get a number.
+    Labels that need no change come first; of others that would share a folder, all but the first get a number.
 
     >>> folder_names(["A/B", "A:B", "A_B", "a_b"])
-    {'A/B': 'A_B-3', 'A:B': 'A_B-4', 'A_B': 'A_B', 'a_b': 'a_b-2'}
+    {'A/B': 'A_B-2', 'A:B': 'A_B-3', 'A_B': 'A_B', 'a_b': 'a_b-4'}
     """
     names = {label: folder_name(label) for label in labels}
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for label in sorted(names, key=lambda label: names[label] != label):  # unchanged labels first
-        name, number = names[label], 1
-        while _folded(name) in taken:
+    taken: dict[str, str] = {}  # the label that has each folder, by the folded name of the folder
+    for label, name in names.items():
+        if name == label:
+            taken.setdefault(_folded(name), label)
+    for label, name in names.items():
+        number = 1
+        while taken.setdefault(_folded(names[label]), label) != label:
             number += 1
-            name = f"{names[label]}-{number}"
-        taken.add(_folded(name))
-        folders[label] = name
-    return {label: folders[label] for label in names}
+            names[label] = f"{name}-{number}"
+    return names
 
 
 def _folded(name: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 import numpy as np
 import pytest
 
 from cnnfilter import Network
 from cnnfilter.errors import ModelError
-from cnnfilter.jobs.sorting import copy_file, folder_name, link_file, move_file, sort_file, target_path
+from cnnfilter.jobs.sorting import copy_file, folder_name, folder_names, link_file, move_file, sort_file, target_path
 from cnnfilter.networks.labels import UNKNOWN_LABEL, Label, best_labels, find_labels
 from cnnfilter.networks.model_file import Calibration
 from tests.networks.test_model_file import small_model
@@ -40,6 +41,13 @@ def test_outputs_without_names_are_numbers(rng):
     assert best_labels(network, np.array([0.1, 0.1, 0.8], np.float32), top=1)[0].label == "2"
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_labels_are_found_in_either_unicode_form(rng, forms):
+    label, pattern = (unicodedata.normalize(form, "Kn\xf6del") for form in forms)
+    network = Network(small_model(rng, classes=(label, "a", "b")), "food")
+    assert find_labels(network, [pattern]) == find_labels(network, [pattern[:2] + "*"]) == {label}
+
+
 def test_patterns(network):
     assert find_labels(network, ["TABBY CAT"]) == {"tabby cat"}
     assert find_labels(network, ["*dog", "e?l"]) == {"Maltese dog", "eel"}
@@ -55,6 +63,27 @@ def test_every_label_gives_a_folder_in_the_folder(tmp_path, label):
     folder = tmp_path / folder_name(label)
     folder.mkdir()
     assert folder.resolve().parent == tmp_path.resolve()
+
+
+def test_no_two_labels_share_a_folder():
+    labels = [
+        "A/B",
+        "A:B",
+        "A_B",
+        "a_b",
+        "x" * 101,
+        "x" * 102,
+        "Kn\xf6del",
+        "Kno\u0308del",
+        "a.",
+        "a",
+        "A_B-2",
+        "unknown",
+    ]
+    folders = folder_names(labels)
+    assert list(folders) == labels
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in folders.values()}) == len(labels)
+    assert [folders[label] for label in ("A_B", "A_B-2", "a", "unknown")] == ["A_B", "A_B-2", "a", "unknown"]
 
 
 @pytest.fixture

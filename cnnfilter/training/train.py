@@ -229,7 +229,8 @@ def _evaluate_network(training: NetworkTraining, settings: Settings, threads: in
 
 def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | None, split: str) -> str:
     """Return a sentence that says where the weights come from."""
-    name = os.path.basename(os.path.abspath(dataset.name))
+    # Bytes of a path that are not UTF-8 cannot be written into a model.
+    name = os.fsencode(os.path.basename(os.path.abspath(dataset.name))).decode(errors="replace")
     text = (
         f"Trained by cnnfilter {__version__} on {name}: {len(dataset.train):,} pictures of "
         f"{len(dataset.classes)} classes; {how}; seed {seed}."

@@ -260,6 +260,45 @@ def test_wrong_command_lines(arguments, message):
     assert message in classify(*arguments, input=b"", code=2).stderr
 
 
+ODD_NAMES = ("new\nline.png", "a\rb.png", 'say "x", y.png')
+
+
+def test_odd_names_stay_whole_in_csv():
+    os.mkdir("in")
+    for name in ODD_NAMES:
+        shutil.copy("coffee.png", f"in/{name}")
+    text = classify("-r", "in", "--format", "csv").stdout_bytes.decode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert {len(row) for row in rows} == {5}
+    assert {row[0] for row in rows[1:]} == {f"in/{name}" for name in ODD_NAMES}
+    text = run("features", "-r", "in", "-o", "-", "--format", "csv").stdout_bytes.decode()
+    assert {row[0] for row in csv.reader(io.StringIO(text, newline=""))} == {f"in/{name}" for name in ODD_NAMES}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES[:2])
+def test_a_line_break_is_refused_where_paths_are_lines(name):
+    shutil.copy("coffee.png", name)
+    message = run("features", "rocket.jpg", name, "-o", "f.npy", code=1).stderr
+    assert "a name with a line break has no place in f.paths.txt" in message
+    assert not os.path.exists("f.npy")
+    run("features", "rocket.jpg", name, "-o", "f.npz")
+    assert np.load("f.npz")["paths"].tolist() == ["rocket.jpg", name]
+
+
+def test_labels_that_differ_in_forbidden_characters_get_folders_of_their_own(rng):
+    model = small_model(rng, classes=("A/B", "A:B", "A?B"))
+    path = save("m.safetensors", model)
+    lines = classify("-m", path, "-r", ".", "--sort-into", "sorted", "--dry-run").stdout.splitlines()
+    labels = {
+        row["path"]: row["label"]
+        for row in csv.DictReader(io.StringIO(classify("-m", path, "-r", ".", "--format", "csv").stdout))
+    }
+    folders = {"A/B": "A_B", "A:B": "A_B-2", "A?B": "A_B-3"}
+    assert sorted(lines) == sorted(
+        f"{path} -> sorted/{folders[labels[path]]}/{os.path.basename(path)}" for path in labels
+    )
+
+
 # --- features ------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,12 @@ import inspect
 import click
 import pytest
 
+from cnnfilter import load_folder
 from cnnfilter.cli import options
 from cnnfilter.cli.commands.convolve import command as convolve
+from cnnfilter.cli.commands.evaluate import command as evaluate
 from cnnfilter.cli.commands.pool import command as pool
+from cnnfilter.cli.commands.train import command as train
 from cnnfilter.filters.convolution import convolve as convolution
 from cnnfilter.filters.pooling import pool as pooling
 
@@ -103,16 +106,24 @@ def options_of(command):
         # combine: what the kernel's name means, which is magnitude if it means nothing else.
         (convolve, convolution.filter_picture, {"pixels", "kernels", "dtype", "combine", "allocate"}),
         (pool, pooling.pool, {"pixels", "dtype", "out"}),
+        (train, load_folder, {"path"}),
     ],
 )
 def test_an_option_is_its_parameter(command, function, not_options):
     known = options_of(command)
-    required = ["-k", "blur"] if "kernels" in known else []
+    required = ["-k", "blur"] if "kernels" in known else ["-o", "x.safetensors"] if command is train else []
     without_options = command.make_context("x", ["file.png", *required]).params
     for name, default in defaults_of(function).items():
         if name not in not_options:
             assert f"--{name.replace('_', '-')}" in known[name].opts
             assert without_options[name] == default, name
+
+
+def test_evaluate_reads_data_as_train_does():
+    parameters = defaults_of(load_folder).keys() - {"path"}
+    assert parameters <= options_of(evaluate).keys()
+    for name in parameters - {"validation", "seed"}:
+        assert options_of(evaluate)[name].help == options_of(train)[name].help
 
 
 def test_the_choices_are_the_library_s():

@@ -436,3 +436,64 @@ def test_a_killed_training_goes_on_to_the_same_file(data):
     subprocess.run([*command, "-o", "b.safetensors"], env=environment, check=True, capture_output=True)
     assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
     assert not os.path.exists("a.safetensors.checkpoint")
+
+
+# --- labels ----------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_read_by_both_commands_and_its_columns_are_printed(data):
+    lines = [
+        f"{path.stem},{path.parent.name},{number}" for number, path in enumerate(sorted(Path("bars").glob("*/*.png")))
+    ]
+    Path("list.csv").write_text("\n".join(["no,kind,rank", *lines, ""]))
+    for name in ("lying", "standing"):
+        for path in Path("bars", name).glob("*.png"):
+            path.rename(Path("bars", path.name))
+    options = ("--columns", "no,kind", "--root", "bars", "--suffix", ".png")
+    result = run("train", "list.csv", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, *options)
+    assert result.stderr.startswith("columns: no = path, kind = label; 2 classes\nlist.csv: 80 pictures of 2 classes")
+    result = run("evaluate", "m.safetensors", "list.csv", "--json", *options)
+    assert result.stderr == "columns: no = path, kind = label; 2 classes\n"
+    assert json.loads(result.stdout)["count"] == 80
+    assert run("evaluate", "m.safetensors", "list.csv", "--json", "-q", *options).stderr == ""
+    assert "'--columns'" in run("train", "list.csv", "-o", "m.safetensors", "--columns", "no", code=2).stderr
+
+
+def test_classes_without_a_picture_are_named_before_hidden_files(data):
+    for number in range(12):
+        Path("bars", f"empty{number}").mkdir()
+        Path("bars", f"empty{number}", ".DS_Store").touch()
+    lines = run("train", "bars", "-o", "m.safetensors", "--dry-run").stderr.splitlines()
+    skipped = [line for line in lines if line.startswith("Skipped")]
+    assert sorted(skipped[:12]) == sorted(f"Skipped: bars/empty{n}: a class without a picture" for n in range(12))
+    assert skipped[-1] == "Skipped: 12 more that are hidden, or junk of another program"
+    assert sum(".DS_Store" in line for line in skipped) == 1
+
+
+def test_what_was_left_out_is_in_json(data):
+    run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, "--classes", "lying,standing")
+    cut = Path("bars/lying/cut.png")
+    cut.write_bytes(next(Path("bars/lying").glob("*.png")).read_bytes()[:60])
+    Path("bars/lying/page\udce9.jpg").write_text("<html>")
+    result = run("evaluate", "m.safetensors", "bars", "--json", "-q")
+    paths = {entry["path"] for entry in json.loads(result.stdout)["skipped"]}
+    assert paths >= {"bars/lying/cut.png", "bars/lying/page\udce9.jpg"}
+
+
+def test_numbers_that_stand_for_classes_are_printed(data):
+    run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, "--classes", "lying,standing")
+    result = run("evaluate", "m.safetensors", "bars.npz")
+    assert "labels are numbers of the model's classes: 0 = lying, 1 = standing" in result.stderr
+
+
+def test_a_class_that_no_model_can_hold_is_refused_before_the_training(data):
+    for options in ([], ["--layers", LAYERS, "--epochs", 1]):
+        result = run("train", "bars.npz", "-o", "m.safetensors", "--classes", "a,b\udce9", *options, code=1)
+        assert "cannot be written into a model, as its name is not UTF-8" in result.stderr
+        assert "epoch" not in result.stderr
+
+
+def test_a_folder_whose_name_is_not_text_is_trained_on(data):
+    os.rename("bars", "bars\udce9")
+    run("train", "bars\udce9", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, "-q")
+    assert "on bars\ufffd:" in read_model("m.safetensors").provenance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -109,6 +110,66 @@ def test_other_folders_beside_splits_are_skipped(tmp_path):
 def test_a_class_may_be_called_train(tmp_path):
     found = load_folder(folder(tmp_path, bus=3, train=3))
     assert found.classes == ("bus", "train")
+
+
+@pytest.mark.parametrize("beside", ["bus", "car"])
+def test_a_class_called_train_with_folders_inside_is_refused(tmp_path, beside):
+    for label in (beside, "train"):
+        folder(tmp_path / label, day1=3, day2=3)
+    with pytest.raises(DataError, match=rf"'train' may be a split, with the classes 'day1', 'day2', or .*'{beside}'"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_a_class_called_val_or_test_with_folders_inside(tmp_path, name):
+    for label in ("bus", name):
+        folder(tmp_path / label, day1=3, day2=3)
+    assert load_folder(tmp_path).classes == tuple(sorted(["bus", name]))
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_split_without_class_folders_is_said(tmp_path, name):
+    folder(tmp_path / "train", a=4, b=4)
+    picture(tmp_path / name / "1.png")
+    found = load_folder(tmp_path)
+    assert found.classes == ("a", "b")
+    assert found.skipped == ((str(tmp_path / name), "has no class folders, so that its pictures have no labels"),)
+
+
+@pytest.mark.parametrize("inner", ["my-data", "one/two"])
+def test_data_further_in_are_said(tmp_path, inner):
+    folder(tmp_path / inner / "train", a=2, b=2)
+    with pytest.raises(DataError, match=rf"the data are further in: give .*{inner}, which has train$"):
+        load_folder(tmp_path)
+
+
+def test_class_folders_further_in_are_said(tmp_path):
+    folder(tmp_path / "my-data", a=2, b=2)
+    with pytest.raises(DataError, match=r"one class only .'my-data'.; .* the folders of .*my-data, give that folder$"):
+        load_folder(tmp_path)
+
+
+def test_a_table_in_the_folder_is_said(tmp_path):
+    picture(tmp_path / "1.png")
+    (tmp_path / "labels.csv").write_text("")
+    with pytest.raises(DataError, match=r"if labels.csv has the labels, give .*labels.csv$"):
+        load_folder(tmp_path)
+
+
+def test_folders_in_both_unicode_forms_are_one_class(tmp_path):
+    one, other = (unicodedata.normalize(form, "Kn\xf6del") for form in ("NFC", "NFD"))
+    folder(tmp_path / "train", **{one: 2, "Nuss": 2})
+    folder(tmp_path / "val", **{other: 2, "Nuss": 2})
+    found = load_folder(tmp_path)
+    assert found.classes == (one, "Nuss")
+    found.check()
+
+
+def test_a_class_that_is_no_text_is_refused(tmp_path):
+    folder(tmp_path, a=4, b=4)
+    os.rename(os.fsencode(tmp_path / "b"), os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(DataError, match=r"class 'caf\\udce9' cannot be written into a model, as its name is not UTF-8"):
+        load_folder(tmp_path)
 
 
 def test_a_class_that_training_lacks_is_refused_with_both_lists(tmp_path):
@@ -351,6 +412,21 @@ def test_labels_in_another_list(tmp_path):
     assert numbered.labels_in(numbered.train, ("shirt", "boot"), "it").tolist() == [1, 1, 0, 0]
     with pytest.raises(DataError, match=r"unknown is '0', '1'"):
         numbered.labels_in(numbered.train, ("shirt",), "it")
+
+
+def test_numbers_of_folders_are_names(tmp_path):
+    found = load_folder(folder(tmp_path, **{"1": 2, "2": 2}), validation=0)
+    assert found.numbered
+    with pytest.raises(DataError, match=r"has the classes '1', '2', it knows 'a', 'b', 'c'; unknown is '1', '2'"):
+        found.labels_in(found.train, ("a", "b", "c"), "it")
+    assert found.labels_in(found.train, ("2", "1"), "it").tolist() == [1, 1, 0, 0]
+
+
+def test_labels_in_another_list_in_the_other_unicode_form(tmp_path):
+    one, other = (unicodedata.normalize(form, "Kn\xf6del") for form in ("NFC", "NFD"))
+    found = load_folder(folder(tmp_path, **{one: 2, "a": 2}), validation=0)
+    assert found.classes == (one, "a")
+    assert found.labels_in(found.train, ("a", other), "it").tolist() == [1, 1, 0, 0]
 
 
 # --- duplicates ------------------------------------------------------------------------------------------

@@ -29,9 +29,12 @@ last layer is trained, with a regularization that is chosen by cross-validation.
 trained from random weights, which takes thousands of pictures. LAYERS are written as for `describe`, and end with one
 number for each class.
 
-DATA is a folder of class folders, which may be divided into train, val and test; a CSV file of path,label; IDX files
-(the format of MNIST) or their folder; or an .npz file of images and labels. Without a validation split, a fifth of
-every class is held back. Nothing is written into DATA.
+DATA is a folder of class folders, which may be divided into train, val and test; a table of path,label (a CSV file,
+also one-hot); IDX files (the format of MNIST) or their folder; or an .npz file of images and labels. Without a
+validation split, a fifth of every class is held back. Nothing is written into DATA.
+
+The columns of a table are found by their names and by the files that they name, and are printed. --columns says which
+they are where that is not clear; --root is the folder that paths start from; --suffix is what they lack.
 
 With --layers, the training keeps a file MODEL.checkpoint. After an interruption, --resume continues from it, and
 gives the very same model. The same seed gives the same file in every run and with any number of threads.

@@ -18,7 +18,7 @@ from cnnfilter.errors import DataError
 from cnnfilter.images.image import MAX_PIXELS
 from cnnfilter.training.data.array_files import ArraySplit, find_idx, read_idx_pairs, read_npz
 from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples, Skipped
-from cnnfilter.training.data.image_files import find_in_folder, find_in_table, only_folder
+from cnnfilter.training.data.image_files import TABLE_SUFFIXES, find_in_folder, find_in_table, only_folder, table_note
 from cnnfilter.training.data.table_columns import nfc
 from cnnfilter.training.data.tables import LabelledFile
 
@@ -122,7 +122,7 @@ class Dataset:
             if not _is_text(name):
                 raise DataError(
                     f"{self.name}: the class {name!r} cannot be written into a model, as its name is not UTF-8; give "
-                    "its folder another name"
+                    "it another name"
                 )
         counts = self.train.counts(len(self.classes))
         if np.count_nonzero(counts) < 2:
@@ -144,9 +144,11 @@ class Dataset:
         return f" ({len(self.skipped):,} left out, such as {path}: {reason})"
 
     def _folder_note(self) -> str:
-        """Return a text about the folder further in that may hold the classes; else ""."""
-        inner = only_folder(self.name) if os.path.isdir(self.name) else ""
-        return f"; if the classes are the folders of {inner}, give that folder" if inner else ""
+        """Return a text about the folder further in, or the table, that may hold the classes; else ""."""
+        if not os.path.isdir(self.name):
+            return ""
+        inner = only_folder(self.name)
+        return f"; if the classes are the folders of {inner}, give that folder" if inner else table_note(self.name)
 
     def renamed(self, classes: Sequence[str]) -> Dataset:
         """Return the dataset with names for classes that are numbers.
@@ -256,7 +258,7 @@ def load_folder(
 def _load(name: str, max_pixels: int, table: dict[str, Any]) -> Dataset:
     """Find the examples of a folder or file, by what it is; `table` has the parameters of `find_in_table`."""
     idx = find_idx(name)
-    if not idx and not os.path.isdir(name) and name.lower().endswith((".csv", ".tsv", ".txt")):
+    if not idx and not os.path.isdir(name) and name.lower().endswith(TABLE_SUFFIXES):
         found, skipped, decisions = find_in_table(name, **table)
         return replace(_from_files(name, found, skipped, max_pixels), decisions=decisions)
     for option, value in table.items():

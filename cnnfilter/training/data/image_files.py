@@ -25,6 +25,8 @@ _JUNK_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
 _SIDE_FOLDERS = {"annotation", "annotations", "docs", "labels", "mask", "masks", "meta", "metadata", "segmentation"}
 """Folders that data sets have beside their split folders, in lower case."""
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+
 _MISSING = "no such file"
 
 _HEADER_BYTES = 4096
@@ -48,7 +50,7 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
     splits = _split_folders(folder)
     if not splits and (inner := only_folder(folder)) and (inner_splits := _split_folders(inner)):
         names = " and ".join(os.path.basename(path) for _, path in inner_splits)
-        raise DataError(f"{folder} holds one folder only; the data are one folder further in: {inner} has {names}")
+        raise DataError(f"{folder} holds one folder only; the data are further in: give {inner}, which has {names}")
     for part, path in splits or [("", folder)]:
         for label, inner in _class_folders(path, skipped):
             files = list(_pictures_below(inner, skipped))
@@ -61,7 +63,7 @@ def find_in_folder(folder: str) -> tuple[list[LabelledFile], list[Skipped]]:
     if not found:
         raise DataError(
             f"{folder} has no pictures in class folders ({_first_skipped(skipped)}); "
-            "it should look like DIR/cats/1.jpg, DIR/dogs/2.jpg"
+            f"it should look like DIR/cats/1.jpg, DIR/dogs/2.jpg{table_note(folder)}"
         )
     return found, skipped
 
@@ -118,6 +120,12 @@ def _why_no_split(path: str) -> str:
     if os.path.isdir(path) and os.path.basename(path).lower() in SPLIT_NAMES:
         return "has no class folders, so that its pictures have no labels"
     return "neither train, validation nor test"
+
+
+def table_note(folder: str) -> str:
+    """Return a text about the table that a folder holds, for a message; else ""."""
+    tables = [name for name in sorted(os.listdir(folder)) if name.lower().endswith(TABLE_SUFFIXES[:2])]
+    return f"; if {tables[0]} has the labels, give {os.path.join(folder, tables[0])}" if tables else ""
 
 
 def only_folder(folder: str) -> str:
@@ -232,7 +240,7 @@ def find_in_table(
         else:
             skipped.append(Skipped(entry.path, reason + (table.files.hint(entry.path) if reason == _MISSING else "")))
     if not found:
-        missing = all(reason.startswith(_MISSING) for _, reason in skipped)
+        missing = all(reason == _MISSING for _, reason in skipped)
         advice = "; --root DIR is the folder that paths start from" if missing and skipped and root is None else ""
         raise DataError(f"{path} lists no picture that can be read ({_first_skipped(skipped)}){advice}")
     labels = {entry.label for entry in found}

@@ -136,6 +136,14 @@ def test_a_split_without_class_folders_is_said(tmp_path, name):
     assert found.skipped == ((str(tmp_path / name), "has no class folders, so that its pictures have no labels"),)
 
 
+def test_splits_without_class_folders_are_refused(tmp_path):
+    folder(tmp_path, train=3, test=3)
+    with pytest.raises(
+        DataError, match=r"has the splits 'test', 'train' without class folders, so that their pictures"
+    ):
+        load_folder(tmp_path)
+
+
 @pytest.mark.parametrize("inner", ["my-data", "one/two"])
 def test_data_further_in_are_said(tmp_path, inner):
     folder(tmp_path / inner / "train", a=2, b=2)

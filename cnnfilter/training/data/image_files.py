@@ -77,13 +77,19 @@ def _split_folders(folder: str) -> list[tuple[str, str]]:
     Raises
     ------
     DataError
-        If the folder for training may also be a class, as other folders beside it hold pictures.
+        If the folder for training may also be a class, as other folders beside it hold pictures; or if all folders
+        have names of splits, and none has class folders.
     """
     names = _folders_in(folder)
     inner = {name: _folders_in(os.path.join(folder, name)) for name in names if name.lower() in SPLIT_NAMES}
     parted = [name for name in inner if inner[name]]
     splits = {SPLIT_NAMES[name.lower()] for name in parted}
     others = [name for name in names if name not in inner]
+    if len(names) > 1 and not parted and not others:
+        raise DataError(
+            f"{folder} has the splits {_some(names)} without class folders, so that their pictures have no labels"
+            f"{table_note(folder)}"
+        )
     if not parted or (others and "train" not in splits):
         return []
     if len(splits) == 1 or not set.intersection(*({nfc(other) for other in inner[name]} for name in parted)):

@@ -87,7 +87,9 @@ def train_head(
             examples, body, changed, np.random.SeedSequence([seed, 3, number]), threads, watcher
         )
         unreadable += missing
+    classes = dataset.classes
     dataset = dataset.without(unreadable)
+    watcher.classes_lost(classes, dataset.classes)
     dataset.check()
     train = features["train"].features
     versions = train.shape[1]

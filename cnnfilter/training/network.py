@@ -154,7 +154,9 @@ def _read_all(
     for split, examples in dataset.splits.items():
         pixels[split], missing = read_pixels(examples, shape, Preparation("crop", 1.0, "bicubic"), threads, watcher)
         unreadable += missing
-    return dataset.without(unreadable), pixels
+    readable = dataset.without(unreadable)
+    watcher.classes_lost(dataset.classes, readable.classes)
+    return readable, pixels
 
 
 class Trainer:

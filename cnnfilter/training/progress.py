@@ -40,3 +40,9 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """Called with a message for the user."""
+
+    def classes_lost(self, before: Sequence[str], after: Sequence[str]) -> None:
+        """Say which classes the model will lack, as none of their pictures can be read."""
+        for name in before:
+            if name not in after:
+                self.say(f"the class {name!r} is left out: none of its pictures can be read")

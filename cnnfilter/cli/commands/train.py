@@ -17,8 +17,6 @@ from cnnfilter.cli.reports.training_plan import dataset_lines, plan_lines
 
 if TYPE_CHECKING:
     from cnnfilter.layers.stack import Layers
-    from cnnfilter.training.data.dataset import Dataset
-    from cnnfilter.training.data.examples import Skipped
     from cnnfilter.training.train import Trained
 
 HELP = """\
@@ -196,7 +194,7 @@ def command(
         trained = train(
             dataset, seed=seed, checkpoint=checkpoint, resume=resume, threads=threads, watcher=bar, **settings
         )
-    list_skipped([*trained.dataset.skipped[len(dataset.skipped) :], *_lost_classes(dataset, trained)], quiet)
+    list_skipped(trained.dataset.skipped[len(dataset.skipped) :], quiet)
     trained.save(output, force=force)
     if checkpoint and trained.failure is None:
         with contextlib.suppress(FileNotFoundError):
@@ -272,14 +270,6 @@ def _telling_how_to_resume(checkpoint: str | None) -> Iterator[None]:
 
 
 # --- after it ----------------------------------------------------------------------------------------------
-
-
-def _lost_classes(dataset: Dataset, trained: Trained) -> list[Skipped]:
-    """Return the classes that the model lacks, as none of their pictures can be read."""
-    from cnnfilter.training.data.examples import Skipped
-    from cnnfilter.training.data.image_files import EMPTY_CLASS
-
-    return [Skipped(name, EMPTY_CLASS) for name in dataset.classes if name not in trained.dataset.classes]
 
 
 def _report(trained: Trained, quiet: bool) -> None:

@@ -486,6 +486,29 @@ def test_numbers_that_stand_for_classes_are_printed(data):
     assert "labels are numbers of the model's classes: 0 = lying, 1 = standing" in result.stderr
 
 
+def test_numbered_folders_are_matched_by_name(data):
+    os.rename("bars/lying", "bars/0")
+    os.rename("bars/standing", "bars/1")
+    names = ("--classes", "lying,standing")
+    run("train", "bars", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, *names)
+    message = run("evaluate", "m.safetensors", "bars", code=1).stderr
+    assert (
+        "m.safetensors knows 'lying', 'standing'; unknown is '0', '1'; --classes gives numbers their names" in message
+    )
+    assert run("evaluate", "m.safetensors", "bars", *names).stdout.startswith("accuracy")
+
+
+def test_a_class_of_which_no_picture_can_be_read_is_named(data):
+    Path("bars/torn").mkdir()
+    for number in range(3):
+        Path(f"bars/torn/{number}.png").write_bytes(next(Path("bars/lying").glob("*.png")).read_bytes()[:60])
+    words = "the class 'torn' is left out: none of its pictures can be read\n"
+    layers = LAYERS.replace("dense 2", "dense 3")
+    message = run("train", "bars", "-o", "m.safetensors", "--layers", layers, "--epochs", 1, code=1).stderr
+    assert f"{words}Error: the layers give 3 numbers for 2 classes" in message
+    assert words in run("train", "bars", "-o", "m.safetensors").stderr
+
+
 def test_a_class_that_no_model_can_hold_is_refused_before_the_training(data):
     for options in ([], ["--layers", LAYERS, "--epochs", 1]):
         result = run("train", "bars.npz", "-o", "m.safetensors", "--classes", "a,b\udce9", *options, code=1)

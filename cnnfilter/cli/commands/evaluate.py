@@ -55,6 +55,7 @@ Examples:
     show_default=True,
     help="The share of the pictures that `train` held back.",
 )
+@click.option("--classes", metavar="NAMES", help="Names for numbered classes, with commas between.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the tables.")
 @click.option(
     "--errors",
@@ -80,6 +81,7 @@ def command(
     split: str | None,
     seed: int,
     validation: float,
+    classes: str | None,
     as_json: bool,
     errors: str | None,
     plot: str | None,
@@ -113,6 +115,9 @@ def command(
     dataset = load_folder(
         data, validation=share, seed=seed, max_pixels=max_pixels, columns=columns, root=root, suffix=suffix
     )
+    if classes is not None:
+        with options.errors_about("'--classes'"):
+            dataset = dataset.renamed([name.strip() for name in classes.split(",")])
     examples = choose_examples(dataset, split)
     with ProgressBar(quiet=quiet) as bar:
         bar.begin("pictures", len(examples))

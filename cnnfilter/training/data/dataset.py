@@ -180,9 +180,10 @@ class Dataset:
         if self.indexed and all(int(name) < len(classes) for name in present):
             return np.array([int(name) for name in self.classes])[split.labels]
         unknown = [name for name in present if name not in numbers]
+        advice = "; --classes gives numbers their names" if self.numbered else ""
         raise DataError(
             f"{self.name} has the classes {listed(present)}, {whose} knows {listed(classes)}; "
-            f"unknown is {listed(unknown)}{self._folder_note()}"
+            f"unknown is {listed(unknown)}{advice}{self._folder_note()}"
         )
 
 

@@ -47,7 +47,8 @@ DOORS = {
     "layers": "stack layer fixed learned activations grammar names images summary",
     "networks": "network model_file preparation map_convolutions layer_loops images labels learned_filters heatmap "
     "onnx",
-    "training": "train evaluation head network augmentation progress plots data.dataset data.decoded data.examples",
+    "training": "train evaluation head network augmentation progress plots data.dataset data.decoded data.examples "
+    "data.tables",
     "cli": "",
 }
 """Which modules of each wing other wings may import; the others are private to their wing."""

@@ -127,7 +127,7 @@ _LISTED_PICTURES_MAX = 10
 
 def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
     """Print all classes without a picture, the first skipped pictures with the reasons, and one hidden file."""
-    from cnnfilter.training.data.image_files import EMPTY_CLASS, HIDDEN, JUNK
+    from cnnfilter.training.data.examples import EMPTY_CLASS, HIDDEN, JUNK
 
     if quiet:
         return

@@ -20,6 +20,10 @@ from cnnfilter.images.files import read_image
 from cnnfilter.images.image import MAX_PIXELS, Image
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
+EMPTY_CLASS = "a class without a picture"
+HIDDEN, JUNK = "hidden", "junk of another program"
+"""Reasons why a folder or file is left out, by which the command line sorts them."""
+
 Picture = Image | NDArray[Any]
 
 

@@ -11,13 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from cnnfilter.errors import DataError, ImageError
 from cnnfilter.images.formats.detect import sniff
-from cnnfilter.training.data.examples import Skipped
+from cnnfilter.training.data.examples import EMPTY_CLASS, HIDDEN, JUNK, Skipped
 from cnnfilter.training.data.table_columns import SPLIT_NAMES, nfc
 from cnnfilter.training.data.tables import LabelledFile, read_table
-
-EMPTY_CLASS = "a class without a picture"
-HIDDEN, JUNK = "hidden", "junk of another program"
-"""Reasons why a folder or file is left out, by which the command line sorts them."""
 
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
 """Files and folders that Windows and macOS put beside pictures, in lower case."""

@@ -123,6 +123,11 @@ class RunOptions:
             help=f"Accept pictures of up to N pixels (width x height x frames).  [default: {limits.PIXELS}]",
         ),
         *LIMIT_OPTIONS,
+        click.option(
+            "--accept-truncated",
+            is_flag=True,
+            help="Read what there is of a picture that is cut off or damaged, with a warning, and fill the rest.",
+        ),
         click.option("-v", "--verbose", is_flag=True, help="Print on stderr what was done, how, and how long it took."),
         click.option(
             "-q", "--quiet", is_flag=True, help="Print no warnings, no paths of written files and no summary."
@@ -138,6 +143,7 @@ class RunOptions:
         dry_run: bool = False,
         json: bool = False,
         max_pixels: int | None = None,
+        accept_truncated: bool = False,
         verbose: bool = False,
         quiet: bool = False,
     ) -> None:
@@ -147,6 +153,7 @@ class RunOptions:
         self.dry_run = dry_run
         self.json = json
         self.max_pixels = max_pixels
+        self.accept_truncated = accept_truncated
         self.verbose = verbose
         self.quiet = quiet
 
@@ -158,7 +165,14 @@ class RunOptions:
 
         places = [None] * len(sources) if targets is None else targets
         return [
-            Job(source, target, strip=strip, max_pixels=self.max_pixels, detailed=self.verbose)
+            Job(
+                source,
+                target,
+                strip=strip,
+                max_pixels=self.max_pixels,
+                accept_truncated=self.accept_truncated,
+                detailed=self.verbose,
+            )
             for source, target in zip(sources, places, strict=True)
         ]
 

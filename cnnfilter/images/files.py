@@ -49,7 +49,7 @@ _HEAD_BYTES = 4096  # the first bytes of a stream, more than `sniff` looks at
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 
-def read_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated: bool = False) -> Image:
     """Read a picture: upright, with all frames, in its own depth.
 
     Parameters
@@ -58,16 +58,43 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
         The format is recognised by the content, not by the name.
     max_pixels : int
         Largest accepted width times height times frames; checked before memory is allocated.
+    accept_truncated : bool
+        Whether of a file that is cut off or damaged, what there is of its pixels is returned, the others filled.
 
     Raises
     ------
     ImageError
         The file is missing, unreadable, damaged, too large, or not a picture.
+
+    Warns
+    -----
+    ImageWarning
+        With `accept_truncated`, if the file is cut off or damaged.
     """
     data, format = _read_bytes(source)
-    with AsImageError("cannot be decoded as " + format):
+    try:
         image = _decode(data, format, max_pixels)
+    except ImageError as error:
+        if not accept_truncated:
+            raise
+        image = _decode_truncated(data, format, max_pixels, error)
     return _upright(image)
+
+
+def _decode_truncated(data: bytes, format: str, max_pixels: int, error: ImageError) -> Image:
+    """Return what there is of a file that could not be decoded because of `error`, with a warning, or raise that."""
+    from cnnfilter.images.truncated import completed
+
+    try:
+        with AsImageError(""):
+            whole = completed(data, format, max_pixels)
+            image = None if whole is None else _decode(whole, format, max_pixels)
+    except ImageError:
+        image = None
+    if image is None:
+        raise error
+    warn(f"{error}; what there is of it is read, the rest is filled")
+    return image
 
 
 def _read_bytes(source: Any) -> tuple[bytes, str]:
@@ -98,6 +125,11 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
 
 
 def _decode(data: bytes, format: str, max_pixels: int) -> Image:
+    with AsImageError("cannot be decoded as " + format):
+        return _decode_as(data, format, max_pixels)
+
+
+def _decode_as(data: bytes, format: str, max_pixels: int) -> Image:
     module = _FORMAT_MODULES.get(format)
     if module is not None:
         image: Image = importlib.import_module(module).read(data, max_pixels)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import FLOAT_FORMATS
 from cnnfilter.jobs.source_target import STDOUT, Source, Target, open_stdout
 from cnnfilter.runtime import limits
@@ -54,12 +55,14 @@ class Job:
         *,
         strip: bool = False,
         max_pixels: int | None = None,
+        accept_truncated: bool = False,
         detailed: bool = False,
     ) -> None:
         self.source = source
         self.target = target
         self.strip = strip
         self.detailed = detailed
+        self.accept_truncated = accept_truncated
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.began = time.perf_counter()
@@ -90,7 +93,9 @@ class Job:
         from cnnfilter.images.files import read_image
 
         began = time.perf_counter()
-        image = self._mapped() or read_image(self.source.path_or_data(), **self.limit)
+        image = self._mapped() or read_image(
+            self.source.path_or_data(), accept_truncated=self.accept_truncated, **self.limit
+        )
         self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
@@ -103,7 +108,12 @@ class Job:
             return None
         from cnnfilter.images import mapped_files
 
-        image = mapped_files.map_picture(self.source.path, self.max_pixels, self.resources, self._temporary_folder)
+        try:
+            image = mapped_files.map_picture(self.source.path, self.max_pixels, self.resources, self._temporary_folder)
+        except ImageError:
+            if not self.accept_truncated:
+                raise
+            image = None  # `read_image` reads what there is
         self.is_mapped = image is not None
         return image
 

@@ -50,6 +50,8 @@ def read(data: bytes, max_pixels: int) -> Image:
         check_size(width, height, max_pixels)
         if not _is_possible_size(width, height, len(data)):
             raise ImageError(f"the file is cut off: {width}x{height} pixels need more than is there")
+        if not picture.tile:  # `_decode_into` gives Pillow memory, which hides from it that nothing was decoded
+            raise ImageError("the file is cut off: it ends before its scan")
         metadata = pillow.read_metadata(picture)
         pixels, mode = _decoded(picture, len(data))
     return Image(pixels, mode, "jpg", metadata)

@@ -47,7 +47,7 @@ def read_header(stream: io.BytesIO, size: int, max_pixels: int) -> Header:
     ImageError
         As `read`.
     """
-    shape, fortran_order, dtype = _header(stream)
+    shape, fortran_order, dtype = parse_header(stream)
     if dtype.hasobject or dtype.kind not in "buif":
         raise ImageError(f"an array of {dtype} is not a picture; one of numbers is")
     if len(shape) not in (2, 3):
@@ -68,7 +68,8 @@ def mode_for(dtype: np.dtype[Any], channels: int) -> str:
     return "maps" if dtype == np.float32 and mode in ("LA", "RGBA") else mode
 
 
-def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def parse_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the order is Fortran's, and dtype, as the header says them."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnfilter.images import gif
 from cnnfilter.images.image import Image, check_size, warn, whole_numbers
 from cnnfilter.images.metadata import XMP, Metadata, resolution
 from cnnfilter.runtime.parallel import off_the_main_thread
@@ -55,6 +56,8 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode the bytes of a file of this format, with all its frames."""
     with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
+        if format == "gif":
+            gif.refuse_cut(data)
         metadata = read_metadata(picture)
         count = _count_frames(picture)
         if count > 1:

@@ -530,6 +530,11 @@ def test_gif_frames_are_complete_pictures() -> None:
         (b"II*\0", "cannot be decoded as tiff"),
         (b"RIFF\0\0\0\0WEBP", "cannot be decoded as webp"),
         (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "cannot be decoded as avif"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "cannot be decoded as avif"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf", "this is HEIC"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "this is HEIC"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", "this is HEIC"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1avif", "this is HEIF"),
     ],
 )
 def test_what_is_no_picture(data: bytes, message: str) -> None:

@@ -72,6 +72,9 @@ _UNREADABLE_SIGNATURES = (
     (b"<html", "HTML"),
     (b"\x1f\x8b", "gzip"),
 )
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_HEIF_BRANDS = frozenset({b"mif1", b"mif2", b"msf1"})
 _READABLE_FORMATS = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
 
 
@@ -110,8 +113,8 @@ def sniff(data: bytes) -> str:
             return format
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in (b"avif", b"avis", b"mif1")):
-        return "avif"
+    if data[4:8] == b"ftyp" and (branded := _sniff_brands(data)):
+        return branded
     if data[:1] == b"P" and data[1:2] in b"1234567fF" and data[2:3].isspace():
         return "ppm"
     for magic, name in _UNREADABLE_SIGNATURES:
@@ -120,6 +123,25 @@ def sniff(data: bytes) -> str:
     if _looks_like_tga(data):
         return "tga"
     raise ImageError(f"not a picture that can be read ({_READABLE_FORMATS})")
+
+
+def _sniff_brands(data: bytes) -> str | None:
+    """Return ``avif`` for a file of HEIF's structure (ISO/IEC 23008-12) whose brands are AVIF's; None for no picture.
+
+    Raises
+    ------
+    ImageError
+        The pictures in it are HEIC, or of a kind that its brands do not name.
+    """
+    brands = [data[at : at + 4] for at in (8, *range(16, min(int.from_bytes(data[:4], "big"), 64), 4))]
+    is_heic = not _HEIC_BRANDS.isdisjoint(brands)
+    if brands[0] in _AVIF_BRANDS or (not is_heic and not _AVIF_BRANDS.isdisjoint(brands)):
+        return "avif"
+    if is_heic:
+        raise ImageError(f"this is HEIC; {_READABLE_FORMATS} can be read")
+    if not _HEIF_BRANDS.isdisjoint(brands):
+        raise ImageError(f"this is HEIF, whose pictures are neither AVIF nor HEIC; {_READABLE_FORMATS} can be read")
+    return None
 
 
 def _looks_like_tga(data: bytes) -> bool:

@@ -20,6 +20,12 @@ _ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 
+_XMP_PREVIEWS = re.compile(
+    r"""<([\w.-]+:Thumbnails|[\w.-]*GImg:image|GImage:Data)\b[^>]*(?<!/)>[^<]*"""
+    r"""(?:<(?!/\1\s*>)[^<]*)*</\1\s*>|\s[\w.-]*(?:GImg:image|GImage:Data)\s*=\s*(?:"[^"]*"|'[^']*')"""
+)
+"""Elements and attributes that hold previews: xmp:Thumbnails and xmpGImg:image (XMP part 2), GImage:Data (Google)."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -128,8 +134,12 @@ def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:
 
 
 def without_orientation(xmp: str) -> str:
-    """Return an XMP packet without its orientation."""
-    return _XMP_ORIENTATION.sub("", xmp)
+    """Return an XMP packet without its orientation and its previews, which show the picture before filtering.
+
+    >>> without_orientation("<x><xmp:Thumbnails>a preview</xmp:Thumbnails><dc:source>a wall</dc:source></x>")
+    '<x><dc:source>a wall</dc:source></x>'
+    """
+    return _XMP_PREVIEWS.sub("", _XMP_ORIENTATION.sub("", xmp))
 
 
 def upright(metadata: Metadata) -> tuple[int, Metadata]:

@@ -132,3 +132,22 @@ def test_pillow_agrees_on_all_orientations() -> None:
         stream = io.BytesIO()
         picture.save(stream, "JPEG", exif=exif)
         assert split_orientation(Pillow.open(stream).info["exif"])[0] == orientation
+
+
+@pytest.mark.parametrize(
+    "preview",
+    [
+        "<xmp:Thumbnails><rdf:Alt><rdf:li><xmpGImg:image>/9j/AAAA</xmpGImg:image></rdf:li></rdf:Alt></xmp:Thumbnails>",
+        "<xap:Thumbnails>\n <xapGImg:image>/9j/AAAA</xapGImg:image>\n</xap:Thumbnails>",
+        '<xmp:Thumbnails xml:lang="x"><rdf:li xmpGImg:image="/9j/AAAA" xmpGImg:width="16"/></xmp:Thumbnails>',
+        "<GImage:Data>/9j/AAAA</GImage:Data>",
+        '<rdf:Description GImage:Data="/9j/AAAA"/>',
+        "<rdf:Description xmpGImg:image = '/9j/AAAA'/>",
+    ],
+)
+def test_xmp_keeps_no_preview_of_the_picture_before_filtering(preview: str) -> None:
+    before, after = "<x:xmpmeta><dc:source>a garden wall</dc:source>", "<dc:image>wall 7</dc:image></x:xmpmeta>"
+    kept = without_orientation(before + preview + after)
+    assert "/9j/" not in kept
+    assert kept.startswith(before)
+    assert kept.endswith(after)

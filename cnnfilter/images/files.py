@@ -16,7 +16,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.images.colour import lay_on_white, make_alpha_binary, to_eight_bits, to_rgb
 from cnnfilter.images.formats.detect import ANIMATED_FORMATS, FLOAT_FORMATS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
-from cnnfilter.images.metadata import Metadata, upright
+from cnnfilter.images.metadata import Metadata, upright, with_size
 
 # The modes that each format holds. `_fit` converts images of other modes.
 _MODES_OF_FORMAT = {
@@ -239,6 +239,7 @@ def _encode(
         image = image.replace(metadata=Metadata())
     image = _fit(image, format)
     height, width = image.pixels.shape[:2]
+    image = image.replace(metadata=with_size(image.metadata, width, height))
     check_size(width, height, max_pixels, len(image.frames) or 1)
     longest = _MAX_SIDE_PIXELS.get(format)
     if longest is not None and max(width, height) > longest:

@@ -6,6 +6,7 @@ The formats read metadata from files and write it to files.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import struct
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ XMP = "XML:com.adobe.xmp"
 """The key of an XMP packet among the texts, as PNG names it."""
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
+_EXIF_TAG = 0x8769  # points to EXIF's own directory (section 4.6.3)
+_WIDTH_TAGS, _HEIGHT_TAGS = (0x0100, 0xA002), (0x0101, 0xA003)  # ImageWidth, PixelXDimension (sections 4.6.4, 4.6.5)
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 
@@ -56,6 +59,37 @@ class Metadata:
         if self.icc is None or mode not in _ICC_SPACES.get(bytes(self.icc[16:20]), ()):
             return None
         return self.icc
+
+
+def with_size(metadata: Metadata, width: int, height: int) -> Metadata:
+    """Return the metadata with the size of the picture where its EXIF says another one."""
+    if not metadata.exif:
+        return metadata
+    exif = bytearray(metadata.exif)
+    try:
+        _set_size(exif, width, height)
+    except (struct.error, ValueError):  # damaged EXIF has no size that a program could read
+        return metadata
+    return metadata if exif == metadata.exif else dataclasses.replace(metadata, exif=bytes(exif))
+
+
+def _set_size(exif: bytearray, width: int, height: int) -> None:
+    order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]), "")
+    if not order:
+        raise ValueError("neither byte order")
+    (first,) = struct.unpack_from(order + "I", exif, 4)
+    directories, sizes = [first], {**dict.fromkeys(_WIDTH_TAGS, width), **dict.fromkeys(_HEIGHT_TAGS, height)}
+    while directories:
+        directory = directories.pop()
+        (count,) = struct.unpack_from(order + "H", exif, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind, values, value = struct.unpack_from(order + "HHII", exif, entry)
+            if tag == _EXIF_TAG and directory == first and value != first:
+                directories.append(value)
+            elif tag in sizes and (kind, values) in ((3, 1), (4, 1)):
+                (said,) = struct.unpack_from(order + "HI"[kind - 3], exif, entry + 8)
+                if said != sizes[tag]:
+                    struct.pack_into(order + "HII", exif, entry + 2, 4, 1, sizes[tag])
 
 
 def resolution(dpi: Any) -> tuple[float, float] | None:

@@ -135,13 +135,12 @@ class Job:
 
         def allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
             from cnnfilter.images import mapped_files
-            from cnnfilter.images.metadata import Metadata
+            from cnnfilter.images.metadata import Metadata, with_size
 
             assert self.target is not None
             dtype = np.dtype(dtype)
-            frame = mapped_files.head_and_tail_of(
-                self.format, image, shape, dtype, Metadata() if self.strip else image.metadata
-            )
+            metadata = Metadata() if self.strip else with_size(image.metadata, shape[1], shape[0])
+            frame = mapped_files.head_and_tail_of(self.format, image, shape, dtype, metadata)
             path = self.target.path if self.target.is_file else None
             with self._writing(self.target.name):
                 self._temporary_folder()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import struct
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from cnnfilter.images.metadata import Metadata, split_orientation, without_orientation
+from cnnfilter.images.files import encode_image
+from cnnfilter.images.image import Image
+from cnnfilter.images.metadata import Metadata, split_orientation, with_size, without_orientation
 
 
 def exif_of(tags: dict[int, object], *, order: str = "<") -> bytes:
@@ -151,3 +154,20 @@ def test_xmp_keeps_no_preview_of_the_picture_before_filtering(preview: str) -> N
     assert "/9j/" not in kept
     assert kept.startswith(before)
     assert kept.endswith(after)
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp", "png", "tiff"])
+@pytest.mark.parametrize("kind", ["<HHIHH", ">HHIHH"])
+@pytest.mark.parametrize("size", [(64, 96), (3, 70_000)])
+def test_exif_says_the_size_of_the_picture_that_is_written(format: str, kind: str, size: tuple[int, int]) -> None:
+    if size[1] > 16_383 and format in ("jpg", "webp"):
+        pytest.skip("a larger side than the format allows")
+    order, head = kind[0], {"<": b"II*\0", ">": b"MM\0*"}[kind[0]]
+    own = struct.pack(order + "H", 2) + struct.pack(kind, 0xA002, 3, 1, 96, 0) + struct.pack(kind, 0xA003, 3, 1, 64, 0)
+    directory = struct.pack(order + "HHHII", 1, 0x8769, 4, 1, 26)
+    exif = head + struct.pack(order + "I", 8) + directory + bytes(4) + own + bytes(4)
+    image = Image(np.zeros((size[1], size[0], 3), np.uint8), "RGB", metadata=Metadata(exif=exif))
+    said = Pillow.open(io.BytesIO(encode_image(image, format))).getexif().get_ifd(0x8769)
+    assert (said[0xA002], said[0xA003]) == size
+    assert with_size(Metadata(exif=exif), 96, 64).exif == exif
+    assert with_size(Metadata(exif=exif[:30]), 1, 1).exif == exif[:30]

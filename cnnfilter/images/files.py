@@ -239,6 +239,8 @@ def _encode(
         image = image.replace(metadata=Metadata())
     image = _fit(image, format)
     height, width = image.pixels.shape[:2]
+    if image.metadata.iptc and format != "jpg":
+        warn(f"{format} files are written without IPTC (caption, keywords): it is left out; jpg would keep it")
     image = image.replace(metadata=with_size(image.metadata, width, height))
     check_size(width, height, max_pixels, len(image.frames) or 1)
     longest = _MAX_SIDE_PIXELS.get(format)

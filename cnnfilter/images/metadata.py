@@ -46,6 +46,8 @@ class Metadata:
         Texts by their PNG keyword; a comment is ``Comment``, an XMP packet ``XML:com.adobe.xmp``.
     colour : mapping of str to bytes
         PNG's chunks that define the colour space (gAMA, cHRM, sRGB, cICP); only PNG files hold them.
+    iptc : bytes, optional
+        The records of IPTC (caption, keywords, author); only JPEG files hold them.
     """
 
     icc: bytes | None = None
@@ -53,6 +55,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     text: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     colour: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    iptc: bytes | None = None
 
     def icc_for(self, mode: str) -> bytes | None:
         """Return the profile if it is one for colours of this mode, else None."""
@@ -183,4 +186,4 @@ def upright(metadata: Metadata) -> tuple[int, Metadata]:
     if XMP in text:
         text[XMP] = without_orientation(text[XMP])
     dpi = dpi[::-1] if dpi and orientation > 4 else dpi
-    return orientation, Metadata(metadata.icc, exif, dpi, text, metadata.colour)
+    return orientation, Metadata(metadata.icc, exif, dpi, text, metadata.colour, metadata.iptc)

@@ -8,9 +8,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import IptcImagePlugin
 
-from cnnfilter.images.files import encode_image
-from cnnfilter.images.image import Image
+from cnnfilter.images.files import encode_image, read_image
+from cnnfilter.images.image import Image, ImageWarning
 from cnnfilter.images.metadata import Metadata, split_orientation, with_size, without_orientation
 
 
@@ -171,3 +172,17 @@ def test_exif_says_the_size_of_the_picture_that_is_written(format: str, kind: st
     assert (said[0xA002], said[0xA003]) == size
     assert with_size(Metadata(exif=exif), 96, 64).exif == exif
     assert with_size(Metadata(exif=exif[:30]), 1, 1).exif == exif[:30]
+
+
+@pytest.mark.parametrize("side", [16, 1500])  # in one band, and in several
+@pytest.mark.parametrize("caption", [b"a caption", b"an even one"])
+def test_a_jpeg_keeps_its_iptc(side: int, caption: bytes) -> None:
+    records = b"\x1c\x02\x78" + struct.pack(">H", len(caption)) + caption
+    image = Image(np.zeros((side, side, 3), np.uint8), "RGB", metadata=Metadata(iptc=records))
+    written = encode_image(image, "jpg")
+    assert IptcImagePlugin.getiptcinfo(Pillow.open(io.BytesIO(written)))[2, 120] == caption
+    again = read_image(written)
+    assert again.metadata.iptc == records
+    assert caption not in encode_image(again, "jpg", strip=True)
+    with pytest.warns(ImageWarning, match="png files are written without IPTC"):
+        encode_image(again, "png")

@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import logging
+import struct
 from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "webp": {"quality": 90, "exact": True},
 }
 _PALETTE_BAND_PIXELS = 1 << 20  # pixels whose palette colours are looked up at a time, 4 MB in Pillow
+_IPTC_RESOURCE = 0x0404  # the number of IPTC's records among Photoshop's resources
 _MAX_JPEG_SEGMENT_BYTES = 65_502  # 65,533 of a segment (ITU-T T.81, B.1.1.4) hold this much behind XMP's name
 
 
@@ -206,7 +208,21 @@ def read_metadata(picture: PillowImage.Image) -> Metadata:
     if xmp:
         text[XMP] = _as_text(xmp)
     icc, exif = info.get("icc_profile"), info.get("exif")
-    return Metadata(icc or None, exif or None, resolution(info.get("dpi")), text)
+    iptc = _iptc(info.get("photoshop"))
+    return Metadata(icc or None, exif or None, resolution(info.get("dpi")), text, iptc=iptc)
+
+
+def _iptc(resources: Any) -> bytes | None:
+    """Return IPTC's records from the resources of a JPEG file's Photoshop segments, by their numbers."""
+    records = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
+    return records if isinstance(records, bytes) and records else None
+
+
+def _iptc_segment(records: bytes) -> bytes:
+    """Return the segment of a JPEG file that holds IPTC's records: APP13 with one Photoshop resource."""
+    resource = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(records)) + records + bytes(len(records) % 2)
+    content = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 
 
 def _as_text(value: Any) -> str:
@@ -269,6 +285,11 @@ def save_options(image: Image, format: str) -> dict[str, Any]:
         options["comment"] = comment.encode()
     if (xmp := metadata.text.get(XMP)) and format in ("jpg", "webp", "avif"):
         options["xmp"] = xmp.encode()
+    if metadata.iptc and format == "jpg":
+        if len(metadata.iptc) > _MAX_JPEG_SEGMENT_BYTES:
+            warn(f"jpg holds no iptc of {len(metadata.iptc):,} bytes: it is left out")
+        else:
+            options["extra"] = _iptc_segment(metadata.iptc)
     if format == "jpg":
         for name in ("exif", "xmp", "comment"):
             if len(options.get(name, b"")) > _MAX_JPEG_SEGMENT_BYTES:

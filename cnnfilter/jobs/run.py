@@ -19,7 +19,7 @@ from typing import Any
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.jobs.job import Job
 from cnnfilter.jobs.worker_pool import in_order
-from cnnfilter.runtime import limits
+from cnnfilter.runtime import blas, limits
 
 SPARE_WORKERS = 4
 """Workers beyond the pictures in memory: while some wait for the disk, others compute.
@@ -57,6 +57,7 @@ def run(
     for job in jobs:
         job.threads = threads or max(1, cores // max_jobs)
         job.stopping = stopping
+    blas.reserve_buffer()
     if max_jobs > 1:
         _share_heaps(max_jobs)
     with _recorded_warnings():

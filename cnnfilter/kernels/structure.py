@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,8 @@ Weights = NDArray[np.float64]
 # The rounding of a float32, relative to the largest weight.
 _RELATIVE_TOLERANCE = float(np.finfo(np.float32).eps) / 2
 
+# OpenBLAS takes a buffer for each thread that decomposes at the same time, and ends the process where memory is short.
+_decomposition_lock = Lock()
 
 # Weights beyond these sizes are scaled before they are multiplied, added or divided, which could overflow or underflow.
 _SAFE_SIZE_MIN, _SAFE_SIZE_MAX = 1e-150, 1e150
@@ -59,7 +62,8 @@ def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weigh
     if max_terms == 1:
         return []
     # Scaled first, so that neither huge nor tiny weights overflow in the decomposition.
-    left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
+    with _decomposition_lock:
+        left, values, right = np.linalg.svd(matrix / largest, full_matrices=False)
     rank = _rank(left, values, right, matrix / largest)
     return [
         (left[:, r] * math.sqrt(values[r] * largest), right[r] * math.sqrt(values[r] * largest)) for r in range(rank)

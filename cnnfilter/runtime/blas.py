@@ -17,7 +17,11 @@ from cnnfilter.runtime import limits
 _PRODUCT_BYTES_PER_THREAD = 48 << 20
 """Bytes of the buffer of OpenBLAS for one thread. Without them OpenBLAS ends the process."""
 
+_THREAD_ADDRESS_BYTES = 72 << 20
+"""Bytes of addresses that each further thread takes: a stack of 8 MiB and a heap of glibc of 64 MiB."""
+
 _lock = Lock()
+_is_reserved = False
 _active_blocks = 0
 _limit: Any = None
 
@@ -33,7 +37,7 @@ def one_thread() -> Iterator[None]:
     """
     global _active_blocks, _limit
     with _lock:
-        if _limit is None and not has_memory_for(1):
+        if not (_is_reserved and _active_blocks == 0) and not has_memory_for(1):
             raise MemoryError
         _active_blocks += 1
         if _active_blocks == 1:
@@ -51,7 +55,22 @@ def one_thread() -> Iterator[None]:
 
 def has_memory_for(threads: int) -> bool:
     """Return whether the limits of memory allow products on `threads` threads at a time."""
-    return limits.has_memory_for(threads * _PRODUCT_BYTES_PER_THREAD, threads * _PRODUCT_BYTES_PER_THREAD)
+    buffers = threads * _PRODUCT_BYTES_PER_THREAD
+    return limits.has_memory_for(buffers + (threads - 1) * _THREAD_ADDRESS_BYTES, buffers)
+
+
+def reserve_buffer() -> None:
+    """Let OpenBLAS take the buffer of one thread now, where memory is limited.
+
+    Later, threads and pictures can leave too little memory for it, and OpenBLAS would end the process.
+    """
+    global _is_reserved
+    if _is_reserved or not limits.is_memory_limited() or not has_memory_for(1):
+        return
+    import numpy as np
+
+    np.linalg.svd(np.eye(2))
+    _is_reserved = True
 
 
 @functools.cache

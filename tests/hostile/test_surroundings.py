@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from threadpoolctl import threadpool_info
 
 import cnnfilter
 from cnnfilter.images.files import read_image, write_image
@@ -243,16 +242,6 @@ def photos(rng):
     return "in"
 
 
-FRUGAL_ARCHITECTURES = ("SkylakeX", "Cooperlake", "SapphireRapids")
-"""Those for which OpenBLAS takes as little memory as `cnnfilter.runtime.blas` and `cnnfilter.cli` count."""
-
-
-def blas_is_frugal() -> bool:
-    """Return whether OpenBLAS takes as little memory as is counted; elsewhere it can end the process by itself."""
-    return all(pool.get("architecture") in FRUGAL_ARCHITECTURES for pool in threadpool_info())
-
-
-@pytest.mark.skipif(not blas_is_frugal(), reason="OpenBLAS takes more memory on this processor")
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by Linux's ways")
 @pytest.mark.parametrize("kind", ["as", "data"])
@@ -276,7 +265,6 @@ def test_little_memory(photos, kind):
         shutil.rmtree("out", ignore_errors=True)
 
 
-@pytest.mark.skipif(not blas_is_frugal(), reason="OpenBLAS takes more memory on this processor")
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by Linux's ways")
 @pytest.mark.parametrize("kind", ["as", "data"])

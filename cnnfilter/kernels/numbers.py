@@ -133,7 +133,7 @@ def _sized_rows(width: str, height: str | None, origin: str | None, body: str) -
         raise KernelError(f"'{size}: …' holds several kernels; give each one by itself")
     if ";" in body:
         rows = _plain_rows(body)
-        if (len(rows), len(rows[0])) != (side, side):
+        if [len(row) for row in rows] != [side] * side:
             raise KernelError(f"'{size}:' needs {side} rows of {side} numbers, and there are {len(rows)} rows")
         return rows
     cells = re.split(r"\s*,\s*|\s+", body.strip(" ,\t\r\n"))

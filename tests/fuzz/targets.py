@@ -89,7 +89,8 @@ def kernel(data: bytes) -> None:
     for one in found:
         assert np.isfinite(one.weights).all()
         assert one.tag
-        again = find_kernel("; ".join(" ".join(map(repr, map(float, row))) for row in one.weights[:20, :20]))
+        rows = (" ".join(map(repr, map(float, row))) for row in one.weights[:20, :20])
+        again = find_kernel("; ".join(rows) + ";")  # the last semicolon: nine numbers in a row are a row
         assert np.array_equal(again.weights, one.weights[:20, :20])
 
 

@@ -116,11 +116,12 @@ def test_sizes(number, unit):
         assert parse_size(f"{number}{unit}") == number * factor
 
 
-def test_the_fuzzer_runs():
+@pytest.mark.parametrize(("option", "effort"), [("--seconds", "1 s"), ("--runs", "1 inputs")])
+def test_the_fuzzer_runs(option, effort):
     pytest.importorskip("atheris")
-    done = subprocess.run([sys.executable, run.__file__, "--seconds", "1", "pnm"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, run.__file__, option, "1", "pnm"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "found something in: none" in done.stdout
+    assert f"1 targets, {effort} each; found something in: none" in done.stdout
 
 
 def test_the_fuzzer_names_its_targets():

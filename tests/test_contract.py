@@ -306,6 +306,23 @@ def test_signed(signed, kernel, photo):
         np.testing.assert_array_equal(found, to_bytes(expected))
 
 
+@pytest.mark.parametrize("spelling", ["--bias", "json", "mat", "layer", "alpha"])
+def test_a_bias_or_an_offset_is_never_folded(spelling, photo):
+    kernel = "-1 0 0; 0 1 0; 0 0 0"
+    Path("k.json").write_text('{"weights": [[-1, 0, 0], [0, 1, 0], [0, 0, 0]], "offset": 128}')
+    Path("k.mat").write_text("3 3 1 128\n-1 0 0\n0 1 0\n0 0 0\n")
+    PillowImage.fromarray(np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])).save("alpha.png")
+    args = {
+        "--bias": ["convolve", "img.png", "-k", kernel, "--bias", "128"],
+        "json": ["convolve", "img.png", "-k", "@k.json"],
+        "mat": ["convolve", "img.png", "-k", "k.mat"],
+        "layer": ["apply", f"conv '{kernel}' bias=128 border=replicate", "img.png"],
+        "alpha": ["convolve", "alpha.png", "-k", kernel, "--bias", "128"],
+    }[spelling]
+    expected = to_bytes(around(photo, np.array([[-1, 0, 0], [0, 1, 0], [0, 0, 0]])) + 128)
+    np.testing.assert_array_equal(picture(done(*args))[:, :, :3], expected)
+
+
 @pytest.mark.parametrize("kernels", [["-k", "sobel-h", "-k", "sobel-v"], ["-k", "sobel"]])
 @pytest.mark.parametrize("combine", [None, "magnitude", "max", "mean", "sum", "stack"])
 def test_combine(combine, kernels, photo):

@@ -287,7 +287,8 @@ signed = click.option(
     type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
     default="auto",
     show_default=True,
-    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0, else clip.",
+    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0 "
+    "and come without a bias or an offset, else clip.",
 )
 
 

@@ -237,9 +237,11 @@ def _filter_weighted(
         algorithms_used += result.algorithms_used
     if combine is None:
         combine = sets[0].combine if len(sets) == 1 else "magnitude"
-    rule = signed_rule(signed, found, dtype)
-    biases = [bias + kernel.offset for kernel in found]
-    values = combine_maps(maps, combine if len(found) > 1 else "", biases, rule == "abs")
+    rule = signed_rule(signed, found, dtype, bias)
+    combine = combine if len(found) > 1 else ""
+    is_combined = combine not in ("", "stack")
+    biases = [kernel.offset + (0.0 if is_combined else bias) for kernel in found]
+    values = combine_maps(maps, combine, biases, bias if is_combined else 0.0)
     pixels, clipped = to_picture(values, dtype, rule)
     return pixels, clipped, tuple(algorithms_used)
 

@@ -87,6 +87,11 @@ class Kernel:
         """Whether the weights sum to 0: such a kernel finds differences and removes the mean brightness."""
         return self.sum == 0
 
+    @property
+    def finds_differences(self) -> bool:
+        """Whether each result is a difference, whose sign is its direction: the weights sum to 0, with no offset."""
+        return self.is_zero_sum and self.offset == 0
+
     @functools.cached_property
     def factors(self) -> list[tuple[Weights, Weights]]:
         """The separable terms of `factor`."""

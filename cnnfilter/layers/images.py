@@ -68,7 +68,8 @@ def apply_layers(
     alpha : "keep" (the opacity in each window), "filter" (sent through the layers like a colour) or "drop"; the
         result has alpha if it has one map or three
     signed : how values below 0 enter an unsigned picture, as in `filter_picture`; auto is abs where the
-        values come from kernels that sum to 0 and no later layer makes them positive, else clip
+        values come from kernels that sum to 0, without a bias or an offset, and no later layer makes them positive,
+        else clip
     dtype : of the result; None gives the maps (H', W', C') as float32
     max_pixels : the most pixels that the maps after a layer may have; checked before memory is taken
     allocate : makes the arrays of whole maps between layers and, as the last one, the array of the result
@@ -196,7 +197,8 @@ def signed_rule(layers: Layers) -> str:
         if isinstance(layer, Activation) and str(layer).partition(":")[0] in _NONNEGATIVE_ACTIVATIONS:
             return "clip"
         if isinstance(layer, FixedConvolution):
-            return "abs" if all(kernel.is_zero_sum for group in layer.kernel_sets for kernel in group) else "clip"
+            kernels = [kernel for group in layer.kernel_sets for kernel in group]
+            return "abs" if layer.bias == 0 and all(kernel.finds_differences for kernel in kernels) else "clip"
     return "clip"
 
 

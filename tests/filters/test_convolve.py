@@ -13,7 +13,10 @@ from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.filters.convolution import regions
 from cnnfilter.filters.convolution.choice import ALGORITHMS
 from cnnfilter.filters.convolution.convolve import convolve, filter_picture
+from cnnfilter.filters.images import filter_image
 from cnnfilter.filters.windows import same_padding
+from cnnfilter.images.image import Image
+from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernel, find_kernels, kernel_names
 from tests import naive
 
@@ -286,8 +289,49 @@ def test_a_name_of_several_kernels_has_its_combination(rng):
     pair = filter_picture(pixels, ["sobel-h", "sobel-v"]).pixels
     np.testing.assert_array_equal(filter_picture(pixels, ["sobel"]).pixels, pair)
     compass = [convolve(pixels, f"kirsch:{way}") for way in ("n", "ne", "e", "se", "s", "sw", "w", "nw")]
-    expected = np.abs(compass).max(axis=0)  # Kirsch (1971) takes the largest absolute response
+    expected = np.max(compass, axis=0)
     np.testing.assert_array_equal(filter_picture(pixels, ["kirsch"]).pixels, np.minimum(expected, 255))
+
+
+@pytest.mark.parametrize("kernels", [["kirsch"], ["robinson"], ["sobel-h", "sobel-v"], ["1 -1", "2 -2"]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("alpha", [None, 0, 255])
+def test_the_largest_signed_response_in_every_type(rng, kernels, dtype, alpha):
+    pixels = (100 + picture(rng, (12, 15, 1), np.uint8) // 8).astype(dtype)
+    responses = [convolve(pixels, kernel) for spec in kernels for kernel in find_kernels(spec)]
+    expected = np.max(responses, axis=0)
+    if dtype != np.float32:
+        expected = np.minimum(np.abs(expected), np.iinfo(dtype).max)  # of kernels that sum to 0
+    image = Image.from_array(pixels)
+    if alpha is not None and dtype != np.float32:
+        image = with_alpha(pixels, alpha)
+    found = filter_image(image, kernels, combine="max")[0].colour
+    assert np.abs(found.astype(float) - expected)[3:, 3:].max() <= (0 if alpha is None else 1)
+
+
+def with_alpha(pixels, corner) -> Image:
+    """Return an opaque picture, whose first pixel has an alpha of its own."""
+    opacity = np.full_like(pixels[:, :, :1], np.iinfo(pixels.dtype).max)
+    opacity[0, 0] = corner
+    return Image.from_array(np.concatenate([pixels, opacity], axis=2))
+
+
+@pytest.mark.parametrize("combine", ["max", "mean", "sum", "magnitude", "stack"])
+@pytest.mark.parametrize("alpha", [255, 0])
+def test_the_offset_of_a_kernel_belongs_to_its_result_and_the_bias_to_all(rng, combine, alpha):
+    pixels = picture(rng, (12, 15, 1), np.uint8)
+    kernels = [Kernel(np.array([[-1.0, 1.0]]), offset=40), Kernel(np.array([[0.5, 0.25]]), offset=-7)]
+    first, second = convolve(pixels, "-1 1") + 40.0, convolve(pixels, "0.5 0.25") - 7.0
+    expected = {
+        "max": np.maximum(first, second) + 3,
+        "mean": (first + second) / 2 + 3,
+        "sum": first + second + 3,
+        "magnitude": np.hypot(first, second) + 3,
+        "stack": np.concatenate([first, second], axis=2) + 3,
+    }[combine]
+    for image in (Image.from_array(pixels), with_alpha(pixels, alpha)):
+        found = filter_image(image, kernels, combine=combine, bias=3, dtype=np.float32, alpha="drop")[0]
+        np.testing.assert_allclose(found.pixels[3:, 3:], expected[3:, 3:], atol=1e-2)
 
 
 def test_every_rule_for_signs():
@@ -308,6 +352,10 @@ def test_every_rule_for_signs():
     assert stored("auto", "-1 0 2") == stored("clip", "-1 0 2")
     assert stored("offset") == ([128, 28, 78, 128, 78], 0)
     assert stored("stretch") == ([255, 0, 128, 255, 128], 0)
+    assert stored("auto", Kernel(np.array([[-1.0, 0, 1]]), offset=128)) == ([128, 0, 28, 128, 28], 0.2)
+    assert filter_picture(falling, [difference], bias=128).pixels[0, :, 0].tolist() == [128, 0, 28, 128, 28]
+    assert filter_picture(falling, [difference] * 2, combine="mean", bias=128).pixels[0, 1, 0] == 0
+    assert filter_picture(falling, [difference], bias=128, signed="abs").pixels[0, 1, 0] == 72
 
 
 def test_a_float_picture_keeps_its_signs():

@@ -67,6 +67,8 @@ def test_between_the_layers_everything_stays_float(rng):
         ("conv sobel-h | conv blur", "clip"),
         ("conv blur | conv sobel-h", "abs"),
         ("maxpool 2", "clip"),
+        ("conv sobel-h bias=128", "clip"),
+        ("conv blur bias=128 | conv sobel-h", "abs"),
     ],
 )
 def test_signed_rule_of_auto(text, rule):

@@ -152,11 +152,12 @@ def filter_picture(
     ----------
     pixels : uint8, uint16 or float32 (H, W) or (H, W, C)
     kernels : each as `find_kernel` takes it, or a name of several kernels (``sobel``, ``kirsch``)
-    combine : how several results become one: magnitude (root of the sum of squares), max (of the
-        absolute values where `signed` says abs), mean, sum, stack (a map for each, side by side as
-        channels). None for the combination of a name of several kernels, otherwise magnitude.
+    combine : how several results become one: magnitude (root of the sum of squares), max (the largest signed result),
+        mean, sum, stack (a map for each, side by side as channels). None for the combination of a name of several
+        kernels, otherwise magnitude.
     signed : how values below 0 enter an unsigned picture: clip, abs, offset (half of the range plus v/2),
-        stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0, else clip).
+        stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0 and come without a
+        bias or an offset of their own, else clip).
         A float picture keeps its signs unless one is named.
     dtype : of the result; None for that of `pixels`
     allocate : makes the array of the result from its shape and dtype, as `numpy.empty` does
@@ -288,19 +289,25 @@ def _plan(request: _Request, resolved: _Resolved) -> Plan:
         sizes = ", ".join("{}x{}".format(*geometry.outputs) for geometry in geometries)
         raise ShapeError(f"the kernels give results of different sizes ({sizes}); use padding same")
     bytes_only = samples.dtype == request.dtype == np.uint8 and len(kernels) == 1
-    has_offsets = combine == "stack" or len(kernels) == 1
+    is_combined = combine != "stack" and len(kernels) > 1
     planned = []
     for kernel, geometry in zip(kernels, geometries, strict=True):
         algorithm, reason = choose_algorithm(kernel.weights, geometry, request.algorithm, bytes_only=bytes_only)
-        bias = request.bias + (getattr(kernel, "offset", 0.0) if has_offsets else 0.0)
+        bias = kernel.offset + (0.0 if is_combined else request.bias)
         planned.append(PlannedKernel(kernel.weights, algorithm, bias, reason))
     source = samples.reshape(samples.shape[0], -1)
-    return Plan(source, tuple(planned), combine if len(kernels) > 1 else "", request.threads)
+    return Plan(
+        source,
+        tuple(planned),
+        combine if len(kernels) > 1 else "",
+        request.bias if is_combined else 0.0,
+        request.threads,
+    )
 
 
 def _choose_range(request: _Request, resolved: _Resolved, plan: Plan) -> Range:
     """Return how sums become samples of the result; to stretch them, their range is computed first."""
-    output_range = Range.of(signed_rule(request.signed, resolved.kernels, request.dtype), request.dtype)
+    output_range = Range.of(signed_rule(request.signed, resolved.kernels, request.dtype, request.bias), request.dtype)
     return output_range.stretched(*find_extremes(plan)) if output_range.stretch else output_range
 
 
@@ -326,10 +333,10 @@ def _samples(pixels: Samples) -> Samples:
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
 
 
-def signed_rule(signed: str, kernels: Sequence[Kernel], target: np.dtype[Any]) -> str:
-    """Return the rule that `signed` means for these kernels and a result of dtype `target`."""
+def signed_rule(signed: str, kernels: Sequence[Kernel], target: np.dtype[Any], bias: float) -> str:
+    """Return the rule that `signed` means for these kernels, a result of dtype `target` and a `bias`."""
     if signed != "auto":
         return signed
     if target == np.float32:
         return "keep"
-    return "abs" if all(kernel.is_zero_sum for kernel in kernels) else "clip"
+    return "abs" if bias == 0 and all(kernel.finds_differences for kernel in kernels) else "clip"

@@ -47,7 +47,7 @@ class PlannedKernel(NamedTuple):
     Attributes
     ----------
     weights : (kH, kW)
-    bias : added to the sums of this kernel. To a combination of several kernels the bias of the first one is added.
+    bias : added to the sums of this kernel, before they are combined with those of others
     reason : one line on the algorithm and why it was chosen
     """
 
@@ -66,12 +66,14 @@ class Plan:
     source : the picture, (H, W·C)
     kernels : all have a result of one size
     combine : one of COMBINATIONS, or "" for a single kernel
+    bias : added to the combined sums of several kernels
     threads : number of regions that are computed at a time
     """
 
     source: Samples
     kernels: tuple[PlannedKernel, ...]
     combine: str
+    bias: float
     threads: int
     memory: Memory = field(default_factory=Memory)
 
@@ -162,7 +164,7 @@ def find_extremes(plan: Plan) -> tuple[float, float]:
     """Return the smallest and the largest finite sum of the result."""
 
     def compute(region: Region) -> tuple[float, float]:
-        sums = _sum(plan, region, absolute=False)
+        sums = _sum(plan, region)
         finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
         return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
@@ -222,17 +224,17 @@ def _store_sums(plan: Plan, region: Region, rows: Samples, output_range: Range) 
         _sum_kernel(plan, kernel, region, rows, region.left * plan.channels, kernel.bias)
         sums = rows
     else:
-        sums = _sum(plan, region, absolute=output_range.absolute)
+        sums = _sum(plan, region)
     return store_band(sums, rows, output_range, left, right - left), len(rows) * (right - left)
 
 
-def _sum(plan: Plan, region: Region, *, absolute: bool) -> Samples:
+def _sum(plan: Plan, region: Region) -> Samples:
     """Return the float32 sums of all kernels in a region, combined, with their biases."""
     size = region.bottom - region.top, (region.right - region.left) * plan.channels
     maps = [plan.memory.array(f"map {index}", size, np.float32) for index in range(len(plan.kernels))]
     for kernel, sums in zip(plan.kernels, maps, strict=True):
         _sum_kernel(plan, kernel, region, sums, 0, 0.0)
-    return combine_maps(maps, plan.combine, [kernel.bias for kernel in plan.kernels], absolute)
+    return combine_maps(maps, plan.combine, [kernel.bias for kernel in plan.kernels], plan.bias)
 
 
 def _sum_kernel(plan: Plan, kernel: PlannedKernel, region: Region, sums: Samples, first: int, bias: float) -> None:
@@ -276,23 +278,21 @@ def _cut(region: Region, height: int, width: int) -> list[Region]:
     ]
 
 
-def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], absolute: bool) -> Samples:
+def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], bias: float) -> Samples:
     """Return float32 `maps`, all (…, C) of one shape, combined into one. Their values are overwritten.
 
-    `combine` is one of COMBINATIONS, or "" for a single map. The biases of a stack are added to its maps, else
-    the first one is added to the result. With `absolute`, ``max`` takes the largest absolute value.
+    `combine` is one of COMBINATIONS, or "" for a single map; ``max`` is the largest signed value. The `biases` are
+    added to the maps, and `bias` to their combination.
     """
+    for values, own in zip(maps, biases, strict=True):
+        if own:
+            values += np.float32(own)
     if combine == "stack":
-        for values, bias in zip(maps, biases, strict=True):
-            values += np.float32(bias)
         return np.stack(maps, axis=-1).reshape(*maps[0].shape[:-1], -1)
     total, *others = maps
     if combine == "magnitude":
         for values in maps:
             np.multiply(values, values, out=values)
-    elif combine == "max" and absolute:
-        for values in maps:
-            np.abs(values, out=values)
     add = np.maximum if combine == "max" else np.add
     for values in others:
         add(total, values, out=total)
@@ -300,6 +300,6 @@ def combine_maps(maps: list[Samples], combine: str, biases: Sequence[float], abs
         np.sqrt(total, out=total)
     elif combine == "mean":
         total /= np.float32(len(maps))
-    if biases[0]:
-        total += np.float32(biases[0])
+    if bias:
+        total += np.float32(bias)
     return total

@@ -382,6 +382,38 @@ def test_pooling_by_default_is_the_largest_of_two_by_two(photo):
     np.testing.assert_array_equal(found, naive.pool(photo, "max", (2, 2), (2, 2), (0,) * 4, (2, 2)))
 
 
+@pytest.mark.parametrize("source", ["png", "npy", "tiff"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("window", [["--size", "2"], ["--global"]])
+def test_means_in_npy_are_not_rounded(source, dtype, window, rng):
+    pixels = rng.integers(0, np.iinfo(dtype).max, (6, 8, 3)).astype(dtype)
+    cnnfilter.write_image(f"a.{source}", pixels)
+    size = (2, 2) if window[0] == "--size" else (6, 8)
+    expected = naive.pool(pixels, "avg", size, size, (0,) * 4)
+    found = numbers(done("pool", f"a.{source}", "--op", "avg", *window, "-f", "npy"))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    done("pool", f"a.{source}", "--op", "avg", *window, "-o", "b.tiff")
+    np.testing.assert_array_equal(cnnfilter.read_image("b.tiff").pixels, np.floor(expected + 0.5).astype(dtype))
+    assert numbers(done("pool", f"a.{source}", *window, "-f", "npy")).dtype == dtype
+    if dtype == np.uint8:  # means of floats stay floats in TIFF
+        np.save("f.npy", pixels[:, :, 0].astype(np.float32))
+        done("pool", "f.npy", "--op", "avg", *window, "-o", "f.tiff")
+        np.testing.assert_allclose(cnnfilter.read_image("f.tiff").pixels[:, :, 0], expected[:, :, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "command",
+    [("convolve", "-k", "identity"), ("convolve", "-k", "identity", "--signed", "clip"), ("pool", "--size", "1")],
+)
+def test_alpha_in_npy_is_in_the_units_of_the_file(command, dtype, rng):
+    pixels = np.full((5, 6, 4), (200, 190, 180, 128), dtype)
+    cnnfilter.write_image("a.png", pixels)
+    name, *options = command
+    np.testing.assert_allclose(numbers(done(name, "a.png", *options, "-f", "npy")), pixels, rtol=1e-5)
+
+
 def test_global_pooling(photo):
     found = picture(done("pool", "img.png", "--global", "--op", "min"))
     np.testing.assert_array_equal(found, photo.min((0, 1), keepdims=True))

@@ -55,7 +55,7 @@ def filter_image(
     kernels : names, text, arrays or Kernels, as `find_kernels` takes them
     alpha : "keep" (the alpha at the centre of each window), "filter" (convolved like the colours), "drop"
     max_pixels : pixels of the result that are accepted, all frames together; checked before memory is allocated
-    options : those of `filter_picture`
+    options : those of `filter_picture`; a float32 result of whole numbers has its alpha in their units, as its colours
 
     Returns
     -------
@@ -153,7 +153,9 @@ def _filter_with_alpha(
         new_opacity = result.pixels
     else:
         new_opacity = _at_centres(opacity, sets[0], top, options)
-    if pixels.dtype != new_opacity.dtype:
+    if pixels.dtype == np.float32:
+        new_opacity = new_opacity.astype(np.float32, copy=False)  # in the units of the file, as the colours are
+    elif pixels.dtype != new_opacity.dtype:
         scale = top_of(pixels.dtype) / top
         new_opacity = to_picture(new_opacity.astype(np.float32) * np.float32(scale), pixels.dtype)[0]
     return np.concatenate([pixels, new_opacity], axis=2), clipped, algorithms_used
@@ -284,7 +286,7 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
 
 
 def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
-    """Pool every frame of a picture; integers stay integers.
+    """Pool every frame of a picture; integers stay integers, unless `dtype` says otherwise.
 
     Parameters
     ----------

@@ -117,6 +117,24 @@ def test_pooling_with_alpha(rng):
     assert pool_image(image, alpha="drop").mode == "RGB"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("opaque", [False, True])
+def test_alpha_of_a_float_result_is_in_the_units_of_the_file(rng, dtype, opaque):
+    image = picture(rng, dtype=dtype)
+    if opaque:
+        image.pixels[:, :, -1] = np.iinfo(dtype).max
+    same = filter_image(image, ["identity"], dtype=np.float32)[0]
+    np.testing.assert_allclose(same.colour[image.alpha[:, :, 0] > 0], image.colour[image.alpha[:, :, 0] > 0], rtol=1e-5)
+    np.testing.assert_array_equal(same.alpha, image.alpha)
+    blurred = filter_image(image, ["box:3"], alpha="filter", dtype=np.float32)[0]
+    np.testing.assert_array_equal(blurred.alpha, filter_image(image, ["box:3"], alpha="filter")[0].alpha)
+    means = pool_image(image, "avg", dtype=np.float32)
+    assert means.pixels.dtype == np.float32
+    np.testing.assert_allclose(means.alpha, pool(image.alpha, "avg", dtype=np.float32))
+    kept = pool_image(image, "avg", size=3, stride=1, padding=1, dtype=np.float32)
+    np.testing.assert_array_equal(kept.alpha, image.alpha)
+
+
 def test_padding_counts_as_in_an_opaque_picture(rng):
     image = picture(rng)
     pixels = image.pixels.copy()

@@ -16,7 +16,7 @@ HELP = """\
 Shrink pictures by pooling: the largest, smallest or mean value of each window.
 
 Sizes and special cases are those of PyTorch. 8-bit and 16-bit pictures keep their depth; means are rounded half
-up.
+up. With -f npy the means are written as they are, as float32.
 
 INPUT is a file, - for stdin, or with -r a folder.
 
@@ -77,8 +77,9 @@ def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:
         from cnnfilter.filters.images import pool_image
 
         image = job.read()
-        if one_window:
-            how["size"] = image.pixels.shape[:2]
-        job.write(pool_image(image, op, threads=job.threads, allocate=job.allocate_for(image), **how))
+        own: dict[str, Any] = {"size": image.pixels.shape[:2]} if one_window else {}
+        if op == "avg" and image.pixels.dtype.kind == "u":
+            own["dtype"] = job.dtype_for(image, signed=True)
+        job.write(pool_image(image, op, threads=job.threads, allocate=job.allocate_for(image), **{**how, **own}))
 
     pictures.run(pool, tag=f"{op}pool")

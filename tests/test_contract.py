@@ -316,7 +316,7 @@ def test_a_bias_or_an_offset_is_never_folded(spelling, photo):
         "--bias": ["convolve", "img.png", "-k", kernel, "--bias", "128"],
         "json": ["convolve", "img.png", "-k", "@k.json"],
         "mat": ["convolve", "img.png", "-k", "k.mat"],
-        "layer": ["apply", f"conv '{kernel}' bias=128 border=replicate", "img.png"],
+        "layer": ["apply", f"conv '{kernel}' bias=128", "img.png"],
         "alpha": ["convolve", "alpha.png", "-k", kernel, "--bias", "128"],
     }[spelling]
     expected = to_bytes(around(photo, np.array([[-1, 0, 0], [0, 1, 0], [0, 0, 0]])) + 128)
@@ -447,13 +447,28 @@ def test_the_layers_of_the_grammar(text):
 
 
 def test_apply_is_one_layer_after_the_other(photo):
-    edges = np.maximum(around(photo, SOBEL_H, "zero"), 0).astype(np.float32)
+    edges = np.maximum(around(photo, SOBEL_H), 0).astype(np.float32)
     expected = naive.pool(edges, "max", (2, 2), (2, 2), (0,) * 4)
     found = numbers(done("apply", "conv sobel-h | relu | maxpool 2", "img.png", "-f", "npy"))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_array_equal(
         picture(done("apply", "conv sobel-h | relu | maxpool 2", "img.png")), to_bytes(expected)
     )
+
+
+@pytest.mark.parametrize("kernel", ["sobel", "sobel-h", "gaussian:3", "sharpen", "kirsch", "0 1; 2 -3"])
+@pytest.mark.parametrize("source", ["img.png", "deep.png", "alpha.png"])
+@pytest.mark.parametrize("signed", ["auto", "clip", "offset"])
+def test_a_fixed_kernel_in_a_layer_is_convolve(kernel, source, signed, photo, rng):
+    cnnfilter.write_image("deep.png", rng.integers(0, 65536, (9, 8, 3)).astype(np.uint16))
+    cnnfilter.write_image("alpha.png", rng.integers(0, 256, (9, 8, 4)).astype(np.uint8))
+    np.save("real.npy", rng.standard_normal((9, 8)).astype(np.float32))
+    one = cnnfilter.read_image(done("convolve", source, "-k", kernel, "--signed", signed)).pixels
+    other = cnnfilter.read_image(done("apply", f"conv '{kernel}'", source, "--signed", signed)).pixels
+    if source in ("alpha.png", "deep.png"):  # alpha as float32; sums of 16 bits have more digits than float32
+        np.testing.assert_allclose(other.astype(int), one.astype(int), atol=1)
+    else:
+        np.testing.assert_array_equal(other, one)
 
 
 def test_gray_is_pillows(photo):

@@ -57,7 +57,7 @@ class FixedConvolution(WindowLayer):
 
     C maps and K kernels give C * K maps: the first map with each kernel in order, then the second map, and so on. A
     name that stands for several kernels gives one map: `sobel` the magnitude of its pair, `kirsch` the largest of
-    its eight.
+    its eight. The edges of the maps are repeated around them, as in `convolve`; learned layers have zeros there.
     """
 
     name = "conv"
@@ -67,7 +67,7 @@ class FixedConvolution(WindowLayer):
     stride: tuple[int, int] = option(grammar.PAIR, (1, 1))
     pad: str | tuple[int, int, int, int] = option(grammar.PADDING, "same")
     dilation: tuple[int, int] = option(grammar.PAIR, (1, 1))
-    border: str = option(_BORDER, "zero")
+    border: str = option(_BORDER, "replicate")
     bias: float = option(grammar.NUMBER, 0.0)
     algorithms: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """The algorithm of each kernel, as `convolve` takes it; empty means auto for all."""

@@ -37,6 +37,19 @@ class Layers(tuple[Layer, ...]):
         found = super().__getitem__(index)
         return Layers(found) if isinstance(index, slice) else found  # type: ignore[arg-type, return-value]
 
+    def text_with_borders(self) -> str:
+        """Return the text with the border of every fixed convolution, which a file keeps whatever the default is.
+
+        >>> parse_layers("conv sobel-h | relu").text_with_borders()
+        'conv sobel-h border=replicate | relu'
+        """
+        return " | ".join(
+            f"{layer} border={layer.border}"
+            if isinstance(layer, fixed.FixedConvolution) and layer.border == fixed.FixedConvolution.border
+            else str(layer)
+            for layer in self
+        )
+
     def shapes(self, shape: Shape) -> Iterator[Shape]:
         """Yield the input shape of each layer, and at last the output shape of the stack.
 

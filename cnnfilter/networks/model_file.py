@@ -6,7 +6,7 @@ It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted 
 ====================  ==================================================================================
 ``format``            ``cnnfilter-model``
 ``version``           ``1``
-``layers``            the layers as text
+``layers``            the layers as text; a ``conv`` of fixed kernels without ``border=`` has a border of zeros
 ``input``             the shape that they take: ``224x224x3``
 ``classes``           the names of the outputs, a JSON list (empty: the outputs have no names)
 ``preparation``       how a picture becomes numbers, a JSON object: the fields of `Preparation`
@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import CnnfilterError, ModelError
 from cnnfilter.kernels.catalogue import ENTRIES
-from cnnfilter.layers.grammar import split_stages
-from cnnfilter.layers.layer import Shape, show_shape
+from cnnfilter.layers.fixed import FixedConvolution
+from cnnfilter.layers.grammar import Stage, split_stages
+from cnnfilter.layers.layer import Layer, Shape, show_shape
 from cnnfilter.layers.stack import Layers, parse_layers
 from cnnfilter.weights.safetensors import TensorFile, write_tensors
 
@@ -119,7 +120,7 @@ def write_model(file: BinaryIO, model: Model, *, dtype: str = "float16") -> None
     metadata = {
         "format": FORMAT,
         "version": VERSION,
-        "layers": str(model.layers),
+        "layers": model.layers.text_with_borders(),
         "input": show_shape(model.input_shape),
         "classes": _json(model.classes),
         "preparation": _json(dataclasses.asdict(model.preparation)),
@@ -204,11 +205,19 @@ def _layers(text: str) -> Layers:
     if len(text) > _LAYERS_TEXT_CHARACTERS_MAX:
         raise ModelError(f"its layers are {len(text):,} characters long; {_LAYERS_TEXT_CHARACTERS_MAX:,} is the limit")
     try:
-        for stage in split_stages(text):
+        stages = split_stages(text)
+        for stage in stages:
             _refuse_other_files(stage.words)
-        return parse_layers(text)
+        return Layers(map(_with_own_border, parse_layers(text), stages))
     except CnnfilterError as error:
         raise ModelError(f"its layers cannot be read: {error}") from error
+
+
+def _with_own_border(layer: Layer, stage: Stage) -> Layer:
+    """Return a layer as it was trained: fixed kernels without a border in the text had zeros around the maps."""
+    if isinstance(layer, FixedConvolution) and "border" not in stage.options:
+        return dataclasses.replace(layer, border="zero")
+    return layer
 
 
 def _refuse_other_files(words: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ def export_onnx(network: Network) -> bytes:
 def _properties(network: Network) -> dict[str, str]:
     """Return the metadata of the file: how to prepare pictures, the names of the classes, and the origin."""
     return {
-        "layers": str(network.layers),
+        "layers": network.layers.text_with_borders(),
         "classes": json.dumps(network.classes, ensure_ascii=False),
         "preparation": json.dumps(dataclasses.asdict(network.preparation)),
         "calibration": json.dumps(dataclasses.asdict(network.calibration)),
@@ -160,9 +160,10 @@ def _clip(graph: Graph, name: str, high: float) -> str:
 
 def _fixed_convolution(graph: Graph, name: str, layer: FixedConvolution, weights: Weights, shape: Shape) -> str:
     """Write every kernel on every map, C maps becoming C·K: a convolution by groups."""
-    if layer.border != "zero" or any(len(group) > 1 for group in layer.kernel_sets):
+    if layer.border not in ("zero", "replicate") or any(len(group) > 1 for group in layer.kernel_sets):
         raise ModelError(
-            f"'{layer}': ONNX has single kernels with zeros around only; border=zero and sobel-h sobel-v would do"
+            f"'{layer}': ONNX has single kernels with zeros around only, or with the edge repeated; border=zero or "
+            "border=replicate, and sobel-h sobel-v would do"
         )
     down, across = _axes(layer, shape)
     kernels = np.zeros((len(layer.kernel_sets), 1, down.taps, across.taps), np.float32)
@@ -173,9 +174,14 @@ def _fixed_convolution(graph: Graph, name: str, layer: FixedConvolution, weights
             (across.taps - 1) // 2 - (kernel.weights.shape[1] - 1) // 2,
         )
         kernels[number, 0, top : top + kernel.weights.shape[0], left : left + kernel.weights.shape[1]] = kernel.weights
+    window = _window((down, across))
+    top, left, bottom, right = window["pads"]
+    if layer.border == "replicate" and any(window["pads"]):
+        name = graph.add("Pad", [name, graph.constant(np.array([0, 0, top, left, 0, 0, bottom, right]))], mode="edge")
+        window["pads"] = [0, 0, 0, 0]
     inputs = [name, graph.constant(np.tile(kernels, (shape[2], 1, 1, 1)))]
     inputs += [graph.constant(np.full(shape[2] * len(kernels), layer.bias, np.float32))] if layer.bias else []
-    return graph.add("Conv", inputs, group=shape[2], **_window((down, across)))
+    return graph.add("Conv", inputs, group=shape[2], **window)
 
 
 def _batch_norm(graph: Graph, name: str, layer: BatchNorm, weights: Weights, shape: Shape) -> str:

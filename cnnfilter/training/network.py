@@ -57,7 +57,7 @@ class Settings:
     def as_texts(self) -> dict[str, str]:
         """Return the settings as text, by name, so that a checkpoint can tell whether they are the same."""
         return {
-            "layers": str(self.layers),
+            "layers": self.layers.text_with_borders(),
             "input": show_shape(self.input_shape),
             "epochs": str(self.epochs),
             "batch": str(self.batch),

@@ -32,7 +32,7 @@ def apply(image, text, **options):
 def test_a_convolution_is_that_of_filter_image(rng, mode, dtype, signed):
     image = picture(rng, mode, dtype)
     result, clipped = apply(image, "conv sobel-h stride=2", signed=signed)
-    expected, share, _ = filter_image(image, ["sobel-h"], border="zero", stride=2, signed=signed)
+    expected, share, _ = filter_image(image, ["sobel-h"], stride=2, signed=signed)
     assert result.mode == mode
     assert abs(clipped - share) < 0.02
     np.testing.assert_allclose(result.pixels.astype(int), expected.pixels.astype(int), atol=1)
@@ -174,7 +174,7 @@ def test_alpha_can_be_dropped_or_filtered(rng):
     image = picture(rng, "RGBA")
     assert apply(image, STACK, alpha="drop")[0].mode == "RGB"
     filtered = apply(image, "conv blur", alpha="filter")[0]
-    expected, _, _ = filter_image(image, ["blur"], border="zero", alpha="filter")
+    expected, _, _ = filter_image(image, ["blur"], alpha="filter")
     np.testing.assert_allclose(filtered.pixels.astype(int), expected.pixels.astype(int), atol=1)
 
 

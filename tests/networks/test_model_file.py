@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from cnnfilter import parse_layers
+from cnnfilter import convolve, load_model, parse_layers
 from cnnfilter.errors import ModelError
 from cnnfilter.networks.model_file import (
     Backbone,
@@ -20,7 +20,7 @@ from cnnfilter.networks.model_file import (
     tensor_shapes,
     write_model,
 )
-from cnnfilter.weights.safetensors import write_tensors
+from cnnfilter.weights.safetensors import TensorFile, write_tensors
 
 LAYERS = "conv 4x3x3 stride=2 | batchnorm | relu | globalpool avg | dense 3 bias=no"
 
@@ -148,6 +148,27 @@ def test_fixed_kernels_are_part_of_a_model(tmp_path, rng):
     text = "gray | conv sobel-h gaussian:1.4 '1/9 -2 1e-3; 0 1 0' stride=2 | flatten | dense 3"
     model = small_model(rng, text)
     assert str(read_model(save(tmp_path / "m", model)).layers) == str(model.layers)
+
+
+def test_the_border_of_fixed_kernels_is_written_and_without_one_it_is_zero(tmp_path, rng):
+    """Files of earlier versions name no border, and were trained with zeros around the maps."""
+    text = "conv sobel-h | flatten | dense 3"
+    model = small_model(rng, text)
+    path = save(tmp_path / "new", model)
+    with TensorFile(path) as file:
+        metadata, tensors = file.metadata, {name: file.read(name) for name in file.entries}
+    assert metadata["layers"] == "conv sobel-h border=replicate | flatten | dense 3"
+    assert str(read_model(path).layers) == text
+    with open(tmp_path / "old", "wb") as target:
+        write_tensors(target, tensors, metadata | {"layers": text})
+    old = read_model(tmp_path / "old")
+    assert str(old.layers) == "conv sobel-h border=zero | flatten | dense 3"
+    batch = rng.normal(size=(2, *old.input_shape)).astype(np.float32)
+    zeros = np.stack([convolve(each, "sobel-h", border="zero") for each in batch])
+    expected = zeros.reshape(2, -1) @ old.weights[2]["kernel"] + old.weights[2]["bias"]
+    np.testing.assert_allclose(load_model(tmp_path / "old").forward(batch), expected, rtol=1e-4, atol=1e-4)
+    again = save(tmp_path / "again", old)
+    np.testing.assert_array_equal(load_model(again).forward(batch), load_model(tmp_path / "old").forward(batch))
 
 
 PREPARATION = {

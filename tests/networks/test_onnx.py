@@ -46,6 +46,9 @@ def run(data: bytes, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "maxpool 2 dilation=2 stride=1 | avgpool 2 | globalpool avg | dense 3 bias=no",
         "avgpool 3 stride=2 pad=1 ceil | flatten | dropout 0.5 | dense 7 | softmax",
         "gray | conv sobel-h blur bias=3 | conv 2x3x3 | softmax",
+        "conv sobel-h blur stride=2 border=zero | flatten | dense 2",
+        "conv '1 2 3; 4 5 -6' pad=2,1,0,3 dilation=2,1 | flatten | dense 2",
+        "conv gaussian:1 pad=valid | globalpool avg | dense 2",
         "conv gaussian:1 sharpen '1 2; 3 4' | globalpool avg | dense 4",
     ],
 )

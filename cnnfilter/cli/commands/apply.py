@@ -19,7 +19,9 @@ HELP = """\
 Send pictures through a stack of layers. Each is read once and written once, with float32 in between.
 
 LAYERS are stages separated by bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and
-applies each of them to each map; a kernel typed as numbers is quoted. The other stages are maxpool, minpool,
+applies each of them to each map, as convolve does: around a map its edge is repeated, unless border= names another
+border. A kernel typed as numbers is quoted. The learned layers of a network have zeros around instead. The other
+stages are maxpool, minpool,
 avgpool, globalpool, relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the
 shapes.
 

@@ -405,13 +405,19 @@ def test_means_in_npy_are_not_rounded(source, dtype, window, rng):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(
     "command",
-    [("convolve", "-k", "identity"), ("convolve", "-k", "identity", "--signed", "clip"), ("pool", "--size", "1")],
+    [
+        ("convolve", "-k", "identity"),
+        ("convolve", "-k", "identity", "--signed", "clip"),
+        ("pool", "--size", "1"),
+        ("pool", "--size", "1", "--op", "avg"),
+        ("apply", "conv identity"),
+        ("apply", "avgpool 1"),
+    ],
 )
 def test_alpha_in_npy_is_in_the_units_of_the_file(command, dtype, rng):
     pixels = np.full((5, 6, 4), (200, 190, 180, 128), dtype)
     cnnfilter.write_image("a.png", pixels)
-    name, *options = command
-    np.testing.assert_allclose(numbers(done(name, "a.png", *options, "-f", "npy")), pixels, rtol=1e-5)
+    np.testing.assert_allclose(numbers(done(*command, "a.png", "-f", "npy")), pixels, rtol=1e-5)
 
 
 def test_global_pooling(photo):
@@ -457,8 +463,8 @@ def test_apply_is_one_layer_after_the_other(photo):
 
 
 @pytest.mark.parametrize("kernel", ["sobel", "sobel-h", "gaussian:3", "sharpen", "kirsch", "0 1; 2 -3"])
-@pytest.mark.parametrize("source", ["img.png", "deep.png", "alpha.png"])
-@pytest.mark.parametrize("signed", ["auto", "clip", "offset"])
+@pytest.mark.parametrize("source", ["img.png", "deep.png", "alpha.png", "real.npy"])
+@pytest.mark.parametrize("signed", ["auto", "clip", "abs", "offset", "stretch"])
 def test_a_fixed_kernel_in_a_layer_is_convolve(kernel, source, signed, photo, rng):
     cnnfilter.write_image("deep.png", rng.integers(0, 65536, (9, 8, 3)).astype(np.uint16))
     cnnfilter.write_image("alpha.png", rng.integers(0, 256, (9, 8, 4)).astype(np.uint8))
@@ -479,6 +485,43 @@ def test_gray_is_pillows(photo):
 def test_other_numbers_of_maps_are_a_sheet(photo):
     assert numbers(done("apply", "gray | conv sobel-h blur", "img.png", "-f", "npy")).shape == (14, 17, 2)
     assert picture(done("apply", "gray | conv sobel-h blur", "img.png")).shape[:2] > (14, 17)
+
+
+@pytest.mark.parametrize("kernels", [2, 3, 4, 5])
+@pytest.mark.parametrize("form", ["png", "jpg", "tiff", "webp"])
+def test_maps_that_are_not_the_channels_are_a_sheet_in_every_format(kernels, form, photo):
+    text = "gray | conv " + " ".join(["sobel-h", "sobel-v", "laplacian", "emboss", "blur"][:kernels])
+    done("apply", text, "img.png", "-o", f"sheet.{form}")
+    sheet = cnnfilter.read_image(f"sheet.{form}")
+    assert (sheet.mode, len(sheet.frames)) == ("RGB", 0)
+    assert sheet.pixels.shape[:2] > (100, 100)
+    done("apply", "conv blur", "img.png", "--sheet", "-o", f"more.{form}")
+    assert cnnfilter.read_image(f"more.{form}").pixels.shape[:2] > (100, 100)
+    refused = run("apply", text, "img.png", "--no-sheet", "-o", f"maps.{form}")
+    if form == "tiff":
+        assert len(cnnfilter.read_image("maps.tiff").frames) == kernels
+    elif kernels == 5:
+        assert refused.exit_code == 1
+        assert "cannot hold 5 channels" in refused.stderr
+    else:
+        assert cnnfilter.read_image(f"maps.{form}").pixels.shape[:2] == (14, 17)
+
+
+@pytest.mark.parametrize("command", [("convolve", "-k", "-1 1"), ("apply", "conv '-1 1'")])
+@pytest.mark.parametrize("form", ["tif", "png"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_stretch_uses_one_range_for_a_file(command, form, alpha):
+    pages = np.zeros((2, 16, 16), np.uint8)
+    pages[0, :, 8:], pages[1, :, 8:] = 10, 200
+    images = [
+        PillowImage.fromarray(page).convert("LA" if alpha else "L").convert("RGBA" if alpha else "RGB")
+        for page in pages
+    ]
+    options = {} if form == "tif" else {"duration": 100}
+    images[0].save(f"in.{form}", save_all=True, append_images=images[1:], **options)
+    done(*command, f"in.{form}", "--signed", "stretch", "-o", f"out.{form}")
+    found = [frame[:, :, :3].max() for frame in cnnfilter.read_image(f"out.{form}").frames]
+    assert found == [13, 255]
 
 
 # --- pictures in and out

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
-from cnnfilter.filters.convolution.convolve import filter_picture, signed_rule
+from cnnfilter.filters.convolution.convolve import filter_picture, find_span, signed_rule
 from cnnfilter.filters.convolution.regions import combine_maps
 from cnnfilter.filters.pooling.pool import pool_axes, pool_picture
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
-from cnnfilter.images.dtypes import to_picture, top_of
+from cnnfilter.images.dtypes import Span, to_picture, top_of
 from cnnfilter.images.image import Image, check_size, mode_of
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
@@ -55,7 +55,8 @@ def filter_image(
     kernels : names, text, arrays or Kernels, as `find_kernels` takes them
     alpha : "keep" (the alpha at the centre of each window), "filter" (convolved like the colours), "drop"
     max_pixels : pixels of the result that are accepted, all frames together; checked before memory is allocated
-    options : those of `filter_picture`; a float32 result of whole numbers has its alpha in their units, as its colours
+    options : those of `filter_picture`, but stretch uses one span for all frames. The alpha of a float32 result is in
+        the units of the picture, as its colours are.
 
     Returns
     -------
@@ -69,6 +70,9 @@ def filter_image(
     check_alpha(alpha)
     if max_pixels is not None:
         _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
+    if options.get("signed") == "stretch":
+        frames = image.frames or (image.pixels,)
+        options["signed"] = Span.union(_span_of_frame(image, frame, kernels, options) for frame in frames)
     clipped: list[float] = []
     algorithms_used: list[tuple[str, ...]] = []
 
@@ -116,6 +120,30 @@ def _filter_frame(
     return pixels, clipped, algorithms_used[0]
 
 
+def _span_of_frame(image: Image, frame: Samples, kernels: Sequence[Any], options: dict[str, Any]) -> Span:
+    """Return the smallest and the largest result for the colours of a frame."""
+    options = {name: value for name, value in options.items() if name not in ("signed", "allocate")}
+    if not image.has_alpha:
+        return find_span(frame, kernels, **options)
+    opaque = is_opaque(frame)
+
+    def span(seen: Samples, window: dict[str, Any]) -> Span:
+        colour, opacity = _split(seen)
+        if opaque:
+            return find_span(colour, kernels, **{**options, **window})
+        return Span.of(_weigh(colour, opacity, kernels, {**options, **window})[0])
+
+    axes = _axes_in_bands(frame, kernels, options) if is_worth_bands(frame) else None
+    if axes is None:
+        return span(frame, {})
+    return Span.union(span(seen, {"padding": padding}) for seen, padding in _bands(frame, axes))
+
+
+def _split(frame: Samples) -> tuple[Samples, Samples]:
+    """Return the colours and the alpha of a frame, each contiguous."""
+    return np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
+
+
 def is_worth_bands(frame: Samples) -> bool:
     """Return whether float copies of a whole frame would take so much memory that bands pay."""
     return frame.size > 2 * _BAND_SAMPLES
@@ -135,15 +163,13 @@ def _filter_with_alpha(
     frame: Samples, opaque: bool, kernels: Sequence[Any], alpha: str, options: dict[str, Any]
 ) -> tuple[Samples, float, tuple[str, ...]]:
     """Filter a frame, or some of its rows; `opaque` says whether the whole frame is."""
-    colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
+    colour, opacity = _split(frame)
     top = top_of(frame.dtype)
     if opaque:
         result = filter_picture(colour, kernels, **options)
         pixels, clipped, algorithms_used = result.pixels, result.clipped, result.algorithms_used
     else:
-        pixels, clipped, algorithms_used = _filter_weighted(
-            colour, opacity.astype(np.float32) / np.float32(top), kernels, options
-        )
+        pixels, clipped, algorithms_used = _filter_weighted(colour, opacity, kernels, options)
     sets = [kernel for spec in kernels for kernel in find_kernels(spec)]
     if alpha == "drop" or pixels.shape[2] != colour.shape[2]:  # a stack of maps has no alpha
         return pixels, clipped, algorithms_used
@@ -165,7 +191,7 @@ def _axes_in_bands(frame: Samples, kernels: Sequence[Any], options: dict[str, An
     """Return the axes of the windows if bands of rows can be filtered one by one, otherwise None."""
     shapes = {kernel.weights.shape for spec in kernels for kernel in find_kernels(spec)}
     is_near = options.get("border", "replicate").partition(":")[0] in NEAR_BORDERS
-    if len(shapes) > 1 or not is_near or options.get("signed") == "stretch":
+    if len(shapes) > 1 or not is_near:
         return None
     window = {name: options[name] for name in ("stride", "dilation", "padding") if name in options}
     down, across = window_axes(frame.shape[:2], shapes.pop(), **window)
@@ -179,17 +205,20 @@ def in_bands(
     allocate: Callable[..., Samples],
 ) -> tuple[Samples, float]:
     """Return the results of `part` for all bands, joined: it takes the rows that a band sees, and their padding."""
+    return join_bands((part(seen, padding) for seen, padding in _bands(frame, axes)), axes[0].outputs, allocate)
+
+
+def _bands(frame: Samples, axes: tuple[Axis, Axis]) -> Iterator[tuple[Samples, Sides]]:
+    """Yield for each band of the result the rows of the frame that it sees, and their padding."""
     down, across = axes
     # A band has at least three times as many rows as it shares with its neighbours.
     rows = max(1, _BAND_SAMPLES // (down.stride * frame[0].size), 3 * down.reach // down.stride)
-
-    def parts() -> Iterator[tuple[Samples, float]]:
-        for first in range(0, down.outputs, rows):
-            band = RowBand.of(down, first, min(first + rows, down.outputs))
-            sides = band.before, across.after, band.after, across.before
-            yield part(np.ascontiguousarray(frame[band.start : band.stop]), sides)
-
-    return join_bands(parts(), down.outputs, allocate)
+    for first in range(0, down.outputs, rows):
+        band = RowBand.of(down, first, min(first + rows, down.outputs))
+        yield (
+            np.ascontiguousarray(frame[band.start : band.stop]),
+            (band.before, across.after, band.after, across.before),
+        )
 
 
 def join_bands(
@@ -209,11 +238,23 @@ def join_bands(
 
 
 def _filter_weighted(
-    colour: Samples, weight: Samples, kernels: Sequence[Any], options: dict[str, Any]
+    colour: Samples, opacity: Samples, kernels: Sequence[Any], options: dict[str, Any]
 ) -> tuple[Samples, float, tuple[str, ...]]:
-    """Return the result of the module's formula; `weight` is alpha, 0 to 1, float32 (H, W, 1)."""
-    signed, combine, bias = options.get("signed", "auto"), options.get("combine"), options.get("bias", 0.0)
+    """Return colours filtered by the module's formula, the share of clipped samples, and the algorithms."""
+    found = [kernel for spec in kernels for kernel in find_kernels(spec)]
     dtype = np.dtype(options.get("dtype") or colour.dtype)
+    rule = signed_rule(options.get("signed", "auto"), found, dtype, options.get("bias", 0.0))
+    values, algorithms_used = _weigh(colour, opacity, kernels, options)
+    pixels, clipped = to_picture(values, dtype, rule)
+    return pixels, clipped, algorithms_used
+
+
+def _weigh(
+    colour: Samples, opacity: Samples, kernels: Sequence[Any], options: dict[str, Any]
+) -> tuple[Samples, tuple[str, ...]]:
+    """Return the float32 result of the module's formula, and the algorithms."""
+    combine, bias = options.get("combine"), options.get("bias", 0.0)
+    weight = opacity.astype(np.float32) / np.float32(top_of(opacity.dtype))
     window = {name: value for name, value in options.items() if name not in ("signed", "combine", "bias", "dtype")}
     border = window.get("border", "replicate")
     # A constant border is opaque.
@@ -239,13 +280,10 @@ def _filter_weighted(
         algorithms_used += result.algorithms_used
     if combine is None:
         combine = sets[0].combine if len(sets) == 1 else "magnitude"
-    rule = signed_rule(signed, found, dtype, bias)
     combine = combine if len(found) > 1 else ""
     is_combined = combine not in ("", "stack")
     biases = [kernel.offset + (0.0 if is_combined else bias) for kernel in found]
-    values = combine_maps(maps, combine, biases, bias if is_combined else 0.0)
-    pixels, clipped = to_picture(values, dtype, rule)
-    return pixels, clipped, tuple(algorithms_used)
+    return combine_maps(maps, combine, biases, bias if is_combined else 0.0), tuple(algorithms_used)
 
 
 def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str, Any]) -> Samples:
@@ -269,14 +307,15 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
     ----------
     image : the result of `filter_image` for ``combine="stack"``: K maps of each of C channels
     names : the names of the K kernels
-    format : npy holds the maps as they are, tiff a page for each kernel, all others a contact sheet
+    format : npy holds the maps as they are, tiff a page for each frame and kernel, all others a contact sheet
     """
     if format == "npy":
         return image.replace(mode="maps")
     kernels = len(names)
     channels = image.pixels.shape[2] // kernels
     if format == "tiff":
-        pages = tuple(np.ascontiguousarray(image.pixels[:, :, number::kernels]) for number in range(kernels))
+        frames = image.frames or (image.pixels,)
+        pages = tuple(np.ascontiguousarray(maps[:, :, number::kernels]) for maps in frames for number in range(kernels))
         return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
     from cnnfilter.images.contact_sheets import contact_sheet  # it imports Pillow, which nothing else here needs
 
@@ -318,7 +357,7 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
 
 def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options: dict[str, Any]) -> Samples:
     """Pool a frame, or some of its rows; `opaque` says whether the whole frame is."""
-    colour, opacity = np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
+    colour, opacity = _split(frame)
     top = top_of(frame.dtype)
     if opaque:
         pixels: Samples = pool_picture(colour, op, **options)

@@ -6,6 +6,8 @@ range is then 0 to 1.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,33 @@ def top_of(dtype: DTypeLike) -> float:
     """Return the largest value of a picture's type: 255, 65535, or 1 for float32."""
     dtype = np.dtype(dtype)
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+
+
+class Span(NamedTuple):
+    """The smallest and the largest finite result, which stretch takes to 0 and to the largest value of the type.
+
+    Without a finite result, `low` is infinity and `high` is minus infinity.
+    """
+
+    low: float = math.inf
+    high: float = -math.inf
+
+    @classmethod
+    def of(cls, values: Samples) -> Span:
+        """Return the span of an array."""
+        with np.errstate(all="ignore"):  # the sum of finite values may be infinite
+            finite = values if np.isfinite(values.sum()) else values[np.isfinite(values)]
+        return cls(float(finite.min()), float(finite.max())) if finite.size else cls()
+
+    @classmethod
+    def union(cls, spans: Iterable[Span]) -> Span:
+        """Return the span of all values that have these spans.
+
+        >>> Span.union([Span(0, 3), Span(), Span(-1, 2)])
+        Span(low=-1, high=3)
+        """
+        lows, highs = zip(cls(), *spans, strict=True)
+        return cls(min(lows), max(highs))
 
 
 class Range(NamedTuple):
@@ -42,17 +71,20 @@ class Range(NamedTuple):
     top: float = 255.0
 
     @classmethod
-    def of(cls, signed: str, dtype: DTypeLike) -> Range:
-        """Return the range of a rule: keep, clip, abs, offset, or stretch, whose gain and shift `stretched` sets."""
+    def of(cls, signed: str | Span, dtype: DTypeLike) -> Range:
+        """Return the range of a rule: keep, clip, abs, offset, a span to be stretched, or stretch without its span."""
         top = top_of(dtype)
+        if isinstance(signed, Span):
+            return cls(stretch=True, top=top).stretched(signed)
         if signed == "offset":
             return cls(gain=0.5, shift=top / 2, top=top)
         return cls(absolute=signed == "abs", stretch=signed == "stretch", keep=signed == "keep", top=top)
 
-    def stretched(self, low: float, high: float) -> Range:
-        """Return the range that takes `low` to 0 and `high` to `top`; if both are the same, everything becomes 0."""
+    def stretched(self, span: Span) -> Range:
+        """Return the range that takes the ends of a span to 0 and `top`; if they are the same, all values become 0."""
+        low, high = span
         gain = self.top / (high - low) if high > low else 0.0
-        return self._replace(gain=gain, shift=-low * gain)
+        return self._replace(gain=gain, shift=-low * gain if gain else 0.0)
 
 
 def store_band(values: Samples, out: Samples, output_range: Range, first: int = 0, count: int | None = None) -> int:
@@ -85,13 +117,13 @@ def store_band(values: Samples, out: Samples, output_range: Range, first: int = 
     return 0
 
 
-def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple[Samples, float]:
+def to_picture(values: Samples, dtype: DTypeLike, signed: str | Span = "clip") -> tuple[Samples, float]:
     """Return float32 `values` (H, W, C) as pixels of `dtype`, and the share of the samples that was clipped.
 
     Parameters
     ----------
     signed : clip, abs, offset (half of the range plus v/2), stretch (the smallest value to 0, the largest to the top
-        of the range), or keep (float32 values as they are)
+        of the range), a span that is stretched instead, or keep (float32 values as they are)
 
     Examples
     --------
@@ -101,15 +133,8 @@ def to_picture(values: Samples, dtype: DTypeLike, signed: str = "clip") -> tuple
     >>> to_picture(values, np.uint8, "abs")[0].ravel()
     array([255,   2,   1, 255], dtype=uint8)
     """
-    output_range = Range.of(signed, dtype)
     flat = np.ascontiguousarray(values, np.float32).reshape(values.shape[0], -1)
-    if output_range.stretch:
-        finite = flat[np.isfinite(flat)]
-        output_range = (
-            output_range.stretched(float(finite.min()), float(finite.max()))
-            if finite.size
-            else output_range.stretched(0, 0)
-        )
+    output_range = Range.of(Span.of(flat) if signed == "stretch" else signed, dtype)
     out = np.empty(values.shape, dtype)
     clipped = store_band(flat, out.reshape(flat.shape), output_range)
     return out, clipped / max(out.size, 1)

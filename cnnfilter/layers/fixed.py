@@ -94,6 +94,9 @@ class FixedConvolution(WindowLayer):
     def maps(self, channels: int) -> int:
         return channels * len(self.kernels)
 
+    def keeps_channels(self, shape: Shape) -> bool:
+        return len(self.kernels) == 1
+
     def multiply_adds(self, shape: Shape) -> int:
         height, width, _ = self.output_shape(shape)
         taps = sum(kernel.weights.size for group in self.kernel_sets for kernel in group)
@@ -293,6 +296,9 @@ class Flatten(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
+
+    def keeps_channels(self, shape: Shape) -> bool:
+        return math.prod(shape) == shape[-1]
 
     def formula(self, shape: Shape) -> str:
         return f"{' * '.join(map(str, shape))} = {math.prod(shape)}"

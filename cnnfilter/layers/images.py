@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.filters.images import filter_image, join_bands, pool_image
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
-from cnnfilter.images.dtypes import Range, store_band, to_picture, top_of
+from cnnfilter.images.dtypes import Range, Span, store_band, to_picture, top_of
 from cnnfilter.images.image import Image, check_size
 from cnnfilter.layers.bands import SelectRows, count_banded, output_height, split_bands
 from cnnfilter.layers.fixed import Activation, Allocate, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
@@ -44,9 +44,10 @@ class _Bands(NamedTuple):
         """Return all maps as one array."""
         return self.join((maps, 0.0) for maps, _ in self.compute())[0]
 
+    def span(self) -> Span:
+        """Return the smallest and the largest finite value of all maps."""
+        return Span.union(Span.of(maps) for maps, _ in self.compute())
 
-PICTURE_MAP_COUNTS = (1, 3, 4)
-"""Counts of maps that are written as one picture (grey, RGB, RGBA or CMYK); others become a contact sheet."""
 
 _NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "softmax", "abs")
 
@@ -57,6 +58,7 @@ def apply_layers(
     *,
     alpha: str = "keep",
     signed: str = "auto",
+    sheet: bool | None = None,
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
     allocate: Allocate = np.empty,
@@ -65,19 +67,22 @@ def apply_layers(
 
     Parameters
     ----------
-    alpha : "keep" (the opacity in each window), "filter" (sent through the layers like a colour) or "drop"; the
-        result has alpha if it has one map or three
+    alpha : "keep" (the opacity in each window), "filter" (sent through the layers like a colour) or "drop"; only maps
+        that are the picture's channels have alpha
     signed : how values below 0 enter an unsigned picture, as in `filter_picture`; auto is abs where the
         values come from kernels that sum to 0, without a bias or an offset, and no later layer makes them positive,
         else clip
-    dtype : of the result; None gives the maps (H', W', C') as float32
+    sheet : whether the maps are drawn on a contact sheet; None for a sheet unless `dtype` is None, or each channel of
+        the picture has one map (see `Layers.keeps_channels`)
+    dtype : of the result; None gives the maps (H', W', C') as float32, in the units of the file, their alpha too
     max_pixels : the most pixels that the maps after a layer may have; checked before memory is taken
     allocate : makes the arrays of whole maps between layers and, as the last one, the array of the result
 
     Returns
     -------
-    the picture of 1, 3 or 4 maps, else a contact sheet of the maps; and the largest share of clipped samples of
-    a frame (0 for a sheet, where each map is stretched to its own range)
+    the picture, or a contact sheet of the maps; and the largest share of clipped samples of a frame (0 for a sheet,
+    where each map is stretched to its own range). Its mode is maps if the maps are not the channels of the picture, or
+    `dtype` is None.
 
     Raises
     ------
@@ -96,29 +101,38 @@ def apply_layers(
     if image.mode == "CMYK" and any(isinstance(layer, Gray) for layer in layers):
         image = to_rgb(image)  # luma is defined for light, not for inks
     count = layers.output_shape(image.colour.shape)[-1]
-    if dtype is not None:
+    keeps_channels = layers.keeps_channels(image.colour.shape)
+    compute = partial(_compute_in_bands, image, layers=layers, alpha=alpha, allocate=allocate)
+    if (dtype is not None and not keeps_channels) if sheet is None else sheet:
         refuse_many(count)  # before all maps are computed
+        drawn = image.map(lambda frame: contact_sheet(_label_maps(compute(frame).whole(), layers)))
+        return drawn.replace(mode="RGB"), 0.0
+    rule = _stretched_rule(image, compute) if signed == "stretch" else signed
+    scale = Range.of(rule, dtype) if dtype is not None else Range(keep=True)
+    # Alpha has the range of the result's type; without a type, that of the picture's.
+    top = top_of(image.pixels.dtype if dtype is None else dtype)
     shares = [0.0]
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
-        bands = _compute_in_bands(image, frame, layers, alpha, allocate)
-        if dtype is None:
-            return bands.whole()
-        if count not in PICTURE_MAP_COUNTS:
-            return contact_sheet(_label_maps(bands.whole(), layers))
-        scale = Range.of(signed, dtype)
-        if scale.stretch:
-            scale = scale.stretched(*_finite_range(maps for maps, _ in bands.compute()))
-        stored = (_to_pixels(maps, opacity, np.dtype(dtype), scale) for maps, opacity in bands.compute())
+        bands = compute(frame)
+        stored = (
+            _to_pixels(maps, opacity if keeps_channels else None, np.dtype(dtype or np.float32), scale, top)
+            for maps, opacity in bands.compute()
+        )
         pixels, clipped = bands.join(stored)
         shares.append(clipped)
         return pixels
 
     result = image.map(applied)
-    return (result if dtype is not None else result.replace(mode="maps")), max(shares)
+    return (result if keeps_channels and dtype is not None else result.replace(mode="maps")), max(shares)
 
 
-def _compute_in_bands(image: Image, frame: NDArray[Any], layers: Layers, alpha: str, allocate: Allocate) -> _Bands:
+def _stretched_rule(image: Image, compute: Callable[[NDArray[Any]], _Bands]) -> Span:
+    """Return the span of the maps of all frames."""
+    return Span.union(compute(frame).span() for frame in image.frames or (image.pixels,))
+
+
+def _compute_in_bands(image: Image, frame: NDArray[Any], *, layers: Layers, alpha: str, allocate: Allocate) -> _Bands:
     """Return the maps of a frame in bands.
 
     A layer that cannot run in bands runs on whole maps, in arrays that `allocate` makes; the bands are those of the
@@ -160,23 +174,18 @@ def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], allocate: Allo
     return numbers.reshape(flat), share
 
 
-def _finite_range(bands: Iterable[Maps]) -> tuple[float, float]:
-    """Return the smallest and the largest finite value of all maps; 0 and 0 if there is none."""
-    smallest, largest = np.inf, -np.inf
-    for maps in bands:
-        finite = maps[np.isfinite(maps)]
-        if finite.size:
-            smallest, largest = min(smallest, float(finite.min())), max(largest, float(finite.max()))
-    return (smallest, largest) if smallest <= largest else (0.0, 0.0)
+def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Range, top: float) -> PixelsAndClipped:
+    """Return maps, with their opacity as alpha from 0 to `top`, as pixels of `dtype`.
 
-
-def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Range) -> PixelsAndClipped:
-    """Return maps, with their opacity as alpha, as pixels of `dtype`; the clipped share is that of the maps."""
+    The clipped share is that of the maps.
+    """
+    if scale.keep and opacity is None:
+        return maps, 0.0
     out = np.empty(maps.shape, dtype)
     clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)
-    if opacity is None or maps.shape[2] == 4:
+    if opacity is None:
         return out, clipped
-    return np.concatenate([out, to_picture(opacity * np.float32(top_of(dtype)), dtype)[0]], axis=2), clipped
+    return np.concatenate([out, to_picture(opacity * np.float32(top), dtype)[0]], axis=2), clipped
 
 
 def refuse_large(first: tuple[int, ...], layers: Layers, max_pixels: int) -> None:

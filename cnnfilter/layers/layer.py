@@ -41,6 +41,10 @@ class Layer(LayerText):
         """Return the formula of the output size with its numbers filled in; empty if the size does not change."""
         return ""
 
+    def keeps_channels(self, shape: Shape) -> bool:
+        """Return whether each channel of an input of `shape` has one map of its own in the output."""
+        return True
+
     def weights(self, shape: Shape) -> dict[str, Shape]:
         """Return the name and shape of each learned tensor."""
         return {}

@@ -41,6 +41,9 @@ class Convolution(WindowLayer):
     def maps(self, channels: int) -> int:
         return self.kernels[0]
 
+    def keeps_channels(self, shape: Shape) -> bool:
+        return self.kernels[0] == shape[-1] == 1
+
     def weights(self, shape: Shape) -> dict[str, Shape]:
         return _with_bias((*self.kernels[1:], three_axes(shape)[2], self.kernels[0]), self.bias)
 
@@ -96,6 +99,9 @@ class InvertedBottleneck(WindowLayer):
 
     def maps(self, channels: int) -> int:
         return self.kernels[0]
+
+    def keeps_channels(self, shape: Shape) -> bool:
+        return self.kernels[0] == shape[-1] == 1
 
     def residual(self, shape: Shape) -> bool:
         """Return whether the input is added to the output."""
@@ -173,6 +179,9 @@ class Dense(Layer):
                 f"{math.prod(shape)} numbers) or 'globalpool avg' ({shape[-1]}) before it"
             )
         return (self.outputs,)
+
+    def keeps_channels(self, shape: Shape) -> bool:
+        return self.outputs == shape[-1] == 1
 
     def formula(self, shape: Shape) -> str:
         return f"{math.prod(shape)} -> {self.outputs}"

@@ -66,6 +66,17 @@ class Layers(tuple[Layer, ...]):
                 raise ShapeError(f"layer {number} '{layer}': {error}") from error
             yield shape
 
+    def keeps_channels(self, shape: Shape) -> bool:
+        """Return whether every layer gives each channel one map, for an input of `shape`.
+
+        The maps are then the channels of a picture, filtered; grey made of colours counts as a channel too.
+
+        >>> texts = "conv sobel | maxpool 2", "gray | relu", "conv sobel-h sobel-v", "flatten"
+        >>> [parse_layers(text).keeps_channels((8, 8, 3)) for text in texts]
+        [True, True, False, False]
+        """
+        return all(layer.keeps_channels(before) for layer, before in zip(self, self.shapes(shape), strict=False))
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape of the stack; ShapeError as in `shapes`."""
         *_, last = self.shapes(shape)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import DTypeLike, NDArray
 
 from cnnfilter.images.contact_sheets import contact_sheet
-from cnnfilter.images.dtypes import to_picture
+from cnnfilter.images.dtypes import Span, to_picture
 from cnnfilter.images.image import Image, mode_of
-from cnnfilter.layers.images import PICTURE_MAP_COUNTS, refuse_large
+from cnnfilter.layers.images import refuse_large
 from cnnfilter.layers.stack import Layers, run_layers
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def apply_network(
     then: Layers | None = None,
     *,
     signed: str = "auto",
+    sheet: bool | None = None,
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
     threads: int | None = None,
@@ -31,7 +32,7 @@ def apply_network(
     Parameters
     ----------
     signed : as in `apply_layers`, but auto means stretch, because the maps are not in the units of the picture
-    dtype, max_pixels : as in `apply_layers`
+    sheet, dtype, max_pixels : as in `apply_layers`
 
     Returns
     -------
@@ -43,24 +44,35 @@ def apply_network(
     ShapeError
         If a layer cannot take the output of the layer before it.
     """
-    shares = [0.0]
+    layers = Layers((*first.network.layers[: first.count], *(then or ())))
+    keeps_channels = layers.keeps_channels(first.network.input_shape)
 
-    def applied(frame: NDArray[Any]) -> NDArray[Any]:
+    def maps_of(frame: NDArray[Any]) -> NDArray[Any]:
         still = image.replace(pixels=frame, frames=(), durations=(), loop=None)
         maps = first.maps(still, threads)
         if then is not None:
             if max_pixels is not None:
                 refuse_large(maps.shape, then, max_pixels)
             maps = run_layers(maps, then)
-        if dtype is None:
-            return maps
-        if maps.shape[2] not in PICTURE_MAP_COUNTS:
-            names = [first.filter_name(number) for number in range(maps.shape[2])]
-            return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
-        pixels, clipped = to_picture(maps, dtype, "stretch" if signed == "auto" else signed)
+        return maps
+
+    def draw(frame: NDArray[Any]) -> NDArray[Any]:
+        maps = maps_of(frame)
+        names = [first.filter_name(number) for number in range(maps.shape[2])]
+        return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
+
+    if (dtype is not None and not keeps_channels) if sheet is None else sheet:
+        return image.map(draw).replace(mode="RGB"), 0.0
+    if dtype is None:
+        return image.map(maps_of).replace(mode="maps"), 0.0
+    span = Span.union(Span.of(maps_of(frame)) for frame in image.frames or (image.pixels,))
+    rule = span if signed in ("auto", "stretch") else signed
+    shares = [0.0]
+
+    def applied(frame: NDArray[Any]) -> NDArray[Any]:
+        pixels, clipped = to_picture(maps_of(frame), dtype, rule)
         shares.append(clipped)
         return pixels
 
     result = image.map(applied)
-    channels = result.pixels.shape[2]
-    return result.replace(mode="maps" if dtype is None else mode_of(channels)), max(shares)
+    return result.replace(mode=mode_of(result.pixels.shape[2]) if keeps_channels else "maps"), max(shares)

@@ -49,11 +49,13 @@ def test_fixed_layers_may_follow():
     assert "layer 1 'conv 4x3x3' has learned weights" in message
 
 
-def test_many_maps_become_a_sheet_and_few_a_picture(rng):
+def test_maps_become_a_sheet_and_without_one_the_channels_of_a_picture(rng):
     run("apply", "efficientnet-lite0[:2]", "coffee.png", "-o", "sheet.png")
     assert read_image("sheet.png").pixels.shape[0] > 500
     path = save("m.safetensors", small_model(rng, "conv 3x3x3 | relu | globalpool avg | dense 3", (16, 24, 3)))
-    run("apply", f"{path}[:2]", "coffee.png", "-o", "rgb.png")
+    run("apply", f"{path}[:2]", "coffee.png", "-o", "three.png")
+    assert read_image("three.png").pixels.shape[:2] > (100, 100)
+    run("apply", f"{path}[:2]", "coffee.png", "--no-sheet", "-o", "rgb.png")
     picture = read_image("rgb.png")
     assert picture.pixels.shape == (16, 24, 3)
     assert (picture.pixels.min(), picture.pixels.max()) == (0, 255)

@@ -148,6 +148,27 @@ def test_padding_counts_as_in_an_opaque_picture(rng):
         assert np.abs(result.astype(int) - plain).max() <= 1
 
 
+@pytest.mark.parametrize("kernels", [["sobel-h"], ["sobel"], ["sharpen", "blur"], ["gaussian:4"]])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("opaque", [False, True])
+@pytest.mark.parametrize("band", [1 << 21, 50])
+def test_stretch_uses_one_range_for_all_frames(rng, monkeypatch, kernels, channels, opaque, band):
+    monkeypatch.setattr("cnnfilter.filters.images._BAND_SAMPLES", band)
+    frames = tuple(rng.integers(0, top, (30, 9, channels)).astype(np.uint8) for top in (20, 256, 90))
+    if opaque and channels in (2, 4):
+        for frame in frames:
+            frame[:, :, -1] = 255
+    image = Image.from_array(frames[0]).replace(frames=frames)
+    each = [image.replace(pixels=frame, frames=()) for frame in frames]
+    raw = [filter_image(one, kernels, dtype=np.float32, alpha="drop")[0].pixels for one in each]
+    low, high = min(map(np.min, raw)), max(map(np.max, raw))
+    result = filter_image(image, kernels, signed="stretch")[0]
+    for maps, found in zip(raw, result.frames, strict=True):
+        np.testing.assert_allclose(found[:, :, : maps.shape[2]], (maps - low) * 255 / (high - low), atol=0.51)
+    floats = filter_image(image, kernels, signed="stretch", dtype=np.float32, alpha="drop")[0]
+    assert (min(map(np.min, floats.frames)), max(map(np.max, floats.frames))) == pytest.approx((0, 1), abs=1e-5)
+
+
 def test_every_frame_is_filtered(rng):
     frames = tuple(rng.integers(0, 255, (9, 9, 3), np.uint8) for _ in range(3))
     image = Image(frames[0], "RGB", "gif", frames=frames, durations=(10, 20, 30))

@@ -9,7 +9,7 @@ from cnnfilter.errors import ImageError, ModelError, ShapeError
 from cnnfilter.filters.images import filter_image, pool_image, spread_maps
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.image import Image
-from cnnfilter.layers.images import PICTURE_MAP_COUNTS, apply_layers, signed_rule
+from cnnfilter.layers.images import apply_layers, signed_rule
 from cnnfilter.layers.stack import parse_layers, refuse_learned, run_layers
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
@@ -89,25 +89,71 @@ def test_a_float_picture_keeps_its_signs(rng):
 @pytest.mark.parametrize(
     ("mode", "text", "expected"),
     [
-        ("L", "conv blur sobel-h sobel-v", "RGB"),
-        ("L", "conv blur blur blur identity", "RGBA"),
+        ("RGB", "conv sobel | relu | maxpool 2 | globalpool avg | flatten", "RGB"),
+        ("RGBA", "conv kirsch | softmax", "RGBA"),
         ("RGB", "gray", "L"),
         ("RGBA", "gray", "LA"),
-        ("LA", "conv blur blur blur", "RGBA"),
         ("CMYK", "relu", "CMYK"),
         ("CMYK", "gray", "L"),
     ],
 )
-def test_one_three_or_four_maps_are_a_picture(rng, mode, text, expected):
+def test_one_map_of_each_channel_is_a_picture(rng, mode, text, expected):
     assert apply(picture(rng, mode), text)[0].mode == expected
 
 
-@pytest.mark.parametrize(("mode", "text"), [("L", "conv blur blur"), ("RGB", "conv blur blur"), ("L", "flatten")])
-def test_other_numbers_of_maps_are_a_contact_sheet(rng, mode, text):
-    sheet, clipped = apply(picture(rng, mode), text)
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        ("L", "conv blur blur"),
+        ("RGB", "conv blur blur"),
+        ("L", "flatten"),
+        ("L", "conv blur sobel-h sobel-v"),
+        ("L", "conv blur blur blur identity"),
+        ("LA", "conv blur blur blur"),
+        ("RGBA", "gray | conv sobel-h sobel-v | relu | conv line-45 line-135"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_other_maps_are_a_contact_sheet(rng, mode, text, dtype):
+    sheet, clipped = apply(picture(rng, mode, dtype), text)
     assert sheet.mode == "RGB"
+    assert sheet.pixels.shape[:2] > (100, 100)
     assert sheet.pixels.dtype == np.uint8
     assert clipped == 0
+
+
+def test_a_sheet_and_the_maps_themselves_can_be_asked_for(rng):
+    sheet, _ = apply(picture(rng, "L"), "conv blur", sheet=True)
+    assert (sheet.mode, sheet.pixels.shape[2]) == ("RGB", 3)
+    image = picture(rng, "LA")
+    maps, _ = apply(image, "conv blur identity sobel-h sobel-v", sheet=False, signed="clip")
+    assert (maps.mode, maps.pixels.shape) == ("maps", (9, 12, 4))
+    one, _ = apply(image, "conv identity", signed="clip")
+    np.testing.assert_array_equal(maps.pixels[:, :, 1], one.pixels[:, :, 0])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA", "CMYK"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_stretch_uses_one_range_for_all_frames(rng, mode, dtype):
+    frames = tuple(rng.integers(0, top, (8, 9, MODES[mode])).astype(dtype) for top in (20, 200, 90))
+    image = Image(frames[0], mode, frames=frames)
+    raw = [apply(image.replace(pixels=frame, frames=()), "conv sobel-h", dtype=None)[0].pixels for frame in frames]
+    raw = [maps[:, :, : image.colour.shape[2]] for maps in raw]
+    low, high, top = min(map(np.min, raw)), max(map(np.max, raw)), np.iinfo(dtype).max
+    results = apply(image, "conv sobel-h", signed="stretch")[0].frames
+    for maps, result in zip(raw, results, strict=True):
+        found = result[:, :, : maps.shape[2]].astype(float)
+        np.testing.assert_allclose(found, (maps - low) * top / (high - low), atol=0.51)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_maps_of_the_channels_keep_alpha_in_the_units_of_the_file(rng, dtype):
+    image = picture(rng, "RGBA", dtype)
+    image.pixels[:, :, 3] = np.iinfo(dtype).max // 2
+    maps, _ = apply(image, "conv identity", dtype=None)
+    np.testing.assert_allclose(maps.pixels, image.pixels, rtol=1e-5)
+    assert apply(image, "conv identity", dtype=None, alpha="drop")[0].pixels.shape[2] == 3
+    assert apply(image, "conv identity blur", dtype=None)[0].pixels.shape[2] == 6
 
 
 def test_the_labels_say_layer_and_number(rng, monkeypatch):
@@ -223,7 +269,7 @@ def test_bands_equal_the_whole_result(rng, monkeypatch, text, dtype, signed, num
     assert (result.mode, result.pixels.shape) == (expected.mode, expected.pixels.shape)
     assert result.pixels.tobytes() == expected.pixels.tobytes()
     assert clipped == pytest.approx(share, abs=1e-9)
-    is_sheet = dtype is not None and parse_layers(text).output_shape((67, 41, 3))[-1] not in PICTURE_MAP_COUNTS
+    is_sheet = dtype is not None and not parse_layers(text).keeps_channels((67, 41, 3))
     assert is_sheet or np.may_share_memory(result.pixels, made[-1])
 
 

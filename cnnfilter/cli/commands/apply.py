@@ -10,6 +10,7 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.read_write import Pictures, pictures
+from cnnfilter.images.formats.detect import FLOAT_FORMATS
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
@@ -28,8 +29,9 @@ shapes.
 The first stage may be a network: MODEL is efficientnet-lite0 or a model file, and MODEL[:3] are its first three
 layers. The picture is then prepared as the network requires.
 
-1, 3 or 4 maps are written as a picture, any other number as a contact sheet, on which each map is stretched
-to its own range. With -f npy the maps are written as they are.
+The maps are written as a picture where each channel of the picture has one map. All others are written as a contact
+sheet, on which each map is labelled and stretched to its own range; --sheet and --no-sheet decide otherwise. With
+-f npy the maps are written as they are.
 
 \b
 Examples:
@@ -45,22 +47,46 @@ Examples:
 @click.command("apply", help=HELP, short_help="Send pictures through a stack of layers.")
 @click.argument("layers", metavar="LAYERS")
 @options.signed
+@click.option(
+    "--sheet/--no-sheet",
+    default=None,
+    help="Write the maps as a contact sheet, or as the channels of a picture (in TIFF as pages).  [default: a sheet, "
+    "unless each channel has one map]",
+)
 @options.alpha
 @pictures
-def command(pictures: Pictures, layers: str, signed: str, alpha: str) -> None:
+def command(pictures: Pictures, layers: str, signed: str, sheet: bool | None, alpha: str) -> None:
     with options.errors_about("'LAYERS'"):
         apply_to = _network_filter(layers) or _stack_filter(layers, alpha)
 
     def apply(job: Job) -> None:
+        from cnnfilter.images.image import mode_of
+
         image = job.read()
-        dtype = None if job.format == "npy" else job.dtype_for(image)
+        is_array = job.format == "npy"
         image, clipped = apply_to(
-            image, signed=signed, dtype=dtype, max_pixels=job.max_pixels, allocate=job.allocate_for(image)
+            image,
+            signed=signed,
+            sheet=_is_sheet(sheet, image, job.format),
+            dtype=None if is_array and signed == "auto" else job.dtype_for(image),
+            max_pixels=job.max_pixels,
+            allocate=job.allocate_for(image),
         )
         job.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
+        if image.mode == "maps" and job.format not in FLOAT_FORMATS:
+            image = image.replace(mode=mode_of(image.pixels.shape[2]))
         job.write(image)
 
     pictures.run(apply, tag="maps")
+
+
+def _is_sheet(sheet: bool | None, image: Image, format: str | None) -> bool | None:
+    """Return whether the maps are written as a contact sheet; None if that depends on the layers."""
+    if sheet is None and format == "npy":
+        return False
+    if sheet is None and image.mode == "maps" and format not in FLOAT_FORMATS:
+        return True  # the format cannot hold so many channels
+    return sheet
 
 
 ImageFilter = Callable[..., "tuple[Image, float]"]

@@ -21,10 +21,10 @@ from cnnfilter.errors import KernelError, ShapeError
 from cnnfilter.filters.convolution.algorithms import Fourier, Separable
 from cnnfilter.filters.convolution.choice import choose_algorithm
 from cnnfilter.filters.convolution.geometry import Geometry
-from cnnfilter.filters.convolution.regions import Plan, PlannedKernel, Samples, find_extremes, run_plan
+from cnnfilter.filters.convolution.regions import Plan, PlannedKernel, Samples, run_plan, span_of
 from cnnfilter.filters.output import allocate_out
 from cnnfilter.filters.windows import Axis, Padding, Pair, window_axes
-from cnnfilter.images.dtypes import Range
+from cnnfilter.images.dtypes import Range, Span
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.runtime.parallel import default_threads
@@ -140,7 +140,7 @@ def filter_picture(
     border: str = "replicate",
     dilation: Pair = 1,
     bias: float = 0.0,
-    signed: str = "auto",
+    signed: str | Span = "auto",
     algorithm: str = "auto",
     dtype: DTypeLike | None = None,
     threads: int | None = None,
@@ -158,7 +158,7 @@ def filter_picture(
     signed : how values below 0 enter an unsigned picture: clip, abs, offset (half of the range plus v/2),
         stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0 and come without a
         bias or an offset of their own, else clip).
-        A float picture keeps its signs unless one is named.
+        A float picture keeps its signs unless one is named. A span is stretched instead of that of the result.
     dtype : of the result; None for that of `pixels`
     allocate : makes the array of the result from its shape and dtype, as `numpy.empty` does
 
@@ -188,6 +188,33 @@ def filter_picture(
     return Filtered(result, clipped, tuple(kernel.reason for kernel in plan.kernels))
 
 
+def find_span(
+    pixels: Samples,
+    kernels: Sequence[Any],
+    *,
+    combine: str | None = None,
+    border: str = "replicate",
+    bias: float = 0.0,
+    algorithm: str = "auto",
+    dtype: DTypeLike | None = None,
+    threads: int | None = None,
+    **window: Any,
+) -> Span:
+    """Return the smallest and the largest result of `filter_picture`; the parameters are those of that function."""
+    request = _check(
+        pixels,
+        {"stride": 1, "dilation": 1, "padding": "same", **window},
+        border=border,
+        bias=bias,
+        combine=combine,
+        signed="stretch",
+        algorithm=algorithm,
+        dtype=dtype,
+        threads=threads,
+    )
+    return span_of(_plan(request, _resolve(kernels, request)))
+
+
 @dataclass(frozen=True)
 class _Request:
     """A convolution that is asked for, checked but for its kernels.
@@ -206,7 +233,7 @@ class _Request:
     border: str
     bias: float
     combine: str | None
-    signed: str
+    signed: str | Span
     algorithm: str
     dtype: np.dtype[Any]
     threads: int
@@ -224,7 +251,7 @@ def _check(
     window: dict[str, Any],
     *,
     combine: str | None,
-    signed: str,
+    signed: str | Span,
     dtype: DTypeLike | None,
     threads: int | None,
     **others: Any,
@@ -234,7 +261,7 @@ def _check(
     if threads is not None and threads < 1:
         raise ShapeError(f"threads {threads} is not a whole number from 1 up, or None for all cores")
     for name, value, known in (("combine", combine, (None, *COMBINATIONS)), ("signed", signed, SIGNED)):
-        if value not in known:
+        if value not in known and not isinstance(value, Span):
             raise ShapeError(f"{name} {value!r} is not one of {', '.join(filter(None, known))}")
     target = samples.dtype if dtype is None else np.dtype(dtype)
     if target not in (np.uint8, np.uint16, np.float32):
@@ -307,8 +334,8 @@ def _plan(request: _Request, resolved: _Resolved) -> Plan:
 
 def _choose_range(request: _Request, resolved: _Resolved, plan: Plan) -> Range:
     """Return how sums become samples of the result; to stretch them, their range is computed first."""
-    output_range = Range.of(signed_rule(request.signed, resolved.kernels, request.dtype, request.bias), request.dtype)
-    return output_range.stretched(*find_extremes(plan)) if output_range.stretch else output_range
+    rule = signed_rule(request.signed, resolved.kernels, request.dtype, request.bias)
+    return Range.of(span_of(plan) if rule == "stretch" else rule, request.dtype)
 
 
 def row_wise_algorithm(weights: Samples, axes: tuple[Axis, Axis], channels: int, border: str) -> str | None:
@@ -333,7 +360,7 @@ def _samples(pixels: Samples) -> Samples:
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
 
 
-def signed_rule(signed: str, kernels: Sequence[Kernel], target: np.dtype[Any], bias: float) -> str:
+def signed_rule(signed: str | Span, kernels: Sequence[Kernel], target: np.dtype[Any], bias: float) -> str | Span:
     """Return the rule that `signed` means for these kernels, a result of dtype `target` and a `bias`."""
     if signed != "auto":
         return signed

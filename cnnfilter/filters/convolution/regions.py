@@ -19,7 +19,7 @@ from cnnfilter.filters.convolution.border_loops import largest_bits
 from cnnfilter.filters.convolution.direct_loops import TILE_ROWS
 from cnnfilter.filters.convolution.geometry import Region, RowOffsets
 from cnnfilter.filters.windows import border_constant
-from cnnfilter.images.dtypes import Range, store_band
+from cnnfilter.images.dtypes import Range, Span, store_band
 from cnnfilter.runtime.buffers import Memory
 from cnnfilter.runtime.parallel import run_tasks
 
@@ -160,16 +160,9 @@ class Plan:
         return -(-rows // -(-rows // height)) + 3 & ~3  # bands of about the same height, a multiple of four
 
 
-def find_extremes(plan: Plan) -> tuple[float, float]:
+def span_of(plan: Plan) -> Span:
     """Return the smallest and the largest finite sum of the result."""
-
-    def compute(region: Region) -> tuple[float, float]:
-        sums = _sum(plan, region)
-        finite = sums if np.isfinite(sums.sum()) else sums[np.isfinite(sums)]
-        return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-
-    found = _run_regions(plan, compute)
-    return min(low for low, _ in found), max(high for _, high in found)
+    return Span.union(_run_regions(plan, lambda region: Span.of(_sum(plan, region))))
 
 
 def run_plan(plan: Plan, out: Samples, output_range: Range) -> float:

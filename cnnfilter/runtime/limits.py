@@ -105,7 +105,7 @@ def is_memory_error(error: BaseException | None) -> bool:
 
 
 def max_jobs(count: int) -> int:
-    """Return how many of `count` jobs may run at a time: one for each `MIN_MEMORY_BYTES` of a limit of memory."""
+    """Return the jobs of `count` that may run at a time: one for each `MIN_MEMORY_BYTES` of a limit of memory."""
     return min([count, *(allowed // MIN_MEMORY_BYTES for allowed in allowed_memory() if allowed is not None)])
 
 

@@ -37,7 +37,7 @@ class Thread:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether the thread has not ended yet."""
         return self._is_running.locked()
 
     def join(self, seconds: float | None = None) -> None:

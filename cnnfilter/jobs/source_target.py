@@ -48,7 +48,7 @@ class Source:
 
     @property
     def is_file(self) -> bool:
-        """Whether the source is a regular file, which can be read again."""
+        """Return whether the source is a regular file, which can be read again."""
         return self.error is None and self.path != STDIN and os.path.isfile(self.path)
 
     def head(self, size: int = 64) -> bytes:
@@ -94,7 +94,7 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file, old or new, rather than a stream, device or pipe."""
+        """Return whether the target is a regular file, old or new, rather than a stream, device or pipe."""
         return self.path != STDOUT and (os.path.isfile(self.path) or not os.path.exists(self.path))
 
     def create_folder(self) -> None:

@@ -30,7 +30,7 @@ _COLOUR_SHARE_MIN, _COLOUR_SHARE_MAX = 0.25, 0.75
 
 
 def activation_map(network: Network, maps: Maps, label: int) -> Maps:
-    """Return what each position adds to the logit of a class.
+    """Return the contribution of each position to the logit of a class.
 
     Parameters
     ----------

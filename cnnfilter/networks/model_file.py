@@ -58,7 +58,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes the input of a network.
+    """The steps that turn a picture into the input of a network.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ PREDICTION_BATCH_PICTURES = 256
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained; see `cnnfilter.training.train`."""
+    """The settings of a training; `cnnfilter.training.train` explains each."""
 
     layers: Layers
     input_shape: Shape

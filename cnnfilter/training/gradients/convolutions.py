@@ -54,7 +54,7 @@ class TrainableConvolution(ClippingLayer):
 
     @property
     def clips(self) -> bool:
-        """Whether clipping needs no extra pass: the loop that adds the bias does it."""
+        """Return whether clipping needs no extra pass: the loop that adds the bias does it."""
         return self.layer.bias
 
     def initial_values(self, rng: np.random.Generator) -> dict[str, Floats]:

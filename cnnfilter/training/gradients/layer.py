@@ -118,7 +118,7 @@ class ClippingLayer(TrainableLayer):
 
     @property
     def clips(self) -> bool:
-        """Whether clipping needs no extra pass over the outputs."""
+        """Return whether clipping needs no extra pass over the outputs."""
         return True
 
     def forward(self, inputs: Floats, context: Context, clip: ClipRange = LINEAR) -> Floats:

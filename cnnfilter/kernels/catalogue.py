@@ -53,7 +53,7 @@ class Entry(NamedTuple):
     members: tuple[str, ...] = ()
     """The kernels that the bare name stands for, if it stands for several."""
     combine: str = ""
-    """How the results of the members are combined: ``magnitude`` or ``max``."""
+    """The rule that combines the results of the members: ``magnitude`` or ``max``."""
     example: str = ""
 
     @property

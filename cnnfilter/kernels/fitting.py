@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 class Residual(NamedTuple):
-    """How far the result of a fitted kernel is from the second picture, in the units of that picture."""
+    """The distance between the result of a fitted kernel and the second picture, in the units of that picture."""
 
     rms: float
     """Root of the mean squared deviation."""
@@ -281,7 +281,7 @@ def _of_size(kernel: Kernel) -> list[str]:
 
 
 def _tolerance(kernel: Kernel, error: Floats) -> Floats:
-    """Return how far each weight may be from the true one.
+    """Return the distance by which each weight may miss the true one.
 
     4 standard errors, since the rounding errors of neighbouring samples in flat areas are equal, not independent.
     """

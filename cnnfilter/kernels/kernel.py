@@ -84,12 +84,12 @@ class Kernel:
 
     @property
     def is_zero_sum(self) -> bool:
-        """Whether the weights sum to 0: such a kernel finds differences and removes the mean brightness."""
+        """Return whether the weights sum to 0: such a kernel finds differences and removes the mean brightness."""
         return self.sum == 0
 
     @property
     def finds_differences(self) -> bool:
-        """Whether each result is a difference, whose sign is its direction: the weights sum to 0, with no offset."""
+        """Return whether results are differences, whose sign is a direction: the weights sum to 0, with no offset."""
         return self.is_zero_sum and self.offset == 0
 
     @functools.cached_property

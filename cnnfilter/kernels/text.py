@@ -17,7 +17,7 @@ from cnnfilter.kernels.numbers import looks_like_numbers, numbers_of, read_numbe
 
 
 def kind_of(text: str) -> str:
-    """Return how a kernel is written: empty, file, name, learned, numbers, path or unknown.
+    """Return the notation of a kernel: empty, file, name, learned, numbers, path or unknown.
 
     The first that fits decides, so that a name or a number is never taken for a file.
 

@@ -1,4 +1,4 @@
-"""Where a sliding window falls: its size, stride, dilation and padding, and the samples of the border.
+"""The positions of a sliding window: its size, stride, dilation and padding, and the samples of the border.
 
 Each axis is treated by itself. A position on the *padded* axis runs from 0 to ``size + before + after − 1``; output
 `o` of a window sees the padded positions ``o·stride + i·dilation`` for each of its taps `i`.

@@ -63,7 +63,7 @@ _SMALL_BOX_SAMPLES_MAX = 25
 
 
 class Rounding(NamedTuple):
-    """How a sum `v` is stored: as ``v·gain + shift``, for integers rounded half up and clipped to 0…top.
+    """The rule that stores a sum `v`: as ``v·gain + shift``, for integers rounded half up and clipped to 0…top.
 
     Attributes
     ----------

@@ -121,7 +121,7 @@ def mean_division(count: int) -> tuple[int, int, int] | None:
 
 
 def columns_of(count: int, width: int, channels: int) -> int:
-    """Return how many samples each of the `lines` of `box_means` and `box_sums` has."""
+    """Return the number of samples of each of the `lines` of `box_means` and `box_sums`."""
     return count + 2 * width * channels + 2 * LANES_U16
 
 

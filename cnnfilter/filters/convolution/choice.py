@@ -37,10 +37,10 @@ Samples = NDArray[Any]
 ALGORITHMS = ("auto", "direct", "separable", "fft")
 
 _TILE_PAIR_NANOSECONDS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 130e6}
-"""What two square tiles of the FFT cost, by their side (measured).
+"""The cost of two square tiles of the FFT, by their side (measured).
 
-Two of side 2048 cost 54e6 where their memory was used before. In a command it was not: that takes five times as long
-per sample as the next smaller side.
+Two tiles of side 2048 cost 54e6 in memory that was used before. A command uses new memory, and takes five times as long
+per sample as with tiles of the next smaller side.
 """
 
 _FFT_TAPS_MIN = 50

@@ -333,7 +333,7 @@ def _plan(request: _Request, resolved: _Resolved) -> Plan:
 
 
 def _choose_range(request: _Request, resolved: _Resolved, plan: Plan) -> Range:
-    """Return how sums become samples of the result; to stretch them, their range is computed first."""
+    """Return the range that turns sums into samples of the result; to stretch them, their span is computed first."""
     rule = signed_rule(request.signed, resolved.kernels, request.dtype, request.bias)
     return Range.of(span_of(plan) if rule == "stretch" else rule, request.dtype)
 

@@ -1,4 +1,4 @@
-"""Where the window of a kernel falls in an image, or in a padded copy of a region of it.
+"""The positions of a kernel's window in an image, or in a padded copy of a region of it.
 
 The loops need an offset for each row and each tap. Summing is left to the algorithms.
 """
@@ -25,7 +25,7 @@ _SCRATCH_SAMPLES_MAX = 3 << 16
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the window of a kernel falls, in the image and in a padded copy of it.
+    """The positions of a kernel's window, in the image and in a padded copy of it.
 
     A row of the copy holds the padded row. If it is `phased`, its columns are sorted into as many phases as the
     horizontal stride `s` (all columns 0, s, 2s…, then 1, s + 1, …). Then the samples that one tap needs for
@@ -174,7 +174,7 @@ class Region(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the region has no outputs."""
+        """Return whether the region has no outputs."""
         return self.top >= self.bottom or self.left >= self.right
 
     def beside(self, min_columns: int, columns: int) -> Region:

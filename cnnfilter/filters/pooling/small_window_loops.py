@@ -194,12 +194,12 @@ def scratch_shapes(form: tuple[Any, ...], channels: int) -> tuple[Pair, Pair]:
 
 
 def _rows_in(taps: int, stride: int) -> int:
-    """Return how many rows of the picture the windows of `TILE_ROWS` rows of the result contain."""
+    """Return the number of rows of the picture in the windows of `TILE_ROWS` rows of the result."""
     return (TILE_ROWS - 1) * stride + taps
 
 
 def _step(lanes: int, taps: int, stride: int, channels: int) -> int:
-    """Return how many outputs a vector gives; at a stride of 2, whole pixels whose windows lie in two vectors."""
+    """Return the outputs of a vector; at a stride of 2, of whole pixels whose windows lie in two vectors."""
     if stride == 1:
         return lanes
     return min(lanes // channels, (2 * lanes - taps * channels) // (2 * channels) + 1) * channels

@@ -1,4 +1,4 @@
-"""What stored machine code depends on: the loop's code, the versions, the processor, the settings."""
+"""The key of stored machine code: everything it depends on, as the loop's code, the versions and the processor."""
 
 from __future__ import annotations
 

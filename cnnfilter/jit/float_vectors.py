@@ -152,7 +152,7 @@ def _first_lanes(builder, values, count):
 
 @instruction("i8", "vector", "f4", "i8")
 def count_outside(values, top, start):
-    """Return how many values from lane `start` on round to a number outside of 0…top."""
+    """Count the values from lane `start` on that round to a number outside of 0…top."""
     outside = (values < np.float32(-0.5)) | (values >= np.float32(top) + np.float32(0.5))
     return int(np.count_nonzero(outside[start:]))
 

@@ -113,7 +113,7 @@ def _vector_type(kind: str) -> Any:
 
     @register_model(Vector)
     class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-        """How Numba keeps a vector: as one LLVM value."""
+        """Numba's representation of a vector: one LLVM value."""
 
         def __init__(self, manager: Any, numba_type: Any) -> None:
             super().__init__(manager, numba_type, llvm_type(kind))
@@ -145,7 +145,7 @@ def pointer_at(builder: Any, array: Any, at: Any, lanes: int = LANES) -> Any:
 
 
 def sample_bytes(sample: Any) -> int:
-    """Return how many bytes a sample of an LLVM type takes."""
+    """Return the number of bytes that a sample of an LLVM type takes."""
     return 4 if str(sample) == "float" else int(sample.width) // 8
 
 

@@ -267,7 +267,7 @@ def _store_clipped(builder, out, at, values):
 
 @instruction("i8", VECTOR_U16, "i8")
 def count_clipped(values, start):
-    """Return how many int16 from lane `start` on lie outside of 0…255."""
+    """Count the int16 from lane `start` on that lie outside of 0…255."""
     return int(np.count_nonzero(values[start:] > 255))
 
 

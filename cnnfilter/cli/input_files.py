@@ -28,7 +28,7 @@ class Patterns:
 
     @property
     def any(self) -> bool:
-        """Whether there are any patterns."""
+        """Return whether there are any patterns."""
         return bool(self.include or self.exclude)
 
     def file(self, path: str) -> bool:
@@ -120,7 +120,7 @@ class Selection:
 
     @property
     def is_one(self) -> bool:
-        """Whether the input is one file or stream; a list or a folder may hold any number of files."""
+        """Return whether the input is one file or stream; a list or a folder may hold any number of files."""
         folder = self.recursive and os.path.isdir(self.paths[0]) if self.paths else False
         return len(self.paths) == 1 and self.files_from is None and not folder
 

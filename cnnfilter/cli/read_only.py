@@ -1,4 +1,4 @@
-"""The argument of commands that read pictures and print results: their inputs and the options of a run."""
+"""The options of commands that read pictures and print results: their inputs, the options of a run, and the model."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Inputs:
 
     @property
     def from_list(self) -> bool:
-        """Whether a list of inputs was given."""
+        """Return whether a list of inputs was given."""
         return self.selection.files_from is not None
 
     @property
     def quiet(self) -> bool:
-        """Whether warnings and the summary are left out."""
+        """Return whether warnings and the summary are left out."""
         return self.run_options.quiet
 
     @property
     def dry_run(self) -> bool:
-        """Whether to print only what would be done."""
+        """Return whether to print only what would be done."""
         return self.run_options.dry_run
 
     def sources(self, leave_out: str | None = None) -> list[Source]:
@@ -61,11 +61,12 @@ class Inputs:
         Parameters
         ----------
         work : callable
-            Takes a `Job`: reads it and calls the library; what it returns becomes ``job.result``.
+            Takes a `Job`, reads its picture and calls the library; the value it returns becomes ``job.result``.
         use : callable
-            Takes the job when it has ended well: prints its result. An OSError of it counts as the job's.
+            Takes a job that has ended without an error, and prints its result. An OSError that it raises counts as the
+            job's own.
         results_on_stdout : bool
-            Whether `use` prints on stdout, so that reports have to go to stderr.
+            Whether `use` prints on stdout; the lines of the run, such as a warning, go to stderr then.
         plan_only : bool, optional
             Print only what would be read and written; by default if ``--dry-run`` was given.
 

@@ -52,7 +52,7 @@ class Span(NamedTuple):
 
 
 class Range(NamedTuple):
-    """How a float result is brought into the range of a picture's type.
+    """The rule that brings float results into the range of a picture's type.
 
     Attributes
     ----------

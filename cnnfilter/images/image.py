@@ -178,7 +178,7 @@ class Image:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the last channel is alpha."""
+        """Return whether the last channel is alpha."""
         return self.mode in ("LA", "RGBA")
 
     @property

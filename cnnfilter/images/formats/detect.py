@@ -145,7 +145,7 @@ def _sniff_brands(data: bytes) -> str | None:
 
 
 def _looks_like_tga(data: bytes) -> bool:
-    """Whether every field of a TGA header is valid, as TGA files have no signature."""
+    """Return whether every field of a TGA header is valid, as TGA files have no signature."""
     if len(data) < 18:
         return False
     width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")

@@ -58,7 +58,7 @@ def read(data: bytes, max_pixels: int) -> Image:
 
 
 def _is_possible_size(width: int, height: int, size: int) -> bool:
-    """Whether a file of `size` bytes can hold so many pixels."""
+    """Return whether a file of `size` bytes can hold so many pixels."""
     return width * height <= _MAX_PIXELS_PER_BYTE * size + 65536
 
 
@@ -198,7 +198,7 @@ def _memory_file() -> Any:
 
 
 def _are_files_limited() -> bool:
-    """Whether the process may only write files up to a size, which holds for files in memory, too."""
+    """Return whether the process may only write files up to a size; that limit holds for files in memory, too."""
     import resource
 
     return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY

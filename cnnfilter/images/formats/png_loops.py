@@ -20,7 +20,7 @@ NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
 @inline
 def paeth(left, above, corner):
-    """Return which of three int16 is nearest to left + above - corner: of equally near ones left, above, corner.
+    """Return the nearest of three int16 to left + above - corner: of equally near ones left, above, corner.
 
     The form without distances and branches: the larger of left and above if corner is far below them, the smaller if it
     is far above them, else corner. It is F. Giesen's, from stb_image.

@@ -88,7 +88,7 @@ class Reporter:
 
     @property
     def failed(self) -> int:
-        """How many jobs have failed."""
+        """The number of jobs that have failed."""
         return self.counts["failed"]
 
     def __enter__(self) -> Self:

@@ -82,7 +82,7 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated
 
 
 def _decode_truncated(data: bytes, format: str, max_pixels: int, error: ImageError) -> Image:
-    """Return what there is of a file that could not be decoded because of `error`, with a warning, or raise that."""
+    """Return the readable part of a file that raised `error`, with a warning; without one, raise the error."""
     from cnnfilter.images.truncated import completed
 
     try:

@@ -199,7 +199,7 @@ class NewFile:
             self._stack = stack.pop_all()
 
     def holds(self, pixels: np.ndarray) -> bool:
-        """Whether `pixels` are the file's array."""
+        """Return whether `pixels` are the file's array."""
         return np.may_share_memory(self.array, pixels)
 
     def keep(self) -> None:

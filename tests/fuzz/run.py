@@ -25,7 +25,9 @@ FINDINGS = HERE / "findings"
 def main() -> int:
     """Run each target in a process of its own, which atheris ends; return whether something was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=60, help="for all targets together, with new inputs in every run")
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="for all targets together, with new inputs in every run"
+    )
     parser.add_argument("--runs", type=int, help="inputs for each target instead of seconds, from a fixed seed")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("targets", nargs="*", metavar="TARGET")

@@ -95,7 +95,7 @@ def _silence_libtiff() -> None:
 
 
 def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
-    """Whether Pillow holds a page's samples without loss: 8 bits, or grey of 16 bits or float32."""
+    """Return whether Pillow holds a page's samples without loss: 8 bits, or grey of 16 bits or float32."""
     tags = picture.tag_v2
     bits, formats = tags.get(tag.BITS, (1,)), tags.get(tag.FORMAT, (1,))
     if isinstance(bits, int):

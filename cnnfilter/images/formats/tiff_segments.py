@@ -110,7 +110,7 @@ def segments_of(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
 
 
 def _count_segments(page: TiffPage) -> tuple[int, int]:
-    """Return how many segments have an offset and a size, and how many the page needs."""
+    """Return the number of segments that have an offset and a size, and the number that the page needs."""
     return min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked)
 
 

@@ -248,7 +248,7 @@ def extreme_rows(op, source, work, target, window, y0, y1, neutral):
     target[y0:y1] = pooled(op, source, target, window, y0, y1, neutral, source.dtype)
 
 
-def ring_rows(op, source, work, ring, target, window, y0, y1, neutral, joins):
+def ring_rows(op, source, work, ring, target, window, y0, y1, neutral, grouped):
     """Pool by max or min."""
     extreme_rows(op, source, work, target, window, y0, y1, neutral)
 

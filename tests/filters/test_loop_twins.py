@@ -292,16 +292,16 @@ def test_extremes(op, window, rng):
 
 @pytest.mark.parametrize("op", ["max", "min"])
 @pytest.mark.parametrize(
-    ("window", "joins"), [*((window, 0) for window in WINDOWS + DILATED), *((window, 1) for window in WINDOWS)]
+    ("window", "grouped"), [*((window, 0) for window in WINDOWS + DILATED), *((window, 1) for window in WINDOWS)]
 )
-def test_ring_extremes(op, window, joins, rng):
+def test_ring_extremes(op, window, grouped, rng):
     loop = any_window_loops.ring_extremes(op)
     for source, *_ in loop.signatures:
         pixels, lines, target = pooling(rng, window, source, source)
         neutral = {("max", True): -np.inf, ("min", True): np.inf, ("max", False): 0.0}.get((op, source == "f4"))
         neutral = float(np.iinfo(source).max) if neutral is None else neutral
         ring = np.zeros(((window[1] - 1) * window[5] + 2, target.shape[1]), source)
-        arguments = (pixels, np.zeros(lines, source), ring, target, np.array(window), 1, len(target), neutral, joins)
+        arguments = (pixels, np.zeros(lines, source), ring, target, np.array(window), 1, len(target), neutral, grouped)
         assert_twin(loop, functools.partial(twins.ring_rows, op), arguments, [3])
 
 

@@ -179,7 +179,7 @@ def test_large_windows(rng):
 def test_windows_that_share_many_rows(rng, monkeypatch, dtype, op):
     """In bands of which each begins anew, below, above and beside the picture too."""
     monkeypatch.setattr(pooling, "_BAND_ROWS_MIN", 1)
-    monkeypatch.setattr(pooling, "_BAND_JOINS_MAX", 1)
+    monkeypatch.setattr(pooling, "_BAND_SAMPLE_READS_MAX", 1)
     for _ in range(25):
         shape = (int(rng.integers(4, 70)), 5, int(rng.integers(1, 4)))
         pixels = (
@@ -196,10 +196,10 @@ def test_windows_that_share_many_rows(rng, monkeypatch, dtype, op):
         want = naive.pool(pixels, op, size, stride, padding, **flags)
         if op == "avg":
             np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)  # NaN where NaN is
-            monkeypatch.setattr(pooling, "_BAND_JOINS_MAX", 1 << 28)
+            monkeypatch.setattr(pooling, "_BAND_SAMPLE_READS_MAX", 1 << 28)
             at_once = pool(pixels, op, size=size, stride=stride, padding=padding, threads=1, **flags)
             assert same_bits(got, at_once)
-            monkeypatch.setattr(pooling, "_BAND_JOINS_MAX", 1)
+            monkeypatch.setattr(pooling, "_BAND_SAMPLE_READS_MAX", 1)
         else:
             assert same_bits(got, want), (shape, size, stride, padding, flags)
 
@@ -221,7 +221,7 @@ def test_long_work_is_cut_into_bands(monkeypatch):
         return parallel.run_in_bands(task, rows, max_rows=max_rows, threads=threads)
 
     monkeypatch.setattr(pooling, "run_in_bands", run_in_bands)
-    monkeypatch.setattr(pooling, "_BAND_JOINS_MAX", 70 * 31 * 101)
+    monkeypatch.setattr(pooling, "_BAND_SAMPLE_READS_MAX", 70 * 31 * 101)
     pool(np.zeros((1000, 31), np.uint8), "max", size=(101, 1), stride=(101, 1))
     for dtype in (np.uint8, np.float32):
         pool(np.zeros((1000, 31), dtype), "avg", size=(101, 1), stride=(1, 1))

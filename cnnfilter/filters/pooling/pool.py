@@ -24,14 +24,15 @@ from cnnfilter.runtime.parallel import run_in_bands
 OPERATIONS = ("max", "avg", "min")
 
 _BAND_ROWS_MIN = 64
-"""Rows of a band at the least: its first row joins all rows of its window, which others share."""
+"""Rows of a band at the least: its first row combines all rows of its window, which other rows share."""
 
 _SHARED_ROWS_MIN = 4
-"""Rows of a window, divided by its stride, from which on it pays to join shared rows once (measured)."""
+"""Rows of a window, divided by its stride, from which on it pays to combine shared rows once (measured)."""
 
-_BAND_JOINS_MAX = 1 << 28
-"""Samples of a band times rows of the window at the most: some tenths of a second. A run can be interrupted between
-bands."""
+_BAND_SAMPLE_READS_MAX = 1 << 28
+"""Samples of a band times rows of its windows at the most: some tenths of a second.
+
+A run can be interrupted between bands."""
 
 Pixels = NDArray[Any]
 
@@ -162,11 +163,11 @@ def pool_picture(
     pooled = result if direct == wanted else np.empty(shape, direct)
     small = _small(source, op, rows, columns, direct, count_include_pad)
     if small:
-        _join_small(small, source, pooled, rows, columns, threads)
+        _pool_small_windows(small, source, pooled, rows, columns, threads)
     elif op == "avg":
-        _join_mean(source, pooled, rows, columns, count_include_pad, threads)
+        _pool_means(source, pooled, rows, columns, count_include_pad, threads)
     else:
-        _join_extreme(source, op, pooled, rows, columns, threads)
+        _pool_extremes(source, op, pooled, rows, columns, threads)
     if direct != wanted:
         _convert(pooled, result)
     return result
@@ -318,7 +319,7 @@ def _small(
     return asked if asked[:3] in small_window_loops.VECTOR_INSTRUCTIONS else None
 
 
-def _join_small(
+def _pool_small_windows(
     asked: tuple[Any, ...], source: Pixels, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, threads: int | None
 ) -> None:
     """Pool by a loop that is made for the window and the types.
@@ -351,7 +352,7 @@ def _neutral(op: str, dtype: np.dtype[Any]) -> float:
     return lowest if op == "max" else highest
 
 
-def _join_extreme(
+def _pool_extremes(
     source: Pixels, op: str, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, threads: int | None
 ) -> None:
     flat, target = source.reshape(source.shape[0], -1), pooled.reshape(rows.outputs, -1)
@@ -369,7 +370,7 @@ def _join_extreme(
     run_in_bands(band, rows.outputs, threads=threads, max_rows=_band_rows_max(rows, target.shape[1], shares_rows))
 
 
-def _join_mean(
+def _pool_means(
     source: Pixels, pooled: Pixels, rows: PoolAxis, columns: PoolAxis, include_pad: bool, threads: int | None
 ) -> None:
     channels = source.shape[2]
@@ -393,18 +394,18 @@ def _join_mean(
 
 
 def _shares_rows(rows: PoolAxis) -> bool:
-    """Return whether neighbouring windows share so many rows that it pays to join these once."""
+    """Return whether neighbouring windows share so many rows that it pays to combine these once."""
     return rows.dilation == 1 and rows.taps >= _SHARED_ROWS_MIN * rows.stride
 
 
 def _band_rows_max(rows: PoolAxis, samples: int, shares_rows: bool) -> int:
     """Return the rows of a band at the most, for output rows of `samples` samples.
 
-    A run can be interrupted between bands. If `shares_rows`, the rows that windows share are joined once.
+    A run can be interrupted between bands. If `shares_rows`, the rows that windows share are combined once.
     """
     if shares_rows:
-        return max(_BAND_ROWS_MIN, rows.taps, _BAND_JOINS_MAX // (samples * _SHARED_ROWS_MIN * rows.stride))
-    return max(_BAND_ROWS_MIN, _BAND_JOINS_MAX // (samples * rows.taps))
+        return max(_BAND_ROWS_MIN, rows.taps, _BAND_SAMPLE_READS_MAX // (samples * _SHARED_ROWS_MIN * rows.stride))
+    return max(_BAND_ROWS_MIN, _BAND_SAMPLE_READS_MAX // (samples * rows.taps))
 
 
 def _window(channels: int, rows: PoolAxis, columns: PoolAxis) -> NDArray[np.int64]:

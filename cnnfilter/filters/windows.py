@@ -52,13 +52,10 @@ class RowBand(NamedTuple):
 
     Attributes
     ----------
-    first, end : the outputs
     start, stop : the samples
     before, after : the padding around these samples
     """
 
-    first: int
-    end: int
     start: int
     stop: int
     before: int
@@ -69,12 +66,12 @@ class RowBand(NamedTuple):
         """Return the band of the outputs `first` to `end`. The padding after the axis is cut where it ends.
 
         >>> RowBand.of(Axis(10, taps=3, before=1, after=1), 4, 6)
-        RowBand(first=4, end=6, start=3, stop=7, before=0, after=0)
+        RowBand(start=3, stop=7, before=0, after=0)
         """
         begin = first * axis.stride - axis.before
         over = (end - 1) * axis.stride + axis.reach - axis.before
         before, after = max(-begin, 0), min(max(over - axis.size, 0), axis.after)
-        return cls(first, end, max(begin, 0), min(over, axis.size), before, after)
+        return cls(max(begin, 0), min(over, axis.size), before, after)
 
 
 def same_padding(size: int, taps: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:

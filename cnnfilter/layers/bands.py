@@ -157,6 +157,6 @@ def _seen_rows(
     if isinstance(layer, MaxPool) or _has_constant_border(layer):
         return RowBand.of(down, first, end), None
     rows = source_positions(down, layer.border)[first * down.stride : (end - 1) * down.stride + down.reach]
-    band = RowBand(first, end, start=int(rows.min()), stop=int(rows.max()) + 1, before=0, after=0)
+    band = RowBand(start=int(rows.min()), stop=int(rows.max()) + 1, before=0, after=0)
     is_in_order = np.array_equal(rows, np.arange(band.start, band.stop))
     return band, None if is_in_order else SelectRows(rows - band.start)

@@ -90,7 +90,7 @@ def _taps_features(weights: Weights, geometry: algorithms.Geometry) -> list[floa
 def _separable_features(weights: Weights, geometry: algorithms.Geometry) -> list[float]:
     terms = len(factor(weights))
     height, width = weights.shape
-    taps = terms * (height * geometry.line / (geometry.outputs[1] * geometry.channels) + width)
+    taps = terms * (height * geometry.row_samples / (geometry.outputs[1] * geometry.channels) + width)
     return [1, taps, taps if terms > 1 else 0, terms - 1]
 
 

@@ -101,7 +101,7 @@ def test_nothing_is_read_beyond_the_picture() -> None:
         geometry = Geometry(
             *window_axes((6, columns), (5, 5), padding=(padding[0], padding[3], padding[2], padding[1])), 1, "replicate"
         )
-        inner = geometry.inner.beside(TILE_SAMPLES, geometry.outputs[1])
+        inner = geometry.inner.with_side_strips(TILE_SAMPLES, geometry.outputs[1])
         for region in (inner, inner._replace(left=max(inner.right - BLOCK_SAMPLES + 1, 0))):
             if region.right - region.left < BLOCK_SAMPLES:
                 assert not geometry.is_inner(region)

@@ -36,7 +36,7 @@ from cnnfilter.filters.convolution.direct_loops import (
     tile,
 )
 from cnnfilter.filters.convolution.fourier_loops import ROW_PADDING, convolve_pair, transform
-from cnnfilter.filters.convolution.geometry import Geometry, Region, RowOffsets, band_rows
+from cnnfilter.filters.convolution.geometry import Geometry, Region, RowOffsets, rows_per_copy
 from cnnfilter.filters.windows import border_constant
 from cnnfilter.kernels.structure import factor
 from cnnfilter.runtime.buffers import Memory
@@ -134,11 +134,11 @@ class Sides:
 
     def run(self, source: Samples, region: Region, out: Samples, first: int, rounding: Rounding) -> int:
         """Store the sums of a region of `source` (H, W·C), as an algorithm does."""
-        rows, columns = self.geometry.places(source, region)
+        rows, columns = self.geometry.source_offsets(source, region)
         weights = self.weights * np.float32(rounding.gain)
         taps = self.tap_rows, self.tap_columns, weights
         constant = border_constant(self.geometry.border) or 0.0
-        window = region.right - region.left, self.geometry.channels, self.geometry.step
+        window = region.right - region.left, self.geometry.channels, self.geometry.row_step
         loop = side_sums(out.dtype.kind == "u")
         outside: int = loop(*rows, columns, *taps, out, first, *window, constant, *rounding.loop_arguments)
         return outside
@@ -155,7 +155,7 @@ class Direct:
 
     def __init__(self, weights: Samples, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = band_rows(geometry)
+        self.band = rows_per_copy(geometry)
         rows, columns = np.nonzero(weights)
         self.tap_rows = geometry.row_numbers()[rows]
         self.tap_columns = geometry.column_offsets()[columns]
@@ -166,7 +166,7 @@ class Direct:
         weights = self.weights * np.float32(rounding.gain)
         where = *rows, self.tap_rows, self.tap_columns
         loop = taps(out.dtype.kind == "u")
-        outside: int = loop(*where, weights, out, first, count, self.geometry.step, *rounding.loop_arguments)
+        outside: int = loop(*where, weights, out, first, count, self.geometry.row_step, *rounding.loop_arguments)
         return outside
 
 
@@ -185,7 +185,7 @@ class DirectIntegers(Direct):
         gain, shift = rounding.gain * self.unit, rounding.shift
         loop = integers(gain != 1 or shift != int(shift) or abs(shift) + self.largest > _INT16_MAX)
         where = *rows, self.tap_rows, self.tap_columns
-        target = out, first, count, self.geometry.step
+        target = out, first, count, self.geometry.row_step
         outside: int = loop(*where, self.integers, *target, gain, shift, int(rounding.absolute), rounding.count_every)
         return outside
 
@@ -234,7 +234,7 @@ class Separable:
 
     def __init__(self, terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> None:
         self.geometry = geometry
-        self.band = band_rows(geometry)
+        self.band = rows_per_copy(geometry)
         self.memory = Memory()
         self.reach = int(geometry.column_offsets().max())
         # The taps of all terms are joined; `ends` holds where those of each term end.
@@ -264,7 +264,7 @@ class Separable:
         lines = self.memory.array("lines", (3, count + self.reach + OVERREAD_SAMPLES), np.float32)
         taps = self.tap_rows, self.column_weights, self.tap_columns, weights, self.ends
         loop = separable(out.dtype.kind == "u")
-        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.step, *rounding.loop_arguments)
+        outside: int = loop(*rows, *taps, lines, out, first, count, self.geometry.row_step, *rounding.loop_arguments)
         return outside
 
 

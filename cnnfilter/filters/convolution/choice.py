@@ -93,7 +93,7 @@ def _dense_cost(weights: int, bytes_only: bool) -> float:
 def _separable_cost(terms: Sequence[tuple[Samples, Samples]], geometry: Geometry) -> float:
     """Return the cost of `Separable`."""
     # The columns of the kernel are summed for each column of the padded row, its rows for each output.
-    widening = geometry.line / max(geometry.outputs[1] * geometry.channels, 1)
+    widening = geometry.row_samples / max(geometry.outputs[1] * geometry.channels, 1)
     taps = sum(np.count_nonzero(down) * widening + np.count_nonzero(across) for down, across in terms)
     return float(0.15 + (0.031 if len(terms) == 1 else 0.04) * taps + 0.05 * (len(terms) - 1))
 

@@ -51,7 +51,7 @@ class Geometry:
         return self.vertical.outputs, self.horizontal.outputs
 
     @property
-    def step(self) -> int:
+    def row_step(self) -> int:
         """Return by how many rows of the copy the windows of two neighbouring output rows differ."""
         return self.vertical.stride
 
@@ -60,7 +60,7 @@ class Geometry:
         return self.horizontal.stride if self.phased else 1
 
     @cached_property
-    def _phase(self) -> int:
+    def _phase_columns(self) -> int:
         """Return the number of columns of one phase."""
         axis = self.horizontal
         return -(-((axis.outputs - 1) * axis.stride + axis.reach) // self._phases)
@@ -69,7 +69,7 @@ class Geometry:
         """Return the offset of each column of the kernel from its column 0, in samples."""
         axis = self.horizontal
         columns = np.arange(axis.taps) * axis.dilation
-        return (columns % self._phases * self._phase + columns // self._phases) * self.channels
+        return (columns % self._phases * self._phase_columns + columns // self._phases) * self.channels
 
     def row_numbers(self) -> NDArray[np.int64]:
         """Return the offset of each row of the kernel from its row 0, in rows."""
@@ -103,9 +103,9 @@ class Geometry:
         return (region.right - region.left) * self.channels >= BLOCK_SAMPLES
 
     @property
-    def line(self) -> int:
+    def row_samples(self) -> int:
         """Return the samples of one row of the copy, for a whole row of output."""
-        return self._phase * self._phases * self.channels
+        return self._phase_columns * self._phases * self.channels
 
     def window(self, source: Samples, region: Region) -> RowOffsets:
         """Return the rows of `source` (H, W·C) that an inner region needs, from its first column on."""
@@ -114,11 +114,11 @@ class Geometry:
 
     def _needed(self, region: Region) -> NDArray[np.int64]:
         """Return the rows of the image that `region` needs, −1 for a row of the border's constant."""
-        top = region.top * self.step
+        top = region.top * self.row_step
         rows, *_ = self._sources
-        return rows[top : top + (region.bottom - region.top - 1) * self.step + self.vertical.reach]
+        return rows[top : top + (region.bottom - region.top - 1) * self.row_step + self.vertical.reach]
 
-    def places(self, source: Samples, region: Region) -> tuple[RowOffsets, NDArray[np.int64]]:
+    def source_offsets(self, source: Samples, region: Region) -> tuple[RowOffsets, NDArray[np.int64]]:
         """Return the rows of `source` (H, W·C) that `region` needs, and the columns; −1 for the border's constant.
 
         The horizontal stride has to be 1.
@@ -154,13 +154,13 @@ class Geometry:
         rows = source_positions(self.vertical, self.border)
         columns = source_positions(axis, self.border)
         if self._phases == 1:
-            columns = columns[: self._phase]
+            columns = columns[: self._phase_columns]
             left = min(axis.before, len(columns))
             return rows, columns, left, max(left, min(len(columns), axis.before + axis.size))
-        padded = np.full(self._phase * self._phases, columns[-1])
+        padded = np.full(self._phase_columns * self._phases, columns[-1])
         count = min(len(padded), len(columns))
         padded[:count] = columns[:count]
-        columns = padded.reshape(self._phase, self._phases).T.ravel()
+        columns = padded.reshape(self._phase_columns, self._phases).T.ravel()
         return rows, np.ascontiguousarray(columns), len(columns), len(columns)
 
 
@@ -177,7 +177,7 @@ class Region(NamedTuple):
         """Return whether the region has no outputs."""
         return self.top >= self.bottom or self.left >= self.right
 
-    def beside(self, min_columns: int, columns: int) -> Region:
+    def with_side_strips(self, min_columns: int, columns: int) -> Region:
         """Return the region with 0 columns, or at least `min_columns`, beside it at each side of `columns`."""
         left = max(self.left, min_columns) if self.left > 0 else 0
         right = min(self.right, columns - min_columns) if self.right < columns else columns
@@ -200,7 +200,7 @@ class RowOffsets(NamedTuple):
     starts: NDArray[np.int64]
 
 
-def band_rows(geometry: Geometry) -> int:
+def rows_per_copy(geometry: Geometry) -> int:
     """Return the rows of a band: its padded copy stays in the cache, and few rows are copied for several bands."""
-    rows = (_SCRATCH_SAMPLES_MAX // max(geometry.line, 1) - geometry.vertical.reach) // geometry.step + 1
-    return max(rows, geometry.vertical.reach // geometry.step, 8) & ~1
+    rows = (_SCRATCH_SAMPLES_MAX // max(geometry.row_samples, 1) - geometry.vertical.reach) // geometry.row_step + 1
+    return max(rows, geometry.vertical.reach // geometry.row_step, 8) & ~1

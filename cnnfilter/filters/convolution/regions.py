@@ -134,7 +134,7 @@ class Plan:
         if any(each.inner_band is None or self.sample_type(each) != self.source.dtype for each in algorithms):
             return nothing
         inner = functools.reduce(Region.overlap, (each.geometry.inner for each in algorithms))
-        inner = inner.beside(-(-max(each.min_samples for each in algorithms) // self.channels), columns)
+        inner = inner.with_side_strips(-(-max(each.min_samples for each in algorithms) // self.channels), columns)
         return nothing if inner.is_empty else inner
 
     @functools.cached_property

@@ -25,7 +25,7 @@ _LINE_PIXELS = 14
 _FONT_PIXELS = 12
 _BACKGROUND_RGB, _NAME_RGB, _RANGE_RGB = (24, 24, 24), (240, 240, 240), (160, 160, 160)
 _NOT_FINITE_RGB = (200, 0, 120)
-_PIECE_SAMPLES = 1 << 20  # samples of a mapped map that are in memory at a time
+_BAND_SAMPLES_MAX = 1 << 20  # samples of a mapped map that are in memory at a time
 
 
 class _Tile(NamedTuple):
@@ -152,8 +152,8 @@ def _tile_scale(height: int, width: int, down: int, across: int) -> float:
 
 def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
     count, low, high = 0, math.inf, -math.inf
-    for some in _pieces(values):
-        finite = some[np.isfinite(some)]
+    for band in _bands(values):
+        finite = band[np.isfinite(band)]
         if finite.size:
             count, low, high = count + finite.size, min(low, float(np.min(finite))), max(high, float(np.max(finite)))
     bad = values.size - count
@@ -166,21 +166,21 @@ def _tile(name: str, values: NDArray[Any], scale: float) -> _Tile:
     return _Tile(_draw(values, (low, high), scale, is_finite=bad == 0), name, label)
 
 
-def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def _bands(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield a map in bands of rows, because it may be larger than memory."""
-    rows = max(1, _PIECE_SAMPLES // values[0].size)
+    rows = max(1, _BAND_SAMPLES_MAX // values[0].size)
     return (values[top : top + rows] for top in range(0, len(values), rows))
 
 
 def _draw(values: NDArray[Any], span: tuple[float, float], scale: float, *, is_finite: bool) -> Image.Image:
     """Stretch `span` to 0…255 and resize; the two may be exchanged, because shrinking is a mean."""
     size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
-    resized = _resize((_normalise(some, span) for some in _pieces(values)), len(values), size, scale)
+    resized = _resize((_normalise(band, span) for band in _bands(values)), len(values), size, scale)
     colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     colour = np.repeat(colour, 3 // colour.shape[2], axis=2)
     if not is_finite:
-        whole = (np.isfinite(some).reshape(*some.shape[:2], -1).all(axis=2) for some in _pieces(values))
-        shown = _resize((some.astype(np.float32) for some in whole), len(values), size, scale)
+        whole = (np.isfinite(band).reshape(*band.shape[:2], -1).all(axis=2) for band in _bands(values))
+        shown = _resize((band.astype(np.float32) for band in whole), len(values), size, scale)
         colour[shown[:, :, 0] < 1] = _NOT_FINITE_RGB
     return Image.fromarray(colour)
 
@@ -197,7 +197,7 @@ def _normalise(values: NDArray[Any], span: tuple[float, float]) -> NDArray[np.fl
 
 
 def _resize(
-    pieces: Iterable[NDArray[np.float32]], height: int, size: tuple[int, int], scale: float
+    bands: Iterable[NDArray[np.float32]], height: int, size: tuple[int, int], scale: float
 ) -> NDArray[np.float32]:
     """Resize a map that comes in bands (h, W) or (h, W, C), `height` rows in all, to (H', W', C).
 
@@ -210,13 +210,13 @@ def _resize(
         return np.stack([np.asarray(Image.fromarray(one).resize(size, resample)) for one in channels], axis=2)
 
     top, narrow = 0, np.empty((height, size[0], 1), np.float32)
-    for some in pieces:
-        resized = to((size[0], len(some)), some)
+    for band in bands:
+        resized = to((size[0], len(band)), band)
         if not top:
             narrow = np.empty((height, *resized.shape[1:]), np.float32)
-        narrow[top : top + len(some)] = resized
-        top += len(some)
-    columns = max(1, _PIECE_SAMPLES // narrow[:, 0].size)
+        narrow[top : top + len(band)] = resized
+        top += len(band)
+    columns = max(1, _BAND_SAMPLES_MAX // narrow[:, 0].size)
     parts = (narrow[:, left : left + columns] for left in range(0, size[0], columns))
     return np.concatenate([to((part.shape[1], size[1]), part) for part in parts], axis=1)
 

@@ -108,7 +108,7 @@ def apply_layers(
         drawn = image.map(lambda frame: contact_sheet(_label_maps(compute(frame).whole(), layers)))
         return drawn.replace(mode="RGB"), 0.0
     rule = _stretched_rule(image, compute) if signed == "stretch" else signed
-    scale = Range.of(rule, dtype) if dtype is not None else Range(keep=True)
+    output_range = Range.of(rule, dtype) if dtype is not None else Range(keep=True)
     # Alpha has the range of the result's type; without a type, that of the picture's.
     top = top_of(image.pixels.dtype if dtype is None else dtype)
     shares = [0.0]
@@ -116,7 +116,7 @@ def apply_layers(
     def applied(frame: NDArray[Any]) -> NDArray[Any]:
         bands = compute(frame)
         stored = (
-            _to_pixels(maps, opacity if keeps_channels else None, np.dtype(dtype or np.float32), scale, top)
+            _to_pixels(maps, opacity if keeps_channels else None, np.dtype(dtype or np.float32), output_range, top)
             for maps, opacity in bands.compute()
         )
         pixels, clipped = bands.join(stored)
@@ -174,15 +174,17 @@ def _join(bands: Iterable[PixelsAndClipped], shapes: list[Shape], allocate: Allo
     return numbers.reshape(flat), share
 
 
-def _to_pixels(maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], scale: Range, top: float) -> PixelsAndClipped:
+def _to_pixels(
+    maps: Maps, opacity: Maps | None, dtype: np.dtype[Any], output_range: Range, top: float
+) -> PixelsAndClipped:
     """Return maps, with their opacity as alpha from 0 to `top`, as pixels of `dtype`.
 
     The clipped share is that of the maps.
     """
-    if scale.keep and opacity is None:
+    if output_range.keep and opacity is None:
         return maps, 0.0
     out = np.empty(maps.shape, dtype)
-    clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), scale) / max(out.size, 1)
+    clipped = store_band(maps.reshape(len(maps), -1), out.reshape(len(maps), -1), output_range) / max(out.size, 1)
     if opacity is None:
         return out, clipped
     return np.concatenate([out, to_picture(opacity * np.float32(top), dtype)[0]], axis=2), clipped

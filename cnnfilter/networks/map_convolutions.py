@@ -121,13 +121,13 @@ class Bottleneck:
         return [self._block(first, end) for first, end in split_rows(self.depthwise.bias.size, _BLOCK_COUNT)]
 
     def _block(self, first: int, end: int) -> Bottleneck:
-        def some(filter: Filter, kernel: Maps) -> Filter:
+        def part(filter: Filter, kernel: Maps) -> Filter:
             return replace(filter, kernel=np.ascontiguousarray(kernel), bias=filter.bias[first:end])
 
         assert self.expand is not None
         return Bottleneck(
-            some(self.expand, self.expand.kernel[..., first:end]),
-            some(self.depthwise, self.depthwise.kernel[:, :, first:end]),
+            part(self.expand, self.expand.kernel[..., first:end]),
+            part(self.depthwise, self.depthwise.kernel[:, :, first:end]),
             replace(self.project, kernel=self.project.kernel[:, :, first:end]),
             self.axes,
         )

@@ -216,7 +216,7 @@ def test_what_comes_of_all_of_a_mapped_picture(layers, suffix, signed, rng, monk
     invoke(*line, f"expected.{suffix}")
     call_all_large(monkeypatch)
     monkeypatch.setattr("cnnfilter.layers.bands._BAND_VALUES_MAX", 2000)
-    monkeypatch.setattr("cnnfilter.images.contact_sheets._PIECE_SAMPLES", 500)
+    monkeypatch.setattr("cnnfilter.images.contact_sheets._BAND_SAMPLES_MAX", 500)
     invoke(*line, f"out.{suffix}")
     assert len(mapped) == 1
     assert Path(f"out.{suffix}").read_bytes() == Path(f"expected.{suffix}").read_bytes()
@@ -542,7 +542,7 @@ def test_a_map_is_drawn_piece_by_piece(shape, bad, rng, monkeypatch):
         values[rng.random(shape) < 1e-4] = number
     maps = [("noise", values), ("flat", np.full(shape, 2, np.float32))]
     expected = cnnfilter.contact_sheet(maps)
-    monkeypatch.setattr("cnnfilter.images.contact_sheets._PIECE_SAMPLES", 1000)
+    monkeypatch.setattr("cnnfilter.images.contact_sheets._BAND_SAMPLES_MAX", 1000)
     np.testing.assert_array_equal(cnnfilter.contact_sheet(maps), expected)
 
 

@@ -314,8 +314,8 @@ class Box(Separable):
             return 0
         is_tall = self.height > BOX_ROWS_MAX_U16
         lines = self.memory.array("columns", size, np.dtype(np.int32 if is_tall else np.uint16))
-        scale = gain, rounding.shift, rounding.top, rounding.count_every
-        outside: int = box_sums(channels, is_tall)(*rows, lines, out, first, count, *window, *scale)
+        rounded = gain, rounding.shift, rounding.top, rounding.count_every
+        outside: int = box_sums(channels, is_tall)(*rows, lines, out, first, count, *window, *rounded)
         return outside
 
 

@@ -20,7 +20,6 @@ from cnnfilter.networks.map_convolutions import (
     convolve_depthwise,
     inverted_bottleneck,
 )
-from cnnfilter.runtime.buffers import Scratch
 from cnnfilter.runtime.parallel import Workers
 from tests import naive
 
@@ -150,40 +149,3 @@ def test_nan_stays_nan_through_an_activation():
     one = np.ones((1, 1, 1, 1), np.float32)
     made = _made(convolve_across, source, Filter(one, np.zeros(1, np.float32), RELU6), (Axis(1, 1), Axis(1, 1)), 1)
     assert np.isnan(made).all()
-
-
-def test_scratch_gives_the_same_memory_again_and_lets_it_grow():
-    scratch = Scratch()
-    small = scratch.array("a", 2, 3)
-    assert scratch.array("a", 2, 3) is small
-    assert np.shares_memory(scratch.array("a", 6), small)
-    assert not np.shares_memory(scratch.array("b", 2, 3), small)
-    grown = scratch.array("a", 100)
-    assert np.shares_memory(scratch.array("a", 2, 3), grown)
-
-
-def test_workers_compute_every_piece_and_raise_what_one_raises():
-    workers = Workers(3)
-    done: list[int] = []
-    workers.run([lambda scratch, number=number: done.append(number) for number in range(20)])
-    assert sorted(done) == list(range(20))
-
-    def fail(scratch):
-        raise ValueError("broken")
-
-    for _ in range(3):  # and go on afterwards
-        with pytest.raises(ValueError, match="broken"):
-            workers.run([fail] * 3)
-    workers.run([lambda scratch: done.append(-1)] * 2)
-    assert done[20:] == [-1, -1]
-
-
-def test_memory_begins_with_a_cache_line_and_zeros_stay():
-    scratch = Scratch()
-    for size in (1, 5, 1000):
-        assert scratch.array(f"of {size}", size).ctypes.data % 64 == 0
-        zeros = scratch.zeros(size)
-        assert zeros.ctypes.data % 64 == 0
-        assert zeros.size >= size
-        assert not zeros.any()
-    assert scratch.zeros(3) is zeros

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cnnfilter.runtime.parallel import default_threads, run_in_bands, run_tasks, split_rows
+from cnnfilter.runtime.parallel import Workers, default_threads, run_in_bands, run_tasks, split_rows
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
@@ -59,3 +59,19 @@ def test_the_first_failure_is_raised():
 
 def test_there_is_at_least_one_thread():
     assert default_threads() >= 1
+
+
+def test_workers_compute_every_piece_and_raise_what_one_raises():
+    workers = Workers(3)
+    done: list[int] = []
+    workers.run([lambda scratch, number=number: done.append(number) for number in range(20)])
+    assert sorted(done) == list(range(20))
+
+    def fail(scratch):
+        raise ValueError("broken")
+
+    for _ in range(3):  # and go on afterwards
+        with pytest.raises(ValueError, match="broken"):
+            workers.run([fail] * 3)
+    workers.run([lambda scratch: done.append(-1)] * 2)
+    assert done[20:] == [-1, -1]

@@ -1,25 +1,25 @@
 """The layers of a convolutional network as image filters.
 
-The package has eleven wings. Each may import only from those above it in this list (`tests/test_house.py` holds the
-exact table), and only their public modules, the doors:
+The package has eleven folders. Each may import only from those above it in this list, and only their public modules
+(`tests/test_house.py` holds the exact tables):
 
 =============  ==================================================================================================
-``runtime``    The machine below: threads, memory, limits, files on disk.
-``jit``        From a Python loop to machine code: Numba compiles it once, afterwards it is loaded from a cache.
+``runtime``    Threads, memory, limits, files on disk.
+``jit``        Compiled loops: Numba compiles each once; later runs load its machine code from a cache.
 ``weights``    Learned numbers in files, and the three models that ship.
-``images``     A picture in memory, and its way from and to files.
-``kernels``    What slides over a picture: a kernel from a name, numbers, a file or a model.
-``filters``    A window slides over an array: convolution and pooling.
-``jobs``       One picture is one job: read, worked on, written; many at a time, one report each.
-``layers``     A stack of layers as text and as objects: shapes, costs, maps.
-``networks``   Layers with weights: read from a file, run, explained, exported.
-``training``   Learn weights from labelled pictures, and judge what was learned.
-``cli``        What is typed, and what is printed: no arithmetic, no pixels.
+``images``     Pictures in memory, read from files and written to files.
+``kernels``    Kernels, the weights of filters: from a name, from numbers, from a file or from a model.
+``filters``    Convolution and pooling: a window slides over an array.
+``jobs``       Jobs: each reads a picture, works on it and writes it; many run at a time, with one report each.
+``layers``     Stacks of layers, as text and as objects: shapes, costs, maps.
+``networks``   Networks, which are layers with weights: read from a file, run, explained, exported.
+``training``   Learning weights from labelled pictures, and measuring how good they are.
+``cli``        The command line: options, commands and the lines they print; no arithmetic, no pixels.
 =============  ==================================================================================================
 
 Beside them stand ``errors``, the tree of exceptions, and ``__main__``, which starts the command line.
 
-Each public name is imported on its first use (PEP 562), so that ``import cnnfilter`` costs nothing.
+Each public name is imported on its first use (PEP 562), so that ``import cnnfilter`` alone takes almost no time.
 """
 
 from __future__ import annotations

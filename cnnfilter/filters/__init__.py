@@ -1,1 +1,1 @@
-"""A window slides over an array: convolution and pooling."""
+"""Convolution and pooling: a window slides over an array."""

@@ -1,1 +1,1 @@
-"""A picture in memory, and its way from and to files."""
+"""Pictures in memory, read from files and written to files."""

@@ -1,1 +1,1 @@
-"""One picture is one job: read, worked on, written. Many run at a time, and each has one report."""
+"""Jobs: each reads a picture, works on it and writes it. Many run at a time, and each has one report."""

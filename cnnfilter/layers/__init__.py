@@ -1,1 +1,1 @@
-"""A stack of layers as text and as objects: shapes, costs, maps."""
+"""Stacks of layers, as text and as objects: shapes, costs, maps."""

@@ -1,1 +1,1 @@
-"""Threads, memory, limits and files on disk, for all other wings."""
+"""Threads, memory, limits and files on disk, for all other folders of the package."""

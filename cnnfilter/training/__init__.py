@@ -1,1 +1,1 @@
-"""Learn weights from labelled pictures, and measure how good they are."""
+"""Learning weights from labelled pictures, and measuring how good they are."""

@@ -36,7 +36,7 @@ def pool(pixels, op, size, stride, padding, dilation=(1, 1), ceil_mode=False, co
 
 
 def _starts(n, k, stride, before, after, dilation, ceil_mode):
-    """Where the windows along one axis start; the picture's first sample is at 0."""
+    """Return the starts of the windows along one axis; the picture's first sample is at 0."""
     span = dilation * (k - 1) + 1
     last = (n + before + after - span) / stride
     count = (math.ceil(last) if ceil_mode else math.floor(last)) + 1

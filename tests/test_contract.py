@@ -1,7 +1,7 @@
-"""What is promised to users: names, options, defaults, meanings and exit codes, one by one.
+"""The promises to users: names, options, defaults, meanings and exit codes, one by one.
 
-Each test goes through the door that a user takes, the command line or the public names, and compares with numbers
-that are worked out here or by the slow oracle.
+Each test uses the command line or the public names, as a user does, and compares with numbers that are
+worked out here or by the slow oracle.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compare a compiled loop with its twin: a plain function that says what the loop computes.
 
-The twins stand in ``tests/<wing>/loop_twins.py``, the shapes that are compared in ``tests/<wing>/test_loop_twins.py``.
+The twins of a folder are in its ``loop_twins.py``; its ``test_loop_twins.py`` compares them on many shapes.
 """
 
 from __future__ import annotations

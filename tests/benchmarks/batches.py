@@ -99,7 +99,7 @@ def run(line: list[str]) -> float:
 
 
 def available(name: str, line: list[str]) -> bool:
-    """Whether a tool is here."""
+    """Return whether a tool is installed."""
     program = line[line.index("xargs") + 1 :] if line[0] == "xargs" else line
     words = [word for word in program if not word.startswith("-") and not word.isdigit()]
     if name == "script":

@@ -1,4 +1,4 @@
-"""What is known to bound the rows that have missed their targets, by where their names begin."""
+"""The known bounds of the rows that have missed their targets, by the beginnings of their names."""
 
 from __future__ import annotations
 

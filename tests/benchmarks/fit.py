@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Model:
-    """How one engine's cost depends on a kernel.
+    """The cost of one algorithm as a function of the kernel.
 
     Attributes
     ----------
@@ -251,12 +251,12 @@ def _choices(bench: _Bench, coefficients: dict[str, NDArray[np.float64]]) -> lis
             f"{costs[name]:10.3f}" if name in costs else " " * 10 for name in MODELS
         )
         line += f"  {best:<9}"
-        for who, name in chosen.items():
+        for chooser, name in chosen.items():
             regret = costs.get(name, math.inf) / costs[best] - 1
-            regrets[who].append(regret)
+            regrets[chooser].append(regret)
             line += f"  {'' if name == best else f'{name} {regret:+.0%}':<15}"
         lines.append(line.rstrip())
-    means = ", ".join(f"{who} {np.mean(values):.1%}" for who, values in regrets.items())
+    means = ", ".join(f"{chooser} {np.mean(values):.1%}" for chooser, values in regrets.items())
     return [*lines, f"    mean regret: {means}"]
 
 

@@ -77,7 +77,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted of a row: at least `faster` times as fast as a peer, or at most `within` times its cost.
+    """The target of a row: at least `faster` times as fast as a peer, or at most `within` times its cost.
 
     `peers` are those that it is held against: the best of them that is here.
     """
@@ -130,7 +130,7 @@ class Row:
 
 @dataclass
 class Result:
-    """What a row measured: for each contender one number a turn."""
+    """The measurement of a row: for each contender one number a turn."""
 
     row: Row
     samples: dict[str, list[float]] = field(default_factory=dict)

@@ -39,7 +39,7 @@ def mosaic(height: int, width: int) -> NDArray[Any]:
 def pixels(height: int, width: int, channels: int, dtype: Any) -> NDArray[Any]:
     """Return the mosaic as (height, width) for one channel, else (height, width, 3), in 0…255.
 
-    It is the same array for every caller, who must not write to it.
+    Every caller gets the same array, and must not write to it.
     """
     picture = mosaic(height, width)
     if channels == 1:

@@ -1,4 +1,4 @@
-"""What this machine can do at most: multiply-adds a second in sgemm, bytes a second in a copy."""
+"""The limits of this machine: multiply-adds a second in sgemm, bytes a second in a copy."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ MEANS = {
     "dense-f32": Target(("OpenCV",), faster=1.5),
     "named": Target(("OpenCV",), faster=1.5),
 }
-"""What is wanted of a section's geometric mean."""
+"""The target of a section's geometric mean."""
 
 
 def render(section: str, results: Sequence[Result], roofline: Roofline | None) -> list[str]:

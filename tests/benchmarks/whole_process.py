@@ -45,8 +45,8 @@ class Setting:
     def environment(self) -> dict[str, str]:
         limits = ("VIPS_CONCURRENCY", "MAGICK_THREAD_LIMIT", "OMP_NUM_THREADS")
         environment = {**os.environ, **dict.fromkeys(limits, str(self.threads)), "PYTHONPATH": str(REPOSITORY)}
-        # What is installed has its bytecode, so what is measured here may keep it too; and who starts a program has not
-        # set its BLAS, as this process has its own.
+        # Installed programs have their bytecode, so the measured ones may keep it too. This process has set the threads
+        # of its own BLAS; a program that a user starts has no such setting.
         for name in ("PYTHONDONTWRITEBYTECODE", "OPENBLAS_NUM_THREADS"):
             environment.pop(name, None)
         return environment
@@ -183,8 +183,8 @@ class Filtering:
     def source(self) -> str:
         return self.setting.picture(self.picture, self.suffix)
 
-    def output(self, who: str) -> str:
-        return str(self.setting.folder / f"{who}{self.suffix}")
+    def output(self, tool: str) -> str:
+        return str(self.setting.folder / f"{tool}{self.suffix}")
 
     def rows(self, between: str, after: str) -> str:
         return after.join(between.join(f"{value / self.divisor:.9g}" for value in row) for row in self.weights)
@@ -231,11 +231,11 @@ class Filtering:
         output = self.output("vips") + (how if self.settled else "")
         return [program("vips"), "conv", self.source, output, str(mask), "--precision", "integer"]
 
-    def _magick(self, path: list[str], who: str, weights: str) -> list[str]:
+    def _magick(self, path: list[str], tool: str, weights: str) -> list[str]:
         # For PNG the digits of a quality are the DEFLATE level and the row filter (1 is sub).
         how = {".png": ["-quality", "11"], ".jpg": ["-quality", "95", "-sampling-factor", "1x1"]}[self.suffix]
         how = how if self.settled else []
-        return [*path, self.source, "-convolve", weights, *how, self.output(who)]
+        return [*path, self.source, "-convolve", weights, *how, self.output(tool)]
 
     def imagemagick(self) -> list[str]:
         return self._magick([_imagemagick()], "ImageMagick", self.rows(",", ","))

@@ -1,4 +1,4 @@
-"""What the options accept, what they refuse and how, and that they are the library's parameters."""
+"""Options: the values that they accept and refuse, and the parameters of the library that they are."""
 
 from __future__ import annotations
 

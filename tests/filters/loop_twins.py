@@ -1,4 +1,4 @@
-"""What the compiled loops of `cnnfilter.filters` compute, as plain functions with the same parameters.
+"""The compiled loops of `cnnfilter.filters` as plain functions with the same parameters.
 
 Sums are made in float64. A twin of a family of loops takes the constants of the family first.
 """

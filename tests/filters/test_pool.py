@@ -371,15 +371,15 @@ def test_nothing_but_the_result_is_written():
     for size, stride, channels in sorted(loops.SMALL_WINDOWS):
         for width in (64, 65, 131):
             pixels = np.full((11, width, channels or 1), 7, np.uint8)
-            room = np.zeros(pixels.size + 200, np.uint8)
+            memory = np.zeros(pixels.size + 200, np.uint8)
 
-            def allocate(shape, dtype, room=room):
-                return room[100 : 100 + np.prod(shape)].reshape(shape)
+            def allocate(shape, dtype, memory=memory):
+                return memory[100 : 100 + np.prod(shape)].reshape(shape)
 
             pooled = pool_picture(pixels, size=size, stride=stride, allocate=allocate, threads=1)
             assert (pooled == 7).all()
-            assert not room[:100].any()
-            assert not room[100 + pooled.size :].any()
+            assert not memory[:100].any()
+            assert not memory[100 + pooled.size :].any()
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -1,4 +1,4 @@
-"""What is fuzzed: functions that take any bytes, and must neither raise anything unexpected nor break a law."""
+"""The targets of fuzzing: functions that take any bytes, and must neither raise anything unexpected nor break a law."""
 
 from __future__ import annotations
 

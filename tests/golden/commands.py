@@ -101,7 +101,7 @@ COMMANDS = (
     "pool coins.png -o pooled.png",
     "export digits -o digits.txt",
 )
-"""What is run, in this order and in one folder, so that a command may read what an earlier one wrote."""
+"""The commands that are run, in this order and in one folder, so that a command may read what an earlier one wrote."""
 
 # The only thing that varies is how long something took, and how long training is guessed to take, which is measured
 # too. Only the time itself is cut out: the rest of an epoch's line, such as its loss, has to stay.
@@ -118,7 +118,7 @@ Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind.
+    """The traces of a command: its output and its files.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ MANY = 30
 
 
 def visible(folder="."):
-    """What a shell's ``*`` and a program's listing without dots would find."""
+    """Return the names that a shell's ``*``, or a listing without names that begin with a dot, would find."""
     return sorted(glob.glob(os.path.join(folder, "**"), recursive=True))
 
 
@@ -251,7 +251,7 @@ run()
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("jobs", ["1", "3"])
 def test_a_batch_that_is_stopped_while_files_wait_for_the_disk(rng, number, code, jobs):
-    """What the disk has is there and whole; of what it has not, nothing is left."""
+    """Files that fit on the disk are whole; of the others, nothing is left."""
     os.mkdir("in")
     for index in range(MANY):
         write_image(f"in/{index:02}.png", rng.integers(0, 256, (40, 60, 3), np.uint8))

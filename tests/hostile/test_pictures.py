@@ -16,7 +16,7 @@ from tests.hostile import files
 
 SMALL = files.small_files()
 READING = str(Path(__file__).with_name("reading.py"))
-ROOM = 512 << 20
+MEMORY_BYTES = 512 << 20
 SECONDS = 10
 
 
@@ -70,7 +70,7 @@ def test_bombs_take_little_time_and_memory_and_nothing_is_started(tmp_path):
     (tmp_path / "good.tiff").write_bytes(SMALL["tiff16"])
     paths = [str(tmp_path / f"{index}.png") for index in range(len(cases))]
     done = subprocess.run(
-        [sys.executable, READING, str(ROOM), str(tmp_path / "good.tiff")],
+        [sys.executable, READING, str(MEMORY_BYTES), str(tmp_path / "good.tiff")],
         input="\n".join(paths),
         capture_output=True,
         text=True,

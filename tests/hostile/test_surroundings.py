@@ -246,7 +246,7 @@ def photos(rng):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by Linux's ways")
 @pytest.mark.parametrize("kind", ["as", "data"])
 def test_little_memory(photos, kind):
-    """All done, or one line for each that was not; nobody waits for a thread that had no memory to begin."""
+    """Each picture is filtered or has one line, and no thread that had no memory to start is waited for."""
     work = [*CNNFILTER, "convolve", "-k", "unsharp:2,0.8", "-q"]
     run(*work, f"{photos}/0.png", "-o", "warm.png")  # Numba wants more than that, and is not what is tested here
     for megabytes in (*range(45, 305, 9), 400, 600):
@@ -310,7 +310,7 @@ run()
 
 @needs_setpriv
 def test_few_threads(photos):
-    """Where the system gives no more threads, those that there are do the work."""
+    """If the system gives no more threads, those that run do the work."""
     code = """
 import _thread
 start, given = _thread.start_new_thread, []

@@ -58,7 +58,7 @@ _CAN_MOUNT = (
 
 
 def on_a_full_disk(line, target):
-    """Run a command where `target`'s folder is a disk of its own with hardly any room; return what is there then."""
+    """Run a command where `target`'s folder is a disk of its own that is nearly full; return its files afterwards."""
     script = (
         f"mount -t tmpfs -o size=64k none disk && printf old > disk/{target} && "
         "head -c 40000 /dev/zero > disk/ballast && "
@@ -162,7 +162,7 @@ def test_a_folder_that_went_away_and_one_that_is_a_file(photo):
 
 
 class CallError(OSError):
-    """What such a call raises."""
+    """Return the exception that such a call raises."""
 
 
 class Failing:

@@ -1,4 +1,4 @@
-"""Every compiled loop has a twin in the tests of its wing."""
+"""Every compiled loop has a twin in the tests of its folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TWINS: dict[str, ModuleType] = {
 }
 
 
-def loops_of(wing: str) -> list[Loop]:
+def loops_of(folder: str) -> list[Loop]:
     import_loops()
-    return [loop for loop, _ in every_loop() if loop.function.__module__.startswith(f"cnnfilter.{wing}.")]
+    return [loop for loop, _ in every_loop() if loop.function.__module__.startswith(f"cnnfilter.{folder}.")]
 
 
-def test_each_wing_with_loops_has_twins() -> None:
+def test_each_folder_with_loops_has_twins() -> None:
     import_loops()
     modules = {
         loop.function.__module__ for loop, _ in every_loop() if loop.function.__module__.startswith("cnnfilter.")
@@ -34,8 +34,8 @@ def test_each_wing_with_loops_has_twins() -> None:
     assert {module.split(".")[1] for module in modules} == set(TWINS)
 
 
-@pytest.mark.parametrize("wing", TWINS)
-def test_every_loop_has_a_twin_that_says_what_it_computes(wing: str) -> None:
-    for loop in loops_of(wing):
-        twin = getattr(TWINS[wing], loop.function.__name__, None)
-        assert inspect.getdoc(twin), f"{loop.name} has no twin in {TWINS[wing].__name__}"
+@pytest.mark.parametrize("folder", TWINS)
+def test_every_loop_has_a_twin_that_says_what_it_computes(folder: str) -> None:
+    for loop in loops_of(folder):
+        twin = getattr(TWINS[folder], loop.function.__name__, None)
+        assert inspect.getdoc(twin), f"{loop.name} has no twin in {TWINS[folder].__name__}"

@@ -1,4 +1,4 @@
-"""What the compiled loops of `cnnfilter.networks` compute, as plain functions with the same parameters."""
+"""The compiled loops of `cnnfilter.networks` as plain functions with the same parameters."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _does_not_fit(shape, window):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("expand", [1, 3])
 def test_a_bottleneck_is_its_three_filters_one_after_the_other(rng, monkeypatch, blocked_positions, stride, expand):
-    """Whether it is cut into bands of rows or into blocks of maps."""
+    """The result is the same in bands of rows and in blocks of maps."""
     monkeypatch.setattr(map_convolutions, "_BLOCKED_POSITIONS_MAX", blocked_positions)
     monkeypatch.setattr(map_convolutions, "_PIECE_VALUES", 40)
     wide = 4 * expand

@@ -1,4 +1,4 @@
-"""How a picture becomes a network's numbers."""
+"""Pictures prepared as the input of a network."""
 
 from __future__ import annotations
 

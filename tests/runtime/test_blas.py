@@ -1,4 +1,4 @@
-"""The BLAS has one thread while somebody needs that, and then as many as before."""
+"""The BLAS has one thread while a caller needs that, and then as many as before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnfilter.runtime.blas import one_thread
 
 
 def _threads():
-    """How many threads numpy's own BLAS has; other tests may have brought that of another package."""
+    """Return the threads of numpy's own BLAS; other tests may have loaded that of another package."""
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return [pool["num_threads"] for pool in pools if "numpy" in pool["filepath"]]
 

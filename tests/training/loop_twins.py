@@ -1,4 +1,4 @@
-"""What the compiled loops of `cnnfilter.training` compute, as plain functions with the same parameters.
+"""The compiled loops of `cnnfilter.training` as plain functions with the same parameters.
 
 Maps are (N·H, W·C); a row of an output is one place of one picture, (N·H'·W', C). A geometry holds ``H, W, C, H', W'``,
 the window's height and width, and down and across: stride, dilation, padding before.

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from cnnfilter import __version__
-from cnnfilter.cli.messages import EXIT_FAILED, one_line, reason, say
+from cnnfilter.cli.messages import EXIT_FAILED, accept_every_character, one_line, reason, say
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import MIN_MEMORY_BYTES, allowed_memory
@@ -112,6 +112,7 @@ class Commands(click.Group):
 
     def _run(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
         _open_closed_streams()
+        accept_every_character()
         try:
             with _signals_raise():
                 code: int = super().main(args, standalone_mode=False, **extra)

@@ -1,7 +1,11 @@
-"""Messages of one line, without control characters that a terminal would act on; and exit codes."""
+"""Messages of one line, without control characters that a terminal would act on; and exit codes.
+
+A character that the encoding of stdout or stderr lacks is written in ASCII.
+"""
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterable
@@ -22,6 +26,50 @@ def one_line(text: str, keep: str = "") -> str:
     a\nb\x1b[31m.png
     """
     return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
+
+
+_ASCII_CHARACTERS = {
+    "…": "...",
+    "·": ".",
+    "−": "-",
+    "–": "-",
+    "─": "-",
+    "├": "|",
+    "└": "`",
+    "░": ".",
+    "▒": ":",
+    "▓": "*",
+    "█": "#",
+    "×": "x",
+    "→": "->",
+    "°": " deg",
+    "²": "^2",
+    "⁴": "^4",
+    "α": "alpha",
+    "σ": "sigma",
+    "Σ": "sum",
+    "π": "pi",
+}
+"""What is written for a character of a message that the encoding of the stream lacks."""
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Return the characters that an encoding lacks in ASCII: the handler of encoding errors of stdout and stderr."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_ASCII_CHARACTERS.get(char) or _escaped(char) for char in lacking), error.end
+
+
+def accept_every_character() -> None:
+    """Let stdout and stderr write every character, in whatever encoding they have (``PYTHONIOENCODING=latin-1``).
+
+    A handler of errors that the user has named there is kept.
+    """
+    codecs.register_error("cnnfilter.ascii", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape", "backslashreplace"):
+            stream.reconfigure(errors="cnnfilter.ascii")  # type: ignore[union-attr]
 
 
 def _escaped(char: str) -> str:

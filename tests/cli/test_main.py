@@ -372,6 +372,32 @@ def test_clipping_is_said_once_and_not_with_quiet(photo):
     assert run("convolve", photo, "-k", "identity", "--bias", "200", "-q").stderr == b""
 
 
+# --- encodings
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp037", "utf-16", "shift_jis_2004"])
+def test_every_encoding_of_the_streams_will_do(encoding):
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for arguments, text in (
+        (["describe", "digits"], "conv 16x3x3"),
+        (["kernels", "show", "log:1.4"], "(height x width)"),
+        (["kernels", "list"], "sobel-h"),
+        (["convolve", "--help"], "Filter pictures"),
+    ):
+        done = run(*arguments, env=env)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert text in done.stdout.decode(encoding)
+    done = run(*COPY, env=env, input=b"")
+    assert (done.returncode, done.stderr.decode(encoding)) == (1, "Error: stdin: empty: no picture came in\n")
+
+
+def test_a_character_that_the_terminal_lacks_is_written_in_ascii():
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    assert run(*COPY, "日é.png", env=env).stderr == b"Error: \\u65e5\xe9.png: no such file or directory\n"
+    shown = run("describe", "digits", env=env).stdout.decode("latin-1")
+    assert "classes        10: 0, 1, 2, ..., 8, 9" in shown
+
+
 # --- signals
 
 

@@ -535,6 +535,9 @@ def test_gif_frames_are_complete_pictures() -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "this is HEIC"),
         (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", "this is HEIC"),
         (b"\0\0\0\x14ftypmif1\0\0\0\0mif1avif", "this is HEIF"),
+        (b"\0\0\0\x18ftypisom\0\0\x02\0isommp41", r"this is a film \(MP4\)"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", r"this is a film \(QuickTime\)"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", r"this is a raw photo \(CR3\)"),
     ],
 )
 def test_what_is_no_picture(data: bytes, message: str) -> None:

@@ -75,6 +75,13 @@ _UNREADABLE_SIGNATURES = (
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _HEIF_BRANDS = frozenset({b"mif1", b"mif2", b"msf1"})
+_FILM_BRANDS = {
+    b"crx ": "a raw photo (CR3)",
+    b"qt  ": "a film (QuickTime)",
+    **dict.fromkeys((b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V "), "a film (MP4)"),
+    **dict.fromkeys((b"3gp4", b"3gp5", b"3gp6", b"3g2a"), "a film (3GPP)"),
+}
+"""The content of a file with the structure of MP4, by its first brand (registered at mp4ra.org)."""
 _READABLE_FORMATS = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
 
 
@@ -131,7 +138,7 @@ def _sniff_brands(data: bytes) -> str | None:
     Raises
     ------
     ImageError
-        The pictures in it are HEIC, or of a kind that its brands do not name.
+        The pictures in it are HEIC, or of a kind that its brands do not name; or it is a film or a raw photo.
     """
     brands = [data[at : at + 4] for at in (8, *range(16, min(int.from_bytes(data[:4], "big"), 64), 4))]
     is_heic = not _HEIC_BRANDS.isdisjoint(brands)
@@ -141,6 +148,8 @@ def _sniff_brands(data: bytes) -> str | None:
         raise ImageError(f"this is HEIC; {_READABLE_FORMATS} can be read")
     if not _HEIF_BRANDS.isdisjoint(brands):
         raise ImageError(f"this is HEIF, whose pictures are neither AVIF nor HEIC; {_READABLE_FORMATS} can be read")
+    if brands[0] in _FILM_BRANDS:
+        raise ImageError(f"this is {_FILM_BRANDS[brands[0]]}; {_READABLE_FORMATS} can be read")
     return None
 
 

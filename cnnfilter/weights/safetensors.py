@@ -147,7 +147,21 @@ def _what_it_is(head: bytes, size: int) -> str:
     for magic, what in _OTHER_FORMATS:
         if head.startswith(magic):
             return f"is {what}; a model is a safetensors file"
+    if head[4:8] == b"TFL3":
+        return "is a TensorFlow Lite model; a model is a safetensors file"
+    if _looks_like_onnx(head):
+        return "is an ONNX model, which cnnfilter writes and does not read; a model is a safetensors file"
     return f"is not a safetensors file, or cut ({size:,} bytes)"
+
+
+def _looks_like_onnx(head: bytes) -> bool:
+    """Return whether a file begins with the version of an ONNX model, and its producer's name or its graph.
+
+    A Core ML model begins with a version too, but a message follows, which begins with 10, and no name.
+    """
+    if head[:1] != b"\x08" or len(head) < 5:
+        return False
+    return head[2] in (0x3A, 0x42) or (head[2] == 0x12 and chr(head[4]).isprintable())
 
 
 def _parse(text: bytes) -> dict[str, Any]:

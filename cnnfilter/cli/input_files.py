@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import sys
@@ -133,10 +134,30 @@ class Selection:
             data = _read(self.files_from)
         except OSError as error:
             raise click.BadParameter(f"{self.files_from!r}: {error.strerror}.", param_hint="'--files-from'") from error
-        paths = [os.fsdecode(path) for path in data.split(self.end.encode()) if path]
+        paths = [os.fsdecode(path) for path in _utf_8(data).split(self.end.encode()) if path]
         if self.end == "\n" and any("\0" in path for path in paths):
             raise click.BadParameter("there are NULs in it: say -0 too.", param_hint="'--files-from'")
+        if self.end == "\n":
+            paths = [path for path in map(_without_carriage_return, paths) if path]
         return ["./-" if path == "-" else path for path in paths]
+
+
+def _utf_8(data: bytes) -> bytes:
+    """Return the text of a list in UTF-8 without a byte order mark, with which a list from Windows may begin."""
+    for mark, encoding in (
+        (codecs.BOM_UTF8, ""),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ):
+        if data.startswith(mark):
+            rest = data[len(mark) :]
+            return rest.decode(encoding, "replace").encode("utf-8", "replace") if encoding else rest
+    return data
+
+
+def _without_carriage_return(path: str) -> str:
+    """Return a path without the carriage return of a line's end of Windows, unless a file has that name."""
+    return path[:-1] if path.endswith("\r") and not os.path.lexists(path) else path
 
 
 def _read(path: str) -> bytes:

@@ -239,6 +239,30 @@ def test_paths_can_end_with_nul():
     assert invoke(*COPY, "a.png", "b.png", "-0").stdout == "a-identity.png\0b-identity.png\0"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a.png\r\nb \xc3\xa9.png\r\n",
+        b"a.png\r\n\r\nb \xc3\xa9.png",
+        b"\xef\xbb\xbfa.png\r\nb \xc3\xa9.png\r\n",
+        "\ufeffa.png\r\nb \u00e9.png\r\n".encode("utf-16-le"),
+        "\ufeffa.png\r\nb \u00e9.png\r\n".encode("utf-16-be"),
+    ],
+)
+def test_a_list_from_windows_names_the_same_files(data):
+    picture("a.png", "b \u00e9.png")
+    Path("list").write_bytes(data)
+    invoke(*COPY, "--files-from", "list", "-o", "out/")
+    assert files("out") == ["a.png", "b \u00e9.png"]
+
+
+def test_a_file_whose_name_ends_in_a_carriage_return_can_be_listed():
+    picture("a.png\r", "a.png")
+    Path("list").write_bytes(b"a.png\r\n")
+    invoke(*COPY, "--files-from", "list", "-o", "out/{index}.png", "-f", "png")
+    assert invoke(*COPY, "--files-from", "list", "--dry-run", "-o", "-").stdout == "a.png\r -> stdout\n"
+
+
 @pytest.mark.parametrize("command", [["pool"], ["apply", "relu"]])
 def test_the_other_commands_take_the_same(command):
     picture("a.png", "b.png", "out/a.png")

@@ -42,6 +42,11 @@ class Inputs:
         """Return whether to print only what would be done."""
         return self.run_options.dry_run
 
+    @property
+    def json(self) -> bool:
+        """Whether the result is printed as JSON."""
+        return self.run_options.json
+
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Return the sources to read; folders are searched without the folder `leave_out`."""
         return self.selection.sources(leave_out)
@@ -55,6 +60,7 @@ class Inputs:
         targets: Sequence[Target] | None = None,
         results_on_stdout: bool = True,
         plan_only: bool | None = None,
+        json_is_result: bool = False,
     ) -> bool:
         """Process every picture on threads, and use each result in the order of the inputs.
 
@@ -69,6 +75,8 @@ class Inputs:
             Whether `use` prints on stdout; the lines of the run, such as a warning, go to stderr then.
         plan_only : bool, optional
             Print only what would be read and written; by default if ``--dry-run`` was given.
+        json_is_result : bool
+            Whether ``--json`` asks for the results that `use` prints, and not for reports.
 
         Returns
         -------
@@ -77,7 +85,13 @@ class Inputs:
         """
         jobs = self.run_options.jobs_for(sources, targets)
         return self.run_options.each(
-            jobs, work, use, results_on_stdout=results_on_stdout, end=self.end, plan_only=plan_only
+            jobs,
+            work,
+            use,
+            results_on_stdout=results_on_stdout and not (self.dry_run if plan_only is None else plan_only),
+            end=self.end,
+            plan_only=plan_only,
+            json_is_result=json_is_result,
         )
 
 

@@ -114,7 +114,8 @@ class RunOptions:
         click.option(
             "--json",
             is_flag=True,
-            help="Report each input as a JSON object, on stdout, or on stderr if the results go to stdout.",
+            help="Print the result as JSON, one object a line: the labels (classify), or a report of each input, which "
+            "goes to stderr if the pictures go to stdout.",
         ),
         click.option(
             "--max-pixels",
@@ -186,6 +187,7 @@ class RunOptions:
         paths: bool = False,
         end: str = "\n",
         plan_only: bool | None = None,
+        json_is_result: bool = False,
     ) -> bool:
         """Run every job on threads, then use its result and report it, in the order of the jobs.
 
@@ -203,6 +205,8 @@ class RunOptions:
             Printed after each path.
         plan_only : bool, optional
             Print only what would be read and written; by default if ``--dry-run`` was given.
+        json_is_result : bool
+            Whether ``--json`` asks for the results that `use` prints, and not for reports.
 
         Returns
         -------
@@ -212,15 +216,18 @@ class RunOptions:
         from cnnfilter.cli.reporter import Reporter, announce_compilation, collect_garbage
         from cnnfilter.jobs import run
 
+        if plan_only is None:
+            plan_only = self.dry_run
+        wants_reports = self.json and (plan_only or not json_is_result)
         reporter = Reporter(
             len(jobs),
             verbose=self.verbose,
             quiet=self.quiet,
             paths=paths,
             end=end,
-            json=("stderr" if results_on_stdout else "stdout") if self.json else None,
+            json=("stderr" if results_on_stdout else "stdout") if wants_reports else None,
         )
-        if self.dry_run if plan_only is None else plan_only:
+        if plan_only:
             with reporter:
                 for job in jobs:
                     reporter.plan(job)

@@ -100,6 +100,17 @@ class Job:
         self.began = time.perf_counter()
         return image
 
+    def read_first_frame(self, use: str) -> Image:
+        """Read the picture for a result of its first frame or page; warn if it has more.
+
+        `use` ends the warning: "only the first of 3 frames is classified".
+        """
+        image = self.read()
+        if len(image.frames) > 1:
+            kind = "frames" if image.durations else "pages"
+            self.warn(f"only the first of {len(image.frames)} {kind} {use}")
+        return image
+
     def _mapped(self) -> Image | None:
         """Return a large npy or TIFF file as a mapped picture if its result is one too; else None."""
         if self.format not in FLOAT_FORMATS or not self.source.is_file:

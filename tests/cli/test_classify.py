@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from click.testing import CliRunner
 
@@ -80,6 +81,49 @@ def test_json_is_one_object_a_line():
     assert (best["label"], best["index"]) == ("espresso", 967)
     assert best["probability"] == pytest.approx(0.9515, abs=0.001)
     assert len(json.loads(classify("coffee.png", "--format", "json").stdout)["top"]) == 5
+
+
+def test_json_as_in_the_other_commands_is_the_labels():
+    by_format = classify("coffee.png", "rocket.jpg", "--format", "json").stdout
+    result = classify("coffee.png", "rocket.jpg", "--json")
+    assert (result.stdout, result.stderr) == (by_format, "")
+    assert classify("coffee.png", "--json", "--format", "json", "--top", 2).stdout.count('"label"') == 2
+    assert "contradict" in classify("coffee.png", "--json", "--format", "csv", code=2).stderr
+
+
+def test_json_of_a_question_is_the_labels_too():
+    pictures = ("coffee.png", "chelsea.png")
+    result = classify(*pictures, "--json", "--is", "espresso", code=4)
+    assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == [*pictures]
+    (chosen,) = classify(*pictures, "--json", "--not", "espresso").stdout.splitlines()
+    assert json.loads(chosen)["top"][0]["label"] == "tiger cat"
+    for more in (["--dry-run"], []):
+        result = classify("coffee.png", "--json", "--sort-into", "sorted", *more)
+        assert json.loads(result.stdout)["sorted_to"] == "sorted/espresso/coffee.png"
+    assert os.path.exists("sorted/espresso/coffee.png")
+
+
+def test_json_of_a_dry_run_is_the_plan():
+    planned = {"input": "coffee.png", "status": "planned"}
+    result = classify("coffee.png", "--json", "--dry-run")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [planned]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [("a.gif", "frames", {"duration": 100}), ("a.webp", "frames", {}), ("a.tif", "pages", {})],
+)
+def test_that_only_the_first_frame_is_used_is_said(name, kind, options):
+    frames = [PIL.Image.fromarray(np.full((32, 32, 3), 60 * number, np.uint8)) for number in (1, 2, 3)]
+    frames[0].save(name, save_all=True, append_images=frames[1:], **options)
+    result = classify(name, "-m", "digits")
+    assert result.stderr == f"Warning: {name}: only the first of 3 {kind} is classified\n"
+    first = json.loads(classify(name, "-m", "digits", "--json", "-q").stdout)["top"]
+    frames[0].save("first.png")
+    if name != "a.webp":  # which is lossy
+        assert json.loads(classify("first.png", "-m", "digits", "--json").stdout)["top"] == first
+    result = run("features", name, "-m", "digits", "-o", f"{name}.npy")
+    assert result.stderr == f"Warning: {name}: only the first of 3 {kind} is used\n"
 
 
 def test_csv_has_a_row_for_each_label():

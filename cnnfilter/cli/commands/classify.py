@@ -47,7 +47,7 @@ Examples:
     type=click.Choice(["text", "json", "csv"]),
     default="text",
     show_default=True,
-    help="Format of the output; json prints one object a line.",
+    help="Format of the output; json (or --json) prints one object a line.",
 )
 @click.option(
     "--threshold",
@@ -60,7 +60,7 @@ Examples:
     "wanted",
     metavar="LABEL",
     multiple=True,
-    help="Print nothing; exit with 0 if every picture has this label, else with 4.",
+    help="Print nothing (with --json the labels); exit with 0 if every picture has this label, else with 4.",
 )
 @click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that have this label.")
 @click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of the pictures that do not.")
@@ -97,6 +97,8 @@ def command(
 ) -> None:
     asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
     purpose = _purpose(asked)
+    if inputs.json and options.first_given(["format"]) and format != "json":
+        raise click.UsageError(f"--json and --format {format} contradict each other: give one.")
     _refuse_unused(purpose, format, transfer, inputs)
     sources = _sources(inputs, sort_into)
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
@@ -104,7 +106,8 @@ def command(
     folders = _folders(network, sort_into)
     labels = _labels(network, wanted or only or unwanted, purpose)
     count = top or (5 if len(sources) == 1 and purpose is None else 1)
-    print_labels = label_printer(format, network, alone=len(sources) == 1) if purpose is None else None
+    printed_as = "json" if inputs.json else format if purpose is None else None
+    print_labels = label_printer(printed_as, network, alone=len(sources) == 1) if printed_as else None
     answers: list[bool] = []
 
     def classify(job: Job) -> PictureLabels:
@@ -113,13 +116,15 @@ def command(
     def use(job: Job) -> None:
         found = job.result
         is_one = any(label.label in labels for label in found.labels)
+        if purpose == "--is":
+            answers.append(is_one)
+        elif purpose in ("--only", "--not") and is_one != (purpose == "--only"):
+            return
+        if sort_into is not None:
+            found = _sort(found, folders, transfer or "copy", inputs)
         if print_labels is not None:
             print_labels(found)
-        elif sort_into is not None:
-            _sort(found, folders, transfer or "copy", inputs)
-        elif purpose == "--is":
-            answers.append(is_one)
-        elif is_one == (purpose == "--only"):
+        elif purpose in ("--only", "--not"):
             print_line(found.path, inputs.end)
 
     all_read = inputs.run(
@@ -128,6 +133,7 @@ def command(
         use,
         targets=targets,
         plan_only=inputs.dry_run and purpose != "--sort-into",  # the folder of a picture follows from its label
+        json_is_result=True,
     )
     if not all_read:
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -148,7 +154,7 @@ def _purpose(asked: dict[str, Any]) -> str | None:
 def _refuse_unused(purpose: str | None, format: str, transfer: str | None, inputs: Inputs) -> None:
     """Refuse an option that would have no effect."""
     unused = {
-        "--format": format != "text" and purpose is not None,
+        "--format": format != "text" and purpose is not None and not inputs.json,
         "-0": inputs.end == "\0" and not inputs.from_list and purpose in (None, "--is") and not inputs.dry_run,
         f"--{transfer}": transfer is not None and purpose != "--sort-into",
     }
@@ -189,7 +195,7 @@ def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[T
 def _classify(job: Job, network: Network, count: int, threshold: float | None) -> PictureLabels:
     from cnnfilter.networks.labels import best_labels
 
-    image = job.read()
+    image = job.read_first_frame("is classified")
     if job.target is None:
         probabilities = network.predict(image, threads=job.threads)[0]
     else:
@@ -212,10 +218,12 @@ def _folders(network: Network, sort_into: str | None) -> dict[str, str]:
     return {label: os.path.join(sort_into, name) for label, name in folder_names(labels).items()}
 
 
-def _sort(found: PictureLabels, folders: dict[str, str], transfer: str, inputs: Inputs) -> None:
+def _sort(found: PictureLabels, folders: dict[str, str], transfer: str, inputs: Inputs) -> PictureLabels:
+    """Put a file into the folder of its label, print its new path unless ``--json`` prints it, and return it too."""
     from cnnfilter.jobs.sorting import sort_file, target_path
 
     label_folder = folders[found.labels[0].label]
     path = target_path(found.path, label_folder)[0] if inputs.dry_run else sort_file(found.path, label_folder, transfer)
-    if inputs.dry_run or not inputs.quiet:
+    if not inputs.json and (inputs.dry_run or not inputs.quiet):
         print_line(f"{found.path} -> {path}", inputs.end)
+    return found._replace(sorted_to=path)

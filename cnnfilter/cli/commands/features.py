@@ -69,7 +69,9 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
     rows: list[np.ndarray] = []
 
     def compute(job: Job) -> Any:
-        return network.forward(network.prepare(job.read()), until=layer_count, threads=job.threads)[0]
+        return network.forward(
+            network.prepare(job.read_first_frame("is used")), until=layer_count, threads=job.threads
+        )[0]
 
     def collect(job: Job) -> None:
         paths.append(job.source.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class PictureLabels(NamedTuple):
-    """The labels of a picture, the likeliest first, and its path as it was given."""
+    """The labels of a picture, the likeliest first, its path as it was given, and that to which it was sorted."""
 
     path: str
     labels: list[Label]
+    sorted_to: str | None = None
 
 
 def label_printer(format: str, network: Network, *, alone: bool) -> Callable[[PictureLabels], None]:
@@ -54,7 +55,10 @@ def _print_rows(found: PictureLabels) -> None:
 
 
 def labels_json(found: PictureLabels, model: str) -> str:
-    """Return the labels of a picture as a JSON object with ``path``, ``model`` and ``top``."""
+    """Return the labels of a picture as a JSON object: ``path``, ``model``, ``top``, and ``sorted_to`` if it was."""
     top = [dataclasses.asdict(label) | {"probability": round(label.probability, 6)} for label in found.labels]
     # Undecodable bytes of a path stay escaped as in `os.fsdecode`.
-    return json.dumps({"path": found.path, "model": model, "top": top}, ensure_ascii=not found.path.isprintable())
+    fields: dict[str, Any] = {"path": found.path, "model": model, "top": top}
+    if found.sorted_to is not None:
+        fields["sorted_to"] = found.sorted_to
+    return json.dumps(fields, ensure_ascii=not found.path.isprintable())

@@ -410,5 +410,8 @@ def load_network(name: str, hint: str = "'MODEL'") -> Network:
     """Return the network of a model file, or of a model that comes with the package."""
     from cnnfilter.networks.network import load_model
 
+    context = click.get_current_context(silent=True)
+    if context is not None and context.get_parameter_source("model") is ParameterSource.ENVIRONMENT:
+        hint = "the variable CNNFILTER_MODEL"
     with errors_about(hint):
         return load_model(name)

@@ -134,7 +134,12 @@ def _default_format(format: str | None) -> str:
 EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")
 
 
-def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "refuse") -> list[Target]:
+_SKIPPING = ", --skip-existing leaves it out, --if-newer replaces it if it is older than its input"
+
+
+def plan_targets(
+    sources: Sequence[Source], naming: Naming, *, existing: str = "refuse", can_skip: bool = True
+) -> list[Target]:
     """Return the target of every source, before any work begins.
 
     Parameters
@@ -142,6 +147,8 @@ def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "
     existing : str
         The rule for outputs that exist: ``refuse`` the whole run, replace them (``force``), skip their inputs
         (``skip-existing``), or replace those that are older than their inputs and skip the others (``if-newer``).
+    can_skip : bool
+        Whether the command has the options of the last two.
 
     Raises
     ------
@@ -174,7 +181,9 @@ def plan_targets(sources: Sequence[Source], naming: Naming, *, existing: str = "
             target.skip_reason = None if target.force else "is not older than its input"
     if in_the_way:
         more = f" (and {len(in_the_way) - 1} more)" if len(in_the_way) > 1 else ""
-        raise click.ClickException(f"{in_the_way[0]}: exists already{more}; --force replaces it")
+        raise click.ClickException(
+            f"{in_the_way[0]}: exists already{more}; --force replaces it{_SKIPPING if can_skip else ''}"
+        )
     return targets
 
 

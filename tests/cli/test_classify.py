@@ -265,6 +265,8 @@ def test_a_heatmap_replaces_nothing_unless_forced():
     assert "--force" in classify("chelsea.png", "--heatmap", "why.png", code=1).stderr
     assert Path("why.png").read_text() == "mine"
     classify("chelsea.png", "--heatmap", "why.png", "--force")
+    again = classify("chelsea.png", "--heatmap", "why.png", code=1).stderr
+    assert again == "Error: why.png: exists already; --force replaces it\n"
     assert read_image("why.png").mode == "RGB"
 
 
@@ -276,6 +278,9 @@ def test_another_model_by_option_or_environment(rng, monkeypatch):
     by_option = classify("coffee.png", "-m", path, "--format", "json").stdout
     monkeypatch.setenv("CNNFILTER_MODEL", path)
     assert classify("coffee.png", "--format", "json").stdout == by_option
+    monkeypatch.setenv("CNNFILTER_MODEL", "pest")
+    assert "Invalid value for the variable CNNFILTER_MODEL: no model" in classify("coffee.png", code=2).stderr
+    monkeypatch.setenv("CNNFILTER_MODEL", path)
     entry = json.loads(by_option)
     assert entry["model"] == "pets.safetensors"
     assert {label["label"] for label in entry["top"]} == {"cat", "dog", "eel"}
@@ -297,6 +302,10 @@ def test_another_model_by_option_or_environment(rng, monkeypatch):
         (["coffee.png", "--threshold", "2"], "'--threshold'"),
         (["coffee.png", "--top", "0"], "'--top'"),
         (["coffee.png", "--heatmap", "-"], "'--heatmap'"),
+        (["coffee.png", "--heatmap", "a.xcf"], "Invalid value for '--heatmap': no picture format has the suffix"),
+        (["coffee.png", "--heatmap", "no/a.png"], "Invalid value for '--heatmap': there is no folder 'no'"),
+        (["coffee.png", "--heatmap", "{foo}.png"], "Invalid value for '--heatmap': there is no {foo}"),
+        (["coffee.png", "rocket.jpg", "--heatmap", "a.png"], "Invalid value for '--heatmap': 'coffee.png' and"),
         (["-", "--sort-into", "x"], "stdin has no name"),
     ],
 )

@@ -275,7 +275,11 @@ def test_control_characters_are_written_out():
 def test_existing_output_is_refused_before_anything_is_done(photo):
     Path("a.png").write_bytes(b"precious")
     done = run(*COPY, photo, "-o", "a.png")
-    assert (done.returncode, done.stderr) == (1, b"Error: a.png: exists already; --force replaces it\n")
+    said = (
+        "Error: a.png: exists already; --force replaces it, --skip-existing leaves it out, "
+        "--if-newer replaces it if it is older than its input\n"
+    )
+    assert (done.returncode, done.stderr.decode()) == (1, said)
     assert Path("a.png").read_bytes() == b"precious"
     assert run(*COPY, photo, "-o", "a.png", "--force").returncode == 0
     assert read_image("a.png").pixels.shape == (12, 16, 3)

@@ -185,8 +185,12 @@ def _labels(network: Network, patterns: tuple[str, ...], purpose: str | None) ->
 def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[Target]:
     if heatmap == "-":
         raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")
-    naming = Naming(heatmap, None, "heatmap", to_stdout=False)
-    return plan_targets(sources, naming, existing="force" if force else "refuse")
+    try:
+        naming = Naming(heatmap, None, "heatmap", to_stdout=False)
+        return plan_targets(sources, naming, existing="force" if force else "refuse", can_skip=False)
+    except click.BadParameter as error:  # which is written for -o and -f
+        message = error.message.replace("; or name the format with -f", "")
+        raise click.BadParameter(message, param_hint="'--heatmap'") from error
 
 
 # --- one picture ---------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -87,7 +88,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             refuse_little_memory()
-            return super().invoke(ctx)
+            with _warnings_after_all():
+                return super().invoke(ctx)
         except CnnfilterError as error:
             raise click.ClickException(str(error)) from error
         except MemoryError as error:
@@ -135,6 +137,32 @@ class Commands(click.Group):
             code = EXIT_FAILED
         _give_up_stdout()
         return code
+
+
+@contextlib.contextmanager
+def _warnings_after_all() -> Iterator[None]:
+    """Print each warning that belongs to no job once, when the command has ended, and none if it ends with an error.
+
+    Warnings of a job are reported with it (`cnnfilter.jobs.run`).
+    """
+    texts: dict[str, None] = {}
+
+    def keep(message: Warning | str, *rest: Any, **more: Any) -> None:
+        texts[str(message)] = None
+
+    with warnings.catch_warnings():
+        warnings.showwarning = keep
+        try:
+            yield
+        except click.exceptions.Exit:
+            _print_warnings(texts)
+            raise
+        _print_warnings(texts)
+
+
+def _print_warnings(texts: Iterable[str]) -> None:
+    for text in texts:
+        say("Warning", text)
 
 
 def refuse_little_memory() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from cnnfilter.cli.messages import print_line, reason, say
+from cnnfilter.cli.shared_warnings import SharedWarnings
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Job
@@ -84,6 +85,8 @@ class Reporter:
         self.json = json
         self.counts = dict.fromkeys(("done", "skipped", "failed"), 0)
         self.planned = False
+        self.total = total
+        self.warnings = SharedWarnings()
         self.progress = Progress(total, enabled=not quiet and not json and total > 1 and _is_terminal())
 
     @property
@@ -98,16 +101,19 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.clear()
-        if error is None and not self.planned:
-            self._print_summary()
+        if error is None:
+            for line in self.warnings.lines():
+                say("Warning", *line)
+            if not self.planned:
+                self._print_summary()
 
     def _print_summary(self) -> None:
         seconds = time.monotonic() - self.progress.began
-        left = self.progress.total - sum(self.counts.values())
+        left = self.total - sum(self.counts.values())
         counts = self.counts | {"left": left}
         if self.json:
             self._print_object(counts | {"seconds": round(seconds, 3)})
-        total = self.progress.total
+        total = self.total
         is_wanted = total > 1 and (self.verbose or self.progress.last_drawn)
         is_needed = total >= SUMMARY_INPUTS_MIN and counts["done"] < total
         if (is_wanted or is_needed) and not self.quiet and self.json != "stderr":
@@ -118,7 +124,8 @@ class Reporter:
         """Print the report of a job that has ended."""
         status = "failed" if job.error is not None else "skipped" if job.skip_reason else "done"
         self.counts[status] += 1
-        said = [*job.warnings] if not self.quiet else []
+        # The error alone is printed: what a decoder warned of before it explains nothing.
+        said = [*job.warnings] if status != "failed" and not self.quiet else []
         if status == "failed" or self.verbose or self.paths or self.json or said:
             self.progress.clear()
             if self.json:
@@ -130,7 +137,10 @@ class Reporter:
     def _print(self, job: Job, status: str, warnings: list[str]) -> None:
         name = job.source.name
         for text in warnings:
-            say("Warning", name, text)
+            if self.total == 1:
+                say("Warning", name, text)
+            else:
+                self.warnings.add(name, text)
         for text in job.notes if self.verbose else ():
             say(name, text)
         if job.error is not None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 import cnnfilter
 from cnnfilter.cli import main
+from cnnfilter.errors import ImageError
 from cnnfilter.images.files import read_image, write_image
 
 COPY = ["convolve", "-k", "identity"]
@@ -200,6 +202,56 @@ def test_some_of_many_that_were_not_done_are_counted():
     names = [f"{index:02}.png" for index in range(1, 12)]
     assert invoke(*COPY, *names, "-o", "new/").stderr == ""  # nothing to tell
     assert "skipped" not in invoke(*COPY, *names, "-o", "new/", "--skip-existing", "-q").stderr
+
+
+def test_a_warning_that_many_inputs_share_is_one_line_at_the_end(rng):
+    for index in range(8):
+        write_image(f"p{index}.png", rng.integers(0, 256, (30, 40), np.uint8))
+    Path("bad.png").write_text("no picture")
+    Path("p8.gif").write_bytes(Path("p0.png").read_bytes())
+    done = invoke("convolve", "-r", ".", "-k", "sharpen", "-o", "out/", code=1)
+    error, warning, summary = done.stderr.splitlines()
+    assert error.startswith("Error: bad.png: ")
+    assert re.match(r"Warning: 9 inputs \(p0\.png, p1\.png, p2\.png, …\): \d\d% to \d\d% of the samples", warning)
+    assert summary.startswith("9 done, 1 failed in ")
+    assert "arning" not in invoke("convolve", "-r", ".", "-k", "sharpen", "-o", "out/", "--force", "-q", code=1).stderr
+
+
+def test_a_warning_of_one_among_many_inputs_names_it():
+    picture("a.png", "b.png")
+    write_image("c.png", np.full((3, 4), 250, np.uint8))
+    done = invoke(*COPY, "a.png", "b.png", "c.png", "-o", "out/", "--bias", "100")
+    assert re.fullmatch(r"Warning: c\.png: 100% of the samples .*\n", done.stderr)
+
+
+@pytest.mark.filterwarnings("always")
+def test_warnings_before_an_error_are_not_printed(monkeypatch):
+    def read(*args, **more):
+        warnings.warn("Truncated File Read", UserWarning, stacklevel=1)
+        warnings.warn("invalid value encountered", RuntimeWarning, stacklevel=1)
+        raise ImageError("cannot be decoded")
+
+    picture("a.png")
+    monkeypatch.setattr("cnnfilter.images.files.read_image", read)
+    assert invoke(*COPY, "a.png", code=1).stderr == "Error: a.png: cannot be decoded\n"
+    for args in (["kernels", "fit", "a.png", "a.png"], ["classify", "a.png"]):
+        said = invoke(*args, code=1).stderr
+        assert said.startswith("Error: a.png: ")
+        assert said.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_that_belongs_to_no_input_is_a_line_too(monkeypatch):
+    from cnnfilter.networks import network
+
+    load = network.load_model
+
+    def load_with_a_warning(name):
+        warnings.warn("the disk is slow", UserWarning, stacklevel=1)
+        return load(name)
+
+    monkeypatch.setattr("cnnfilter.networks.network.load_model", load_with_a_warning)
+    assert invoke("describe", "digits").stderr == "Warning: the disk is slow\n"
 
 
 def test_json_has_an_object_for_each_input_and_one_for_the_run():

@@ -103,6 +103,9 @@ class Commands(click.Group):
         except KeyboardInterrupt as stop:
             if sys.stderr and sys.stderr.isatty():
                 click.echo(err=True)  # the shell's prompt starts below the echoed ^C
+            for note in getattr(stop, "__notes__", ()) if _is_ctrl_c(stop) else ():
+                with contextlib.suppress(OSError):  # a terminal that has hung up
+                    say(note)
             raise click.exceptions.Exit(getattr(stop, "exit_code", 128 + signal.SIGINT)) from stop
 
     def main(  # type: ignore[override]  # the base class has two overloads
@@ -163,6 +166,10 @@ def _warnings_after_all() -> Iterator[None]:
 def _print_warnings(texts: Iterable[str]) -> None:
     for text in texts:
         say("Warning", text)
+
+
+def _is_ctrl_c(stop: KeyboardInterrupt) -> bool:
+    return getattr(stop, "exit_code", None) in (None, 128 + signal.SIGINT)
 
 
 def refuse_little_memory() -> None:

@@ -61,6 +61,7 @@ class Inputs:
         results_on_stdout: bool = True,
         plan_only: bool | None = None,
         json_is_result: bool = False,
+        continuation: str | None = None,
     ) -> bool:
         """Process every picture on threads, and use each result in the order of the inputs.
 
@@ -77,6 +78,8 @@ class Inputs:
             Print only what would be read and written; by default if ``--dry-run`` was given.
         json_is_result : bool
             Whether ``--json`` asks for the results that `use` prints, and not for reports.
+        continuation : str, optional
+            How to go on after an interruption; by default the line names the input that is next.
 
         Returns
         -------
@@ -92,6 +95,7 @@ class Inputs:
             end=self.end,
             plan_only=plan_only,
             json_is_result=json_is_result,
+            continuation=continuation,
         )
 
 

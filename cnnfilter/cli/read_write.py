@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from cnnfilter.jobs.job import Job
 
 
+_CONTINUATIONS = {
+    "refuse": "the same command with --skip-existing goes on",
+    "skip-existing": "the same command goes on",
+    "if-newer": "the same command goes on",
+    "force": "the same command begins again",
+}
+"""How to go on after an interruption, for each rule about files that exist."""
+
+
 class WriteOptions:
     """The options of the pictures that a command writes."""
 
@@ -99,6 +108,7 @@ class Pictures:
             results_on_stdout=naming.to_stdout,
             paths=naming.has_default_name,
             end=self.selection.end,
+            continuation=_CONTINUATIONS[write_options.existing],
         )
         if not done:
             raise click.exceptions.Exit(EXIT_FAILED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -66,6 +67,8 @@ class Reporter:
         Printed after each path.
     json : "stdout" or "stderr", optional
         Print a JSON object for each job there, and one for the run. On stderr nothing else is printed then.
+    interruption : callable
+        Takes the number of jobs that were reported, and returns the line about an interruption.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Reporter:
         paths: bool = False,
         end: str = "\n",
         json: str | None = None,
+        interruption: Callable[[int], str] = "Interrupted after {} inputs".format,
     ) -> None:
+        self.interruption = interruption
         self.verbose = verbose
         self.quiet = quiet
         self.paths = paths and not quiet and not json
@@ -101,11 +106,16 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.clear()
+        warned = [": ".join(("Warning", *line)) for line in self.warnings.lines()]
         if error is None:
-            for line in self.warnings.lines():
-                say("Warning", *line)
+            for line in warned:
+                say(line)
             if not self.planned:
                 self._print_summary()
+        elif isinstance(error, KeyboardInterrupt) and self.total > 1 and not self.quiet and self.json != "stderr":
+            # The command line prints the notes, after the line of the terminal's ^C.
+            for line in (*warned, self.interruption(sum(self.counts.values()))):
+                error.add_note(line)
 
     def _print_summary(self) -> None:
         seconds = time.monotonic() - self.progress.began

@@ -188,6 +188,7 @@ class RunOptions:
         end: str = "\n",
         plan_only: bool | None = None,
         json_is_result: bool = False,
+        continuation: str | None = None,
     ) -> bool:
         """Run every job on threads, then use its result and report it, in the order of the jobs.
 
@@ -207,6 +208,8 @@ class RunOptions:
             Print only what would be read and written; by default if ``--dry-run`` was given.
         json_is_result : bool
             Whether ``--json`` asks for the results that `use` prints, and not for reports.
+        continuation : str, optional
+            How to go on after an interruption; by default the line names the input that is next.
 
         Returns
         -------
@@ -219,6 +222,12 @@ class RunOptions:
         if plan_only is None:
             plan_only = self.dry_run
         wants_reports = self.json and (plan_only or not json_is_result)
+
+        def interruption(reported: int) -> str:
+            ended = reported if use is not None else sum(job.has_ended for job in jobs)
+            go_on = continuation or f"the next is {jobs[min(ended, len(jobs) - 1)].source.name}"
+            return f"Interrupted after {ended:,} of {len(jobs):,} inputs; {go_on}"
+
         reporter = Reporter(
             len(jobs),
             verbose=self.verbose,
@@ -226,6 +235,7 @@ class RunOptions:
             paths=paths,
             end=end,
             json=("stderr" if results_on_stdout else "stdout") if wants_reports else None,
+            interruption=interruption,
         )
         if plan_only:
             with reporter:

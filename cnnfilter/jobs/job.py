@@ -44,6 +44,7 @@ class Job:
 
     stopping = threading.Event()
     resources: contextlib.ExitStack
+    has_ended = False
     is_mapped = False
     output_file: NewFile | None = None
     _written: tuple[BinaryIO, contextlib.ExitStack] | None = None

@@ -91,6 +91,7 @@ _current: contextvars.ContextVar[Job | None] = contextvars.ContextVar("_current"
 
 def _work_on(job: Job, work: Callable[[Job], Any], slots: threading.Semaphore) -> Job:
     if job.skip_reason:
+        job.has_ended = True
         return job
     if job.error is not None:
         job.reset()
@@ -100,6 +101,7 @@ def _work_on(job: Job, work: Callable[[Job], Any], slots: threading.Semaphore) -
         job.seconds = time.perf_counter() - began
     with _recorded_errors(job):
         job.finish()
+    job.has_ended = not isinstance(job.error, InterruptedError)
     return job
 
 

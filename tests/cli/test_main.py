@@ -405,13 +405,13 @@ def test_a_character_that_the_terminal_lacks_is_written_in_ascii():
 # --- signals
 
 
-def slow_batch():
+def slow_batch(*more):
     """A folder with enough work for seconds."""
     os.mkdir("in")
     for index in range(40):
         write_image(f"in/{index}.png", np.zeros((1000, 1500, 3), np.uint8))
     return subprocess.Popen(
-        [*PYTHON, "convolve", "-r", "in", "-k", "gabor:8,30", "--algorithm", "direct", "-o", "out/"],
+        [*PYTHON, "convolve", "-r", "in", "-k", "gabor:8,30", "--algorithm", "direct", *(more or ["-o", "out/"])],
         stderr=subprocess.PIPE,
     )
 
@@ -425,13 +425,50 @@ def test_an_interrupted_batch_ends_soon_and_whole(number, code):
     began = time.monotonic()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (code, b"")
-    assert time.monotonic() - began < 2
     done = os.listdir("out")
+    said = f"Interrupted after {len(done)} of 40 inputs; the same command with --skip-existing goes on\n"
+    assert (process.returncode, err.decode()) == (code, said if number == signal.SIGINT else "")
+    assert time.monotonic() - began < 2
     assert 0 < len(done) < 40
     assert not [name for name in done if name.startswith(".")]
     for name in done:
         assert read_image(f"out/{name}").pixels.shape == (1000, 1500, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-o", "out/", "--if-newer"], "; the same command goes on\n"),
+        (["-o", "out/", "--force"], "; the same command begins again\n"),
+        (["-o", "out/", "-q"], ""),
+    ],
+)
+def test_after_ctrl_c_a_line_says_how_to_go_on(more, said):
+    process = slow_batch(*more)
+    while not (os.path.isdir("out") and os.listdir("out")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    said = f"Interrupted after {len(os.listdir('out'))} of 40 inputs{said}" if said else ""
+    assert (process.returncode, err.decode()) == (130, said)
+
+
+def test_after_ctrl_c_classify_names_the_next_picture():
+    os.mkdir("in")
+    for index in range(200):
+        write_image(f"in/{index:03}.png", np.zeros((400, 400, 3), np.uint8))
+    process = subprocess.Popen(
+        [*PYTHON, "classify", "-r", "in"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    said = re.fullmatch(r"Interrupted after (\d+) of 200 inputs; the next is in/(\d+)\.png\n", err.decode())
+    assert said is not None
+    printed, ended, next_one = out.count(b"\n"), int(said[1]), int(said[2])
+    assert next_one == ended
+    assert printed - 1 <= ended <= printed  # the signal may come between a line and its count
 
 
 def test_an_ignored_hangup_stays_ignored(photo):

@@ -134,6 +134,7 @@ def command(
         targets=targets,
         plan_only=inputs.dry_run and purpose != "--sort-into",  # the folder of a picture follows from its label
         json_is_result=True,
+        continuation="the same command goes on" if sort_into is not None else None,
     )
     if not all_read:
         raise click.exceptions.Exit(EXIT_FAILED)

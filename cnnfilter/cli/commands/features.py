@@ -39,6 +39,9 @@ Examples:
 
 FORMATS = ("npy", "npz", "csv")
 
+_CONTINUATION = "nothing is written, and the same command begins again"
+"""How to go on after an interruption."""
+
 
 @click.command("features", help=HELP, short_help="Write feature vectors of pictures, or maps.")
 @model
@@ -77,7 +80,7 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
         paths.append(job.source.path)
         rows.append(job.result.reshape(-1) if layer is None else job.result)
 
-    all_read = inputs.run(sources, compute, collect, results_on_stdout=output == "-")
+    all_read = inputs.run(sources, compute, collect, results_on_stdout=output == "-", continuation=_CONTINUATION)
     if rows:
         _write(output, format, paths, rows, force)
     if not all_read:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Event, get_ident, main_thread
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from cnnfilter.runtime import blas
 from cnnfilter.runtime.buffers import Scratch
 from cnnfilter.runtime.threads import Thread, next_item, start_thread
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 INTERRUPTED_JOIN_SECONDS = 0.5
 """Seconds in which a thread may end its task after an interruption; one that compiles would go on for seconds."""
@@ -65,14 +67,28 @@ def run_in_bands(
     return run_tasks([partial(task, first, end) for first, end in bands], threads)
 
 
+class _SharedItems(Generic[Item]):
+    """Items of which several threads take one at a time, each item once; also where Python has no global lock."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._waiting = deque(items)
+
+    def __iter__(self) -> Iterator[Item]:
+        while True:
+            try:
+                item = self._waiting.popleft()  # documented as safe between threads, unlike next() of an iterator
+            except IndexError:
+                return
+            yield item
+
+
 def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """Run `tasks` on up to `threads` threads, the calling one among them; return the results in order."""
     # The outcomes need no memory later: a picture that lacks a band would look like a filtered one.
     results: list[Result | None] = [None] * len(tasks)
     failures: list[BaseException | None] = [None] * len(tasks)
     done = bytearray(len(tasks))
-    waiting = iter(range(len(tasks)))  # next() on it is atomic under the GIL
-
+    waiting = _SharedItems(range(len(tasks)))
     interrupted = False
 
     def work() -> None:
@@ -184,7 +200,7 @@ class Workers:
             for piece in pieces:
                 piece(self.scratch)
             return
-        waiting = iter(pieces)  # next() on it is atomic under the GIL
+        waiting = _SharedItems(pieces)
 
         def work(scratch: Scratch) -> None:
             for piece in waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -44,6 +45,17 @@ def test_an_interruption_is_told_before_what_failed_because_of_it(order):
 def test_work_is_shared_among_threads():
     meeting = threading.Barrier(3, timeout=10)
     run_tasks([meeting.wait] * 3, 3)  # ends only if three threads are in it at once
+
+
+def test_each_task_runs_once_when_threads_take_tasks_at_the_same_time():
+    runs = [0] * 20_000
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        run_tasks([lambda index=index: runs.__setitem__(index, runs[index] + 1) for index in range(len(runs))], 4)
+    finally:
+        sys.setswitchinterval(interval)
+    assert runs == [1] * len(runs)
 
 
 def test_the_first_failure_is_raised():

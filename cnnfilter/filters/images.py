@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ShapeError
-from cnnfilter.filters.convolution.convolve import filter_picture, find_span, signed_rule
+from cnnfilter.filters.convolution.convolve import filter_picture, find_span, refuse_overflow, signed_rule
 from cnnfilter.filters.convolution.regions import combine_maps
 from cnnfilter.filters.pooling.pool import pool_axes, pool_picture
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
@@ -261,6 +261,8 @@ def _weigh(
     opaque = {**window, "border": "constant:1"} if border_constant(border) is not None else window
     sets = [find_kernels(spec) for spec in kernels]
     found = [kernel for several in sets for kernel in several]
+    for kernel in found:
+        refuse_overflow(kernel, colour.dtype)  # `filter_picture` gets the colours as float32
     visible = colour * weight
 
     def sums(samples: Samples, weights: Samples, where: dict[str, Any]) -> Samples:

@@ -81,9 +81,13 @@ class Range(NamedTuple):
         return cls(absolute=signed == "abs", stretch=signed == "stretch", keep=signed == "keep", top=top)
 
     def stretched(self, span: Span) -> Range:
-        """Return the range that takes the ends of a span to 0 and `top`; if they are the same, all values become 0."""
+        """Return the range that takes the ends of a span to 0 and `top`.
+
+        If they are the same, or so near that float32 does not hold the gain, all values become 0.
+        """
         low, high = span
         gain = self.top / (high - low) if high > low else 0.0
+        gain = gain if gain <= float(np.finfo(np.float32).max) else 0.0
         return self._replace(gain=gain, shift=-low * gain if gain else 0.0)
 
 
@@ -107,6 +111,9 @@ def store_band(values: Samples, out: Samples, output_range: Range, first: int = 
     if output_range.keep:
         if values is not place:
             place[...] = values
+        return 0
+    if output_range.stretch and not output_range.gain:
+        place[...] = np.where(np.isnan(values), values, 0)  # infinity times a gain of 0 would be NaN
         return 0
     np.multiply(values, np.float32(output_range.gain), out=place)
     place += np.float32(output_range.shift)

@@ -176,7 +176,8 @@ class DirectIntegers(Direct):
     def __init__(self, weights: Samples, geometry: Geometry, unit: float) -> None:
         super().__init__(weights, geometry)
         self.unit = unit
-        self.integers = np.rint(self.weights / np.float32(unit)).astype(np.int64)
+        # In float64, because float32 has no unit as small as 1e-310.
+        self.integers = np.rint(weights[weights != 0] / unit).astype(np.int64)
         self.largest = 255 * int(np.abs(self.integers).sum())
 
     def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:

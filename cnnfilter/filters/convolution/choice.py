@@ -125,6 +125,11 @@ def _chosen(
 ) -> tuple[Algorithm, str]:
     """Return the result of `choose_algorithm`. It is cached, as a choice takes as long as filtering a small image."""
     weights = np.frombuffer(numbers).reshape(shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # weights that float32 does not hold are refused later
+        return _cheapest(weights, geometry, name, bytes_only)
+
+
+def _cheapest(weights: Samples, geometry: Geometry, name: str, bytes_only: bool) -> tuple[Algorithm, str]:
     candidates = _candidates(weights, geometry, name, bytes_only)
     asked = [candidate for candidate in candidates if candidate.name == name]
     best = min(asked or candidates, key=_Candidate.price)
@@ -135,7 +140,8 @@ def _chosen(
     side = max(geometry.horizontal.before, geometry.horizontal.after)
     if algorithm.inner_band is not None and 0 < side * np.count_nonzero(weights) <= SIDE_PRODUCTS_MAX:
         algorithm.sides, algorithm.min_samples = Sides(weights, geometry), 1
-    return algorithm, "{}, {}x{} kernel of {} taps ({})".format(best.name, *shape, np.count_nonzero(weights), why)
+    taps = np.count_nonzero(weights)
+    return algorithm, "{}, {}x{} kernel of {} taps ({})".format(best.name, *weights.shape, taps, why)
 
 
 def _is_box(weights: Samples, geometry: Geometry) -> bool:

@@ -10,6 +10,8 @@ boxes by running sums, and large dense kernels by the FFT (`cnnfilter.filters.co
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -284,19 +286,20 @@ def _resolve(kernels: Sequence[Any], request: _Request) -> _Resolved:
     if not found:
         raise ShapeError("no kernel was given")
     for kernel in found:
-        _refuse_overflow(kernel, request.samples.dtype)
+        refuse_overflow(kernel, request.samples.dtype)
     combine = sets[0].combine if len(sets) == 1 else "magnitude"
     return _Resolved(found, combine if request.combine is None else request.combine)
 
 
-def _refuse_overflow(kernel: Kernel, dtype: np.dtype[Any]) -> None:
+def refuse_overflow(kernel: Kernel, dtype: np.dtype[Any]) -> None:
     """Refuse a kernel whose products with a picture of this type can pass the range of float32."""
     top = float(np.finfo(np.float32).max) / (np.iinfo(dtype).max if dtype.kind == "u" else 1)
     with np.errstate(over="ignore"):
         sizes = float(np.abs(kernel.weights).sum())
     if sizes > top:
+        total = f"{sizes:.3g}" if math.isfinite(sizes) else f"more than {sys.float_info.max:.2g}"
         raise KernelError(
-            f"{kernel.name}: its weights add up to {sizes:.3g} without their signs, and sums are float32, which allows "
+            f"{kernel.name}: its weights add up to {total} without their signs, and sums are float32, which allows "
             f"{top:.3g} for this picture: divide the weights"
         )
 

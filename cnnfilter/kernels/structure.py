@@ -52,7 +52,7 @@ def factor(weights: ArrayLike, max_terms: int | None = None) -> list[tuple[Weigh
     if largest == 0:
         return [(np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]))]
     if not _SAFE_SIZE_MIN < largest < _SAFE_SIZE_MAX:
-        scaled, exponent = _scaled(matrix)
+        scaled, exponent = scale_to_one(matrix)
         half = exponent // 2
         terms = factor(scaled, max_terms)
         return [(np.ldexp(column, half), np.ldexp(row, exponent - half)) for column, row in terms]
@@ -93,7 +93,7 @@ def _one_term(matrix: Weights) -> tuple[Weights, Weights]:
     return column / scale + 0.0, row * scale + 0.0
 
 
-def _scaled(values: Weights) -> tuple[Weights, int]:
+def scale_to_one(values: Weights) -> tuple[Weights, int]:
     """Return values over the power of two that makes the largest 0.5 to 1, and the exponent of that power.
 
     Values that are 1e-300 times the largest or less may become 0.
@@ -113,14 +113,14 @@ def normalized(weights: Weights) -> Weights:
     total = clear_sum(weights.ravel())
     if math.isfinite(total):
         return weights / total
-    scaled, _ = _scaled(weights)
+    scaled, _ = scale_to_one(weights)
     return scaled / clear_sum(scaled.ravel())
 
 
 def clear_sum(values: Weights) -> float:
     """Return the sum, or 0 if it is only rounding (1e-9 of the sum of the sizes); infinity if no float holds it."""
     if float(np.abs(values).max(initial=0)) > _SAFE_SIZE_MAX:
-        scaled, exponent = _scaled(values)
+        scaled, exponent = scale_to_one(values)
         with np.errstate(over="ignore"):
             return float(np.ldexp(clear_sum(scaled), exponent))
     total = math.fsum(values)
@@ -199,7 +199,7 @@ def symmetries(weights: ArrayLike) -> dict[str, str]:
     >>> symmetries([[-1, 0, 1]])
     {'left-right': 'odd', 'top-bottom': 'even', 'half turn': 'odd'}
     """
-    matrix, _ = _scaled(np.asarray(weights, dtype=np.float64))
+    matrix, _ = scale_to_one(np.asarray(weights, dtype=np.float64))
     close = 1e-12 * float(np.abs(matrix).max())
     found = {}
     for name, operation in _SYMMETRY_OPERATIONS.items():

@@ -11,46 +11,61 @@ import numpy as np
 
 from cnnfilter.cli.reports.kernel_drawing import draw_blocks, drawing_step, number_texts, wants_colour
 from cnnfilter.kernels.kernel import Kernel
-from cnnfilter.kernels.structure import integers_over_divisor, symmetries
+from cnnfilter.kernels.structure import integers_over_divisor, scale_to_one, symmetries
 
 _WHOLE_NUMBER_MAX = 10_000
 """Whole numbers over a divisor are shown up to four digits, as many as decimals have; learned filters have more."""
 
+_FLOAT_MAX = f"{sys.float_info.max:.2g}"
+
+_DECIMALS_MIN, _DECIMALS_MAX = 1e-4, 1e16
+"""Largest weights between these are written as decimals, others with an exponent: 1e-06, 2.5e+20."""
+
 
 def kernel_record(kernel: Kernel) -> dict[str, Any]:
-    """Return the properties of a kernel as a dictionary for JSON, with every digit."""
-    with np.errstate(over="ignore", invalid="ignore"):  # sums near the largest float are infinite
-        down, right = _ramps(kernel)
+    """Return the properties of a kernel as a dictionary for JSON, with every digit.
+
+    A sum or a response to a ramp that no float holds is None.
+    """
+    down, right = _ramps(kernel)
     found = integers_over_divisor(kernel.weights)
     return {
         "name": kernel.name,
         "weights": kernel.weights.tolist(),
         "whole_numbers": {"numbers": found[0].tolist(), "divisor": found[1]} if found else None,
         "offset": kernel.offset,
-        "sum": kernel.sum,
+        "sum": _finite(kernel.sum),
         "symmetry": symmetries(kernel.weights),
         "rank": kernel.rank,
         "factors": [{"column": column.tolist(), "row": row.tolist()} for column, row in kernel.factors],
         "impulse": kernel.flip().weights.tolist(),
-        "ramp_down": down,
-        "ramp_right": right,
+        "ramp_down": _finite(down),
+        "ramp_right": _finite(right),
         "purpose": kernel.purpose,
         "source": kernel.source,
     }
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _ramps(kernel: Kernel) -> tuple[float, float]:
     """Return the responses to two ramps, downwards and to the right, at the pixel where each is 0.
 
-    The ramps rise by 1 per pixel.
+    The ramps rise by 1 per pixel. A response is infinite if no float holds it.
     """
+    weights, exponent = scale_to_one(kernel.weights)  # so that no sum of them overflows
     moments = []
     for axis in (0, 1):
         size = kernel.shape[axis]
-        line = kernel.weights.sum(axis=1 - axis)
+        line = weights.sum(axis=1 - axis)
         moment = float(line @ (np.arange(size) - (size - 1) // 2))
         # A moment this small is only the rounding error of terms that cancel.
-        moments.append(0.0 if abs(moment) <= 1e-9 * size * np.abs(kernel.weights).sum() else moment)
+        if abs(moment) <= 1e-9 * size * np.abs(weights).sum():
+            moment = 0.0
+        with np.errstate(over="ignore"):
+            moments.append(float(np.ldexp(moment, exponent)))
     return moments[0], moments[1]
 
 
@@ -65,11 +80,9 @@ def kernel_lines(kernel: Kernel) -> list[str]:
     lines.append(_fact("symmetry", kernel.symmetry))
     lines += _rank_lines(kernel)
     lines += _impulse_lines(kernel)
-    with np.errstate(over="ignore", invalid="ignore"):  # sums near the largest float are infinite
-        slopes = _ramps(kernel)
     lines += [
-        _fact(f"ramp {where}", _ramp_in_words(kernel.sum, slope))
-        for where, slope in zip(("down", "right"), slopes, strict=True)
+        _fact(f"ramp {direction}", _ramp_in_words(kernel.sum, slope))
+        for direction, slope in zip(("down", "right"), _ramps(kernel), strict=True)
     ]
     if kernel.source:
         lines.append(_fact("source", kernel.source))
@@ -103,8 +116,10 @@ def _weight_lines(kernel: Kernel) -> list[str]:
         table, after = [[str(v) for v in row] for row in whole], f"  / {divisor}" if divisor > 1 else ""
     else:
         # The largest weight gets four digits, the others as many decimal places.
-        places = max(0, 3 - math.floor(math.log10(np.abs(kernel.weights).max())))
-        table, after = [[f"{v:.{places}f}" for v in row] for row in kernel.weights], ""
+        largest = float(np.abs(kernel.weights).max())
+        has_decimals = _DECIMALS_MIN <= largest < _DECIMALS_MAX
+        form = f".{max(0, 3 - math.floor(math.log10(largest)))}f" if has_decimals else ".4g"
+        table, after = [[f"{v:{form}}" for v in row] for row in kernel.weights], ""
     cell = max(len(word) for row in table for word in row)
     lines = ["  ".join(f"{word:>{cell}}" for word in row) for row in table]
     if len(lines[0]) > _columns() or len(lines) > 40:
@@ -129,7 +144,10 @@ def _sum_in_words(kernel: Kernel) -> str:
         return "0: an even area becomes 0, what differs remains"
     if abs(kernel.sum - 1) < 1e-9:
         return "1: brightness is kept"
-    return f"{kernel.sum:.6g}: brightness is multiplied by it (--normalize divides by it)"
+    total = f"{kernel.sum:.6g}"
+    if math.isinf(kernel.sum):
+        total = f"more than {_FLOAT_MAX}" if kernel.sum > 0 else f"less than -{_FLOAT_MAX}"
+    return f"{total}: brightness is multiplied by it (--normalize divides by it)"
 
 
 def _rank_lines(kernel: Kernel) -> list[str]:
@@ -161,6 +179,8 @@ def _even_symmetries(kernel: Kernel) -> set[str]:
 
 def _ramp_in_words(total: float, slope: float) -> str:
     """Describe the response to a pixel v in a picture that rises by 1 per pixel."""
+    if math.isinf(total) or math.isinf(slope):
+        return f"where it rises by 1 a pixel, the result is beyond {_FLOAT_MAX}, the largest float"
     if total == 0:
         result = f"{slope:.6g}"
     else:

@@ -19,7 +19,7 @@ from cnnfilter.errors import KernelError, ModelError
 from cnnfilter.kernels.kernel import Kernel, KernelSet
 from cnnfilter.weights.safetensors import TensorFile
 
-_SPEC_PATTERN = re.compile(r"(.+)#(\d+)\[(\d+)(?:,(\d+))?\]")
+_SPEC_PATTERN = re.compile(r"(.+)#(\d+)\[(\d+)(?:,\s*(\d+))?\]")
 _SPEC_EXAMPLE = "efficientnet-lite0#1[3]"
 
 

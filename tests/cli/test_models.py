@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cnnfilter import load_model, read_image
+from cnnfilter import find_kernel, load_model, read_image
 from cnnfilter.cli import main
 from tests.networks.test_model_file import save, small_model
 
@@ -118,3 +118,34 @@ def test_a_learned_filter_filters_and_is_shown():
         "layer 1 has the filters 0 to 31"
         in run("convolve", "coffee.png", "-k", "efficientnet-lite0#1[32]", code=2).stderr
     )
+
+
+def test_learned_weights_are_shown_in_decimals():
+    lines = run("kernels", "show", "efficientnet-lite0#1[5]").stdout.splitlines()
+    assert lines[2:5] == [
+        "  -11.31   11.32   -0.34    -█ +█ -░",
+        "  -13.39   -0.28   -0.79    -█ -░ -░",
+        "    0.32   13.78    0.41    +░ +█ +░",
+    ]
+    assert "  sum         -0.283417: brightness is multiplied by it (--normalize divides by it)" in lines
+
+
+def test_the_weights_of_one_channel_add_up_to_the_learned_filter():
+    lines = run("kernels", "show", "efficientnet-lite0#1[5,0]").stdout.splitlines()
+    assert [line[:25].split() for line in lines[2:5]] == [
+        ["-0.205", "0.596", "-0.429"],
+        ["-3.604", "-0.022", "-0.535"],
+        ["0.197", "3.211", "0.556"],
+    ]
+    of_channels = [find_kernel(f"efficientnet-lite0#1[5,{channel}]").weights for channel in range(3)]
+    np.testing.assert_allclose(sum(of_channels), find_kernel("efficientnet-lite0#1[5]").weights, atol=1e-6)
+    assert find_kernel("efficientnet-lite0#1[5, 2]") == find_kernel("efficientnet-lite0#1[5,2]")
+    told = run("kernels", "show", "efficientnet-lite0#1[5,3]", code=2).stderr
+    assert "'efficientnet-lite0#1[5,3]': its filters have the maps 0 to 2" in told
+
+
+@pytest.mark.parametrize("args", [["convolve"], ["kernels"], ["kernels", "show"]])
+def test_the_help_says_what_a_learned_filter_across_channels_is(args):
+    words = " ".join(run(*args, "--help").stdout.split())
+    assert "MODEL#LAYER[FILTER]" in words
+    assert "channels" in words

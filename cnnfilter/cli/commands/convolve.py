@@ -54,7 +54,8 @@ Examples:
     type=options.KernelText(),
     multiple=True,
     callback=options.at_least_one_kernel,
-    help="A name, NAME:numbers, rows as text, JSON or a file; may be repeated.  [required]",
+    help="A name, NAME:numbers, rows as text, JSON, a file or a learned filter; may be repeated. MODEL#LAYER[FILTER] "
+    "sums a filter over the channels it takes, MODEL#LAYER[FILTER,CHANNEL] takes one of them.  [required]",
 )
 @click.option("--flip", is_flag=True, help="Turn the kernel by 180 degrees.")
 @click.option("--stride", type=options.Pair(1), default=1, show_default=True, help="Keep every N-th result.")

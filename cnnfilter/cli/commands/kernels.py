@@ -27,10 +27,17 @@ List the named kernels, show what one does, or find the one that was used.
 
 Without a command, all names are listed.
 
+A filter that a network has learned is a kernel as well: MODEL#LAYER[FILTER], with layers counted from 1, as `describe`
+counts them, and filters from 0. If a filter has weights for several channels, the kernel is their sum. -k filters every
+channel of a picture with that sum, so that the result is that of the network only where the channels are equal, as in
+a grey picture. MODEL#LAYER[FILTER,CHANNEL] takes the weights for one channel.
+
 \b
 Examples:
   cnnfilter kernels
   cnnfilter kernels show sobel-h
+  cnnfilter kernels show 'efficientnet-lite0#1[5]'
+  cnnfilter kernels show 'efficientnet-lite0#1[5,0]'
   cnnfilter kernels show 'gaussian:1.4' --png gaussian.png
   cnnfilter kernels fit photo.jpg filtered.png --size 3x3
 """
@@ -119,8 +126,9 @@ SHOW_HELP = """\
 Show a kernel: its numbers, a drawing, its sum, symmetry and separable parts, its response to a single bright pixel
 and to a ramp, and its source.
 
-KERNEL is anything that -k takes: a name, a name with numbers, rows in quotes, JSON or a file. In the
-drawing, red (or +) is positive and blue (or -) is negative.
+KERNEL is anything that -k takes: a name, a name with numbers, rows in quotes, JSON, a file, or a learned filter
+(MODEL#LAYER[FILTER], which is shown as the sum over the channels that it takes). In the drawing, red (or +) is
+positive and blue (or -) is negative.
 
 \b
 Examples:
@@ -129,6 +137,7 @@ Examples:
   cnnfilter kernels show '-1 0 1; -2 0 2; -1 0 1'
   cnnfilter kernels show kirsch --png kirsch.png
   cnnfilter kernels show log:2 --json
+  cnnfilter kernels show 'efficientnet-lite0#1[5,0]'
 """
 
 

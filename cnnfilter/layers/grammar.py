@@ -20,6 +20,7 @@ from cnnfilter.errors import ModelError
 _TOKEN = re.compile(r"""(?:[^\s'"|]|'[^']*'|"[^"]*")+""")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _OPTION = re.compile(r"([A-Za-z][\w-]*)=(.*)", re.DOTALL)
+_NUMBERS = re.compile(r"[-+\N{MINUS SIGN}.]?\d|[\[{]")  # the beginning of a kernel that is typed as numbers
 
 _YES_NO = {
     "yes": True,
@@ -90,6 +91,16 @@ def _stage(number: int, tokens: Sequence[str]) -> Stage:
     return Stage(text, tuple(words), options)
 
 
+def unquoted_words(stage: Stage) -> list[str]:
+    """Return the words of a stage after its name that stand without quotes, without the options.
+
+    >>> unquoted_words(split_stages("conv '1 2' 3 stride=2")[0])
+    ['3']
+    """
+    tokens = _TOKEN.findall(stage.text)[1:]
+    return [token for token in tokens if not _OPTION.fullmatch(token) and not _QUOTED.search(token)]
+
+
 def _unquoted(token: str) -> str:
     return _QUOTED.sub(lambda match: match[1] if match[1] is not None else match[2], token)
 
@@ -97,9 +108,9 @@ def _unquoted(token: str) -> str:
 def quoted(word: str, *, bare_number: bool = True) -> str:
     """Return a word as it is written in a text: in quotes if it would be split, or read as an option.
 
-    A whole number is quoted too if it would be read as something else without quotes (``bare_number=False``).
+    Numbers are quoted too if they would be read as something else without quotes (``bare_number=False``).
     """
-    if not bare_number and word.isdecimal():
+    if not bare_number and _NUMBERS.match(word) and "'" not in word:
         return f"'{word}'"
     if _TOKEN.fullmatch(word) and not _QUOTED.search(word) and not _OPTION.fullmatch(word):
         return word

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cnnfilter.errors import CnnfilterError, ModelError
+from cnnfilter.errors import CnnfilterError, KernelError, ModelError
 from cnnfilter.kernels import text as kernel_grammar
 from cnnfilter.kernels.catalogue import ENTRIES
-from cnnfilter.layers.grammar import Stage, split_stages, suggestion
+from cnnfilter.layers.grammar import Stage, split_stages, suggestion, unquoted_words
 
 
 class LayerName(NamedTuple):
@@ -60,6 +60,10 @@ _BY_NAME = {row.name: row for row in LAYER_NAMES}
 _SUGGESTIONS = {other: text for row in LAYER_NAMES for other, text in row.other_names.items()}
 
 
+_SHOWN_WORDS_MAX = 12
+"""Words of a kernel that a message repeats: those of 3x3 numbers and of their separators fit into a line."""
+
+
 def check(text: str) -> None:
     """Refuse unknown layers, and kernels of ``conv`` that are not kernels.
 
@@ -71,6 +75,8 @@ def check(text: str) -> None:
     for number, stage in enumerate(split_stages(text), 1):
         try:
             name = name_of(stage)
+            if name == "conv":
+                refuse_unquoted_numbers(stage)
             if name == "conv" and not is_learned(stage):
                 for word in stage.words[1:]:
                     kernel_grammar.check(word)
@@ -89,7 +95,47 @@ def name_of(stage: Stage) -> str:
 def class_of(stage: Stage) -> str:
     """Return the class that reads a stage, as ``module.Class`` within `cnnfilter.layers`."""
     row = _BY_NAME[name_of(stage)]
+    if row.name == "conv":
+        refuse_unquoted_numbers(stage)
     return row.learned_layer if row.learned_layer and is_learned(stage) else row.layer
+
+
+def refuse_unquoted_numbers(stage: Stage) -> None:
+    """Refuse a ``conv`` with several numbers that are not quoted: they can be one kernel, or a kernel each.
+
+    Raises
+    ------
+    ModelError
+        The message shows the quoted forms.
+    """
+    words = unquoted_words(stage)
+    numbers = [word for word in words if kernel_grammar.kind_of(word) == "numbers"]
+    if len(numbers) < 2:
+        return
+    if re.search(r"[][{};:]|,(\s|$)", " ".join(words)):  # a mark of a row or of a matrix: it is one kernel
+        raise ModelError(
+            f"a kernel typed as numbers is quoted: write conv '{_shortened(words[words.index(numbers[0]) :])}'"
+        )
+    try:
+        kernel_grammar.check(" ".join(numbers))
+    except KernelError as error:
+        raise ModelError(f"a kernel typed as numbers is quoted, and {error}") from error
+    shown, each = _shortened(numbers), _shortened([f"'{number}'" for number in numbers])
+    raise ModelError(
+        f"the numbers {shown} can be one kernel or {len(numbers)} kernels: "
+        f"write conv '{shown}' for one, conv {each} for {len(numbers)}{_learned_form(numbers)}"
+    )
+
+
+def _learned_form(numbers: Sequence[str]) -> str:
+    """Return a hint at learned kernels where three numbers can be their count, height and width."""
+    if len(numbers) != 3 or not all(re.fullmatch(r"[1-9][0-9]*", number) for number in numbers):
+        return ""
+    return f", or conv {'x'.join(numbers)} for learned kernels"
+
+
+def _shortened(words: Sequence[str]) -> str:
+    return " ".join(words if len(words) <= _SHOWN_WORDS_MAX else [*words[:_SHOWN_WORDS_MAX], "…"])
 
 
 def is_learned(stage: Stage) -> bool:

@@ -115,6 +115,14 @@ def test_each_other_name_suggests_a_layer():
                 parse_layers(other)
 
 
+def test_kernels_of_one_number_are_quoted_in_text():
+    layers = parse_layers("conv -1 '0' '1/9' | conv 0.5 | conv '.5,1' sobel-h | conv '{1}'")
+    assert str(layers) == "conv '-1' '0' '1/9' | conv '0.5' | conv '.5,1' sobel-h | conv '{1}'"
+    assert parse_layers(str(layers)) == layers
+    assert parse_layers("conv '-1' '0' '1'").output_shape((4, 5, 2)) == (4, 5, 6)
+    assert parse_layers("conv '-1 0 1'").output_shape((4, 5, 2)) == (4, 5, 2)
+
+
 def test_layers_are_a_tuple():
     layers = parse_layers("relu | abs | tanh")
     assert len(layers) == 3
@@ -149,6 +157,16 @@ def test_every_named_kernel_is_a_layer():
         ("grey", ModelError, r"did you mean 'gray'\?"),
         ("wibble", ModelError, r"no layer 'wibble'; there are conv, maxpool"),
         ("conv", ModelError, r"conv lacks its kernels: a kernel .* as in 32x3x3"),
+        ("conv -1 0 1", ModelError, r"one kernel or 3 kernels: write conv '-1 0 1' for one, conv '-1' '0' '1' for 3$"),
+        ("conv sobel-h 1/9 .5 stride=2", ModelError, r"write conv '1/9 .5' for one, conv '1/9' '.5' for 2$"),
+        ("conv 32 3 3", ModelError, r"conv '32' '3' '3' for 3, or conv 32x3x3 for learned kernels$"),
+        ("conv 1 0 1", ModelError, r"write conv '1 0 1' for one, conv '1' '0' '1' for 3$"),
+        ("conv 0,-1,0 -1,5,-1 0,-1,0", ModelError, r"write conv '0,-1,0 -1,5,-1 0,-1,0' for one, conv '0,-1,0' "),
+        ("conv 0 -1 0, -1 5 -1, 0 -1 0", ModelError, r"is quoted: write conv '0 -1 0, -1 5 -1, 0 -1 0'$"),
+        ("conv -1 -2 -1; 0 0 0; 1 2 1", ModelError, r"is quoted: write conv '-1 -2 -1; 0 0 0; 1 2 1'$"),
+        ("conv [0 -1 0; -1 5 -1] pad=1", ModelError, r"is quoted: write conv '\[0 -1 0; -1 5 -1\]'$"),
+        ("conv 3x3: 0,1,2,3,4,5,6,7,8", ModelError, r"is quoted: write conv '3x3: 0,1,2,3,4,5,6,7,8'$"),
+        ("conv 1 2 3 4 5 6 7 8 9", ModelError, r"is quoted, and 9 numbers in a row can be a kernel of 3x3 or one row"),
         ("conv 3x3", ModelError, r"conv 3x3 lacks maps or size: maps x height x width, as in 'conv 32x3x3'"),
         ("conv sobl-h", KernelError, r"layer 1 'conv sobl-h': .*did you mean sobel-h"),
         ("conv '1 2; 3'", KernelError, r"layer 1 'conv '1 2; 3'': "),

@@ -108,7 +108,7 @@ class Pictures:
             results_on_stdout=naming.to_stdout,
             paths=naming.has_default_name,
             end=self.selection.end,
-            continuation=_CONTINUATIONS[write_options.existing],
+            continuation=None if naming.to_stdout else _CONTINUATIONS[write_options.existing],
         )
         if not done:
             raise click.exceptions.Exit(EXIT_FAILED)

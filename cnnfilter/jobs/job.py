@@ -266,9 +266,9 @@ class Job:
         self.warn_clipped(max(shares), "-f npy would avoid it")
         return image
 
-    def warn_clipped(self, share: float, advice: str) -> None:
-        """Warn of the share of samples outside the range of the picture if it exceeds `MIN_CLIPPED_SHARE_WARNED`."""
-        if share > MIN_CLIPPED_SHARE_WARNED:
+    def warn_clipped(self, share: float, advice: str, min_share: float = MIN_CLIPPED_SHARE_WARNED) -> None:
+        """Warn of the share of samples outside the range of the picture if it exceeds `min_share`."""
+        if share > min_share:
             self.warn(f"{share:.0%} of the samples are clipped to the range of the picture; {advice}")
 
     @contextlib.contextmanager

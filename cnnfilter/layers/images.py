@@ -204,13 +204,28 @@ def signed_rule(layers: Layers) -> str:
     >>> [signed_rule(parse_layers(text)) for text in ("conv sobel-h | maxpool 2", "conv sobel-h | relu")]
     ['abs', 'clip']
     """
+    if ends_nonnegative(layers):
+        return "clip"
     for layer in reversed(layers):
-        if isinstance(layer, Activation) and str(layer).partition(":")[0] in _NONNEGATIVE_ACTIVATIONS:
-            return "clip"
         if isinstance(layer, FixedConvolution):
             kernels = [kernel for group in layer.kernel_sets for kernel in group]
             return "abs" if layer.bias == 0 and all(kernel.finds_differences for kernel in kernels) else "clip"
     return "clip"
+
+
+def ends_nonnegative(layers: Layers) -> bool:
+    """Return whether an activation after the last convolution leaves no value below 0.
+
+    >>> from cnnfilter.layers.stack import parse_layers
+    >>> [ends_nonnegative(parse_layers(text)) for text in ("conv sobel-h | relu", "relu | conv sobel-h")]
+    [True, False]
+    """
+    for layer in reversed(layers):
+        if isinstance(layer, Activation) and str(layer).partition(":")[0] in _NONNEGATIVE_ACTIVATIONS:
+            return True
+        if isinstance(layer, FixedConvolution):
+            return False
+    return False
 
 
 def _label_maps(maps: Maps, layers: Layers) -> list[tuple[str, Maps]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.clipping import NETWORK_RULE, ClippingRule, rule_of_layers
 from cnnfilter.cli.read_write import Pictures, pictures
 from cnnfilter.images.formats.detect import FLOAT_FORMATS
 
@@ -57,12 +58,13 @@ Examples:
 @pictures
 def command(pictures: Pictures, layers: str, signed: str, sheet: bool | None, alpha: str) -> None:
     with options.errors_about("'LAYERS'"):
-        apply_to = _network_filter(layers) or _stack_filter(layers, alpha)
+        apply_to, clipping = _network_filter(layers) or _stack_filter(layers, alpha, signed)
 
     def apply(job: Job) -> None:
         from cnnfilter.images.image import mode_of
 
         image = job.read()
+        rule = clipping.of(image)
         is_array = job.format == "npy"
         image, clipped = apply_to(
             image,
@@ -72,7 +74,7 @@ def command(pictures: Pictures, layers: str, signed: str, sheet: bool | None, al
             max_pixels=job.max_pixels,
             allocate=job.allocate_for(image),
         )
-        job.warn_clipped(clipped, "--signed stretch or -f npy would avoid it")
+        job.warn_clipped(clipped, rule.advice, rule.min_share)
         if image.mode == "maps" and job.format not in FLOAT_FORMATS:
             image = image.replace(mode=mode_of(image.pixels.shape[2]))
         job.write(image)
@@ -92,8 +94,8 @@ def _is_sheet(sheet: bool | None, image: Image, format: str | None) -> bool | No
 ImageFilter = Callable[..., "tuple[Image, float]"]
 
 
-def _stack_filter(text: str, alpha: str) -> ImageFilter:
-    """Return the filter of layers without learned weights."""
+def _stack_filter(text: str, alpha: str, signed: str) -> tuple[ImageFilter, ClippingRule]:
+    """Return the filter of layers without learned weights, and its rule about clipped samples."""
     from cnnfilter.layers.names import check
 
     check(text)  # before numpy is imported
@@ -102,11 +104,14 @@ def _stack_filter(text: str, alpha: str) -> ImageFilter:
 
     stack = parse_layers(text)
     refuse_learned(stack)
-    return partial(apply_layers, layers=stack, alpha=alpha)
+    return partial(apply_layers, layers=stack, alpha=alpha), rule_of_layers(stack, signed)
 
 
-def _network_filter(text: str) -> ImageFilter | None:
-    """Return the filter of the first layers of a network and the layers after it; None if there is no network."""
+def _network_filter(text: str) -> tuple[ImageFilter, ClippingRule] | None:
+    """Return the filter of the first layers of a network and the layers after it; None if there is no network.
+
+    Its rule about clipped samples is returned, too.
+    """
     from cnnfilter.weights import is_model
 
     first, bar, rest = text.partition("|")
@@ -125,4 +130,4 @@ def _network_filter(text: str) -> ImageFilter | None:
     def apply(image: Image, *, allocate: object, **how: Any) -> tuple[Image, float]:
         return apply_network(image, layers, then, **how)
 
-    return apply
+    return apply, NETWORK_RULE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.clipping import rule_of_kernels
 from cnnfilter.cli.read_write import Pictures, pictures
 
 if TYPE_CHECKING:
@@ -110,11 +111,13 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
     chosen = options.find_kernels(kernels, flip=flip, normalize=normalize)
     names = [kernel.name for named in chosen for kernel in named]
     stacked = how["combine"] == "stack" and len(names) > 1
+    clipping = rule_of_kernels(chosen, how["combine"], how["bias"], how["signed"])
 
     def convolve(job: Job) -> None:
         from cnnfilter.filters.images import filter_image
 
         image = job.read()
+        rule = clipping.of(image)
         sheet = stacked and job.format not in ("npy", "tiff")
         dtype = "float32" if sheet else job.dtype_for(image, signed=how["signed"] == "auto")
         allocate = job.allocate_for(image)
@@ -129,7 +132,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
         )
         job.note(lambda: "; ".join(algorithms_used))
         job.write(_spread_maps(image, names, job) if stacked else image)
-        job.warn_clipped(clipped, _clipping_advice(chosen))
+        job.warn_clipped(clipped, rule.advice, rule.min_share)
 
     pictures.run(convolve, tag=_kernel_tag(chosen))
 
@@ -138,11 +141,6 @@ def _kernel_tag(chosen: list[KernelSet]) -> str:
     """Return the part of a file name that names the kernels: sobel-h, or sharpen-sobel for two ``-k``."""
     names = [named[0].tag if len(named) == 1 else re.sub(r"[^A-Za-z0-9.]+", "-", named.name) for named in chosen]
     return "-".join(names)[:100]
-
-
-def _clipping_advice(chosen: list[KernelSet]) -> str:
-    brighter = any(abs(kernel.sum) > 1.001 for named in chosen for kernel in named)
-    return ("--normalize, " if brighter else "") + "--signed stretch or -f npy would avoid it"
 
 
 def _spread_maps(image: Image, names: list[str], job: Job) -> Image:

@@ -274,7 +274,7 @@ def _fit(image: Image, format: str) -> Image:
         raise ImageError(
             f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, a contact sheet too"
         )
-    if image.mode == "CMYK" and "CMYK" not in modes:
+    if image.mode == "CMYK" and "CMYK" not in modes and not format == image.format == "ppm":  # PAM holds inks
         image = to_rgb(image)
     if image.has_alpha and format == "gif":
         image = make_alpha_binary(image)

@@ -62,6 +62,49 @@ def test_by_hand(file: bytes, expected: list[object]) -> None:
     np.testing.assert_array_equal(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, expected)
 
 
+def pam(kind: str, pixels: np.ndarray) -> bytes:
+    height, width, depth = pixels.shape
+    maximum = np.iinfo(pixels.dtype).max
+    head = f"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {depth}\nMAXVAL {maximum}\n{kind}ENDHDR\n"
+    return head.encode() + pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "mode"),
+    [
+        ("TUPLTYPE CMYK\n", 4, "CMYK"),
+        ("TUPLTYPE RGB_ALPHA\n", 4, "RGBA"),
+        ("", 4, "RGBA"),
+        ("TUPLTYPE RED_GREEN_BLUE_INFRARED\n", 4, "maps"),
+        ("TUPLTYPE BLACKANDWHITE_ALPHA\n", 2, "LA"),
+        ("TUPLTYPE ANGLE_LENGTH\n", 2, "maps"),
+        ("TUPLTYPE DEPTHS\n", 1, "L"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_tuple_type_names_the_channels(
+    rng: np.random.Generator, kind: str, channels: int, mode: str, dtype: type
+) -> None:
+    pixels = rng.integers(0, np.iinfo(dtype).max + 1, (3, 4, channels), dtype=dtype)
+    image = read_image(pam(kind, pixels))
+    assert image.mode == mode
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+def test_inks_of_a_pam_file_stay_inks() -> None:
+    inks = np.array([[[0, 0, 0, 255], [255, 0, 0, 0]]], np.uint8)  # black and cyan
+    image = read_image(pam("TUPLTYPE CMYK\n", inks))
+    assert encode_image(image, "ppm") == pam("TUPLTYPE CMYK\n", inks)
+    png = read_image(encode_image(image, "png"))
+    assert (png.mode, png.pixels.tolist()) == ("RGB", [[[0, 0, 0], [0, 255, 255]]])
+    assert encode_image(image.replace(format="jpg"), "ppm")[:2] == b"P6"  # other inks become colours
+
+
+def test_a_tuple_type_of_other_channels_is_refused() -> None:
+    with pytest.raises(ImageError, match="its header says CMYK and 3 channels; CMYK has 4"):
+        read_image(pam("TUPLTYPE CMYK\n", np.zeros((1, 1, 3), np.uint8)))
+
+
 @pytest.mark.parametrize(
     "file",
     [

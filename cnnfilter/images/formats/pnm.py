@@ -1,4 +1,4 @@
-"""Netpbm's formats: PBM, PGM and PPM (plain and raw), PAM with alpha, and PFM with float32.
+"""Netpbm's formats: PBM, PGM and PPM (plain and raw), PAM with alpha or of inks, and PFM with float32.
 
 Pillow reads most of them, but reduces 16-bit colour to 8 bits.
 
@@ -14,13 +14,15 @@ import re
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.image import Image, check_size
+from cnnfilter.images.image import CHANNELS, Image, check_size
 
 # White space and comments, and the word of a header after them.
 _WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_TUPLE_TYPES = {"L": "GRAYSCALE", "LA": "GRAYSCALE_ALPHA", "RGB": "RGB", "RGBA": "RGB_ALPHA"}
+_TUPLE_TYPES = {"L": "GRAYSCALE", "LA": "GRAYSCALE_ALPHA", "RGB": "RGB", "RGBA": "RGB_ALPHA", "CMYK": "CMYK"}
+_MODES_OF_TUPLE_TYPES = {"": "", "BLACKANDWHITE": "L", "BLACKANDWHITE_ALPHA": "LA"}
+_MODES_OF_TUPLE_TYPES |= {name: mode for mode, name in _TUPLE_TYPES.items()}
 
 
 def read(data: bytes, max_pixels: int) -> Image:
@@ -35,12 +37,13 @@ def read(data: bytes, max_pixels: int) -> Image:
     """
     kind = data[:2]
     if kind == b"P7":
-        width, height, channels, maximum, start = _pam_header(data)
+        width, height, channels, maximum, start, mode = _pam_header(data)
     else:
         width, height, channels, maximum, start = _header(data, kind)
+        mode = _MODES[channels]
     check_size(width, height, max_pixels)
     if kind in (b"Pf", b"PF"):
-        return Image(_floats(data, start, (height, width, channels), maximum), _MODES[channels], "ppm")
+        return Image(_floats(data, start, (height, width, channels), maximum), mode, "ppm")
     if not 0 < maximum < 65536:
         raise ImageError(f"a maximum of {maximum:g} is not between 1 and 65535")
     shape = (height, width, channels)
@@ -50,7 +53,7 @@ def read(data: bytes, max_pixels: int) -> Image:
         values = _plain_numbers(data, start, shape)
     else:
         values = _raw(data, start, shape, np.dtype(">u2") if maximum > 255 else np.dtype(np.uint8))
-    return Image(_stretch(values, int(maximum)), _MODES[channels], "ppm")
+    return Image(_stretch(values, int(maximum)), mode, "ppm")
 
 
 def _header(data: bytes, kind: bytes) -> tuple[int, int, int, float, int]:
@@ -73,7 +76,7 @@ def _number(word: bytes) -> int:
     return int(word)
 
 
-def _pam_header(data: bytes) -> tuple[int, int, int, float, int]:
+def _pam_header(data: bytes) -> tuple[int, int, int, float, int, str]:
     head, mark, _ = data[:4096].partition(b"ENDHDR\n")
     fields = dict(line.split(None, 1) for line in head.splitlines()[1:] if len(line.split(None, 1)) == 2)
     names = (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")
@@ -82,7 +85,18 @@ def _pam_header(data: bytes) -> tuple[int, int, int, float, int]:
     width, height, channels, maximum = (_number(fields[name].strip()) for name in names)
     if channels not in _MODES:
         raise ImageError(f"it has {channels} channels; 1 to 4 can be read")
-    return width, height, channels, maximum, len(head) + len(mark)
+    return width, height, channels, maximum, len(head) + len(mark), _pam_mode(fields.get(b"TUPLTYPE", b""), channels)
+
+
+def _pam_mode(tuple_type: bytes, channels: int) -> str:
+    """Return the mode of a PAM file; without a tuple type, that of its number of channels."""
+    name = tuple_type.decode("latin-1").strip()
+    mode = _MODES_OF_TUPLE_TYPES.get(name, "maps") or _MODES[channels]
+    if mode == "maps" and channels in (1, 3):  # no channel can be taken for alpha
+        return _MODES[channels]
+    if mode != "maps" and CHANNELS[mode] != channels:
+        raise ImageError(f"its header says {name} and {channels} channels; {name} has {CHANNELS[mode]}")
+    return mode
 
 
 def _raw(data: bytes, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -141,10 +155,10 @@ def _floats(data: bytes, start: int, shape: tuple[int, ...], scale: float) -> np
 
 
 def encode(image: Image) -> list[bytes | memoryview]:
-    """Return the header and the samples of a PGM or PPM file, or of a PAM file if there is alpha."""
+    """Return the header and the samples of a PGM or PPM file, or of a PAM file if there is alpha or ink."""
     height, width, channels = image.pixels.shape
     maximum = np.iinfo(image.pixels.dtype).max
-    if image.has_alpha:
+    if image.has_alpha or image.mode == "CMYK":
         head = f"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {channels}\nMAXVAL {maximum}\n"
         head += f"TUPLTYPE {_TUPLE_TYPES[image.mode]}\nENDHDR\n"
     else:

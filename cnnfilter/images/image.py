@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,6 +97,20 @@ def whole_numbers(values: np.ndarray) -> np.ndarray:
     return floats
 
 
+def widened(values: np.ndarray, maximum: int) -> np.ndarray:
+    """Return whole numbers 0…`maximum` stretched to 0…255 or 0…65535, the next larger of the two, rounded half up.
+
+    >>> widened(np.array([0, 1, 1023]), 1023)
+    array([    0,    64, 65535], dtype=uint16)
+    """
+    full, dtype = (255, np.uint8) if maximum <= 255 else (65535, np.uint16)
+    if maximum == full and values.dtype.kind == "u":
+        return values.astype(dtype)
+    wide = np.minimum(values.astype(np.uint64), maximum)
+    stretched: np.ndarray = ((wide * (2 * full) + maximum) // (2 * maximum)).astype(dtype)
+    return stretched
+
+
 class AsImageError:
     """Context in which any exception of a codec becomes an ImageError, because the file caused it.
 
@@ -124,6 +138,19 @@ class AsImageError:
             raise ImageError(f"{self.message}: {detail}") from error
 
 
+class Bands(NamedTuple):
+    """The meaning of the channels of a TIFF page with extra samples.
+
+    Attributes
+    ----------
+    colours : the mode of the first channels: L, RGB or CMYK
+    extra : for each channel after them its kind in TIFF's tag 338: 0 is unspecified, 1 and 2 are alpha
+    """
+
+    colours: str
+    extra: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """An image with one frame or more.
@@ -144,6 +171,8 @@ class Image:
         Duration of each frame in milliseconds; empty for pages.
     loop : int, optional
         Repetitions of an animation after the first; 0 is endless, None is no repetition.
+    bands : Bands, optional
+        The meaning of the channels of mode ``maps`` if they are one TIFF page with extra samples.
     """
 
     pixels: np.ndarray
@@ -153,6 +182,7 @@ class Image:
     frames: tuple[np.ndarray, ...] = ()
     durations: tuple[int, ...] = ()
     loop: int | None = None
+    bands: Bands | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or 0 in self.pixels.shape:
@@ -207,7 +237,9 @@ class Image:
         frames = tuple(_as_pixels(function(frame)) for frame in self.frames)
         pixels = frames[0] if frames else _as_pixels(function(self.pixels))
         same = pixels.shape[2] == self.pixels.shape[2]
-        return self.replace(pixels=pixels, frames=frames, mode=self.mode if same else mode_of(pixels.shape[2]))
+        if same:
+            return self.replace(pixels=pixels, frames=frames)
+        return self.replace(pixels=pixels, frames=frames, mode=mode_of(pixels.shape[2]), bands=None)
 
 
 def _as_pixels(result: np.ndarray) -> np.ndarray:

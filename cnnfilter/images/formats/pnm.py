@@ -14,7 +14,7 @@ import re
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.image import CHANNELS, Image, check_size
+from cnnfilter.images.image import CHANNELS, Image, check_size, widened
 
 # White space and comments, and the word of a header after them.
 _WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
@@ -53,7 +53,7 @@ def read(data: bytes, max_pixels: int) -> Image:
         values = _plain_numbers(data, start, shape)
     else:
         values = _raw(data, start, shape, np.dtype(">u2") if maximum > 255 else np.dtype(np.uint8))
-    return Image(_stretch(values, int(maximum)), mode, "ppm")
+    return Image(widened(values, int(maximum)), mode, "ppm")
 
 
 def _header(data: bytes, kind: bytes) -> tuple[int, int, int, float, int]:
@@ -137,15 +137,6 @@ def _plain_numbers(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarra
 
 def _without_comments(text: bytes) -> bytes:
     return re.sub(rb"#[^\n\r]*", b"", text)
-
-
-def _stretch(values: np.ndarray, maximum: int) -> np.ndarray:
-    """Return values 0…`maximum` stretched to 0…255 or 0…65535, rounded half up."""
-    full, dtype = (255, np.uint8) if maximum <= 255 else (65535, np.uint16)
-    if maximum == full and values.dtype.kind == "u":
-        return values.astype(dtype)
-    wide = np.minimum(values.astype(np.uint64), maximum)
-    return ((wide * (2 * full) + maximum) // (2 * maximum)).astype(dtype)
 
 
 def _floats(data: bytes, start: int, shape: tuple[int, ...], scale: float) -> np.ndarray:

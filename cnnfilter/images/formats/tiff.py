@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
-from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, interpret, segments_of
+from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, segments_of
 from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
 from cnnfilter.images.image import Image, as_pixels, check_frames, check_size, warn
 from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
+from cnnfilter.images.unpacking.tiff_samples import interpret, refuse_unknown
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -57,7 +57,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     """
     _silence_libtiff()
     metadata, pages = metadata_of(io.BytesIO(data)), None
-    count = tag.count_directories(io.BytesIO(data))
+    count = len(tag.follow_directories(io.BytesIO(data))[0])
     check_frames(count)
     try:
         with pillow.pillow_limit.at_least(max_pixels), pillow.open_file(data, "tiff") as picture:
@@ -102,7 +102,7 @@ def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
         bits = (bits,)
     shallow = max(bits) <= 8 and set(formats) <= {1, 4}
     deep_grey = picture.mode in ("I;16", "I;16B", "F") and tags.get(tag.PHOTOMETRIC) == tag.BLACK_IS_ZERO
-    return shallow or deep_grey
+    return shallow or (deep_grey and max(bits) in (16, 32))  # Pillow does not widen 12 bits
 
 
 def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
@@ -162,8 +162,8 @@ def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[n
 
 
 def _page(data: bytes, page: TiffPage) -> tuple[np.ndarray, str]:
-    if page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
-        raise ImageError(f"pages of the kind {page.axes or 'without pixels'} are not pictures")
+    refuse_unknown(page)
+    assert page.dtype is not None
     pixels = np.empty(
         (page.imagelength, page.imagewidth, page.samplesperpixel), as_pixels(np.empty(0, page.dtype)).dtype
     )

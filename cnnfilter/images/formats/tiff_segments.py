@@ -1,8 +1,10 @@
-"""Segments of a TIFF page, which are its strips or tiles: decompressed one after the other, and as pixels with a mode.
+"""Segments of a TIFF page, which are its strips or tiles: decompressed one after the other.
 
 Segments with whole bytes are decompressed by Pillow's libtiff as pictures of bytes, and predictors are undone here.
 libtiff allocates only the size that a segment must have; tifffile would decompress Deflate to any size, and LZW only
-with a further library. tifffile reads uncompressed segments and those of other bit depths.
+with a further library. tifffile reads uncompressed segments with whole bytes.
+
+Samples that do not fill bytes are widened in `cnnfilter.images.unpacking.tiff_samples`, where pixels get their mode.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -20,7 +21,6 @@ import numpy as np
 from cnnfilter.errors import CnnfilterError, ImageError
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats.tiff_tags import (
-    ALPHA,
     BITS,
     BLACK_IS_ZERO,
     CMYK,
@@ -40,9 +40,11 @@ from cnnfilter.images.formats.tiff_tags import (
     WHITE_IS_ZERO,
     WIDTH,
     Layout,
-    count_directories,
+    follow_directories,
+    without_copies,
 )
 from cnnfilter.images.image import AsImageError, as_pixels, check_frames, check_size
+from cnnfilter.images.unpacking.tiff_samples import bands_of, interpret, is_packed, name_of, unpack_samples
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -104,8 +106,15 @@ def segments_of(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
     there, needed = _count_segments(page)
     if there < needed:
         raise ImageError(f"it is cut off: {there} of its {needed} strips or tiles are there")
+    if is_packed(page):
+        return _segments_of_packed(page, read)
     if page.compression in _LIBTIFF_COMPRESSIONS and page.bitspersample in _WHOLE_BYTE_BITS and page.fillorder == 1:
         return _segments_by_libtiff(page, read)
+    if page.compression not in (_UNCOMPRESSED, *_LIBTIFF_COMPRESSIONS):
+        samples = f"{page.samplesperpixel} samples of {page.bitspersample} bits"
+        raise ImageError(f"{samples} with the compression {name_of(page.compression)} cannot be read")
+    if page.bitspersample not in _WHOLE_BYTE_BITS:
+        raise ImageError(f"samples of {page.bitspersample} bits cannot be read; those of 1 to 16, 32 and 64 bits can")
     return _segments_by_tifffile(page, read)
 
 
@@ -184,6 +193,36 @@ def _segments_by_libtiff(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
             yield Segment(row * down, 0, plane, unpacked[: length - row * down, :width])
 
 
+def _segments_of_packed(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
+    bits, compression = page.bitspersample, page.compression
+    if page.predictor != 1 or compression not in (_UNCOMPRESSED, *_LIBTIFF_COMPRESSIONS):
+        how = f"compression {name_of(compression)}" if page.predictor == 1 else f"predictor {page.predictor}"
+        raise ImageError(f"samples of {bits} bits with the {how} cannot be read")
+    if page.fillorder != 1 and compression != _UNCOMPRESSED:
+        raise ImageError(f"compressed samples of {bits} bits that begin with the lowest bit cannot be read")
+    separate = page.planarconfig == 2 and page.samplesperpixel > 1
+    samples, planes = (1, page.samplesperpixel) if separate else (page.samplesperpixel, 1)
+    width, length = page.imagewidth, page.imagelength
+    down, across = _segment_size(page)
+    row_bytes = -(-across * samples * bits // 8)
+    columns, rows = -(-width // across), -(-length // down)
+    for number in range(planes * rows * columns):
+        plane, row, column = number // (rows * columns), number // columns % rows, number % columns
+        height = down if page.is_tiled else min(down, length - row * down)
+        data = read(page.dataoffsets[number], page.databytecounts[number])
+        if compression == _UNCOMPRESSED:
+            if len(data) < height * row_bytes:
+                raise ImageError(
+                    f"it is cut off: {len(data):,} of the {height * row_bytes:,} bytes of a strip or tile are there"
+                )
+            packed = np.frombuffer(data, np.uint8, height * row_bytes)
+        else:
+            packed = _decompress([data], page, row_bytes, (height, 1, down))
+        values = unpack_samples(packed.reshape(height, row_bytes), across * samples, bits, page.fillorder)
+        pixels = values.reshape(height, across, samples)
+        yield Segment(row * down, column * across, plane, pixels[: length - row * down, : width - column * across])
+
+
 def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, size: tuple[int, int, int]) -> np.ndarray:
     """Return segments of `across` columns, joined and decompressed by libtiff, as (height, width, samples).
 
@@ -194,23 +233,34 @@ def _unpack(segments: list[bytes], page: TiffPage, samples: int, across: int, si
     """
     assert page.dtype is not None
     height, width, down = size
-    step = samples * page.dtype.itemsize
+    row_bytes = across * samples * page.dtype.itemsize
+    blocks = _decompress(segments, page, row_bytes, (height, width // across, down))
+    return _undo_predictor(blocks, page, samples).reshape(height, width, samples)
+
+
+def _decompress(segments: list[bytes], page: TiffPage, row_bytes: int, size: tuple[int, int, int]) -> np.ndarray:
+    """Return the bytes of segments, decompressed by libtiff, as (height, columns, row_bytes).
+
+    Parameters
+    ----------
+    row_bytes : bytes of a row of a segment
+    size : rows of all segments together, columns of segments, and the rows of one segment
+    """
+    height, columns, down = size
     layout = Layout(page.parent.byteorder)
     ends = np.cumsum([layout.head_size, *map(len, segments)]).tolist()
     counts = list(map(len, segments))
     entries: dict[int, Any] = {BITS: 8, COMPRESSION: int(page.compression), PHOTOMETRIC: BLACK_IS_ZERO, SAMPLES: 1}
-    entries |= {WIDTH: width * step, LENGTH: height}
+    entries |= {WIDTH: columns * row_bytes, LENGTH: height}
     if page.is_tiled:
-        entries |= {TILE_WIDTH: across * step, TILE_LENGTH: down, TILES: ends[:-1], TILE_BYTES: counts}
+        entries |= {TILE_WIDTH: row_bytes, TILE_LENGTH: down, TILES: ends[:-1], TILE_BYTES: counts}
     else:
         entries |= {ROWS_PER_STRIP: down, STRIPS: ends[:-1], STRIP_BYTES: counts}
     start = ends[-1] + ends[-1] % 2
     directory = layout.directory([layout.entry(tag, value) for tag, value in entries.items()], start)
     file = b"".join([layout.head(start), *segments, bytes(start - ends[-1]), directory])
-    with pillow.pillow_limit.at_least(width * step * height), pillow.open_file(file, "tiff") as picture:
-        unpacked = np.array(picture)
-    blocks = unpacked.reshape(height, width // across, across * step)
-    return _undo_predictor(blocks, page, samples).reshape(height, width, samples)
+    with pillow.pillow_limit.at_least(columns * row_bytes * height), pillow.open_file(file, "tiff") as picture:
+        return np.array(picture).reshape(height, columns, row_bytes)
 
 
 def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndarray:
@@ -234,46 +284,6 @@ def _undo_predictor(blocks: np.ndarray, page: TiffPage, samples: int) -> np.ndar
     return plain.astype(page.dtype)
 
 
-def _name(value: Any) -> str:
-    return str(getattr(value, "name", value))
-
-
-# --- pixels and mode ----------------------------------------------------------------------------------
-
-
-def interpret(pixels: np.ndarray, page: TiffPage) -> tuple[np.ndarray, str]:
-    """Return pixels and mode of samples by the photometric interpretation and the kind of the extra samples.
-
-    Raises
-    ------
-    ImageError
-        The photometric interpretation is not one of grey, RGB and CMYK.
-    """
-    kind, channels = int(page.photometric), pixels.shape[2]
-    if kind == WHITE_IS_ZERO and pixels.dtype.kind == "u":
-        pixels = np.iinfo(pixels.dtype).max - pixels
-    elif kind not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK):
-        raise ImageError(f"colours of the kind {_name(page.photometric)} with more than 8 bits cannot be read")
-    colours = {RGB: 3, CMYK: 4}.get(kind, 1)
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
-    extra = int(page.extrasamples[0]) if page.extrasamples else 0
-    if channels == colours:
-        return pixels, mode
-    if channels == colours + 1 and mode != "CMYK" and extra in (PREMULTIPLIED, ALPHA):
-        return (_divided_by_alpha(pixels) if extra == PREMULTIPLIED else pixels), mode + "A"
-    return pixels, "maps"
-
-
-def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels whose colour is no longer premultiplied by alpha."""
-    full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    colour, alpha = pixels[:, :, :-1].astype(np.float64), pixels[:, :, -1:].astype(np.float64)
-    divided = np.divide(colour * full, alpha, out=np.zeros_like(colour), where=alpha > 0)
-    if pixels.dtype.kind == "u":
-        divided = np.floor(divided.clip(0, full) + 0.5)
-    return np.concatenate([divided.astype(pixels.dtype), pixels[:, :, -1:]], axis=2)
-
-
 # --- pages larger than memory -------------------------------------------------------------------------
 
 
@@ -283,7 +293,7 @@ class SegmentedPage:
     Attributes
     ----------
     shape : (H, W, C), in the file's orientation
-    dtype, mode : those of the pixels, as in `Image`
+    dtype, mode, bands : those of the pixels, as in `Image`
     start : the offset of the pixels if the file holds them as an array; None if they have to be unpacked
     """
 
@@ -293,6 +303,7 @@ class SegmentedPage:
         self.shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
         sample, self.mode = interpret(as_pixels(np.zeros((1, 1, page.samplesperpixel), page.dtype)), page)
         self.dtype = sample.dtype
+        self.bands = bands_of(page, self.mode)
         self.start = page.dataoffsets[0] if self._is_plain() else None
 
     def _is_plain(self) -> bool:
@@ -348,10 +359,10 @@ def open_segmented_page(path: str, max_pixels: int) -> Iterator[SegmentedPage | 
             assert isinstance(page, tifffile.TiffPage)
             check_page(page, max_pixels)
             stream = stack.enter_context(open(path, "rb"))
-            count = count_directories(stream)
-            check_frames(count)
-            others = itertools.islice(file.pages, 1, count)
-            if _can_be_read_in_segments(page) and all(other.is_reduced for other in others):
+            directories, fault = follow_directories(stream)
+            check_frames(len(directories))
+            is_alone = not fault and len(without_copies(stream, directories)) == 1
+            if is_alone and _can_be_read_in_segments(page):
                 found = SegmentedPage(page, functools.partial(_read_at, stream))
         except CnnfilterError:
             raise

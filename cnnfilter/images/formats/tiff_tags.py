@@ -7,7 +7,6 @@ TIFF 6.0, parts 1 to 3; https://libtiff.gitlab.io/libtiff/specification/bigtiff.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import struct
@@ -141,8 +140,10 @@ def read_tags(file: BinaryIO) -> PillowImage.Exif:
     return tags
 
 
-def count_directories(file: BinaryIO) -> int:
-    """Return the number of directories in a file's chain, up to one that was there before or is outside the file.
+def follow_directories(file: BinaryIO) -> tuple[list[int], str]:
+    """Return the offsets of a file's directories, and what is wrong with the pointer to the next one, or "".
+
+    The chain ends without a fault where it comes back to an earlier directory.
 
     Raises
     ------
@@ -150,21 +151,50 @@ def count_directories(file: BinaryIO) -> int:
         There are more than `_MAX_DIRECTORIES`.
     """
     head = file.read(16)
-    order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
+    size = file.seek(0, io.SEEK_END)
+    order, big = _order_and_size(head)
     count, offset = struct.Struct(order + ("Q" if big else "H")), struct.Struct(order + ("Q" if big else "I"))
-    seen = set[int]()
-    with contextlib.suppress(
-        struct.error, OSError, OverflowError
-    ):  # an offset beyond the file's end, or beyond any file
-        (at,) = offset.unpack_from(head, 8 if big else 4)
-        while at and at not in seen:
+    entry_bytes = 20 if big else 12
+    seen = dict[int, None]()
+    at, end = 0, 8 if big else 4
+    try:
+        while True:
+            file.seek(end)
+            (at,) = offset.unpack(file.read(offset.size))
+            if not at or at in seen:
+                return list(seen), ""
             file.seek(at)
-            file.seek(count.unpack(file.read(count.size))[0] * (20 if big else 12), io.SEEK_CUR)
-            seen.add(at)
+            end = at + count.size + count.unpack(file.read(count.size))[0] * entry_bytes
+            if end > size:
+                break
+            seen[at] = None
             if len(seen) > _MAX_DIRECTORIES:
                 raise ImageError(f"it has more than {_MAX_DIRECTORIES:,} pages")
-            (at,) = offset.unpack(file.read(offset.size))
-    return len(seen)
+    except (struct.error, OSError, OverflowError):  # an offset beyond the file's end, or beyond any file
+        if not at or at in seen:
+            return list(seen), f"the file ends at byte {size:,}, in the pointer to its directory"
+    return list(seen), f"its directory should be at byte {at:,}, and the file ends at byte {size:,}"
+
+
+def without_copies(file: BinaryIO, directories: list[int]) -> list[int]:
+    """Return the offsets of the directories of pages: without those of smaller copies, which follow their page.
+
+    Entries are sorted, so that the mark of a copy is the first.
+    """
+    file.seek(0)
+    order, big = _order_and_size(file.read(16))
+    first_entry = struct.Struct(order + ("QHHQHH" if big else "HHHIHH"))
+    pages = directories[:1]
+    for at in directories[1:]:
+        file.seek(at)
+        _, tag, _, _, *value = first_entry.unpack(file.read(first_entry.size).ljust(first_entry.size, b"\0"))
+        if tag != SUBFILE or not sum(value) & 1:
+            pages.append(at)
+    return pages
+
+
+def _order_and_size(head: bytes) -> tuple[str, bool]:
+    return "<" if head[:2] == b"II" else ">", 43 in head[2:4]
 
 
 def bytes_of_pixels(file: BinaryIO) -> int:

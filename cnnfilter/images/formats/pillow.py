@@ -21,6 +21,7 @@ import numpy as np
 from cnnfilter.images import gif
 from cnnfilter.images.image import Image, check_size, warn, whole_numbers
 from cnnfilter.images.metadata import XMP, Metadata, resolution
+from cnnfilter.images.unpacking import tga
 from cnnfilter.runtime.parallel import off_the_main_thread
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ _MAX_JPEG_SEGMENT_BYTES = 65_502  # 65,533 of a segment (ITU-T T.81, B.1.1.4) ho
 
 def read(data: bytes, format: str, max_pixels: int) -> Image:
     """Decode the bytes of a file of this format, with all its frames."""
+    try:
+        return _read(data, format, max_pixels)
+    except OSError:
+        if format != "tga" or (uncompressed := tga.uncompressed(data)) is None:
+            raise
+        return _read(uncompressed, format, max_pixels)
+
+
+def _read(data: bytes, format: str, max_pixels: int) -> Image:
     with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
         if format == "gif":

@@ -302,7 +302,7 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
     return taken
 
 
-def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
+def spread_maps(image: Image, names: Sequence[str], format: str, like: Image | None = None) -> Image:
     """Return the maps of several kernels as a picture that can be written in a format.
 
     Parameters
@@ -310,6 +310,7 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
     image : the result of `filter_image` for ``combine="stack"``: K maps of each of C channels
     names : the names of the K kernels
     format : npy holds the maps as they are, tiff a page for each frame and kernel, all others a contact sheet
+    like : the picture that was filtered: a page has its mode, if it has as many channels
     """
     if format == "npy":
         return image.replace(mode="maps")
@@ -318,7 +319,10 @@ def spread_maps(image: Image, names: Sequence[str], format: str) -> Image:
     if format == "tiff":
         frames = image.frames or (image.pixels,)
         pages = tuple(np.ascontiguousarray(maps[:, :, number::kernels]) for maps in frames for number in range(kernels))
-        return image.replace(pixels=pages[0], mode=mode_of(channels), frames=pages, durations=(), loop=None)
+        mode, bands = mode_of(channels), None
+        if like is not None and channels == like.pixels.shape[2]:
+            mode, bands = like.mode, like.bands
+        return image.replace(pixels=pages[0], mode=mode, bands=bands, frames=pages, durations=(), loop=None)
     from cnnfilter.images.contact_sheets import contact_sheet  # it imports Pillow, which nothing else here needs
 
     marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]

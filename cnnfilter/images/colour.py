@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnfilter.images.image import Image, warn
+from cnnfilter.images.image import CHANNELS, Image, warn
 
 
 def to_rgb(image: Image) -> Image:
@@ -58,10 +58,12 @@ def lay_on_white(image: Image, format: str) -> Image:
 
 
 def visible_bytes(image: Image) -> np.ndarray:
-    """Return an image's colours as uint8 (H, W, C): CMYK as RGB, transparent parts on white.
+    """Return an image's colours as uint8 (H, W, C): CMYK as RGB, transparent parts on white, no extra samples.
 
     Deeper colours are mixed with white and rounded to 8 bits in one step, not rounded twice.
     """
+    if image.bands is not None:
+        image = _without_extra(image)
     if image.mode == "CMYK":
         image = to_rgb(image)
     if image.alpha is None:
@@ -69,6 +71,16 @@ def visible_bytes(image: Image) -> np.ndarray:
     full = np.float32(np.iinfo(image.pixels.dtype).max if image.pixels.dtype.kind == "u" else 255)
     opacity = image.alpha / full
     return to_eight_bits(((image.colour * opacity + full * (1 - opacity)) * (255 / full)).astype(np.float32))
+
+
+def _without_extra(image: Image) -> Image:
+    """Return the colours of a TIFF page, without its extra samples."""
+    assert image.bands is not None
+    mode, extra = image.bands
+    count = f"{len(extra)} extra channels are" if len(extra) > 1 else "extra channel is"
+    warn(f"its {count} left out: only its colours ({mode}) are looked at")
+    pixels = np.ascontiguousarray(image.pixels[:, :, : CHANNELS[mode]])
+    return image.replace(pixels=pixels, mode=mode, bands=None, frames=())
 
 
 def to_eight_bits(pixels: np.ndarray) -> np.ndarray:

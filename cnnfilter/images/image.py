@@ -172,7 +172,7 @@ class Image:
     loop : int, optional
         Repetitions of an animation after the first; 0 is endless, None is no repetition.
     bands : Bands, optional
-        The meaning of the channels of mode ``maps`` if they are one TIFF page with extra samples.
+        The meaning of the channels of mode ``maps`` if they are those of a TIFF page with extra samples.
     """
 
     pixels: np.ndarray
@@ -220,6 +220,12 @@ class Image:
     def alpha(self) -> np.ndarray | None:
         """The alpha channel, shape (H, W, 1), as a view; None if there is none."""
         return self.pixels[:, :, -1:] if self.has_alpha else None
+
+    def is_like(self, other: Image) -> bool:
+        """Whether it has the shape, the dtype and the mode of another image."""
+        mine, others = self.pixels, other.pixels
+        is_same = (mine.shape, mine.dtype, self.mode) == (others.shape, others.dtype, other.mode)
+        return is_same and self.bands == other.bands
 
     def replace(self, **changes: Any) -> Image:
         """Return this image with other fields (``pixels``, ``mode``, …)."""

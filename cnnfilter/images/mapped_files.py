@@ -142,7 +142,7 @@ def _map_tiff(
     if tiff_tags.bytes_of_pixels(file) < MIN_MAPPED_BYTES:
         return None
     with open_segmented_page(path, max_pixels) as page:
-        if page is None or (page.mode not in CHANNELS and page.start is None):
+        if page is None:
             return None
         file.seek(0)
         orientation, metadata = upright(tiff.metadata_of(file))
@@ -154,7 +154,7 @@ def _map_tiff(
             return None
         else:
             array = _unpacked(page, orientation, stack, folder())
-    return Image(array, page.mode, "tiff", metadata)
+    return Image(array, page.mode, "tiff", metadata, bands=page.bands)
 
 
 def _unpacked(page: SegmentedPage, orientation: int, stack: ExitStack, folder: str | None) -> np.ndarray:
@@ -227,8 +227,8 @@ def head_and_tail_of(
     """Return the bytes before and after the pixels of a file; None if the pixels cannot be one array in that format."""
     if format == "npy":
         return npy.header(shape, dtype), b""
-    if format == "tiff" and like.mode in CHANNELS and shape[2] == CHANNELS[like.mode]:
-        return tiff.head_and_tail(metadata, like.mode, shape, dtype)
+    if format == "tiff" and (like.mode in CHANNELS or like.bands) and shape[2] == like.pixels.shape[2]:
+        return tiff.head_and_tail(metadata, like.mode, like.bands, shape, dtype)
     return None
 
 

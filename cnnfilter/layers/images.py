@@ -106,7 +106,7 @@ def apply_layers(
     if (dtype is not None and not keeps_channels) if sheet is None else sheet:
         refuse_many(count)  # before all maps are computed
         drawn = image.map(lambda frame: contact_sheet(_label_maps(compute(frame).whole(), layers)))
-        return drawn.replace(mode="RGB"), 0.0
+        return drawn.replace(mode="RGB", bands=None), 0.0
     rule = _stretched_rule(image, compute) if signed == "stretch" else signed
     output_range = Range.of(rule, dtype) if dtype is not None else Range(keep=True)
     # Alpha has the range of the result's type; without a type, that of the picture's.
@@ -124,7 +124,7 @@ def apply_layers(
         return pixels
 
     result = image.map(applied)
-    return (result if keeps_channels and dtype is not None else result.replace(mode="maps")), max(shares)
+    return (result if keeps_channels and dtype is not None else result.replace(mode="maps", bands=None)), max(shares)
 
 
 def _stretched_rule(image: Image, compute: Callable[[NDArray[Any]], _Bands]) -> Span:

@@ -62,9 +62,9 @@ def apply_network(
         return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
 
     if (dtype is not None and not keeps_channels) if sheet is None else sheet:
-        return image.map(draw).replace(mode="RGB"), 0.0
+        return image.map(draw).replace(mode="RGB", bands=None), 0.0
     if dtype is None:
-        return image.map(maps_of).replace(mode="maps"), 0.0
+        return image.map(maps_of).replace(mode="maps", bands=None), 0.0
     span = Span.union(Span.of(maps_of(frame)) for frame in image.frames or (image.pixels,))
     rule = span if signed in ("auto", "stretch") else signed
     shares = [0.0]
@@ -75,4 +75,5 @@ def apply_network(
         return pixels
 
     result = image.map(applied)
-    return result.replace(mode=mode_of(result.pixels.shape[2]) if keeps_channels else "maps"), max(shares)
+    mode = mode_of(result.pixels.shape[2]) if keeps_channels else "maps"
+    return result.replace(mode=mode, bands=None), max(shares)

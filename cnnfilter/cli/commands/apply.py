@@ -75,7 +75,7 @@ def command(pictures: Pictures, layers: str, signed: str, sheet: bool | None, al
             allocate=job.allocate_for(image),
         )
         job.warn_clipped(clipped, rule.advice, rule.min_share)
-        if image.mode == "maps" and job.format not in FLOAT_FORMATS:
+        if image.mode == "maps" and image.bands is None and job.format not in FLOAT_FORMATS:
             image = image.replace(mode=mode_of(image.pixels.shape[2]))
         job.write(image)
 

@@ -116,13 +116,13 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
     def convolve(job: Job) -> None:
         from cnnfilter.filters.images import filter_image
 
-        image = job.read()
-        rule = clipping.of(image)
+        source = job.read()
+        rule = clipping.of(source)
         sheet = stacked and job.format not in ("npy", "tiff")
-        dtype = "float32" if sheet else job.dtype_for(image, signed=how["signed"] == "auto")
-        allocate = job.allocate_for(image)
+        dtype = "float32" if sheet else job.dtype_for(source, signed=how["signed"] == "auto")
+        allocate = job.allocate_for(source)
         image, clipped, algorithms_used = filter_image(
-            image,
+            source,
             chosen,
             dtype=dtype,
             threads=job.threads,
@@ -131,7 +131,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
             **how,
         )
         job.note(lambda: "; ".join(algorithms_used))
-        job.write(_spread_maps(image, names, job) if stacked else image)
+        job.write(_spread_maps(image, names, job, source) if stacked else image)
         job.warn_clipped(clipped, rule.advice, rule.min_share)
 
     pictures.run(convolve, tag=_kernel_tag(chosen))
@@ -143,7 +143,7 @@ def _kernel_tag(chosen: list[KernelSet]) -> str:
     return "-".join(names)[:100]
 
 
-def _spread_maps(image: Image, names: list[str], job: Job) -> Image:
+def _spread_maps(image: Image, names: list[str], job: Job, like: Image) -> Image:
     from cnnfilter.filters.images import spread_maps
 
-    return spread_maps(image, names, job.format or "png")
+    return spread_maps(image, names, job.format or "png", like)

@@ -14,7 +14,7 @@ import itertools
 import math
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -23,9 +23,9 @@ from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
 from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, segments_of
 from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
-from cnnfilter.images.image import Image, as_pixels, check_frames, check_size, warn
+from cnnfilter.images.image import Bands, Image, as_pixels, check_frames, check_size, warn
 from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
-from cnnfilter.images.unpacking.tiff_samples import interpret, refuse_unknown
+from cnnfilter.images.unpacking.tiff_samples import bands_of, interpret, refuse_unknown
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -69,11 +69,12 @@ def read(data: bytes, max_pixels: int) -> Image:
     except SyntaxError:  # raised by Pillow for kinds of pixels that it does not know
         pass
     pages = pages or _pages_by_tifffile(data, max_pixels, count)
-    alike = [pixels for pixels, mode in pages if pixels.shape == pages[0][0].shape and mode == pages[0][1]]
+    first = pages[0].replace(metadata=metadata)
+    alike = [page.pixels for page in pages if page.is_like(first)]
     if len(alike) < len(pages):
         warn(f"its {len(pages)} pages differ in size or kind: only the first is read")
         alike = alike[:1]
-    return Image(alike[0], pages[0][1], "tiff", metadata, tuple(alike) if len(alike) > 1 else ())
+    return first.replace(frames=tuple(alike) if len(alike) > 1 else ())
 
 
 @functools.cache
@@ -95,8 +96,10 @@ def _silence_libtiff() -> None:
 
 
 def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
-    """Return whether Pillow holds a page's samples without loss: 8 bits, or grey of 16 bits or float32."""
+    """Return whether Pillow holds a page's samples without loss: 8 bits, or grey of 16 bits or float32, none extra."""
     tags = picture.tag_v2
+    if _has_extra_samples(tags):
+        return False
     bits, formats = tags.get(tag.BITS, (1,)), tags.get(tag.FORMAT, (1,))
     if isinstance(bits, int):
         bits = (bits,)
@@ -105,8 +108,17 @@ def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
     return shallow or (deep_grey and max(bits) in (16, 32))  # Pillow does not widen 12 bits
 
 
-def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
-    pages: list[tuple[np.ndarray, str]] = []
+def _has_extra_samples(tags: Mapping[int, Any]) -> bool:
+    """Whether a page has samples beside its colours and one alpha; those without a kind are extra samples, too."""
+    colours = tag.COLOURS_OF_PHOTOMETRIC.get(int(tags.get(tag.PHOTOMETRIC, tag.BLACK_IS_ZERO)), 1)
+    samples, kinds = int(tags.get(tag.SAMPLES, 1)), tags.get(tag.EXTRA, ())
+    if samples <= colours:
+        return False
+    return samples > colours + 1 or colours == 4 or kinds not in ((tag.PREMULTIPLIED,), (tag.ALPHA,))
+
+
+def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> list[Image]:
+    pages: list[Image] = []
     pixels = 0
     for index in range(picture.n_frames):
         picture.seek(index)
@@ -115,7 +127,7 @@ def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> lis
         pixels += picture.width * picture.height
         if pixels > max_pixels:
             check_size(picture.width, picture.height, max_pixels, count)
-        pages.append(pillow.to_array(picture))
+        pages.append(Image(*pillow.to_array(picture), "tiff"))
     return pages
 
 
@@ -142,11 +154,11 @@ def _descriptive(tags: PillowImage.Exif) -> bytes | None:
     return tags.tobytes()
 
 
-def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[np.ndarray, str]]:
+def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[Image]:
     import tifffile
 
     pillow.silence_logging("tifffile")
-    pages: list[tuple[np.ndarray, str]] = []
+    pages: list[Image] = []
     pixels = 0
     with tifffile.TiffFile(io.BytesIO(data), **TIFFFILE_OPTIONS) as file:
         for index, page in enumerate(itertools.islice(file.pages, count)):  # a circular chain of pages has no end
@@ -161,7 +173,7 @@ def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[tuple[n
     return pages
 
 
-def _page(data: bytes, page: TiffPage) -> tuple[np.ndarray, str]:
+def _page(data: bytes, page: TiffPage) -> Image:
     refuse_unknown(page)
     assert page.dtype is not None
     pixels = np.empty(
@@ -169,20 +181,24 @@ def _page(data: bytes, page: TiffPage) -> tuple[np.ndarray, str]:
     )
     for segment in segments_of(page, lambda offset, count: data[offset : offset + count]):
         segment._replace(values=as_pixels(segment.values)).fill(pixels)
-    return interpret(pixels, page)
+    pixels, mode = interpret(pixels, page)
+    return Image(pixels, mode, "tiff", bands=bands_of(page, mode))
 
 
 # --- writing ------------------------------------------------------------------------------------------
 
 
 def encode(image: Image) -> list[bytes | memoryview]:
-    """Return the pieces of an uncompressed TIFF file with a page for each frame, or for each map of mode ``maps``."""
+    """Return the pieces of an uncompressed TIFF file with a page for each frame, or for each map of mode ``maps``.
+
+    The maps of an image that has bands are the samples of one page.
+    """
     frames: Sequence[np.ndarray] = image.frames or (image.pixels,)
     mode = image.mode
-    if mode == "maps":
+    if mode == "maps" and image.bands is None:
         frames = [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
         mode = "L"
-    file = _FileLayout(image.metadata, mode, [(frame.shape, frame.dtype) for frame in frames])
+    file = _FileLayout(image.metadata, mode, image.bands, [(frame.shape, frame.dtype) for frame in frames])
     pieces: list[bytes | memoryview] = [file.head]
     for frame in frames:
         pieces.append(np.ascontiguousarray(frame, file.layout.order + frame.dtype.str[1:]).data.cast("B"))
@@ -191,13 +207,13 @@ def encode(image: Image) -> list[bytes | memoryview]:
 
 
 def head_and_tail(
-    metadata: Metadata, mode: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+    metadata: Metadata, mode: str, bands: Bands | None, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[bytes, bytes] | None:
     """Return the bytes before and after the pixels of a file with one page.
 
     None if the pixels would need another byte order than this machine's, which is that of the EXIF.
     """
-    file = _FileLayout(metadata, mode, [(shape, dtype)])
+    file = _FileLayout(metadata, mode, bands, [(shape, dtype)])
     if dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
         return None
     return file.head, bytes(math.prod(shape) * dtype.itemsize % 2) + file.tail
@@ -211,8 +227,15 @@ class _FileLayout:
     of EXIF that have none.
     """
 
-    def __init__(self, metadata: Metadata, mode: str, pages: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
-        self.metadata, self.mode = metadata, mode
+    def __init__(
+        self,
+        metadata: Metadata,
+        mode: str,
+        bands: Bands | None,
+        pages: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
+    ) -> None:
+        self.metadata, self.mode = metadata, bands.colours if bands else mode
+        self.extra = bands.extra if bands else (tag.ALPHA,) if mode in ("LA", "RGBA") else ()
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in pages]
         exif = metadata.exif or b""
         texts = len(metadata.icc or b"") + len(metadata.text.get(XMP, "")) * 4
@@ -256,8 +279,8 @@ class _FileLayout:
             tag.PLANES: 1,
             tag.FORMAT: [3 if dtype.kind == "f" else 1] * channels,
         }
-        if self.mode in ("LA", "RGBA"):
-            values[tag.EXTRA] = tag.ALPHA
+        if self.extra:
+            values[tag.EXTRA] = list(self.extra)
         return {number: self.layout.entry(number, value) for number, value in values.items()}
 
     def _metadata_entries(self) -> dict[int, Entry]:

@@ -28,6 +28,8 @@ EXIF, GPS = 34665, 34853
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 PREMULTIPLIED, ALPHA = 1, 2
+COLOURS_OF_PHOTOMETRIC = {RGB: 3, CMYK: 4, 6: 3, 8: 3, 9: 3, 10: 3}
+"""Samples of a pixel without its extra ones; 1 for all others. 6 is YCbCr, 8 to 10 are kinds of L*a*b*."""
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of TIFF and BigTIFF files in both byte orders."""

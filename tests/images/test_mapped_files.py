@@ -315,6 +315,19 @@ def test_what_a_tiff_says_beside_its_pixels(command, options, rng, monkeypatch, 
     assert len(mapped) == 2
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("command", [SOBEL, ["pool"]], ids=" ".join)
+def test_a_mapped_tiff_keeps_its_extra_samples(command, layout, rng, monkeypatch, mapped):
+    pixels = rng.integers(0, 60000, (37, 41, 5), np.uint16)
+    write_tiff("in.tif", pixels, **{"planarconfig": "contig", "extrasamples": [0] * 4} | layout)
+    invoke(*command, "in.tif", "-o", "expected.tif")
+    call_all_large(monkeypatch)
+    invoke(*command, "in.tif", "-o", "out.tif")
+    assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
+    assert tifffile.imread("out.tif").shape[2] == 5
+    assert len(mapped) == 1
+
+
 @pytest.mark.parametrize("code", [5, 8, 32773], ids=["LZW", "Deflate", "PackBits"])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
 @pytest.mark.parametrize("predictor", [1, 2])

@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli.input_files import format_of
 from cnnfilter.cli.messages import reason
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import LOSSLESS_FORMATS, format_of_suffix
+from cnnfilter.images.formats.detect import LOSSLESS_FORMATS, SUFFIXES, format_of_suffix
 from cnnfilter.jobs.source_target import STDIN, STDOUT, Source, Target
 
 if TYPE_CHECKING:
@@ -41,10 +41,15 @@ class Naming:
         Name of the operation, used where `output` is None: ``{stem}-{tag}.{ext}``.
     to_stdout : bool
         Whether the result goes to stdout where `output` is None.
+    lossless : bool
+        Whether a result has the format of its input only if that is lossless: JPEG holds no alpha, for example.
     """
 
-    def __init__(self, output: str | None, format: str | None, tag: str, *, to_stdout: bool) -> None:
+    def __init__(
+        self, output: str | None, format: str | None, tag: str, *, to_stdout: bool, lossless: bool = False
+    ) -> None:
         self.format = format
+        self.default_formats = LOSSLESS_FORMATS if lossless else frozenset(SUFFIXES.values())
         self.has_default_name = output is None and not to_stdout
         self.folder = None
         if output == "":
@@ -58,8 +63,9 @@ class Naming:
         self.to_stdout = output == STDOUT
         self.fields = set() if self.to_stdout else _fields_of(output)
         self.makes_folders = self.folder is not None or bool(self.fields)
+        self.known_format = format
         if not self.fields and not self.to_stdout and format is None:
-            _format_of_suffix(output)  # refuses an unknown suffix before any input is read
+            self.known_format = _format_of_suffix(output)  # refuses an unknown suffix before any input is read
 
     def target(self, source: Source, index: int) -> Target:
         """Return the target of `source`, which is number `index` of the inputs, counted from 1."""
@@ -70,14 +76,30 @@ class Naming:
             folder = _relative_folder(folder)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
         bare = self._fill(values, "")
-        format = self.format or _format_of_suffix(bare) or _default_format(format_of(source))
-        return Target(self._fill(values, format), format, make_folder=self.makes_folders)
+        format = self.format or _format_of_suffix(bare) or self._default_format(source)
+        ext = format if self.folder is None else _suffix_for(format, name)
+        return Target(self._fill(values, ext), format, make_folder=self.makes_folders)
+
+    def _default_format(self, source: Source) -> str:
+        """Return the format of a result where none is given: that of the input, else PNG."""
+        format = format_of(source)
+        return format if format in self.default_formats else "png"
 
     def _fill(self, values: dict[str, Any], ext: str) -> str:
         try:
             return self.template.format(**values, ext=ext)
         except ValueError as error:  # {stem:d}
             raise bad_output(f"{self.template!r} cannot be filled in: {error}.") from error
+
+
+def _suffix_for(format: str, name: str) -> str:
+    """Return the suffix of a result in a folder: that of the input `name` if it stands for this format.
+
+    >>> _suffix_for("jpg", "photo.jpeg"), _suffix_for("jpg", "photo.png")
+    ('jpeg', 'jpg')
+    """
+    suffix = os.path.splitext(name)[1]
+    return suffix[1:] if SUFFIXES.get(suffix.lower()) == format and format != "ppm" else format
 
 
 def _relative_folder(folder: str) -> str:
@@ -124,11 +146,6 @@ def _format_of_suffix(path: str) -> str | None:
         return format_of_suffix(path)
     except ImageError as error:
         raise bad_output(f"{error}; or name the format with -f.") from error
-
-
-def _default_format(format: str | None) -> str:
-    """Return the format of a result where none is given: that of the input if it is lossless, else PNG."""
-    return format if format in LOSSLESS_FORMATS else "png"
 
 
 EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")

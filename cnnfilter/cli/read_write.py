@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnfilter.cli.coding_options import CodingOptions
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.messages import EXIT_FAILED
 from cnnfilter.cli.options import Format
@@ -44,8 +45,8 @@ class WriteOptions:
             "-f",
             "--format",
             type=Format(),
-            help="Format of the result. Without it: the format of OUT's suffix, else that of the input if it is "
-            "lossless, else png.",
+            help="Format of the result. Without it: the format of OUT's suffix, else that of the input; for stdout png "
+            "(npy if the input is npy).",
         ),
         click.option("--force", is_flag=True, help="Replace files that exist, even the input."),
         click.option("--skip-existing", is_flag=True, help="Leave out inputs whose result exists."),
@@ -73,19 +74,24 @@ class WriteOptions:
         self.output = output
         self.format = format
         self.strip = strip
+        self.known_format = format
         if output is not None:  # refuses an impossible name before numpy is imported
-            Naming(output, format, tag="", to_stdout=False)
+            self.known_format = Naming(output, format, tag="", to_stdout=False).known_format
 
 
 class Pictures:
     """The inputs and outputs of a command and the options of its run."""
 
-    def __init__(self, selection: Selection, write_options: WriteOptions, run_options: RunOptions) -> None:
+    def __init__(
+        self, selection: Selection, write_options: WriteOptions, coding: CodingOptions, run_options: RunOptions
+    ) -> None:
+        coding.check_format(write_options.known_format)  # before numpy is imported
         self.selection = selection
         self.write_options = write_options
+        self.coding = coding
         self.run_options = run_options
 
-    def run(self, work: Callable[[Job], Any], *, tag: str) -> None:
+    def run(self, work: Callable[[Job], Any], *, tag: str, lossless: bool = False) -> None:
         """Process every picture; exit with code 1 if one failed.
 
         Parameters
@@ -94,16 +100,19 @@ class Pictures:
             Takes a `Job`: reads, calls the library, writes.
         tag : str
             Name of the operation, which becomes part of the default file names.
+        lossless : bool
+            Whether results have the format of their inputs only if that is lossless.
         """
         write_options = self.write_options
         sources = self.selection.sources(leave_out=write_options.output)
         to_stdout = self.selection.is_one and not sys.stdout.isatty()
-        naming = Naming(write_options.output, write_options.format, tag, to_stdout=to_stdout)
+        naming = Naming(write_options.output, write_options.format, tag, to_stdout=to_stdout, lossless=lossless)
         if naming.to_stdout and sys.stdout.isatty() and not self.run_options.dry_run:
             raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
         targets = plan_targets(sources, naming, existing=write_options.existing)
+        self.coding.check(sources, targets)
         done = self.run_options.each(
-            self.run_options.jobs_for(sources, targets, strip=write_options.strip),
+            self.run_options.jobs_for(sources, targets, strip=write_options.strip, settings=self.coding.parameters),
             work,
             results_on_stdout=naming.to_stdout,
             paths=naming.has_default_name,
@@ -114,5 +123,5 @@ class Pictures:
             raise click.exceptions.Exit(EXIT_FAILED)
 
 
-pictures = option_groups(Pictures, Selection, WriteOptions, RunOptions)
+pictures = option_groups(Pictures, Selection, WriteOptions, CodingOptions, RunOptions)
 """The decorator that gives a command INPUT and the options of reading and writing, as one argument ``pictures``."""

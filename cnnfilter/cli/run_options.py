@@ -159,7 +159,12 @@ class RunOptions:
         self.quiet = quiet
 
     def jobs_for(
-        self, sources: Sequence[Source], targets: Iterable[Target] | None = None, *, strip: bool = False
+        self,
+        sources: Sequence[Source],
+        targets: Iterable[Target] | None = None,
+        *,
+        strip: bool = False,
+        settings: dict[str, Any] | None = None,
     ) -> list[Job]:
         """Return a job for each source and its target."""
         from cnnfilter.jobs.job import Job
@@ -170,6 +175,7 @@ class RunOptions:
                 source,
                 target,
                 strip=strip,
+                settings=settings or {},
                 max_pixels=self.max_pixels,
                 accept_truncated=self.accept_truncated,
                 detailed=self.verbose,

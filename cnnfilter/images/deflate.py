@@ -19,12 +19,12 @@ crc32 = _library.crc32
 
 ZLIB_HEADER = b"\x78\x01"
 _RAW_WINDOW_BITS = -15  # negative is zlib's sign for no header and no checksum; 15 is the largest window
-_COMPRESSION_LEVEL = 1  # of zlib's 1 to 9 and ISA-L's 0 to 3: fast, and files are as small as those of libpng's level 1
+DEFAULT_LEVEL = 1  # of zlib's 1 to 9 and ISA-L's 0 to 3: fast, and files are as small as those of libpng's level 1
 _SLICE_BYTES = 1 << 16  # compressed bytes that the library gets in one call
 _ADLER_MODULUS = 65521  # RFC 1950, section 8.2
 
 
-def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes, bytes]:
+def compress_band(data: Any, *, last: bool, level: int = DEFAULT_LEVEL) -> tuple[bytes, bytes]:
     """Return the raw DEFLATE blocks of one band of a stream, in two parts.
 
     The blocks end on a byte and refer to nothing before them, so bands can be compressed at the same time and joined.
@@ -32,10 +32,10 @@ def compress_band(data: Any, *, last: bool, stored: bool = False) -> tuple[bytes
     Parameters
     ----------
     last : whether the stream ends with this band
-    stored : whether the data are stored without compression
+    level : from 0 (stored without compression) to 9; ISA-L's are other ones, so that only the default is left to it
     """
-    library = zlib if stored else _library
-    compressor = library.compressobj(0 if stored else _COMPRESSION_LEVEL, zlib.DEFLATED, _RAW_WINDOW_BITS)
+    library = _library if level == DEFAULT_LEVEL else zlib
+    compressor = library.compressobj(level, zlib.DEFLATED, _RAW_WINDOW_BITS)
     blocks: bytes = compressor.compress(data)
     return blocks, compressor.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 

@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.coding.settings import Settings
 from cnnfilter.images.colour import lay_on_white, make_alpha_binary, to_eight_bits, to_rgb
 from cnnfilter.images.formats.detect import ANIMATED_FORMATS, FLOAT_FORMATS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
@@ -28,7 +29,7 @@ _MODES_OF_FORMAT = {
     "bmp": ("L", "RGB"),
     "ppm": ("L", "LA", "RGB", "RGBA"),
     "npy": ("L", "LA", "RGB", "RGBA", "CMYK", "maps"),
-    "avif": ("RGB", "RGBA"),
+    "avif": ("L", "RGB", "RGBA"),
     "tga": ("L", "LA", "RGB", "RGBA"),
 }
 _SIXTEEN_BIT_FORMATS = ("png", "tiff", "ppm", "npy")
@@ -154,11 +155,15 @@ def write_image(
     format: str | None = None,
     force: bool = True,
     strip: bool = False,
+    quality: int | None = None,
+    lossless: bool = False,
+    subsampling: str | None = None,
+    progressive: bool | None = None,
     compression: str = "default",
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
 ) -> None:
-    """Write a picture.
+    """Write a picture, compressed as the file that it was read from if that had the same format.
 
     Parameters
     ----------
@@ -171,8 +176,19 @@ def write_image(
         Whether an existing file may be replaced.
     strip : bool
         Whether profile, EXIF, resolution and texts are left out.
+    quality : int, optional
+        1 to 100, for JPEG, WebP and AVIF. Without it, a JPEG file keeps the quantization tables of its input; it is
+        95 for other JPEG files, and 90 for WebP and AVIF.
+    lossless : bool
+        Whether a WebP or AVIF file holds the very pixels; without it, it does if its input did.
+    subsampling : str, optional
+        Chroma subsampling of JPEG and AVIF: ``444``, ``422`` or ``420``; without it that of the input, else 444 for
+        JPEG and 420 for AVIF.
+    progressive : bool, optional
+        Whether a JPEG file is progressive; without it, it is if its input was.
     compression : str
-        ``default``, or ``fast``, which stores PNG's rows without compression, for a pipe.
+        For PNG ``none`` or ``deflate``, or a level of Deflate from ``0`` to ``9``. ``default`` is level 1, and
+        ``fast`` stores the rows without filter and compression, for a pipe.
     max_pixels : int
         Largest accepted width times height times frames.
     threads : int, optional
@@ -181,7 +197,7 @@ def write_image(
     Raises
     ------
     ImageError
-        The format cannot hold the picture, or the picture is too large.
+        The format cannot hold the picture, or does not have a setting, or the picture is too large.
     FileExistsError
         The path exists and `force` is not set.
 
@@ -194,7 +210,8 @@ def write_image(
         format = None if hasattr(target, "write") else format_of_suffix(target)
     from cnnfilter.runtime.atomic_files import replace_file, write_all
 
-    parts = _encode(image, format or "png", strip, compression, max_pixels, threads)
+    settings = Settings(quality, lossless, subsampling, progressive, compression)
+    parts = _encode(image, format or "png", strip, settings, max_pixels, threads)
     if hasattr(target, "write"):
         stream = cast("IO[bytes]", target)
         for part in parts:
@@ -210,6 +227,10 @@ def encode_image(
     format: str,
     *,
     strip: bool = False,
+    quality: int | None = None,
+    lossless: bool = False,
+    subsampling: str | None = None,
+    progressive: bool | None = None,
     compression: str = "default",
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
@@ -221,18 +242,18 @@ def encode_image(
     >>> encode_image(np.zeros((2, 2), np.uint8), "ppm")
     b'P5\\n2 2\\n255\\n\\x00\\x00\\x00\\x00'
     """
-    parts = _encode(image, format, strip, compression, max_pixels, threads)
+    settings = Settings(quality, lossless, subsampling, progressive, compression)
+    parts = _encode(image, format, strip, settings, max_pixels, threads)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _encode(
-    image: Image | np.ndarray, format: str, strip: bool, compression: str, max_pixels: int, threads: int | None
+    image: Image | np.ndarray, format: str, strip: bool, settings: Settings, max_pixels: int, threads: int | None
 ) -> list[bytes]:
-    if compression not in ("default", "fast"):
-        raise ValueError(f"compression must be 'default' or 'fast', not {compression!r}")
     format = SUFFIXES.get(f".{format.lower()}", format)
     if format not in _MODES_OF_FORMAT:
         raise ImageError(f"{format!r} is not a format that can be written; {' '.join(_MODES_OF_FORMAT)} are")
+    settings.check(format)
     if isinstance(image, np.ndarray):
         image = Image.from_array(image)
     if strip:
@@ -247,18 +268,16 @@ def _encode(
     if longest is not None and max(width, height) > longest:
         raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
     with AsImageError("cannot be encoded as " + format):
-        return _encode_fitting(image, format, compression, threads)
+        return _encode_fitting(image, format, settings, threads)
 
 
-def _encode_fitting(image: Image, format: str, compression: str, threads: int | None) -> list[bytes]:
+def _encode_fitting(image: Image, format: str, settings: Settings, threads: int | None) -> list[bytes]:
     module = _FORMAT_MODULES.get(format)
     if module is None:
         from cnnfilter.images.formats import pillow
 
-        return [pillow.encode(image, format)]
-    options: dict[str, Any] = {"threads": threads} if format in ("png", "jpg") else {}
-    if format == "png":
-        options["fast"] = compression == "fast"
+        return [pillow.encode(image, format, settings)]
+    options: dict[str, Any] = {"threads": threads, "settings": settings} if format in ("png", "jpg") else {}
     parts: list[bytes] = importlib.import_module(module).encode(image, **options)
     return parts
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.images.coding.coding import Coding
 from cnnfilter.images.metadata import Metadata
 from cnnfilter.runtime import limits
 
@@ -173,6 +174,8 @@ class Image:
         Repetitions of an animation after the first; 0 is endless, None is no repetition.
     bands : Bands, optional
         The meaning of the channels of mode ``maps`` if they are those of a TIFF page with extra samples.
+    coding : Coding, optional
+        How the file that it was read from is compressed, where a result in the same format keeps that.
     """
 
     pixels: np.ndarray
@@ -183,6 +186,7 @@ class Image:
     durations: tuple[int, ...] = ()
     loop: int | None = None
     bands: Bands | None = None
+    coding: Coding | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or 0 in self.pixels.shape:

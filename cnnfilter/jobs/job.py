@@ -11,7 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnfilter.errors import ImageError
@@ -36,6 +37,10 @@ MAX_DEFLATE_RATIO = 1000
 """Bytes of pixels for a byte of a TIFF file at most: Deflate packs 1000 to 1 at best (RFC 1951, section 3.2.5)."""
 
 
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
+"""No option of `write_image` for the compression of a result."""
+
+
 class Job:
     """One input: where it comes from and goes, its notes and warnings, its error and its result.
 
@@ -55,6 +60,7 @@ class Job:
         target: Target | None = None,
         *,
         strip: bool = False,
+        settings: Mapping[str, Any] = NO_SETTINGS,
         max_pixels: int | None = None,
         accept_truncated: bool = False,
         detailed: bool = False,
@@ -62,6 +68,7 @@ class Job:
         self.source = source
         self.target = target
         self.strip = strip
+        self.settings = settings
         self.detailed = detailed
         self.accept_truncated = accept_truncated
         self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
@@ -214,6 +221,7 @@ class Job:
                 "format": self.format,
                 "strip": self.strip,
                 "threads": self.threads,
+                **self.settings,
                 **self.limit,
             }
             if self.target.path == STDOUT:

@@ -89,7 +89,7 @@ def lay_over(image: Image, heat: Maps, network: Network) -> Image:
     share = (_COLOUR_SHARE_MIN + (_COLOUR_SHARE_MAX - _COLOUR_SHARE_MIN) * strength)[:, :, None]
     laid = colours * (1 - share) + _coloured(strength) * share
     pixels = (laid + np.float32(0.5)).astype(np.uint8)
-    return Image(pixels, "RGB", image.format, image.metadata)
+    return Image(pixels, "RGB", image.format, image.metadata, coding=image.coding)
 
 
 def _scaled(heat: Maps) -> Maps:

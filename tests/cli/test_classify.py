@@ -257,7 +257,7 @@ def test_heatmaps_to_a_file_or_a_folder():
     assert classify("chelsea.png", "--heatmap", "why.png").stdout.startswith(" 40.9%  tiger cat")
     assert read_image("why.png").pixels.shape == read_image("chelsea.png").pixels.shape
     classify("chelsea.png", "rocket.jpg", "--heatmap", "maps/")
-    assert sorted(os.listdir("maps")) == ["chelsea.png", "rocket.png"]
+    assert sorted(os.listdir("maps")) == ["chelsea.png", "rocket.jpg"]
 
 
 def test_a_heatmap_replaces_nothing_unless_forced():

@@ -41,7 +41,10 @@ def names(inputs, output=None, format=None, tag="sharpen", to_stdout=False, **mo
 @pytest.mark.parametrize(
     ("source", "content", "output", "format", "expected"),
     [
-        ("photo.jpg", "jpg", None, None, ("photo-sharpen.png", "png")),
+        ("photo.jpg", "jpg", None, None, ("photo-sharpen.jpg", "jpg")),
+        ("photo.jpeg", "jpg", None, None, ("photo-sharpen.jpg", "jpg")),
+        ("photo.webp", "webp", None, None, ("photo-sharpen.webp", "webp")),
+        ("photo.avif", "avif", None, None, ("photo-sharpen.avif", "avif")),
         ("photo.tif", "tiff", None, None, ("photo-sharpen.tiff", "tiff")),
         ("photo.jpg", "bmp", None, None, ("photo-sharpen.bmp", "bmp")),  # content decides, never the name
         ("photo.npy", "npy", None, None, ("photo-sharpen.npy", "npy")),
@@ -50,11 +53,15 @@ def names(inputs, output=None, format=None, tag="sharpen", to_stdout=False, **mo
         ("photo.png", "png", "out.jpg", None, ("out.jpg", "jpg")),
         ("photo.png", "png", "out.JPEG", None, ("out.JPEG", "jpg")),
         ("photo.png", "png", "out.jpg", "webp", ("out.jpg", "webp")),
-        ("photo.jpg", "jpg", "out", None, ("out", "png")),
+        ("photo.jpg", "jpg", "out", None, ("out", "jpg")),
         ("photo.bmp", "bmp", "out", None, ("out", "bmp")),
-        ("photo.jpg", "jpg", "out/", None, ("out/photo.png", "png")),
+        ("photo.jpg", "jpg", "out/", None, ("out/photo.jpg", "jpg")),
+        ("photo.JPEG", "jpg", "out/", None, ("out/photo.JPEG", "jpg")),
+        ("photo.tif", "tiff", "out/", None, ("out/photo.tif", "tiff")),
+        ("photo.jpeg", "png", "out/", None, ("out/photo.png", "png")),  # the name must say what is in it
+        ("photo.pgm", "ppm", "out/", None, ("out/photo.ppm", "ppm")),
         ("photo.jpg", "jpg", "out/", "jpg", ("out/photo.jpg", "jpg")),
-        ("photo.jpg", "jpg", "{stem}-x.{ext}", None, ("photo-x.png", "png")),
+        ("photo.jpg", "jpg", "{stem}-x.{ext}", None, ("photo-x.jpg", "jpg")),
         ("photo.jpg", "jpg", "x-{name}", None, ("x-photo.jpg", "jpg")),
         ("deep/photo.png", "png", "out/{dir}/{stem}.webp", None, ("out/deep/photo.webp", "webp")),
         ("photo.png", "png", "new/{stem}.webp", None, ("new/photo.webp", "webp")),

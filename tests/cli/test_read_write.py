@@ -210,7 +210,7 @@ def test_a_folder_keeps_its_structure_with_dir(rng):
     written = sorted(str(path) for path in Path("out").rglob("*.*"))
     assert written == [
         "out/photos/2024/a-small.png",
-        "out/photos/2024/b-small.png",
+        "out/photos/2024/b-small.jpg",
         "out/photos/a-small.png",
     ]
 

@@ -79,7 +79,7 @@ def command(pictures: Pictures, layers: str, signed: str, sheet: bool | None, al
             image = image.replace(mode=mode_of(image.pixels.shape[2]))
         job.write(image)
 
-    pictures.run(apply, tag="maps")
+    pictures.run(apply, tag="maps", lossless=sheet is False)  # two or four maps are a picture with alpha
 
 
 def _is_sheet(sheet: bool | None, image: Image, format: str | None) -> bool | None:

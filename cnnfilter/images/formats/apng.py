@@ -109,7 +109,7 @@ def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return result
 
 
-def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
+def encode(image: Image, *, level: int, threads: int | None) -> Iterator[bytes]:
     """Yield the chunks of an animation; of each frame after the first, only the rectangle that has changed."""
     plays = 0 if image.loop == 0 else (image.loop or 0) + 1
     yield png_chunks.chunk(b"acTL", struct.pack(">II", len(image.frames), plays))
@@ -123,7 +123,7 @@ def encode(image: Image, *, fast: bool, threads: int | None) -> Iterator[bytes]:
         control = Control(sequence, *size, columns.start, rows.start, *delay, _DISPOSE_NONE, _BLEND_SOURCE)
         yield png_chunks.chunk(b"fcTL", _CONTROL_STRUCT.pack(*control))
         sequence += 1
-        for piece in png_chunks.compress(np.ascontiguousarray(part), fast, threads):
+        for piece in png_chunks.compress(np.ascontiguousarray(part), level, threads):
             if before is None:
                 yield png_chunks.chunk(b"IDAT", *piece)
             else:

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.coding.coding import of_jpeg
+from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats.jpeg_loops import add_fourth, drop_fourth
 from cnnfilter.images.image import Image, check_size
@@ -30,10 +32,16 @@ _MARKER, _END, _SCAN, _RESTART = b"\xff", 0xD9, 0xDA, 0xD0
 _MODE_IN_MEMORY = {"L": "L", "RGB": "RGBX", "CMYK": "CMYK"}  # the mode in which Pillow stores each mode
 _MAX_PIXELS_PER_BYTE = 2048  # 16x16 pixels take a bit at least, if chroma is subsampled and in a scan of its own
 _MODE_OF_CHANNELS = {1: "L", 3: "RGBX", 4: "CMYK"}
-_BASELINE_FRAME = 0xC0  # SOF0, the segment with the picture's size; Pillow writes baseline files with these options
-_BLOCK_PIXELS = 8  # rows and columns of a block; restart intervals count blocks, as chroma is not subsampled
-_MAX_INTERVAL_BLOCKS = 0xFFFF  # the restart interval is a 16-bit number (ITU-T T.81, B.2.4.4)
+_FRAMES = (0xC0, 0xC1)  # SOF0 and SOF1, the segment with the picture's size; tables of 16 bits make it SOF1
+_UNIT_PIXELS = (
+    (8, 8),
+    (16, 8),
+    (16, 16),
+)  # columns and rows of a unit of 444, 422 and 420; restart intervals count units
+_MAX_INTERVAL_UNITS = 0xFFFF  # the restart interval is a 16-bit number (ITU-T T.81, B.2.4.4)
 _BAND_BYTES = 3 << 19  # bytes of pixels that are encoded as one band
+_MAX_BYTES_PER_SAMPLE = 2
+"""Bytes of a progressive file for a sample of the picture at most: noise at quality 100 takes 1.2."""
 _MAX_HEADER_BYTES = 2048  # more than the headers of a band without metadata take
 
 
@@ -53,8 +61,9 @@ def read(data: bytes, max_pixels: int) -> Image:
         if not picture.tile:  # `_decode_into` gives Pillow memory, which hides from it that nothing was decoded
             raise ImageError("the file is cut off: it ends before its scan")
         metadata = pillow.read_metadata(picture)
+        coding = of_jpeg(picture)
         pixels, mode = _decoded(picture, len(data))
-    return Image(pixels, mode, "jpg", metadata)
+    return Image(pixels, mode, "jpg", metadata, coding=coding)
 
 
 def _is_possible_size(width: int, height: int, size: int) -> bool:
@@ -117,7 +126,7 @@ def _release_unused(memory: _Pixels, used: int) -> None:
             memory.madvise(mmap.MADV_DONTNEED, unused, len(memory) - unused)
 
 
-def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
+def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_SETTINGS) -> list[bytes]:
     """Return the pieces of a JPEG file.
 
     Parameters
@@ -126,19 +135,25 @@ def encode(image: Image, *, threads: int | None = None) -> list[bytes]:
         uint8; L, RGB or CMYK.
     threads : int, optional
         Threads that encode; None is one for each core. The bytes do not depend on it.
+    settings : Settings
+        The quality and others that were asked for; without them, those of the file that the image was read from.
     """
     pixels = np.ascontiguousarray(image.pixels)
     height, width, channels = pixels.shape
-    across = -(-width // _BLOCK_PIXELS)
-    blocks_high = max(1, min(_BAND_BYTES // (_BLOCK_PIXELS * width * channels), _MAX_INTERVAL_BLOCKS // across))
-    settings = pillow.save_options(image, "jpg")
-    band = _BLOCK_PIXELS * blocks_high
+    options = pillow.save_options(image, "jpg", settings)
+    unit_width, unit_height = _UNIT_PIXELS[options["subsampling"] if channels == 3 else 0]
+    across = -(-width // unit_width)
+    units_high = max(1, min(_BAND_BYTES // (unit_height * width * channels), _MAX_INTERVAL_UNITS // across))
+    band = unit_height * units_high
+    if options.get("progressive"):  # its scans go over the whole picture
+        with pillow.block_limit.at_least(_MAX_BYTES_PER_SAMPLE * pixels.size + _MAX_HEADER_BYTES):
+            return [_encode_band(pixels, slice(height), options)]
     if height <= band:
-        return [_encode_band(pixels, slice(height), settings)]
-    interval = {"restart_marker_blocks": across * blocks_high}
-    plain = {name: settings[name] for name in ("quality", "subsampling")} | interval
+        return [_encode_band(pixels, slice(height), options)]
+    interval = {"restart_marker_blocks": across * units_high}
+    plain = {name: options[name] for name in ("quality", "qtables", "subsampling") if name in options} | interval
     tasks: list[Callable[[], bytes]] = [
-        partial(_encode_band, pixels, slice(band), settings | interval),
+        partial(_encode_band, pixels, slice(band), options | interval),
         *(partial(_encode_scan, pixels, slice(first, first + band), plain) for first in range(band, height, band)),
     ]
     head, *scans = run_tasks(tasks, default_threads() if threads is None else threads)
@@ -230,7 +245,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _join_bands(first: bytes, scans: list[bytes], height: int) -> list[bytes]:
     """Return the parts of a file: the first band's file with the height of all bands, and the scans of the others."""
-    size_at = _segment_bounds(first)[_BASELINE_FRAME][0] + 5  # after marker, length and sample depth
+    bounds = _segment_bounds(first)
+    size_at = (
+        next(bounds[marker][0] for marker in _FRAMES if marker in bounds) + 5
+    )  # after marker, length, sample depth
     parts = [first[:size_at], height.to_bytes(2, "big"), first[size_at + 2 : -2]]
     for index, scan in enumerate(scans):
         parts += [_MARKER + bytes([_RESTART + index % 8]), scan]

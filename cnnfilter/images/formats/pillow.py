@@ -12,13 +12,16 @@ import importlib
 import io
 import logging
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnfilter.errors import ImageError
 from cnnfilter.images import gif
+from cnnfilter.images.coding import coding
+from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
 from cnnfilter.images.image import Image, check_size, warn, whole_numbers
 from cnnfilter.images.metadata import XMP, Metadata, resolution
 from cnnfilter.images.unpacking import tga
@@ -41,15 +44,6 @@ _PLUGINS = {
 _MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
 _CONVERTED_MODES = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 
-# Quality 95 without chroma subsampling, because coarser settings blur edges, which filters bring out.
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "avif": {"quality": 90},
-    "bmp": {},
-    "gif": {},
-    "jpg": {"quality": 95, "subsampling": 0},
-    "tga": {},
-    "webp": {"quality": 90, "exact": True},
-}
 _PALETTE_BAND_PIXELS = 1 << 20  # pixels whose palette colours are looked up at a time, 4 MB in Pillow
 _IPTC_RESOURCE = 0x0404  # the number of IPTC's records among Photoshop's resources
 _MAX_JPEG_SEGMENT_BYTES = 65_502  # 65,533 of a segment (ITU-T T.81, B.1.1.4) hold this much behind XMP's name
@@ -74,41 +68,47 @@ def _read(data: bytes, format: str, max_pixels: int) -> Image:
         count = _count_frames(picture)
         if count > 1:
             check_size(picture.width, picture.height, max_pixels, count)
-            return off_the_main_thread(lambda: _animation(picture, format, metadata, count))
-        pixels, mode = off_the_main_thread(lambda: to_array(picture))
-        return Image(pixels, mode, format, metadata)
+            image = off_the_main_thread(lambda: _animation(picture, format, metadata, count))
+        else:
+            pixels, mode = off_the_main_thread(lambda: to_array(picture))
+            image = Image(pixels, mode, format, metadata)
+        return image.replace(coding=coding.of_file(data, format))
 
 
 class _PillowLimit:
-    """Pillow's pixel limit, which is global to the process, raised while larger pictures are decoded."""
+    """A limit of Pillow that is global to the process, raised while a larger picture is decoded or encoded."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
         self.lock = Lock()
         self.asked_for: list[int] = []
         self.own: int | None = None
 
     @contextlib.contextmanager
-    def at_least(self, pixels: int) -> Iterator[None]:
-        """Allow that many pixels while the context lasts, on any thread."""
-        from PIL import Image as PillowImage
-
+    def at_least(self, value: int) -> Iterator[None]:
+        """Allow that much while the context lasts, on any thread."""
+        module = importlib.import_module(f"PIL.{self.module}")
         with self.lock:
             if not self.asked_for:
-                self.own = PillowImage.MAX_IMAGE_PIXELS
-            self.asked_for.append(pixels)
-            PillowImage.MAX_IMAGE_PIXELS = self._limit()
+                self.own = getattr(module, self.name)
+            self.asked_for.append(value)
+            setattr(module, self.name, self._limit())
         try:
             yield
         finally:
             with self.lock:
-                self.asked_for.remove(pixels)
-                PillowImage.MAX_IMAGE_PIXELS = self._limit()
+                self.asked_for.remove(value)
+                setattr(module, self.name, self._limit())
 
     def _limit(self) -> int | None:
         return None if self.own is None else max([self.own, *self.asked_for])
 
 
-pillow_limit = _PillowLimit()
+pillow_limit = _PillowLimit("Image", "MAX_IMAGE_PIXELS")
+"""The most pixels of a picture that is decoded."""
+
+block_limit = _PillowLimit("ImageFile", "MAXBLOCK")
+"""The bytes of the encoders' buffer; a progressive JPEG file has to fit into it."""
 
 
 @functools.cache
@@ -245,7 +245,7 @@ def _as_text(value: Any) -> str:
         return value.decode("latin-1")
 
 
-def encode(image: Image, format: str) -> bytes:
+def encode(image: Image, format: str, settings: Settings = NO_SETTINGS) -> bytes:
     """Return an image as the bytes of a file; the format must hold its mode and depth."""
     from PIL import Image as PillowImage
 
@@ -253,14 +253,43 @@ def encode(image: Image, format: str) -> bytes:
     pictures = [PillowImage.fromarray(f[:, :, 0] if f.shape[2] == 1 else f) for f in frames]
     if image.mode == "CMYK":
         pictures = [PillowImage.frombytes("CMYK", (f.shape[1], f.shape[0]), f) for f in frames]
-    options = save_options(image, format)
+    options = save_options(image, format, settings)
     if len(pictures) > 1:
         options |= _animation_options(image, format) | {"save_all": True, "append_images": pictures[1:]}
     stream = io.BytesIO()
     off_the_main_thread(lambda: pictures[0].save(stream, format=format, **options))
     if format == "webp" and image.has_alpha:
         _mark_alpha(stream.getbuffer())
+    if format == "avif" and coding.is_lossless(format, image.coding, settings):
+        _check_lossless_avif(stream.getvalue(), frames, asked=settings.lossless)
     return stream.getvalue()
+
+
+def _check_lossless_avif(data: bytes, frames: Sequence[np.ndarray], *, asked: bool) -> None:
+    """Check that an AVIF file holds the very pixels: Pillow converts colours to YCbCr, which rounds them.
+
+    Raises
+    ------
+    ImageError
+        It does not, and it was asked for.
+
+    Warns
+    -----
+    ImageWarning
+        It does not, and the input was such a file.
+    """
+    with open_file(data, "avif") as picture:
+        off = 0
+        for index, frame in enumerate(frames):
+            picture.seek(index)
+            decoded = np.asarray(picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[frame.shape[2]])).reshape(frame.shape)
+            off = max(off, int(np.abs(decoded.astype(np.int16) - frame).max()))
+    if off and asked:
+        raise ImageError(f"avif cannot be written without loss in these colours: they are off by up to {off}; webp can")
+    if off:
+        warn(
+            f"the input is a lossless avif, but colours written as avif are off by up to {off}; webp and png keep them"
+        )
 
 
 def _mark_alpha(file: memoryview) -> None:
@@ -281,10 +310,10 @@ def _animation_options(image: Image, format: str) -> dict[str, Any]:
     return options | {"loop": 1 if image.loop is None else image.loop + 1 if image.loop else 0}
 
 
-def save_options(image: Image, format: str) -> dict[str, Any]:
-    """Return the options of Pillow's ``save`` for an image: quality and metadata."""
+def save_options(image: Image, format: str, settings: Settings = NO_SETTINGS) -> dict[str, Any]:
+    """Return the options of Pillow's ``save`` for an image: how it is compressed, and its metadata."""
     metadata = image.metadata
-    options = dict(_SAVE_OPTIONS[format])
+    options = coding.save_options(format, image.coding, settings)
     if icc := metadata.icc_for(image.mode):
         options["icc_profile"] = icc
     if metadata.exif and format in ("jpg", "webp", "avif"):

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from cnnfilter.images import deflate
+from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
 from cnnfilter.images.formats.png_chunks import (
     COLOUR_TYPE,
     SIGNATURE,
@@ -132,19 +133,20 @@ def _text_chunks(text: Mapping[str, str]) -> Iterator[bytes]:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def encode(image: Image, *, fast: bool = False, threads: int | None = None) -> list[bytes]:
+def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_SETTINGS) -> list[bytes]:
     """Return the pieces of a PNG file.
 
     Parameters
     ----------
     image : Image
         uint8 or uint16; L, LA, RGB or RGBA.
-    fast : bool
-        Whether rows are stored without filter and compression, for a pipe.
     threads : int, optional
         Threads that compress; None is one for each core. The bytes do not depend on it.
+    settings : Settings
+        The compression that was asked for.
     """
     height, width = image.pixels.shape[:2]
+    level = settings.deflate_level(deflate.DEFAULT_LEVEL)
     depth = 8 * image.pixels.dtype.itemsize
     header = struct.pack(">IIBBBBB", width, height, depth, COLOUR_TYPE[image.mode], 0, 0, 0)
     head = SIGNATURE + chunk(b"IHDR", header) + b"".join(_metadata_chunks(image.metadata, image.mode))
@@ -152,6 +154,6 @@ def encode(image: Image, *, fast: bool = False, threads: int | None = None) -> l
     if len(image.frames) > 1:
         from cnnfilter.images.formats import apng
 
-        return [head, *apng.encode(image, fast=fast, threads=threads), tail]
-    pieces = compress(image.pixels, fast, threads)
+        return [head, *apng.encode(image, level=level, threads=threads), tail]
+    pieces = compress(image.pixels, level, threads)
     return [head, *(part for piece in pieces for part in image_data(*piece)), tail]

@@ -269,9 +269,10 @@ def four_bytes(value: int) -> bytes:
     return struct.pack(">I", value)
 
 
-def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[bytes, ...]]:
+def compress(pixels: np.ndarray, level: int, threads: int | None) -> list[tuple[bytes, ...]]:
     """Return the zlib stream of filtered rows in pieces, each for a chunk of its own and in several parts.
 
+    Rows are not filtered at level 0, which does not compress them.
     The height of the bands depends on the picture alone, so the bytes do not depend on the number of threads.
     """
     height, width, channels = pixels.shape
@@ -280,7 +281,7 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[
     firsts = range(0, height, band)
     threads = default_threads() if threads is None else threads
     memory = Memory()
-    tasks = [partial(_compress_band, pixels, first, min(first + band, height), fast, memory) for first in firsts]
+    tasks = [partial(_compress_band, pixels, first, min(first + band, height), level, memory) for first in firsts]
     bands = run_tasks(tasks, threads)
     total = 1
     for _, checksum, size in bands:
@@ -289,18 +290,18 @@ def compress(pixels: np.ndarray, fast: bool, threads: int | None) -> list[tuple[
 
 
 def _compress_band(
-    pixels: np.ndarray, first: int, end: int, fast: bool, memory: Memory
+    pixels: np.ndarray, first: int, end: int, level: int, memory: Memory
 ) -> tuple[tuple[bytes, bytes], int, int]:
     """Return the DEFLATE blocks of a band of rows, and Adler-32 and size of what is in them."""
     rows = _rows_with_one_above(pixels, first, end)
     filtered = memory.array("filtered", (end - first, 1 + rows.shape[1]), np.uint8)
-    if fast:
+    if level == 0:
         filtered[:, 0] = png_loops.NONE
         filtered[:, 1:] = rows[1:]
     else:
         png_loops.filter_rows(rows, filtered, pixels.shape[2] * pixels.dtype.itemsize)
     data = filtered.data.cast("B")
-    blocks = deflate.compress_band(data, last=end == len(pixels), stored=fast)
+    blocks = deflate.compress_band(data, last=end == len(pixels), level=level)
     return blocks, deflate.adler32(data), len(data)
 
 

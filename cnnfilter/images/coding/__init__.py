@@ -1,0 +1,1 @@
+"""How pictures are compressed in files: the settings that were asked for, and those of a file that was read."""

@@ -19,6 +19,7 @@ from cnnfilter.runtime.limits import parse_size
 if TYPE_CHECKING:
     from cnnfilter.kernels.kernel import KernelSet
     from cnnfilter.networks.network import Network
+    from cnnfilter.training.data.dataset import Dataset
 
     Type = click.ParamType[Any]
     Choice = click.Choice[str]
@@ -258,6 +259,22 @@ class KernelSize(Type):
         return int(match[1]), int(match[2] or match[1])
 
 
+class Scale(Type):
+    """A scale ``LO,HI``: two finite numbers, of which the first is smaller."""
+
+    name = "LO,HI"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        ends = [_finite(part) for part in value.split(",")]
+        if len(ends) != 2 or ends[0] is None or ends[1] is None or ends[0] >= ends[1]:
+            self.fail(
+                f"{value!r} is not two numbers, of which the first is smaller (such as 0,1 or -0.5,0.5).", param, ctx
+            )
+        return tuple(ends)
+
+
 # ---------------------------------------------------------------- options that commands share
 
 Command = Callable[..., Any]
@@ -289,6 +306,15 @@ signed = click.option(
     show_default=True,
     help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0 "
     "and come without a bias or an offset, else clip.",
+)
+
+
+scale = click.option(
+    "--scale",
+    type=Scale(),
+    metavar="LO,HI",
+    help="The values of float pictures that are black and white.  [default: those that the model keeps, else 0,1, "
+    "0,255 or 0,65535, whichever the values fit]",
 )
 
 
@@ -336,6 +362,7 @@ dataset_options = add_options(
             metavar="SUFFIX",
             help="For a table: what its paths end in, if they lack it, such as .jpg.",
         ),
+        scale,
         click.option("-q", "--quiet", is_flag=True, help="Print no progress and no list of skipped pictures."),
     ]
 )
@@ -361,6 +388,15 @@ def first_given(names: Collection[str]) -> str | None:
         if name in names and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             return parameter.opts[0]
     return None
+
+
+def refuse_unused_scale(scale: tuple[float, float] | None, dataset: Dataset) -> None:
+    """Refuse ``--scale`` for data without float pictures."""
+    if scale is not None and dataset.scale is None:
+        raise click.UsageError(
+            f"--scale belongs to float pictures, and {dataset.name} has none: bytes are on 0…255, 16-bit samples on "
+            "0…65535."
+        )
 
 
 def needs(option: str, needed: str) -> click.UsageError:
@@ -406,12 +442,12 @@ def find_kernels(specs: tuple[str, ...], *, flip: bool = False, normalize: bool 
     return found
 
 
-def load_network(name: str, hint: str = "'MODEL'") -> Network:
-    """Return the network of a model file, or of a model that comes with the package."""
+def load_network(name: str, hint: str = "'MODEL'", scale: tuple[float, float] | None = None) -> Network:
+    """Return the network of a model file, or of a model that comes with the package; `scale` as ``--scale`` says."""
     from cnnfilter.networks.network import load_model
 
     context = click.get_current_context(silent=True)
     if context is not None and context.get_parameter_source("model") is ParameterSource.ENVIRONMENT:
         hint = "the variable CNNFILTER_MODEL"
     with errors_about(hint):
-        return load_model(name)
+        return load_model(name).with_scale(scale)

@@ -17,7 +17,7 @@ from cnnfilter.errors import ModelError
 from cnnfilter.images.image import Image
 from cnnfilter.layers.fixed import GlobalPool
 from cnnfilter.networks.network import Network
-from cnnfilter.networks.preparation import as_colours, crop_box
+from cnnfilter.networks.preparation import as_picture, crop_box
 
 Maps = NDArray[np.float32]
 
@@ -80,7 +80,7 @@ def lay_over(image: Image, heat: Maps, network: Network) -> Image:
     Image
         RGB with 8 bits, as large as the picture.
     """
-    colours = as_colours(image, 3)
+    colours = as_picture(image, network.preparation.scale)
     height, width = colours.shape[:2]
     rows, columns, _ = network.input_shape
     left, top, right, bottom = crop_box(height, width, (rows, columns), network.preparation)

@@ -66,6 +66,8 @@ class Preparation:
     share : the share of the sides of that crop that is used; the rest is margin.
     resample : ``bicubic`` or ``bilinear``.
     mean, std : for each channel; the input is (sample - mean) / std, with samples of 0…255.
+    scale : the samples of float pictures that are black and white, which become 0 and 255; None if the network knows
+        no float pictures. A model file has it only if there is one.
     """
 
     fit: str = "crop"
@@ -73,6 +75,12 @@ class Preparation:
     resample: str = "bicubic"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (255.0,)
+    scale: tuple[float, float] | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the fields for a JSON object, without `scale` if there is none."""
+        record = dataclasses.asdict(self)
+        return record if self.scale is not None else {key: record[key] for key in record if key != "scale"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def write_model(file: BinaryIO, model: Model, *, dtype: str = "float16") -> None
         "layers": model.layers.text_with_borders(),
         "input": show_shape(model.input_shape),
         "classes": _json(model.classes),
-        "preparation": _json(dataclasses.asdict(model.preparation)),
+        "preparation": _json(model.preparation.as_record()),
         "provenance": model.provenance,
     }
     if model.backbone is not None:
@@ -253,12 +261,17 @@ def _classes(text: str) -> tuple[str, ...]:
 
 
 def _preparation(text: str) -> Preparation:
-    fields = _fields("preparation", text, Preparation)
+    fields = _fields("preparation", text, Preparation, optional=("scale",))
     for name in ("mean", "std"):
         values = fields[name]
         if not isinstance(values, list) or not all(map(_is_number, values)) or not 1 <= len(values) <= _SIDE_MAX:
             raise ModelError(f"its preparation's {name} is not a list of numbers")
         fields[name] = tuple(map(float, values))
+    if "scale" in fields:
+        ends = fields["scale"]
+        if not isinstance(ends, list) or len(ends) != 2 or not all(map(_is_number, ends)) or ends[0] >= ends[1]:
+            raise ModelError("its preparation's scale is not two numbers, of which the first is smaller")
+        fields["scale"] = (float(ends[0]), float(ends[1]))
     preparation = Preparation(**fields)
     if preparation.fit not in ("crop", "squash") or preparation.resample not in ("bicubic", "bilinear"):
         raise ModelError("its preparation's fit is crop or squash, its resample bicubic or bilinear; these are not")
@@ -286,10 +299,10 @@ def _calibration(text: str) -> Calibration:
     return calibration
 
 
-def _fields(what: str, text: str, kind: type[Any]) -> dict[str, Any]:
+def _fields(what: str, text: str, kind: type[Any], optional: Sequence[str] = ()) -> dict[str, Any]:
     found = _from_json(what, text)
-    names = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(found, dict) or found.keys() != names:
+    names = {field.name for field in dataclasses.fields(kind)} - {*optional}
+    if not isinstance(found, dict) or found.keys() - {*optional} != names:
         raise ModelError(f"its {what} does not have the fields {', '.join(sorted(names))}")
     return found
 

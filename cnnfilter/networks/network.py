@@ -10,7 +10,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from cnnfilter.images.image import Image
 from cnnfilter.layers.activations import activate
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
+from cnnfilter.networks.float_scales import Scale, check_scale
 from cnnfilter.networks.model_file import Calibration, Model, Preparation, Weights, read_model
 from cnnfilter.networks.plan import Step, make_steps, run_steps
 from cnnfilter.networks.preparation import prepare
@@ -130,7 +131,8 @@ class Network:
         Parameters
         ----------
         images : sequence of Image or (H, W), (H, W, C) arrays, or one of them
-            Pictures in the units of their files: uint8 0…255, uint16 0…65535, floats 0…255.
+            Pictures in the units of their files: uint8 0…255, uint16 0…65535; floats on the scale of the network
+            (``preparation.scale``) or, if it has none, on 0…1, 0…255 or 0…65535, whichever their range fits.
 
         Returns
         -------
@@ -151,6 +153,19 @@ class Network:
         if not len(pictures):
             raise ShapeError("there is no picture in the batch")
         return np.stack([prepare(picture, self.input_shape, self.preparation) for picture in pictures])
+
+    def with_scale(self, scale: Scale | None) -> Network:
+        """Return the network with another scale of float pictures; the same network if `scale` is None.
+
+        Raises
+        ------
+        DataError
+            If it is not two finite numbers, of which the first is smaller.
+        """
+        if scale is None:
+            return self
+        preparation = replace(self.preparation, scale=check_scale(scale))
+        return Network(replace(self.model, preparation=preparation), self.name)
 
     @property
     def head(self) -> int:
@@ -303,6 +318,7 @@ def _on_backbone(head: Model, given: str) -> Model:
             f"model {given!r} takes {show_shape(head.input_shape)} numbers; its backbone gives {show_shape(first)}"
         )
     tensors = (*body.weights[: backbone.layers], *head.weights)
+    preparation = replace(body.preparation, scale=head.preparation.scale)
     return Model(
-        layers, tensors, body.input_shape, head.classes, body.preparation, head.provenance, backbone, head.calibration
+        layers, tensors, body.input_shape, head.classes, preparation, head.provenance, backbone, head.calibration
     )

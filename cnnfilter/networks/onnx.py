@@ -80,7 +80,7 @@ def _properties(network: Network) -> dict[str, str]:
     return {
         "layers": network.layers.text_with_borders(),
         "classes": json.dumps(network.classes, ensure_ascii=False),
-        "preparation": json.dumps(dataclasses.asdict(network.preparation)),
+        "preparation": json.dumps(network.preparation.as_record()),
         "calibration": json.dumps(dataclasses.asdict(network.calibration)),
         "provenance": network.provenance,
     }

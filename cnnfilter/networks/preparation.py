@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.images.colour import to_eight_bits, visible_bytes
-from cnnfilter.images.image import Image
+from cnnfilter.images.image import Image, warn
 from cnnfilter.layers.layer import Shape
+from cnnfilter.networks.float_scales import Scale, count_outside, show_scale, to_bytes
 from cnnfilter.networks.model_file import Preparation
 
 Box = tuple[int, int, int, int]
@@ -30,20 +29,31 @@ def prepare(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArr
     ------
     ShapeError
         If C is neither 1 nor 3, or the picture is neither grey nor RGB.
+    ImageError
+        If the samples of a float picture are not on the scale of the network, or fit no scale.
     """
-    return scale(fit(picture, shape, how), how)
+    image = as_image(picture)
+    fitted = fit(image, shape, how)
+    if image.pixels.dtype == np.float32 and how.scale is not None:
+        _warn_of_clipping(image, how.scale)
+    return scale(fitted, how)
 
 
-def as_picture(picture: Image | ArrayLike) -> NDArray[np.uint8]:
-    """Return any picture as RGB bytes (H, W, 3)."""
-    return as_colours(picture if isinstance(picture, Image) else Image.from_array(_array(picture)), 3)
+def _warn_of_clipping(image: Image, scale: Scale) -> None:
+    outside = count_outside(image.colour, scale)
+    if outside:
+        warn(f"{outside:,} of {image.colour.size:,} samples lie outside the scale {show_scale(scale)} and are clipped")
+
+
+def as_picture(picture: Image | ArrayLike, scale: Scale | None = None) -> NDArray[np.uint8]:
+    """Return any picture as RGB bytes (H, W, 3); for `scale` see `cnnfilter.networks.float_scales.to_bytes`."""
+    return as_colours(to_bytes(as_image(picture), scale), 3)
 
 
 def fit(picture: Image | ArrayLike, shape: Shape, how: Preparation) -> NDArray[np.uint8]:
     """Return the cropped and resized picture as bytes (H, W, C), before it is scaled."""
     height, width, channels = shape
-    image = picture if isinstance(picture, Image) else Image.from_array(_array(picture))
-    return _resized(as_colours(image, channels), (height, width), how)
+    return _resized(as_colours(to_bytes(as_image(picture), how.scale), channels), (height, width), how)
 
 
 def scale(pixels: NDArray[np.uint8], how: Preparation) -> NDArray[np.float32]:
@@ -68,9 +78,13 @@ def crop_box(height: int, width: int, shape: tuple[int, int], how: Preparation) 
     return left, top, left + wide, top + tall
 
 
-def _array(picture: Any) -> NDArray[Any]:
+def as_image(picture: Image | ArrayLike) -> Image:
+    """Return an array (H, W) or (H, W, C) as an image; an image stays as it is."""
+    if isinstance(picture, Image):
+        return picture
     array = np.asarray(picture)
-    return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
+    known = array.dtype in (np.uint8, np.uint16, np.float32)
+    return Image.from_array(array if known else array.astype(np.float32))
 
 
 def as_colours(image: Image, channels: int) -> NDArray[np.uint8]:

@@ -198,7 +198,7 @@ def evaluate(
     DataError
         If the network lacks a class of the data, there is no such split, or no picture can be read.
     """
-    dataset = data if isinstance(data, Dataset) else load_folder(data, validation=0)
+    dataset = data if isinstance(data, Dataset) else load_folder(data, validation=0, scale=network.preparation.scale)
     examples = choose_examples(dataset, split)
     classes = network.classes or tuple(str(number) for number in range(network.outputs))
     labels = dataset.labels_in(examples, classes, network.name)

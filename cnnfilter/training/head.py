@@ -6,6 +6,7 @@ The fit is in `cnnfilter.training.logistic_regression`; here features are comput
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -151,7 +152,7 @@ def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:
         weights=(rounded,),
         input_shape=shape,
         classes=dataset.classes,
-        preparation=body.preparation,
+        preparation=replace(body.preparation, scale=dataset.scale),
         backbone=Backbone(DEFAULT_MODEL, checksum(path_of(DEFAULT_MODEL)), body.head),
     )
 

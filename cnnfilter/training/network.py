@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +169,7 @@ class Trainer:
         self.train = pixels["train"].array
         self.labels = dataset.train.labels
         self.importance = class_weights(self.labels, len(dataset.classes), settings.weights)
-        self.preparation = measure(self.train)
+        self.preparation = replace(measure(self.train), scale=dataset.scale)
         self.stack = Stack(settings.layers, settings.input_shape, np.random.default_rng([settings.seed, 5]), threads)
         if settings.init == "kernels":
             start_from_kernels(self.stack)

@@ -45,7 +45,7 @@ def save(path, model, **options):
 def test_what_is_written_is_read(tmp_path, rng, dtype):
     model = small_model(
         rng,
-        preparation=Preparation("squash", 1.0, "bilinear", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)),
+        preparation=Preparation("squash", 1.0, "bilinear", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (-0.5, 0.5)),
         provenance="made up, für Tests",
         calibration=Calibration(1.5, 0.25),
     )
@@ -177,6 +177,7 @@ PREPARATION = {
     "share": (0, "share is not a number from 0.01 to 1"),
     "mean": ([1, 2], "2 numbers of mean for 3 channels"),
     "std": ([0], "std is not above 0"),
+    "scale": ([1, 0], "scale is not two numbers, of which the first is smaller"),
 }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
 from cnnfilter import Image
-from cnnfilter.errors import ShapeError
+from cnnfilter.errors import ImageError, ShapeError
 from cnnfilter.networks.model_file import Preparation
 from cnnfilter.networks.preparation import as_colours, crop_box, prepare
 
@@ -63,10 +66,55 @@ def test_depths_and_modes():
     wanted = np.full((2, 2, 3), 100, np.uint8)
     for pixels in (wanted.astype(np.uint16) * 257, wanted.astype(np.float32), wanted.astype(np.int64)):
         np.testing.assert_array_equal(prepare(pixels, (2, 2, 3), PLAIN), wanted)
-    wild = np.array([[np.nan, -5.0], [300.0, 99.5]], np.float32)
-    np.testing.assert_array_equal(prepare(wild, (2, 2, 1), PLAIN)[:, :, 0], [[0, 0], [255, 100]])
+    holes = np.array([[np.nan, 0.0], [255.0, 99.5]], np.float32)
+    np.testing.assert_array_equal(prepare(holes, (2, 2, 1), PLAIN)[:, :, 0], [[0, 0], [255, 100]])
     no_ink = Image(np.zeros((2, 2, 4), np.uint8), "CMYK")
     np.testing.assert_array_equal(as_colours(no_ink, 3), np.full((2, 2, 3), 255))
+
+
+@pytest.mark.parametrize(
+    ("samples", "scale", "wanted"),
+    [
+        ([0.0, 0.2, 1.0], None, [0, 51, 255]),
+        ([0.0, 0.2, 1.0019], None, [0, 51, 255]),  # rounds to white
+        ([0.0, 51.5, 255.0], None, [0, 52, 255]),
+        ([0.0, 16.0, 3.0], None, [0, 16, 3]),
+        ([0.0, 257.0, 65535.0], None, [0, 1, 255]),
+        ([-0.5, 0.0, 0.5], (-0.5, 0.5), [0, 128, 255]),
+        ([0.0, 8.0, 16.0], (0, 16), [0, 128, 255]),
+        ([0.0, 0.2, 0.9], (0, 255), [0, 0, 1]),
+        ([0.0, 1.0, 1.2], (0, 1), [0, 255, 255]),
+    ],
+)
+def test_floats_have_one_scale(samples, scale, wanted):
+    how = dataclasses.replace(PLAIN, scale=scale)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = prepare(np.array([samples], np.float32), (1, 3, 1), how)
+    np.testing.assert_array_equal(found[0, :, 0], wanted)
+    clipped = ["1 of 3 samples lie outside the scale 0…1 and are clipped"] * (samples[2] == 1.2)
+    assert [str(warning.message) for warning in caught] == clipped
+
+
+@pytest.mark.parametrize("samples", [[-0.5, 0.5], [0.0, 1.02], [-3.0, 250.0], [0.0, 4095.0], [0.0, 1e6]])
+def test_floats_of_no_scale_are_refused(samples):
+    text = f"floats from {samples[0]:g} to {samples[1]:g}|floats from 0 to 1e"
+    with pytest.raises(ImageError, match=f"({text}).*fit neither 0…1 nor 0…255 nor 0…65535; --scale LO,HI says"):
+        prepare(np.array([samples], np.float32), (1, 2, 1), PLAIN)
+
+
+def test_floats_far_from_the_scale_of_the_network_are_refused():
+    how = dataclasses.replace(PLAIN, scale=(0.0, 1.0))
+    with pytest.raises(ImageError, match="floats from 0 to 200 are not on the scale 0…1; --scale LO,HI names another"):
+        prepare(np.array([[0, 200]], np.float32), (1, 2, 1), how)
+    np.testing.assert_array_equal(prepare(np.array([[0, 200]], np.uint8), (1, 2, 1), how), [[[0], [200]]])
+
+
+@pytest.mark.parametrize("opaque", [1, 255])
+def test_floats_with_transparent_parts_are_laid_on_white(opaque):
+    colour = np.array([[[0.25, 0.5, 1, 0], [0.25, 0.5, 1, opaque]]], np.float32) * ([opaque] * 3 + [1])
+    found = prepare(Image(colour.astype(np.float32), "RGBA"), (1, 2, 3), PLAIN)
+    np.testing.assert_array_equal(found, [[[255, 255, 255], [64, 128, 255]]])
 
 
 @pytest.mark.parametrize("top", [255, 65535])

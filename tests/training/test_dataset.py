@@ -374,12 +374,6 @@ def test_npz_labels_may_be_names(tmp_path):
     assert found.train.labels.tolist() == [1, 0, 1, 0]
 
 
-def test_floats_up_to_one_count_as_shares_of_white(tmp_path):
-    np.savez(tmp_path / "d.npz", images=np.full((4, 3, 3), 0.5, np.float32), labels=[0, 1, 0, 1])
-    found = load_folder(tmp_path / "d.npz", validation=0)
-    assert found.train.read(0).max() == pytest.approx(127.5)
-
-
 def test_npz_refusals(tmp_path):
     path = tmp_path / "d.npz"
     for arrays, message in [

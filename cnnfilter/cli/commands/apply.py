@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +56,22 @@ Examples:
     "unless each channel has one map]",
 )
 @options.alpha
+@options.scale
 @pictures
-def command(pictures: Pictures, layers: str, signed: str, sheet: bool | None, alpha: str) -> None:
+def command(
+    pictures: Pictures,
+    layers: str,
+    signed: str,
+    sheet: bool | None,
+    alpha: str,
+    scale: tuple[float, float] | None,
+) -> None:
     with options.errors_about("'LAYERS'"):
-        apply_to, clipping = _network_filter(layers) or _stack_filter(layers, alpha, signed)
+        found = _network_filter(layers, scale)
+    if found is None and scale is not None:
+        raise options.needs("--scale", "a network, such as MODEL[:3]")
+    with options.errors_about("'LAYERS'"):
+        apply_to, clipping = found or _stack_filter(layers, alpha, signed)
 
     def apply(job: Job) -> None:
         from cnnfilter.images.image import mode_of
@@ -107,7 +120,7 @@ def _stack_filter(text: str, alpha: str, signed: str) -> tuple[ImageFilter, Clip
     return partial(apply_layers, layers=stack, alpha=alpha), rule_of_layers(stack, signed)
 
 
-def _network_filter(text: str) -> tuple[ImageFilter, ClippingRule] | None:
+def _network_filter(text: str, scale: tuple[float, float] | None) -> tuple[ImageFilter, ClippingRule] | None:
     """Return the filter of the first layers of a network and the layers after it; None if there is no network.
 
     Its rule about clipped samples is returned, too.
@@ -126,6 +139,7 @@ def _network_filter(text: str) -> tuple[ImageFilter, ClippingRule] | None:
     if layers is None:
         return None
     refuse_learned(then or Layers())
+    layers = replace(layers, network=layers.network.with_scale(scale))
 
     def apply(image: Image, *, allocate: object, **how: Any) -> tuple[Image, float]:
         return apply_network(image, layers, then, **how)

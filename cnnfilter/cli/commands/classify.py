@@ -80,6 +80,7 @@ Examples:
     help="Write each picture with a heat map of the regions that speak for its likeliest label.",
 )
 @click.option("--force", is_flag=True, help="Replace heat maps that exist.")
+@options.scale
 @inputs
 def command(
     inputs: Inputs,
@@ -94,6 +95,7 @@ def command(
     transfer: str | None,
     heatmap: str | None,
     force: bool,
+    scale: tuple[float, float] | None,
 ) -> None:
     asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
     purpose = _purpose(asked)
@@ -102,7 +104,7 @@ def command(
     _refuse_unused(purpose, format, transfer, inputs)
     sources = _sources(inputs, sort_into)
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
-    network = options.load_network(model, MODEL_HINT)
+    network = options.load_network(model, MODEL_HINT, scale)
     folders = _folders(network, sort_into)
     labels = _labels(network, wanted or only or unwanted, purpose)
     count = top or (5 if len(sources) == 1 and purpose is None else 1)

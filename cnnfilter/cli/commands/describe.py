@@ -118,7 +118,7 @@ def model_facts(network: Network) -> dict[str, Any]:
     return {
         "name": network.name,
         "classes": list(network.classes),
-        "preparation": dataclasses.asdict(network.preparation),
+        "preparation": network.preparation.as_record(),
         "calibration": dataclasses.asdict(network.calibration),
         "provenance": network.provenance,
     }
@@ -136,6 +136,9 @@ def _fact_lines(facts: dict[str, Any]) -> Iterable[str]:
     if len(names) == 2:
         yield "answers        the softmax of two numbers, which is the sigmoid of their difference"
     yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"
+    if "scale" in how:
+        low, high = how["scale"]
+        yield f"floats         {low:.6g} is black, {high:.6g} white"
     if (limits := facts["calibration"]) != {"temperature": 1.0, "threshold": 0.0}:
         yield f"calibration    temperature {limits['temperature']:.3g}, unknown below {limits['threshold']:.1%}"
     yield from textwrap.wrap(

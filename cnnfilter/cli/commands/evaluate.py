@@ -94,6 +94,7 @@ def command(
     columns: list[str] | None,
     root: str | None,
     suffix: str,
+    scale: tuple[float, float] | None,
     quiet: bool,
 ) -> None:
     if output and not calibrate:
@@ -113,8 +114,16 @@ def command(
     # Without --split, all pictures of a folder without splits are judged.
     share = validation if split in ("validation", "train") else 0.0
     dataset = load_folder(
-        data, validation=share, seed=seed, max_pixels=max_pixels, columns=columns, root=root, suffix=suffix
+        data,
+        validation=share,
+        seed=seed,
+        max_pixels=max_pixels,
+        columns=columns,
+        root=root,
+        suffix=suffix,
+        scale=scale or network.preparation.scale,
     )
+    options.refuse_unused_scale(scale, dataset)
     if classes is not None:
         with options.errors_about("'--classes'"):
             dataset = dataset.renamed([name.strip() for name in classes.split(",")])
@@ -142,8 +151,8 @@ def command(
 
 
 def _decisions(dataset: Dataset, evaluation: Evaluation) -> list[str]:
-    """Return lines about a table of labels, and about numbers that stand for classes of the model."""
-    lines = [dataset.decisions] if dataset.decisions else []
+    """Return lines about a table of labels, the scale of floats, and numbers that stand for classes of the model."""
+    lines = [line for line in (dataset.decisions, dataset.scale_note) if line]
     if dataset.indexed and not set(dataset.classes) <= set(evaluation.classes):
         pairs = [f"{number} = {evaluation.classes[int(number)]}" for number in dataset.classes[:_LISTED_NUMBERS_MAX]]
         more = ", ..." if len(dataset.classes) > _LISTED_NUMBERS_MAX else ""

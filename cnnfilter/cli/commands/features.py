@@ -56,8 +56,17 @@ _CONTINUATION = "nothing is written, and the same command begins again"
     help="Write the maps after layer N, as `describe` numbers them.  [default: the vector before the last dense layer]",
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
+@options.scale
 @inputs
-def command(inputs: Inputs, model: str, output: str, format: str | None, layer: int | None, force: bool) -> None:
+def command(
+    inputs: Inputs,
+    model: str,
+    output: str,
+    format: str | None,
+    layer: int | None,
+    force: bool,
+    scale: tuple[float, float] | None,
+) -> None:
     format = format or _format_of(output)
     files = [] if output == "-" else [output, *([paths_file(output)] if format == "npy" else [])]
     for path in files:
@@ -65,7 +74,7 @@ def command(inputs: Inputs, model: str, output: str, format: str | None, layer: 
     sources = inputs.sources()
     if len(files) > 1:
         _refuse_line_breaks([source.path for source in sources], files[1])
-    network = options.load_network(model, MODEL_HINT)
+    network = options.load_network(model, MODEL_HINT, scale)
     with options.errors_about("'--layer'"):
         layer_count = _layer_count(network, layer)
     paths: list[str] = []

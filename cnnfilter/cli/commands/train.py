@@ -31,6 +31,9 @@ DATA is a folder of class folders, which may be divided into train, val and test
 also one-hot); IDX files (the format of MNIST) or their folder; or an .npz file of images and labels. Without a
 validation split, a fifth of every class is held back. Nothing is written into DATA.
 
+Float pictures (.npz, .npy, TIFF) have one scale: 0 to 1, 0 to 255 or 0 to 65535, whichever all of them fit; it is
+printed, and kept in the model. --scale names another one, such as --scale -0.5,0.5.
+
 The columns of a table are found by their names and by the files that they name, and are printed. --columns says which
 they are where that is not clear; --root is the folder that paths start from; --suffix is what they lack.
 
@@ -162,6 +165,7 @@ def command(
     columns: list[str] | None,
     root: str | None,
     suffix: str,
+    scale: tuple[float, float] | None,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -177,8 +181,16 @@ def command(
     from cnnfilter.training.train import train
 
     dataset = load_folder(
-        data, validation=validation, seed=seed, max_pixels=max_pixels, columns=columns, root=root, suffix=suffix
+        data,
+        validation=validation,
+        seed=seed,
+        max_pixels=max_pixels,
+        columns=columns,
+        root=root,
+        suffix=suffix,
+        scale=scale,
     )
+    options.refuse_unused_scale(scale, dataset)
     if classes is not None:
         with options.errors_about("'--classes'"):
             dataset = dataset.renamed([name.strip() for name in classes.split(",")])

@@ -18,10 +18,10 @@ _COUNTED_CLASSES_MAX = 40
 
 
 def dataset_lines(dataset: Dataset) -> list[str]:
-    """Return lines about the pictures: how a table was understood, the splits, and the pictures of each class."""
+    """Return lines about the pictures: how the data were understood, the splits, and the pictures of each class."""
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
-    lines = [dataset.decisions] if dataset.decisions else []
+    lines = [line for line in (dataset.decisions, dataset.scale_note) if line]
     lines += [f"{dataset.name}: {len(dataset):,} pictures of {len(dataset.classes)} classes: {', '.join(parts)}"]
     if len(dataset.classes) > _COUNTED_CLASSES_MAX:
         return lines

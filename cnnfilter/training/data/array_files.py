@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
+from cnnfilter.training.data.scales import refuse_black
 
 Array = NDArray[Any]
 
@@ -194,12 +195,12 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: str) -> Array:
 
 
 def _checked(part: ArraySplit) -> ArraySplit:
-    """Return a split with labels (N,) and pictures from 0 to 255; DataError if they do not fit each other."""
+    """Return a split with labels (N,); DataError if pictures and labels do not fit each other."""
     pixels, labels = part.pixels, part.labels
     if labels.ndim == 2 and labels.shape[1] == 1:  # the shape in which Keras stores the labels of CIFAR
         labels = labels[:, 0]
     shape = "x".join(map(str, pixels.shape))
-    if pixels.ndim not in (3, 4) or 0 in pixels.shape or pixels.dtype.kind not in "uif":
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape or pixels.dtype.kind not in "uifb":
         raise DataError(
             f"{part.title}: pictures of shape {shape} and type {pixels.dtype}; (N, H, W) or (N, H, W, C) are"
         )
@@ -209,6 +210,5 @@ def _checked(part: ArraySplit) -> ArraySplit:
         raise DataError(f"{part.title}: {len(pixels):,} pictures and {len(labels):,} labels do not belong together")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{part.title}: NaN or infinity in the pictures")
-    if pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:  # shares of white, which many files hold
-        pixels = pixels.astype(np.float32) * np.float32(255)
-    return part._replace(pixels=pixels, labels=labels)
+    refuse_black(part.title, pixels)
+    return part._replace(labels=labels)

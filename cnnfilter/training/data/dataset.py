@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
 from cnnfilter.images.image import MAX_PIXELS
+from cnnfilter.networks.float_scales import Scale, check_scale
 from cnnfilter.training.data.array_files import ArraySplit, find_idx, read_idx_pairs, read_npz
+from cnnfilter.training.data.class_names import are_numbers, class_text, is_text, listed, sorted_classes
 from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples, Skipped
 from cnnfilter.training.data.image_files import TABLE_SUFFIXES, find_in_folder, find_in_table, only_folder, table_note
+from cnnfilter.training.data.scales import array_ranges, decide_scale, file_ranges, has_own_range
 from cnnfilter.training.data.table_columns import nfc
 from cnnfilter.training.data.tables import LabelledFile
 
@@ -50,6 +53,10 @@ class Dataset:
         The validation split was taken from the training pictures by `load_folder`.
     decisions : str
         How a table of labels was understood, in one line; empty for other data.
+    scale : (float, float), optional
+        The samples of float pictures that are black and white; None if there are no float pictures.
+    scale_note : str
+        Which scale that is, and why, in one line.
     """
 
     name: str
@@ -60,6 +67,8 @@ class Dataset:
     indexed: bool = False
     held_back: bool = False
     decisions: str = ""
+    scale: Scale | None = None
+    scale_note: str = ""
 
     @property
     def train(self) -> Examples:
@@ -119,7 +128,7 @@ class Dataset:
             raise DataError(f"{self.name} has no pictures to train on{others}{self._skipped_note()}")
         _refuse_other_classes(self)
         for name in self.classes:
-            if not _is_text(name):
+            if not is_text(name):
                 raise DataError(
                     f"{self.name}: the class {name!r} cannot be written into a model, as its name is not UTF-8; give "
                     "it another name"
@@ -187,18 +196,6 @@ class Dataset:
         )
 
 
-def listed(names: Sequence[str], shown_max: int = 12) -> str:
-    """Return names between commas; of more than `shown_max` only the first and the last ones.
-
-    >>> listed(["a", "b"]), listed([str(n) for n in range(100)], 4)
-    ("'a', 'b'", "'0', '1', … 96 more …, '98', '99'")
-    """
-    shown = [repr(name) for name in names]
-    if len(shown) > shown_max:
-        shown = [*shown[: shown_max // 2], f"… {len(shown) - shown_max // 2 * 2} more …", *shown[-(shown_max // 2) :]]
-    return ", ".join(shown) or "none"
-
-
 def load_folder(
     path: str | os.PathLike[str],
     *,
@@ -208,6 +205,7 @@ def load_folder(
     columns: str | Sequence[str | int] | None = None,
     root: str | os.PathLike[str] | None = None,
     suffix: str = "",
+    scale: Scale | None = None,
 ) -> Dataset:
     """Find labelled pictures and their splits.
 
@@ -230,12 +228,16 @@ def load_folder(
         The folder that the paths of a table start from; the folder of the table if not given.
     suffix : str
         What the paths of a table end in if it leaves that out, such as ``".jpg"``.
+    scale : (float, float), optional
+        The samples of float pictures that are black and white, such as ``(-0.5, 0.5)``; those outside are clipped. If
+        not given, it is 0…1, 0…255 or 0…65535, whichever the range of all float pictures fits.
 
     Raises
     ------
     DataError
         If there is no such path, there are no pictures, or they do not suffice for training (see `Dataset.check`); if
-        a table or folder can mean two things; or if options of tables are given for other data.
+        a table or folder can mean two things; if options of tables are given for other data; or if the float pictures
+        fit no scale.
     OSError
         If the folder or file cannot be read.
 
@@ -249,45 +251,56 @@ def load_folder(
     if not os.path.exists(name):
         raise DataError(f"there is no {name}")
     table = {"columns": columns, "root": None if root is None else os.fspath(root), "suffix": suffix}
-    found = _load(name, max_pixels, table)
+    found = _load(name, max_pixels, table, None if scale is None else check_scale(scale))
     if "train" in found.splits and found.validation is None and validation:
         found.check()
         return _hold_back(found, validation, seed)
     return found
 
 
-def _load(name: str, max_pixels: int, table: dict[str, Any]) -> Dataset:
+def _load(name: str, max_pixels: int, table: dict[str, Any], scale: Scale | None) -> Dataset:
     """Find the examples of a folder or file, by what it is; `table` has the parameters of `find_in_table`."""
     idx = find_idx(name)
     if not idx and not os.path.isdir(name) and name.lower().endswith(TABLE_SUFFIXES):
         found, skipped, decisions = find_in_table(name, **table)
-        return replace(_from_files(name, found, skipped, max_pixels), decisions=decisions)
+        return replace(_from_files(name, found, skipped, max_pixels, scale), decisions=decisions)
     for option, value in table.items():
         if value:
             raise DataError(f"--{option} belongs to tables of labels, and {name} is not one (.csv, .tsv or .txt)")
     if idx:
-        return _from_arrays(name, read_idx_pairs(idx))
+        return _from_arrays(name, read_idx_pairs(idx), scale)
     if os.path.isdir(name):
-        return _from_files(name, *find_in_folder(name), max_pixels)
+        return _from_files(name, *find_in_folder(name), max_pixels, scale)
     if name.lower().endswith(".npz"):
-        return _from_arrays(name, read_npz(name))
+        return _from_arrays(name, read_npz(name), scale)
     raise DataError(f"{name} is not a folder of class folders, a .csv of path and label, an IDX file or an .npz")
 
 
-def _from_files(name: str, found: list[LabelledFile], skipped: list[Skipped], max_pixels: int) -> Dataset:
-    classes = tuple(_sorted_classes({entry.label for entry in found}))
+def _from_files(
+    name: str, found: list[LabelledFile], skipped: list[Skipped], max_pixels: int, scale: Scale | None
+) -> Dataset:
+    classes = tuple(sorted_classes({entry.label for entry in found}))
     numbers = {label: number for number, label in enumerate(classes)}
-    source = FileExamples([entry.path for entry in found], max_pixels)
+    paths = [entry.path for entry in found]
     labels = np.array([numbers[entry.label] for entry in found], np.int64)
     given = np.array([entry.split or "train" for entry in found])
     if len({os.path.normpath(entry.path) for entry in found}) != len(found):
-        raise DataError(f"{name} lists a picture twice: {_first_repeated(source.paths)}")
-    splits = {
-        split: Examples(source, places, labels[places])
-        for split in SPLITS
-        if (places := np.flatnonzero(given == split)).size
-    }
-    return Dataset(name, classes, splits, tuple(skipped), numbered=_are_numbers(classes))
+        raise DataError(f"{name} lists a picture twice: {_first_repeated(paths)}")
+    ranges = file_ranges(paths, max_pixels, scale)
+    places = {split: np.flatnonzero(given == split) for split in SPLITS}
+    floats = {split: [ranges[paths[at]] for at in own if paths[at] in ranges] for split, own in places.items()}
+    decided = decide_scale(name, floats, scale)
+    source = FileExamples(paths, max_pixels, decided.scale)
+    splits = {split: Examples(source, own, labels[own]) for split, own in places.items() if own.size}
+    return Dataset(
+        name,
+        classes,
+        splits,
+        tuple(skipped),
+        numbered=are_numbers(classes),
+        scale=decided.scale,
+        scale_note=decided.note,
+    )
 
 
 def _first_repeated(paths: Sequence[str]) -> str:
@@ -299,46 +312,33 @@ def _first_repeated(paths: Sequence[str]) -> str:
     return path
 
 
-def _from_arrays(name: str, parts: list[ArraySplit]) -> Dataset:
-    classes = tuple(_sorted_classes({_text(label) for part in parts for label in np.unique(part.labels)}))
+def _from_arrays(name: str, parts: list[ArraySplit], scale: Scale | None) -> Dataset:
+    classes = tuple(sorted_classes({class_text(label) for part in parts for label in np.unique(part.labels)}))
     numbers = {label: number for number, label in enumerate(classes)}
     shapes = {part.pixels.shape[1:] for part in parts}
     dtypes = {part.pixels.dtype for part in parts}
     if len(shapes) > 1 or len(dtypes) > 1:
         raise DataError(f"{name} has pictures of different kinds: {', '.join(map(str, (*shapes, *dtypes)))}")
+    floats = [part for part in parts if not has_own_range(part.pixels.dtype)]
+    decided = decide_scale(name, {part.split or "train": array_ranges(part.pixels, scale) for part in floats}, scale)
     splits, start = {}, 0
-    source = ArrayExamples([(part.title, part.pixels) for part in parts])
+    source = ArrayExamples([(part.title, part.pixels) for part in parts], decided.scale)
     for part in parts:
         values, inverse = np.unique(part.labels, return_inverse=True)
-        labels = np.array([numbers[_text(value)] for value in values], np.int64)[inverse]
+        labels = np.array([numbers[class_text(value)] for value in values], np.int64)[inverse]
         splits[part.split or "train"] = Examples(source, np.arange(start, start + len(labels)), labels)
         start += len(labels)
     indexed = all(part.labels.dtype.kind in "ui" for part in parts)
-    return Dataset(name, classes, splits, numbered=_are_numbers(classes), indexed=indexed and _are_numbers(classes))
-
-
-def _text(label: Any) -> str:
-    return nfc(label.decode(errors="replace") if isinstance(label, bytes) else str(label))
-
-
-def _is_text(name: str) -> bool:
-    """Return whether a name can be written as UTF-8; half a surrogate pair, or a byte of a path, cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _are_numbers(classes: Sequence[str]) -> bool:
-    """Return whether all names are whole numbers, written without leading zeros."""
-    return all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in classes)
-
-
-def _sorted_classes(names: Iterable[str]) -> list[str]:
-    """Return the names in their order; if all are numbers, in the order of their values."""
-    found = sorted(names)
-    return sorted(found, key=int) if _are_numbers(found) else found
+    numbered = are_numbers(classes)
+    return Dataset(
+        name,
+        classes,
+        splits,
+        numbered=numbered,
+        indexed=indexed and numbered,
+        scale=decided.scale,
+        scale_note=decided.note,
+    )
 
 
 # --- splits ----------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ImageError, ShapeError
 from cnnfilter.images.files import read_image
 from cnnfilter.images.image import MAX_PIXELS, Image
+from cnnfilter.networks.float_scales import Scale, to_bytes
+from cnnfilter.networks.preparation import as_image
 from cnnfilter.runtime.parallel import default_threads, run_tasks
 
 EMPTY_CLASS = "a class without a picture"
@@ -49,16 +51,21 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class FileExamples:
-    """Pictures from files; one of more than `max_pixels` pixels is refused when it is read."""
+    """Pictures from files.
+
+    One of more than `max_pixels` pixels is refused when it is read. Floats become bytes by `scale`, if it is given.
+    """
 
     paths: Sequence[str]
     max_pixels: int = MAX_PIXELS
+    scale: Scale | None = None
 
     def name(self, index: int) -> str:
         return self.paths[index]
 
     def read(self, index: int) -> Picture:
-        return read_image(self.paths[index], max_pixels=self.max_pixels)
+        image = read_image(self.paths[index], max_pixels=self.max_pixels)
+        return image if self.scale is None else to_bytes(image, self.scale)
 
     def digest(self, index: int) -> bytes:
         with open(self.paths[index], "rb") as file:
@@ -72,10 +79,13 @@ class ArrayExamples:
     ----------
     parts : sequence of (title, array)
         The title is part of the names of the pictures, such as ``title#3``.
+    scale : (float, float), optional
+        The scale by which floats become bytes.
     """
 
-    def __init__(self, parts: Sequence[tuple[str, NDArray[Any]]]) -> None:
+    def __init__(self, parts: Sequence[tuple[str, NDArray[Any]]], scale: Scale | None = None) -> None:
         self.parts = list(parts)
+        self.scale = scale
         self._starts = np.cumsum([0, *(len(pixels) for _, pixels in parts)])
 
     def _find(self, index: int) -> tuple[str, int, NDArray[Any]]:
@@ -101,7 +111,8 @@ class ArrayExamples:
         return f"{title}#{row}"
 
     def read(self, index: int) -> Picture:
-        return self._find(index)[2]
+        pixels = self._find(index)[2]
+        return pixels if self.scale is None else to_bytes(as_image(pixels), self.scale).pixels
 
     def digest(self, index: int) -> bytes:
         return hashlib.sha256(np.ascontiguousarray(self._find(index)[2]).data).digest()

@@ -1,7 +1,9 @@
-"""The cache of compiled loops: a private folder of the user.
+"""The cache of compiled loops: a folder that belongs to the user, or to the administrator.
 
-Machine code that is loaded is executed. So the cache is read only if its folder belongs to this user and is closed to
-all others; each entry has a checksum, and an entry that was cut or changed counts as missing.
+Machine code that is loaded is executed. So an entry is read only if the entry and its folder belong to this user or to
+root, and nobody else may write them. Each entry begins with its key, the machine and the loop that it is for, and has a
+checksum of all its bytes: an entry that was cut, changed or renamed, or that comes from another machine, counts as
+missing. An entry that no run has read for `MAX_UNUSED_SECONDS` is removed.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from cnnfilter.runtime.atomic_files import replace_file
@@ -19,15 +22,29 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-_MAGIC = b"cnnfilter loop 1\n"
+LOOPS, PROCESSORS = "loops", "processors"
+"""The folders of the cache: machine code, and what LLVM has told of processors."""
+
+MAX_UNUSED_SECONDS = 90 * 86_400
+"""Seconds after which an entry that no run has read is removed: versions and processors change a few times a year."""
+
+TOUCH_SECONDS = 10 * 86_400
+"""Seconds after which reading an entry sets its time anew; each run would have to write to the disk otherwise."""
+
+MAX_UNFINISHED_SECONDS = 86_400
+"""Seconds after which a hidden file, which a process that was killed has left, is removed."""
+
+_MAGIC = b"cnnfilter loop 2\n"
 _DIGEST_BYTES = 32
+_cleaned: set[str] = set()
+"""The folders that this process has searched for old entries."""
 
 
-def cache_folder() -> str:
+def cache_folder(kind: str = LOOPS) -> str:
     """Return the folder of the compiled loops, in ``CNNFILTER_CACHE_DIR`` or in the user's cache folder."""
     chosen = os.environ.get("CNNFILTER_CACHE_DIR")
     if chosen:
-        return os.path.join(chosen, "loops")
+        return os.path.join(chosen, kind)
     # The same folders as of platformdirs, whose import would take a seventh of a whole run.
     if sys.platform == "darwin":
         caches = os.path.expanduser("~/Library/Caches")
@@ -35,7 +52,7 @@ def cache_folder() -> str:
         caches = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
     else:
         caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(caches, "cnnfilter", "loops")
+    return os.path.join(caches, "cnnfilter", kind)
 
 
 def cache_key(parts: Iterable[str]) -> str:
@@ -47,53 +64,115 @@ def cache_key(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def read_entry(key: str) -> bytes | None:
+def machine() -> str:
+    """Return the system, its architecture, and the bits of an address."""
+    # Windows has no uname, and names there the architecture of the process, not of the system.
+    architecture = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    return f"{sys.platform} {architecture} {sys.maxsize.bit_length() + 1}"
+
+
+def read_entry(key: str, kind: str = LOOPS) -> bytes | None:
     """Return the bytes that are stored under `key`, or None if there is no such entry, or none to be trusted."""
-    folder = cache_folder()
-    if not _is_private(folder):
-        return None
+    folder = cache_folder(kind)
+    path = os.path.join(folder, key)
     try:
-        with open(os.path.join(folder, key), "rb") as file:
-            if not _is_ours(os.fstat(file.fileno())):
+        if _distrust(os.lstat(folder), stat.S_ISDIR):
+            return None
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if _distrust(status, stat.S_ISREG):
                 return None
             data = file.read()
     except OSError:
         return None
     start = len(_MAGIC) + _DIGEST_BYTES
-    body = data[start:]
-    intact = data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : start] == _digest(key, body)
-    return body if intact else None
+    if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : start] != _digest(key, data[start:]):
+        return None
+    written_for, _, rest = data[start:].partition(b"\n")
+    if written_for != f"{key} {machine()}".encode():
+        return None
+    if time.time() - status.st_mtime > TOUCH_SECONDS:
+        with suppress(OSError):
+            os.utime(path)
+    return rest.partition(b"\n")[2]
 
 
-def write_entry(key: str, body: bytes) -> bool:
-    """Store `body` under `key`; return whether that was possible."""
-    folder = cache_folder()
+def write_entry(key: str, body: bytes, kind: str = LOOPS, *, about: str = "") -> bool:
+    """Store `body` under `key`; return whether that was possible. `about` is a line for a reader of the file."""
+    return why_not_written(key, body, kind, about=about) is None
+
+
+def why_not_written(key: str, body: bytes, kind: str = LOOPS, *, about: str = "") -> str | None:
+    """Store `body` under `key`; return None, or the reason why that was not possible."""
+    folder = cache_folder(kind)
     try:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        if not _is_private(folder):
-            return False
+        distrust = _distrust(os.lstat(folder), stat.S_ISDIR)
+        if distrust:
+            return distrust
         with replace_file(os.path.join(folder, key), force=True) as file:
-            file.write(_MAGIC + _digest(key, body) + body)
-    except OSError:
-        return False
-    return True
+            if hasattr(os, "fchmod"):  # whatever the umask is, others may not write
+                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o755)
+            content = f"{key} {machine()}\n{about}\n".encode("utf-8", "replace") + body
+            file.write(_MAGIC + _digest(key, content) + content)
+    except OSError as error:
+        return error.strerror or str(error)
+    if folder not in _cleaned:
+        _cleaned.add(folder)
+        _remove_unused(folder)
+    return None
 
 
-def _digest(key: str, body: bytes) -> bytes:
-    return blake2b(body, digest_size=_DIGEST_BYTES, key=key.encode()).digest()
+def has_entry(key: str) -> bool:
+    """Return whether there is a file for `key`, which may be of no use."""
+    return os.path.exists(os.path.join(cache_folder(), key))
 
 
-def _is_private(folder: str) -> bool:
-    try:
-        status = os.lstat(folder)
-    except OSError:
-        return False
-    closed = os.name != "posix" or not status.st_mode & 0o077
-    return stat.S_ISDIR(status.st_mode) and closed and _is_ours(status)
+def remove_entries(keep: Collection[str]) -> int:
+    """Remove all compiled loops but those under the keys `keep`, and return how many there were."""
+    folder, removed = cache_folder(), 0
+    with suppress(OSError):
+        if not _distrust(os.lstat(folder), stat.S_ISDIR):
+            for name in set(os.listdir(folder)) - set(keep):
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+                    removed += 1
+    return removed
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    # On systems other than POSIX, the folder is in the user's profile.
-    return os.name != "posix" or status.st_uid == os.geteuid()
+def open_to_readers() -> None:
+    """Let other users read the compiled loops, as far as the umask allows: a server can run as another user."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for kind in (LOOPS, PROCESSORS):
+        with suppress(OSError):
+            folder = cache_folder(kind)
+            if not _distrust(os.lstat(folder), stat.S_ISDIR):
+                os.chmod(folder, 0o755 & ~mask)
+
+
+def _remove_unused(folder: str) -> None:
+    now = time.time()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            limit = MAX_UNFINISHED_SECONDS if entry.name.startswith(".") else MAX_UNUSED_SECONDS
+            with suppress(OSError):
+                if now - entry.stat(follow_symlinks=False).st_mtime > limit:
+                    os.unlink(entry.path)
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    return blake2b(content, digest_size=_DIGEST_BYTES, key=key.encode()).digest()
+
+
+def _distrust(status: os.stat_result, is_of_kind: Callable[[int], bool]) -> str | None:
+    """Return why a folder or file of the cache is not to be trusted, or None."""
+    if not is_of_kind(status.st_mode):
+        return "it is a link, or no folder"
+    if os.name != "posix":  # the folder is in the user's profile
+        return None
+    if status.st_uid not in (0, os.geteuid()):
+        return "it belongs to another user"
+    return "others may write it" if status.st_mode & 0o022 else None

@@ -9,7 +9,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cnnfilter.jit.instructions import Inline, Instruction, processor
+from cnnfilter.jit.instructions import Inline, Instruction
+from cnnfilter.jit.processor import processor
+from cnnfilter.jit.processor import version_file as _version_file
 
 
 def fingerprint(function: Callable[..., Any]) -> Iterator[str]:
@@ -50,19 +52,13 @@ def _code_parts(code: types.CodeType) -> Iterator[str]:
             yield repr(constant)
 
 
+_IGNORED_SETTINGS = ("CACHE_DIR", "DEBUG_CACHE", "NUM_THREADS", "THREADING_LAYER", "CPU_NAME", "CPU_FEATURES")
+"""Settings of Numba, without ``NUMBA_``, that leave the code of a loop as it is, or that `processor` holds."""
+
+
 @functools.cache
 def environment() -> tuple[str, ...]:
     """Return the versions, the processor and the settings that the compiler's output depends on."""
-    settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
-    return (sys.version, _version_file("numba"), _version_file("llvmlite"), processor(), *settings)
-
-
-def _version_file(package: str) -> str:
-    # importlib.metadata would do too, but it imports the email parser.
-    for folder in sys.path:
-        try:
-            with open(os.path.join(folder, package, "_version.py"), encoding="utf-8") as file:
-                return file.read()
-        except OSError:
-            continue
-    return ""
+    names = sorted(name for name in os.environ if name.startswith("NUMBA_"))
+    settings = [f"{name}={os.environ[name]}" for name in names if name.removeprefix("NUMBA_") not in _IGNORED_SETTINGS]
+    return (sys.version, _version_file("numba"), _version_file("llvmlite"), *processor(), *settings)

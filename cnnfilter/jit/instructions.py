@@ -13,6 +13,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from cnnfilter.jit.processor import has_wide_registers as has_wide_registers
+
 LANES = 16
 """Samples of a vector of float32: a register of 512 bits. Where registers are narrower, LLVM uses several."""
 LANES_U16 = 2 * LANES
@@ -147,25 +149,6 @@ def pointer_at(builder: Any, array: Any, at: Any, lanes: int = LANES) -> Any:
 def sample_bytes(sample: Any) -> int:
     """Return the number of bytes that a sample of an LLVM type takes."""
     return 4 if str(sample) == "float" else int(sample.width) // 8
-
-
-@functools.cache
-def processor() -> str:
-    """Return the name and features of the processor, as the operating system reports them."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            first = file.read(16384).split("\n\n", 1)[0]
-    except OSError:
-        import platform
-
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
-    return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
-
-
-def has_wide_registers() -> bool:
-    """Return whether the processor has AVX-512: 32 registers that hold a whole vector each."""
-    return "avx512f" in processor().split()
 
 
 def instructions_of(*modules: Any) -> dict[str, Instruction]:

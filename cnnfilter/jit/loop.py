@@ -37,12 +37,16 @@ from cnnfilter.jit.machine_code import (
     stop_address,
 )
 from cnnfilter.jit.native_call import call_through_ctypes, with_single_numbers
+from cnnfilter.jit.processor import chosen_name, processor
 from cnnfilter.jit.signatures import NUMBA_TYPES, Signature, parse_signature
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import off_the_main_thread
 
 announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
 """Called with one line of text before a loop is compiled."""
+
+warn_of_cache: Callable[[str], None] = lambda reason: None  # noqa: E731 - replaced by the command line
+"""Called with the reason when a compiled loop cannot be stored, so that the next run compiles it again."""
 
 _COMPILER_OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # a division by zero gives infinity instead of an exception
@@ -167,17 +171,20 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
         return loop.function
     if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
         return with_single_numbers(signature, _jitted(loop.function, nogil=True))
-    key = cache.cache_key(_key_parts(loop, signature))
+    key = entry_key(loop, signature)
     stored = cache.read_entry(key)
     if stored is not None:
-        try:
+        with suppress(Exception):  # whatever the reason is that this system cannot load it: compile
             code = _load_code(stored)
             return call_through_ctypes(signature, code.entry, code)
-        except (OSError, KeyError, ValueError):
-            pass  # this system cannot load it: compile
     refuse_little_memory()
     announce(f"compiling {loop.name} once")
     return off_the_main_thread(functools.partial(_compile, loop, signature, key))
+
+
+def entry_key(loop: Loop, signature: Signature) -> str:
+    """Return the key under which the cache holds a form of a loop."""
+    return cache.cache_key(_key_parts(loop, signature))
 
 
 def _key_parts(loop: Loop, signature: Signature) -> Iterator[str]:
@@ -188,9 +195,11 @@ def _key_parts(loop: Loop, signature: Signature) -> Iterator[str]:
 
 def _import_compiler() -> None:
     try:
-        import numba  # noqa: F401
+        import numba
     except Exception as error:  # an incomplete installation can raise anything
         raise CnnfilterError(f"Numba, which compiles the loops, cannot be imported: {error}") from error
+    if chosen_name() is not None and "NUMBA_CPU_FEATURES" not in os.environ:
+        numba.config.CPU_FEATURES = ""  # those of the name; Numba would add all that this processor has
 
 
 def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
@@ -215,24 +224,37 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     except AttributeError:  # an unknown version of Numba
         return jitted  # type: ignore[no-any-return]
     with suppress(AttributeError, RuntimeError):  # without stored code, the next run compiles again
-        _store_code(key, compiled._library._get_compiled_object(), compiled.native_name)
+        if _is_for_processor(compiled._library.codegen):
+            about = f"{loop.name} {signature.text}"
+            _store_code(key, compiled._library._get_compiled_object(), compiled.native_name, about)
     return call_through_ctypes(signature, compiled.address, compiled)
+
+
+def _is_for_processor(codegen: Any) -> bool:
+    """Return whether Numba has compiled for `processor`; a file of settings or an earlier use can have set another."""
+    _, name, features = codegen.magic_tuple()
+    _, wanted, wanted_features = processor()
+    return name == wanted and (chosen_name() is None or features == wanted_features)
 
 
 _IMAGE_HEADER, _OBJECT_HEADER = b"image\n", b"object\n"
 """The first bytes of an entry of the cache: a code image, or an object file that must be linked."""
 
 
-def _store_code(key: str, obj: bytes, entry: str) -> None:
+def _store_code(key: str, obj: bytes, entry: str, about: str) -> None:
     try:
         image = lay_out(obj, entry)
     except UnsupportedObjectError:
         from cnnfilter.jit.linked_code import CodeObject
 
-        cache.write_entry(key, _OBJECT_HEADER + CodeObject(obj, entry).to_bytes())
+        body = _OBJECT_HEADER + CodeObject(obj, entry).to_bytes()
     else:
-        if not foreign_names(image) - FOREIGN_NAMES:
-            cache.write_entry(key, _IMAGE_HEADER + image.to_bytes())
+        if foreign_names(image) - FOREIGN_NAMES:
+            return
+        body = _IMAGE_HEADER + image.to_bytes()
+    failure = cache.why_not_written(key, body, about=about)
+    if failure:
+        warn_of_cache(failure)
 
 
 def _load_code(stored: bytes) -> Any:

@@ -13,7 +13,8 @@ import mmap
 import os
 import re
 import struct
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 _SHF_ALLOC, _SHT_RELA, _SHT_NOBITS, _SHT_SYMTAB = 2, 4, 8, 2
 _SHN_UNDEF, _SHN_COMMON = 0, 0xFFF2
@@ -156,7 +157,7 @@ class MappedCode:
             struct.pack_into("<Q", self._memory, offset, base + target)
         for offset, name in image.outer:
             struct.pack_into("<Q", self._memory, offset, foreign[name])
-        libc = ctypes.CDLL(None, use_errno=True)
+        libc = ctypes.CDLL(None, use_errno=True)  # where there is mprotect, None names the process
         size = ctypes.c_size_t(len(image.code))
         if libc.mprotect(ctypes.c_void_p(base), size, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
             raise OSError(ctypes.get_errno(), "no executable memory")
@@ -181,8 +182,7 @@ class ForeignSymbols(dict[str, int]):
 
     def __missing__(self, name: str) -> int:
         if name in FOREIGN_NAMES:
-            library = ctypes.CDLL("libm.so.6") if name in _MATH_NAMES else ctypes.CDLL(None)
-            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+            address = ctypes.cast(getattr(_library_of(name), name), ctypes.c_void_p).value
         elif _UNREACHED_NAMES.match(name):
             address = stop_address()
         else:
@@ -192,9 +192,26 @@ class ForeignSymbols(dict[str, int]):
         return address
 
 
+def _library_of(name: str) -> ctypes.CDLL:
+    if name in _MATH_NAMES:
+        with suppress(OSError):  # not glibc: the process has them
+            return ctypes.CDLL("libm.so.6")
+    return ctypes.CDLL(None)
+
+
+@functools.cache
+def _python_abort() -> Any:
+    """Return Python's own abort as a function of C. It is kept, because code refers to it as long as it lives."""
+    return ctypes.CFUNCTYPE(None)(os.abort)
+
+
 @functools.cache
 def stop_address() -> int:
     """Return the address of C's abort, for calls that a loop never reaches: should it, no wrong picture is written."""
-    address = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+    try:
+        function = ctypes.CDLL(None).abort
+    except (TypeError, OSError, AttributeError):  # Windows has no library without a name
+        function = _python_abort()
+    address = ctypes.cast(function, ctypes.c_void_p).value
     assert address
     return address

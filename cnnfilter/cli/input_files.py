@@ -6,6 +6,7 @@ import codecs
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import SUFFIXES, sniff
+from cnnfilter.images.formats.detect import SUFFIXES, UNREADABLE_SUFFIXES, sniff
 from cnnfilter.jobs.source_target import STDIN, Source
 
 
@@ -106,6 +107,7 @@ class Selection:
         self.end = "\0" if null else "\n"
         self.recursive = recursive
         self.matches = Patterns(include, exclude)
+        self.left_out: Counter[str] = Counter()
         if [*self.paths, files_from].count("-") > 1:
             raise click.BadParameter("'-' (stdin) can be read only once.", param_hint="'INPUT'")
         if "-" in (*self.paths, files_from) and sys.stdin is not None and sys.stdin.isatty():
@@ -114,7 +116,10 @@ class Selection:
     def sources(self, leave_out: str | None = None) -> list[Source]:
         """Return the sources to read; folders are searched without `leave_out`, the folder of the results."""
         paths = [*self.paths, *self._listed]
-        found = list(find_sources(paths, self.recursive, leave_out=leave_out, matches=self.matches))
+        self.left_out.clear()
+        found = list(
+            find_sources(paths, self.recursive, leave_out=leave_out, matches=self.matches, left_out=self.left_out)
+        )
         if not found and self.files_from is None:
             raise click.BadParameter("--include and --exclude leave none of the inputs.", param_hint="'INPUT'")
         return found
@@ -184,21 +189,24 @@ def find_sources(
     *,
     leave_out: str | None = None,
     matches: Patterns = ALL_PATHS,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Source]:
     """Yield the sources to read; with `recursive`, every picture in the folders among the inputs and below them.
 
     The entries of a folder are sorted. Hidden ones are skipped, and so is the folder `leave_out`, which receives the
-    results.
+    results. `left_out` counts the pictures in folders that cannot be read, by their formats.
     """
+    left_out = Counter() if left_out is None else left_out
     for path in inputs:
         if recursive and path != STDIN and os.path.isdir(path):
-            yield from _walk(path, leave_out, matches)
+            yield from _walk(path, leave_out, matches, left_out)
         elif path == STDIN or matches.file(path):
             yield Source(path)
 
 
-def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Source]:
+def _walk(folder: str, leave_out: str | None, matches: Patterns, left_out: Counter[str]) -> Iterator[Source]:
     found = False
+    left_out_here: Counter[str] = Counter()
     unreadable: list[OSError] = []
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(
@@ -210,13 +218,34 @@ def _walk(folder: str, leave_out: str | None, matches: Patterns) -> Iterator[Sou
         )
         for name in sorted(files):
             path = os.path.normpath(os.path.join(root, name))
-            if not name.startswith(".") and matches.file(path) and _is_picture(path):
+            if name.startswith(".") or not matches.file(path):
+                continue
+            if _is_picture(path):
                 found = True
                 yield Source(path)
+            elif format := UNREADABLE_SUFFIXES.get(os.path.splitext(path)[1].lower()):
+                left_out_here[format] += 1
+    left_out.update(left_out_here)
     yield from (Source(error.filename, error) for error in unreadable)
     if not found and not unreadable:
         of_those = " that --include and --exclude leave" if matches.any else ""
-        raise click.BadParameter(f"there is no picture in the folder {folder!r}{of_those}.", param_hint="'INPUT'")
+        others = f" ({describe_left_out(left_out_here)})" if left_out_here else ""
+        raise click.BadParameter(
+            f"there is no picture in the folder {folder!r}{of_those}{others}.", param_hint="'INPUT'"
+        )
+
+
+def describe_left_out(left_out: Counter[str]) -> str:
+    """Return how many files are left out, and their formats.
+
+    >>> describe_left_out(Counter({"HEIC": 3, "JPEG XL": 1}))
+    '4 files are left out, because their formats cannot be read: HEIC (3), JPEG XL (1)'
+    """
+    total = left_out.total()
+    if total == 1:
+        return f"1 file is left out, because its format cannot be read: {next(iter(left_out))}"
+    formats = ", ".join(f"{format} ({count})" for format, count in left_out.most_common())
+    return f"{total:,} files are left out, because their formats cannot be read: {formats}"
 
 
 def _is_same_folder(path: str, other: str | None) -> bool:

@@ -96,6 +96,7 @@ class Inputs:
             plan_only=plan_only,
             json_is_result=json_is_result,
             continuation=continuation,
+            left_out=self.selection.left_out,
         )
 
 

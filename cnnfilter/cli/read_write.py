@@ -118,6 +118,7 @@ class Pictures:
             paths=naming.has_default_name,
             end=self.selection.end,
             continuation=None if naming.to_stdout else _CONTINUATIONS[write_options.existing],
+            left_out=self.selection.left_out,
         )
         if not done:
             raise click.exceptions.Exit(EXIT_FAILED)

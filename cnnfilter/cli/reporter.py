@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from cnnfilter.cli.input_files import describe_left_out
 from cnnfilter.cli.messages import print_line, reason, say
 from cnnfilter.cli.shared_warnings import SharedWarnings
 
@@ -69,6 +71,8 @@ class Reporter:
         Print a JSON object for each job there, and one for the run. On stderr nothing else is printed then.
     interruption : callable
         Takes the number of jobs that were reported, and returns the line about an interruption.
+    left_out : Counter of str, optional
+        How many files in the folders are left out, by their formats, which cannot be read.
     """
 
     def __init__(
@@ -81,7 +85,9 @@ class Reporter:
         end: str = "\n",
         json: str | None = None,
         interruption: Callable[[int], str] = "Interrupted after {} inputs".format,
+        left_out: Counter[str] | None = None,
     ) -> None:
+        self.left_out = left_out or Counter()
         self.interruption = interruption
         self.verbose = verbose
         self.quiet = quiet
@@ -107,6 +113,8 @@ class Reporter:
     ) -> None:
         self.progress.clear()
         warned = [": ".join(("Warning", *line)) for line in self.warnings.lines()]
+        if self.left_out and not self.quiet and self.json != "stderr":
+            warned.append(f"Warning: {describe_left_out(self.left_out)}")
         if error is None:
             for line in warned:
                 say(line)
@@ -122,7 +130,8 @@ class Reporter:
         left = self.total - sum(self.counts.values())
         counts = self.counts | {"left": left}
         if self.json:
-            self._print_object(counts | {"seconds": round(seconds, 3)})
+            left_out = {"left_out": self.left_out.total()} if self.left_out else {}
+            self._print_object(counts | left_out | {"seconds": round(seconds, 3)})
         total = self.total
         is_wanted = total > 1 and (self.verbose or self.progress.last_drawn)
         is_needed = total >= SUMMARY_INPUTS_MIN and counts["done"] < total

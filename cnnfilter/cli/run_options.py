@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +196,7 @@ class RunOptions:
         plan_only: bool | None = None,
         json_is_result: bool = False,
         continuation: str | None = None,
+        left_out: Counter[str] | None = None,
     ) -> bool:
         """Run every job on threads, then use its result and report it, in the order of the jobs.
 
@@ -216,6 +218,8 @@ class RunOptions:
             Whether ``--json`` asks for the results that `use` prints, and not for reports.
         continuation : str, optional
             How to go on after an interruption; by default the line names the input that is next.
+        left_out : Counter of str, optional
+            How many files in the folders are left out, by their formats, which cannot be read.
 
         Returns
         -------
@@ -242,6 +246,7 @@ class RunOptions:
             end=end,
             json=("stderr" if results_on_stdout else "stdout") if wants_reports else None,
             interruption=interruption,
+            left_out=left_out,
         )
         if plan_only:
             with reporter:

@@ -217,6 +217,34 @@ def test_a_warning_that_many_inputs_share_is_one_line_at_the_end(rng):
     assert "arning" not in invoke("convolve", "-r", ".", "-k", "sharpen", "-o", "out/", "--force", "-q", code=1).stderr
 
 
+def test_pictures_in_folders_that_cannot_be_read_are_counted_by_their_formats():
+    picture("in/a.png")
+    for name in ("b.HEIC", "sub/c.heic", "d.jxl", ".e.heic", "notes.txt", "f.cr3"):
+        Path("in", name).parent.mkdir(exist_ok=True)
+        Path("in", name).write_bytes(b"\0\0\0\x18ftypheic")
+    shutil.copy("in/a.png", "in/a-renamed.heic")
+    said = "4 files are left out, because their formats cannot be read: HEIC (2), JPEG XL (1), camera raw (1)"
+    done = invoke(*COPY, "-r", "in", "-o", "out/")
+    assert sorted(os.listdir("out")) == ["a-renamed.png", "a.png"]
+    assert done.stderr == f"Warning: {said}\n"
+    assert invoke("classify", "-r", "in", "--dry-run").stderr == f"Warning: {said}\n"
+    assert json.loads(invoke(*COPY, "-r", "in", "-o", "b/", "--json").stdout.splitlines()[-1])["left_out"] == 4
+    assert invoke(*COPY, "-r", "in", "-o", "c/", "-q").stderr == ""
+    assert invoke(*COPY, "-r", "in", "-o", "d/", "--exclude", "*.heic", "--exclude", "*.jxl").stderr == (
+        "Warning: 1 file is left out, because its format cannot be read: camera raw\n"
+    )
+    assert "(2 files are left out" not in invoke(*COPY, "in/b.HEIC", "-o", "e/", code=1).stderr
+
+
+def test_a_folder_of_formats_that_cannot_be_read_says_so():
+    for name in ("a.heic", "b.heic"):
+        Path("in").mkdir(exist_ok=True)
+        Path("in", name).write_bytes(b"\0\0\0\x18ftypheic")
+    said = invoke(*COPY, "-r", "in", "-o", "out/", code=2).stderr
+    assert "there is no picture in the folder 'in' (2 files are left out, because their formats cannot be" in said
+    assert "read: HEIC (2))." in said
+
+
 def test_a_warning_of_one_among_many_inputs_names_it():
     picture("a.png", "b.png")
     write_image("c.png", np.full((3, 4), 250, np.uint8))

@@ -33,6 +33,16 @@ SUFFIXES = {
 }
 """The format of each suffix."""
 
+UNREADABLE_SUFFIXES = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+    ".jxl": "JPEG XL",
+    **dict.fromkeys((".jp2", ".j2k", ".jpx"), "JPEG 2000"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".rw2", ".orf", ".pef"), "camera raw"),
+    ".psd": "Photoshop",
+    ".exr": "OpenEXR",
+}
+"""Suffixes of pictures that cannot be read, and what their formats are called."""
+
 LOSSLESS_FORMATS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
 """Formats from which the same pixels are read that were written (GIF: if they have at most 256 colours)."""
 

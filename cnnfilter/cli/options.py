@@ -76,6 +76,22 @@ class Count(Type):
         return numbers[0]
 
 
+class Pixels(Type):
+    """A number of pixels, such as ``200000000``, ``200M`` or ``200e6``; k, M and G are powers of 1000."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from decimal import Decimal  # float does not hold every number below 2**62
+
+        text = re.sub(r",(?=\d{3}(\D|$))", "", str(value).strip().lower())
+        match = re.fullmatch(r"(\d{1,19}(?:\.\d{0,18})?)(?:e\+?(\d{1,2}))? ?([kmg]?)(?:p|px|pixels)?", text)
+        number = Decimal(match[1]) * 10 ** (int(match[2] or 0) + 3 * " kmg".index(match[3] or " ")) if match else 0
+        if not 1 <= number < 2**62 or number % 1:
+            self.fail(f"{value!r} is not a number of pixels, such as 200000000 or 200M (million).", param, ctx)
+        return int(number)
+
+
 class Size(Type):
     """A number of bytes, such as ``500M`` or ``2G``, from `least` up."""
 
@@ -338,11 +354,11 @@ dataset_options = add_options(
         ),
         click.option(
             "--max-pixels",
-            type=Count(),
+            type=Pixels(),
             metavar="N",
             default=limits.PIXELS,
             show_default=True,
-            help="Accept pictures of up to N pixels.",
+            help="Accept pictures of up to N pixels, such as 200M for 200 million.",
         ),
         click.option(
             "--columns",

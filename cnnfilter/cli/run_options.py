@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.options import Command, Count, Size, add_options
+from cnnfilter.cli.options import Command, Count, Pixels, Size, add_options
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
@@ -120,9 +120,10 @@ class RunOptions:
         ),
         click.option(
             "--max-pixels",
-            type=Count(),
+            type=Pixels(),
             metavar="N",
-            help=f"Accept pictures of up to N pixels (width x height x frames).  [default: {limits.PIXELS}]",
+            help="Accept pictures of up to N pixels (width x height x frames), such as 200M for 200 million.  "
+            f"[default: {limits.PIXELS}]",
         ),
         *LIMIT_OPTIONS,
         click.option(

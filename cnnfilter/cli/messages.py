@@ -9,6 +9,7 @@ import codecs
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -110,6 +111,18 @@ def print_line(text: str, end: str = "\n") -> None:
         click.echo(one_line(text))
     else:
         click.echo(os.fsencode(text + end), nl=False)
+
+
+def json_line(value: Any) -> str:
+    """Return a value as a line of JSON: in ASCII if a character is invisible, or lacking in the encoding of stdout."""
+    import json
+
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text if text.isprintable() else json.dumps(value)
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:

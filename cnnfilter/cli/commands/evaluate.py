@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
 import click
 
 from cnnfilter.cli import options, output_files
-from cnnfilter.cli.messages import EXIT_CHECK_FAILED, print_lines, say
+from cnnfilter.cli.messages import EXIT_CHECK_FAILED, json_line, print_lines, say
 from cnnfilter.cli.options import Share
 from cnnfilter.cli.reports.training import ProgressBar, list_skipped, refuse_without_matplotlib, write_plot
 
@@ -135,9 +134,7 @@ def command(
         print_lines(decisions, err=True)
     list_skipped(evaluation.skipped, quiet)
     if as_json:
-        record = evaluation_record(evaluation)
-        text = json.dumps(record, ensure_ascii=False)
-        click.echo(text if text.isprintable() else json.dumps(record))
+        click.echo(json_line(evaluation_record(evaluation)))
     else:
         print_lines(evaluation_lines(evaluation, _split_to_name(dataset, examples)))
     if errors:

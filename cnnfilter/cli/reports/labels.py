@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cnnfilter.cli.messages import print_line
+from cnnfilter.cli.messages import json_line, print_line
 from cnnfilter.cli.reports.tables import csv_line
 
 if TYPE_CHECKING:
@@ -61,4 +60,4 @@ def labels_json(found: PictureLabels, model: str) -> str:
     fields: dict[str, Any] = {"path": found.path, "model": model, "top": top}
     if found.sorted_to is not None:
         fields["sorted_to"] = found.sorted_to
-    return json.dumps(fields, ensure_ascii=not found.path.isprintable())
+    return json_line(fields)

@@ -45,6 +45,8 @@ def activation_map(network: Network, maps: Maps, label: int) -> Maps:
         Its mean, plus the bias of the class, is the logit.
     """
     kernel = network.weights[network.head]["kernel"]
+    if network.answers.is_binary:  # what speaks against the second class speaks for the first one
+        return maps @ kernel[:, 0] * np.float32(1 if label else -1)
     return maps @ kernel[:, label]
 
 
@@ -61,7 +63,7 @@ def layers_before_mean(network: Network) -> int:
     while names and names[-1] in ("flatten", "dropout"):
         names.pop()
     pool = network.layers[len(names) - 1] if names else None
-    if not isinstance(pool, GlobalPool) or pool.op != "avg" or rest - {"softmax"}:
+    if not isinstance(pool, GlobalPool) or pool.op != "avg" or rest - {"softmax", "sigmoid"}:
         raise ModelError(f"{network.name} has no heat map: that needs 'globalpool avg' before its last dense layer")
     return len(names) - 1
 

@@ -59,7 +59,7 @@ def find_labels(network: Network, patterns: Iterable[str]) -> frozenset[str]:
     ModelError
         If a pattern matches no label; the message names similar labels.
     """
-    labels = [*(network.label(index) for index in range(network.outputs)), UNKNOWN_LABEL]
+    labels = [*network.labels, UNKNOWN_LABEL]
     found: set[str] = set()
     for pattern in patterns:
         wanted = _folded(pattern)

@@ -8,7 +8,8 @@ It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted 
 ``version``           ``1``
 ``layers``            the layers as text; a ``conv`` of fixed kernels without ``border=`` has a border of zeros
 ``input``             the shape that they take: ``224x224x3``
-``classes``           the names of the outputs, a JSON list (empty: the outputs have no names)
+``classes``           the names of the outputs, a JSON list (empty: the outputs have no names); two names for one
+                      number and a sigmoid
 ``preparation``       how a picture becomes numbers, a JSON object: the fields of `Preparation`
 ``provenance``        where the weights come from, in words
 ``backbone``          optional, a JSON object: the name and the checksum of the model whose first layers stand
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 
 from cnnfilter.errors import CnnfilterError, ModelError
 from cnnfilter.kernels.catalogue import ENTRIES
+from cnnfilter.layers.answers import Answers
 from cnnfilter.layers.fixed import FixedConvolution
 from cnnfilter.layers.grammar import Stage, split_stages
 from cnnfilter.layers.layer import Layer, Shape, show_shape
@@ -326,8 +328,9 @@ def _check_fit(model: Model) -> None:
         raise ModelError(f"its layers do not fit together: {error}") from error
     if max(map(math.prod, shapes)) > _LAYER_VALUES_MAX:
         raise ModelError(f"has a layer with more than {_LAYER_VALUES_MAX:,} numbers")
-    if model.classes and math.prod(shapes[-1]) != len(model.classes):
-        raise ModelError(f"has {len(model.classes)} classes, but its layers give {show_shape(shapes[-1])} numbers")
+    if model.classes and Answers.of(model.layers, model.input_shape).classes != len(model.classes):
+        numbers = "1 number" if math.prod(shapes[-1]) == 1 else f"{show_shape(shapes[-1])} numbers"
+        raise ModelError(f"has {len(model.classes)} classes, but its layers give {numbers}")
     for name in ("mean", "std"):
         values = len(getattr(model.preparation, name))
         if model.backbone is None and values not in (1, model.input_shape[-1]):

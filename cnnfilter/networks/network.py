@@ -7,7 +7,6 @@ are computed is in `cnnfilter.networks.plan`.
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnnfilter import weights
 from cnnfilter.errors import ModelError, ShapeError
 from cnnfilter.images.image import Image
-from cnnfilter.layers.activations import activate
+from cnnfilter.layers.answers import Answers, without_last_function
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.float_scales import Scale, check_scale
@@ -97,14 +96,16 @@ class Network:
         batch : (N, H, W, C) array
             The result of `prepare`.
         until : int, optional
-            Number of layers that are computed; all by default, but for a softmax at the end (see `predict`).
+            Number of layers that are computed; all by default, but for a softmax or sigmoid at the end (see
+            `predict`).
         threads : int, optional
             All cores by default. The result is the same for any number, and for any other pictures in the batch.
 
         Returns
         -------
         (N, classes) float32 array
-            The logits; with `until` the maps (N, H', W', C').
+            The logits, one for two classes if a sigmoid follows a single number; with `until` the maps
+            (N, H', W', C').
 
         Raises
         ------
@@ -116,7 +117,7 @@ class Network:
             raise ShapeError(
                 f"a batch of shape {pictures.shape}: this network takes (N, {', '.join(map(str, self.input_shape))})"
             )
-        steps = self._steps_until(self._before_softmax if until is None else until)
+        steps = self._steps_until(len(without_last_function(self.layers)) if until is None else until)
         out = np.empty((len(pictures), *(steps[-1].shape if steps else self.input_shape)), np.float32)
         if not steps:
             out[...] = pictures
@@ -137,10 +138,11 @@ class Network:
         Returns
         -------
         (N, classes) float32 array
-            Each row sums to 1.
+            Each row sums to 1, unless the layers end with several numbers and a sigmoid: then each class has a
+            probability by itself.
         """
         logits = self.forward(self.prepare(images), threads=threads)
-        return activate(logits / np.float32(self.calibration.temperature), "softmax")
+        return self.answers.probabilities(logits.reshape(len(logits), -1) / np.float32(self.calibration.temperature))
 
     def features(self, images: Sequence[Picture] | Picture, *, threads: int | None = None) -> Batch:
         """Return the input of the last `dense` layer for each picture, (N, F): the pooled vectors."""
@@ -176,16 +178,22 @@ class Network:
         raise ModelError(f"{self.name} has no dense layer")
 
     @property
-    def _before_softmax(self) -> int:
-        return len(self.layers) - (str(self.layers[-1]) == "softmax")
+    def answers(self) -> Answers:
+        """How the outputs become probabilities of classes."""
+        return Answers.of(self.layers, self.input_shape)
 
     @property
     def outputs(self) -> int:
         """The number of outputs."""
-        return math.prod(self.layers.output_shape(self.input_shape))
+        return self.answers.numbers
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers if they have no names."""
+        return self.classes or tuple(map(str, range(self.answers.classes)))
 
     def label(self, index: int) -> str:
-        """Return the name of an output, or its index if it has no name."""
+        """Return the name of a class, or its index if it has no name."""
         return self.classes[index] if self.classes else str(index)
 
     def _steps_until(self, until: int) -> list[Step]:

@@ -1,7 +1,8 @@
 """Export of networks as ONNX files, for other programs; it needs the package ``onnx`` (the extra ``onnx``).
 
 The input of the graph is ``pictures`` (N, H, W, C), as `Network.prepare` returns them; its outputs are ``logits`` and
-``probabilities`` (N, classes). Inside, maps are (N, C, H, W), as the operators of ONNX need them.
+``probabilities`` (N, classes); of a single number with a sigmoid, ``logits`` is (N, 1). Inside, maps are (N, C, H, W),
+as the operators of ONNX need them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from cnnfilter import __version__
 from cnnfilter.errors import ModelError
 from cnnfilter.filters.windows import Axis
+from cnnfilter.layers.answers import Answers, without_last_function
 from cnnfilter.layers.fixed import Activation, AvgPool, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool, MinPool
 from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.learned import BatchNorm, Convolution, Dense, Depthwise, Dropout, InvertedBottleneck
@@ -47,22 +49,23 @@ def export_onnx(network: Network) -> bytes:
 
     graph = Graph()
     name = graph.add("Transpose", ["pictures"], perm=[0, 3, 1, 2])
-    layers = network.layers[: len(network.layers) - (str(network.layers[-1]) == "softmax")]
+    layers = without_last_function(network.layers)
     shapes = list(layers.shapes(network.input_shape))
     for number, (layer, weights) in enumerate(zip(layers, network.weights, strict=False), 1):
         writer = _WRITERS.get(type(layer))
         if writer is None:
             raise ModelError(f"layer {number} '{layer}' has no counterpart in ONNX")
         name = writer(graph, name, cast(Any, layer), weights, shapes[number - 1])
-    classes = math.prod(shapes[-1])
+    numbers = math.prod(shapes[-1])
     if len(shapes[-1]) == 3:
         name = graph.add("Transpose", [name], perm=[0, 2, 3, 1])
-    logits = graph.add("Reshape", [name, graph.constant(np.array([-1, classes]))], output="logits")
+    logits = graph.add("Reshape", [name, graph.constant(np.array([-1, numbers]))], output="logits")
     if network.calibration.temperature != 1:
         logits = graph.add("Div", [logits, graph.constant(np.float32(network.calibration.temperature))])
-    graph.add("Softmax", [logits], output="probabilities", axis=1)
+    _probabilities(graph, logits, network.answers)
     outputs = [
-        helper.make_tensor_value_info(out, TensorProto.FLOAT, ["N", classes]) for out in ("logits", "probabilities")
+        helper.make_tensor_value_info(out, TensorProto.FLOAT, ["N", size])
+        for out, size in (("logits", numbers), ("probabilities", network.answers.classes))
     ]
     pictures = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["N", *network.input_shape])
     made = helper.make_graph(graph.nodes, "cnnfilter", [pictures], outputs, graph.constants)
@@ -73,6 +76,16 @@ def export_onnx(network: Network) -> bytes:
     helper.set_model_props(model, _properties(network))
     onnx.checker.check_model(model, full_check=True)
     return cast(bytes, model.SerializeToString(deterministic=True))
+
+
+def _probabilities(graph: Graph, logits: str, answers: Answers) -> None:
+    """Write the last function; of one number with a sigmoid, the probabilities of both classes."""
+    if answers.is_binary:
+        logits = graph.add("Concat", [graph.add("Neg", [logits]), logits], axis=1)
+    if answers.independent:
+        graph.add("Sigmoid", [logits], output="probabilities")
+    else:
+        graph.add("Softmax", [logits], output="probabilities", axis=1)
 
 
 def _properties(network: Network) -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
-from cnnfilter.layers.activations import activate, log_softmax
+from cnnfilter.layers.answers import Answers
 from cnnfilter.networks.model_file import Calibration
 from cnnfilter.networks.network import Network
 from cnnfilter.training.data.dataset import Dataset, load_folder
@@ -67,13 +67,15 @@ class Evaluation:
     labels : (N,) int array
         The number of the class of each picture.
     logits : (N, classes) float array
-        The numbers before the softmax.
+        The numbers before the softmax or sigmoid; 0 and the number if one number stands for two classes.
     samples : Examples
         The labelled pictures, without those that could not be read.
     calibration : Calibration
         The temperature and threshold of the network.
     skipped : tuple of Skipped
         The files that were left out of the data, and the pictures that could not be read.
+    independent : bool
+        Each class has a probability by itself (a sigmoid); otherwise they sum to 1.
     """
 
     classes: tuple[str, ...]
@@ -82,6 +84,22 @@ class Evaluation:
     samples: Examples
     calibration: Calibration = field(default_factory=Calibration)
     skipped: tuple[Skipped, ...] = ()
+    independent: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        labels: NDArray[np.int64],
+        logits: NDArray[np.float32],
+        samples: Examples,
+        skipped: tuple[Skipped, ...] = (),
+    ) -> Evaluation:
+        """Return the evaluation of what a network gave for pictures: `logits` is (N, numbers)."""
+        answers = network.answers
+        independent = answers.independent and not answers.is_binary
+        scores = answers.scores(logits)
+        return cls(network.labels, labels, scores, samples, network.calibration, skipped, independent)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,7 +112,11 @@ class Evaluation:
     @property
     def probabilities(self) -> NDArray[np.float32]:
         """The probability of each class for each picture."""
-        return activate(self.logits / np.float32(self.calibration.temperature), "softmax")
+        return self._kind.probabilities(self.logits / np.float32(self.calibration.temperature))
+
+    @property
+    def _kind(self) -> Answers:
+        return Answers(len(self.classes), self.independent)
 
     @property
     def right(self) -> int:
@@ -119,8 +141,9 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """The mean negative logarithm of the right class's probability."""
-        return _loss(self.logits, self.labels, self.calibration.temperature)
+        """The mean cross-entropy: for a softmax, the negative logarithm of the right class's probability."""
+        logits = self.logits.astype(np.float64) / self.calibration.temperature
+        return float(self._kind.losses(logits, self.labels).values.mean())
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -163,8 +186,8 @@ class Evaluation:
         ----------
         Guo et al. 2017, "On Calibration of Modern Neural Networks".
         """
-        temperature = _best_temperature(self.logits, self.labels)
-        probabilities = activate(self.logits / np.float32(temperature), "softmax")
+        temperature = _best_temperature(self._kind, self.logits, self.labels)
+        probabilities = self._kind.probabilities(self.logits / np.float32(temperature))
         best = probabilities.max(axis=1)[self.answers == self.labels]
         if not best.size:
             return Calibration()
@@ -200,8 +223,7 @@ def evaluate(
     """
     dataset = data if isinstance(data, Dataset) else load_folder(data, validation=0, scale=network.preparation.scale)
     examples = choose_examples(dataset, split)
-    classes = network.classes or tuple(str(number) for number in range(network.outputs))
-    labels = dataset.labels_in(examples, classes, network.name)
+    labels = dataset.labels_in(examples, network.labels, network.name)
 
     def logits_of(index: int, picture: Picture) -> NDArray[np.float32]:
         return cast(NDArray[np.float32], network.forward(network.prepare(picture), threads=1)[0])
@@ -212,14 +234,8 @@ def evaluate(
         first = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
         raise DataError(f"none of the {len(examples)} pictures of {dataset.name} can be read{first}")
     rows = np.stack([row for row in logits if row is not None])
-    return Evaluation(
-        classes,
-        labels[read],
-        rows.reshape(len(rows), -1),
-        examples.take(read),
-        network.calibration,
-        (*dataset.skipped, *unreadable),
-    )
+    skipped = (*dataset.skipped, *unreadable)
+    return Evaluation.of(network, labels[read], rows.reshape(len(rows), -1), examples.take(read), skipped)
 
 
 def choose_examples(dataset: Dataset, split: str | None) -> Examples:
@@ -252,15 +268,7 @@ def _share(part: Any, whole: Any) -> float:
     return float(part / whole) if whole else math.nan
 
 
-def _log_probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    return log_softmax(logits.astype(np.float64) / temperature)
-
-
-def _loss(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:
-    return float(-_log_probabilities(logits, temperature)[np.arange(len(labels)), labels].mean())
-
-
-def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def _best_temperature(answers: Answers, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Return the temperature of the least loss, by golden-section search over its logarithm.
 
     The loss has one minimum in the range. A share 1 / (N + 2) of each label is spread over all classes, after Platt
@@ -270,8 +278,7 @@ def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) ->
     doubt = 1 / (len(labels) + 2)
 
     def loss(temperature: float) -> float:
-        logs = _log_probabilities(logits, temperature)
-        return float(-(1 - doubt) * logs[np.arange(len(labels)), labels].mean() - doubt * logs.mean())
+        return float(answers.losses(logits.astype(np.float64) / temperature, labels, doubt).values.mean())
 
     ratio = (math.sqrt(5) - 1) / 2
     low, high = map(math.log, _TEMPERATURE_RANGE)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import DataError
-from cnnfilter.layers.activations import log_softmax
+from cnnfilter.layers.answers import Answers
 from cnnfilter.layers.layer import Shape, show_shape
 from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Model, Preparation, Weights
@@ -103,11 +103,13 @@ def check_settings(settings: Settings, classes: int) -> None:
     ShapeError, ModelError
         Where the layers do not fit each other, or cannot be trained.
     DataError
-        If their output is not one number for each class.
+        If their output is not one number for each class, or one number and a sigmoid for two classes.
     """
-    given = math.prod(settings.layers.output_shape(settings.input_shape))
-    if given != classes:
-        raise DataError(f"the layers give {given:,} numbers for {classes} classes; let them end with 'dense {classes}'")
+    given = Answers.of(settings.layers, settings.input_shape)
+    if given.classes != classes:
+        numbers = "1 number" if given.numbers == 1 else f"{given.numbers:,} numbers"
+        binary = " or 'dense 1 | sigmoid'" if classes == 2 else ""
+        raise DataError(f"the layers give {numbers} for {classes} classes; let them end with 'dense {classes}'{binary}")
     Stack(settings.layers, settings.input_shape, np.random.default_rng(0), 1)
 
 
@@ -262,15 +264,15 @@ class Trainer:
         """Return loss and accuracy on the validation pictures; None if there are none."""
         if self.dataset.validation is None:
             return None
-        array, labels = self.pixels["validation"].array, self.dataset.validation.labels
+        array, labels, answers = self.pixels["validation"].array, self.dataset.validation.labels, self.stack.answers
         height, width, _ = self.settings.input_shape
         unchanged = NO_AUGMENTATION.draw(np.random.default_rng(0), PREDICTION_BATCH_PICTURES, height, width)
         loss, right = 0.0, 0
         for start in range(0, len(labels), PREDICTION_BATCH_PICTURES):
             batch = np.arange(start, min(start + PREDICTION_BATCH_PICTURES, len(labels)))
             scores = self.stack.predict(len(batch), self._make_fill(array, batch, unchanged)).astype(np.float64)
-            loss -= float(log_softmax(scores)[np.arange(len(batch)), labels[batch]].sum())
-            right += int(np.count_nonzero(scores.argmax(axis=1) == labels[batch]))
+            loss += float(answers.losses(scores, labels[batch]).values.sum())
+            right += int(np.count_nonzero(answers.scores(scores).argmax(axis=1) == labels[batch]))
         return loss / len(labels), right / len(labels)
 
     def _record(self, epoch: Epoch) -> None:

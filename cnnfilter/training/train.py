@@ -215,7 +215,7 @@ def _evaluate_network(training: NetworkTraining, settings: Settings, threads: in
                 training.pixels[split].array[start : start + PREDICTION_BATCH_PICTURES], training.model.preparation
             )
             logits[start : start + len(part)] = network.forward(part, threads=threads).reshape(len(part), -1)
-        evaluation = Evaluation(dataset.classes, examples.labels, logits, examples)
+        evaluation = Evaluation.of(network, examples.labels, logits, examples)
     how = f"a network from nothing, {len(training.history)} epochs"
     if training.best != len(training.history):
         how += f", the best of them {training.best}"

@@ -61,6 +61,24 @@ def test_layers_give_the_same(text, rng):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_a_sigmoid_gives_the_same(classes, temperature, rng):
+    """Also with classes that PyTorch's convention names: one number is the probability of the second class."""
+    numbers = 1 if classes == 2 else classes
+    names = tuple("abc"[:classes])
+    calibration = Calibration(temperature, 0.1)
+    made = network(f"flatten | dense {numbers} | sigmoid", (4, 5, 1), rng, classes=names, calibration=calibration)
+    pictures = rng.integers(0, 256, (6, 4, 5)).astype(np.uint8)
+    logits, probabilities = run(export_onnx(made), made.prepare(list(pictures)))
+    wanted = made.forward(made.prepare(list(pictures)))
+    assert logits.shape == wanted.shape == (6, numbers)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(probabilities, made.predict(list(pictures)), atol=1e-6)
+    np.testing.assert_allclose(probabilities[:, -1], 1 / (1 + np.exp(-wanted[:, -1] / temperature)), atol=1e-5)
+    assert (np.abs(probabilities.sum(axis=1) - 1).max() < 1e-6) == (classes == 2)
+
+
 def test_the_shipped_model_gives_the_same(rng):
     shipped = load_model()
     pictures = rng.integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)

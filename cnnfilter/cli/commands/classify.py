@@ -221,7 +221,7 @@ def _folders(network: Network, sort_into: str | None) -> dict[str, str]:
 
     if sort_into is None:
         return {}
-    labels = [*map(network.label, range(network.outputs)), UNKNOWN_LABEL]
+    labels = [*network.labels, UNKNOWN_LABEL]
     return {label: os.path.join(sort_into, name) for label, name in folder_names(labels).items()}
 
 

@@ -111,6 +111,10 @@ def _draw_filters(network: Network | None, path: str, force: bool) -> None:
     print_line(path)
 
 
+_ANSWERS = ("softmax", "labels", "binary")
+"""How numbers become probabilities: by a softmax, or by a sigmoid of each of several numbers or of a single one."""
+
+
 def model_facts(network: Network) -> dict[str, Any]:
     """Return the properties of a model besides its layers, as a dictionary for JSON."""
     import dataclasses
@@ -118,6 +122,7 @@ def model_facts(network: Network) -> dict[str, Any]:
     return {
         "name": network.name,
         "classes": list(network.classes),
+        "answers": _ANSWERS[network.answers.independent + network.answers.is_binary],
         "preparation": network.preparation.as_record(),
         "calibration": dataclasses.asdict(network.calibration),
         "provenance": network.provenance,
@@ -133,8 +138,13 @@ def _fact_lines(facts: dict[str, Any]) -> Iterable[str]:
     part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
     mean, std = (_numbers_text(how[name]) for name in ("mean", "std"))
     yield f"classes        {len(names):,}: {one_line(shown)}"
-    if len(names) == 2:
+    if len(names) == 2 and facts["answers"] == "softmax":
         yield "answers        the softmax of two numbers, which is the sigmoid of their difference"
+    elif facts["answers"] == "binary":
+        label = one_line(names[1]) if names else "class 1"
+        yield f"answers        the sigmoid of one number, which is the probability of {label}"
+    elif facts["answers"] == "labels":
+        yield "answers        the sigmoid of each number: a probability for each label by itself"
     yield f"preparation    {part}, {how['resample']}, (0…255 - {mean}) / {std}"
     if "scale" in how:
         low, high = how["scale"]

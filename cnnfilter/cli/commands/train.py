@@ -25,7 +25,8 @@ Train a classifier on labelled pictures, and say how good it is on pictures that
 A few dozen pictures of each class are enough: the network that comes with cnnfilter is used as it is, and only a new
 last layer is trained, with a regularization that is chosen by cross-validation. With --layers, a whole network is
 trained from random weights, which takes thousands of pictures. LAYERS are written as for `describe`, and end with one
-number for each class.
+number for each class, or with 'dense 1 | sigmoid' for two classes. After 'dense N | sigmoid' each of the N labels has
+a probability by itself, and those of a picture need not sum to 1.
 
 DATA is a folder of class folders, which may be divided into train, val and test; a table of path,label (a CSV file,
 also one-hot); IDX files (the format of MNIST) or their folder; or an .npz file of images and labels. Without a

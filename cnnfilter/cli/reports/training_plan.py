@@ -9,6 +9,9 @@ from cnnfilter.cli.reports.layer_table import layer_table
 from cnnfilter.cli.reports.tables import aligned
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnfilter.layers.answers import Answers
     from cnnfilter.layers.stack import Layers
     from cnnfilter.training.data.dataset import Dataset
 
@@ -69,6 +72,7 @@ def _network_lines(
     time_limit: float | None,
     **_: Any,
 ) -> list[str]:
+    from cnnfilter.layers.answers import Answers
     from cnnfilter.layers.summary import summarize
     from cnnfilter.training.data.decoded import find_shape
     from cnnfilter.training.network import Settings, check_settings, seconds_for
@@ -76,11 +80,26 @@ def _network_lines(
     shape = input or find_shape(dataset.train)
     settings = Settings(layers, shape, epochs, batch)
     check_settings(settings, len(dataset.classes))
+    answers = _answers_text(Answers.of(layers, shape), dataset.classes)
     batches = -(-len(dataset.train) // batch)
     steps = f"{_count_text(epochs, 'epoch')} of {_count_text(batches, 'batch', 'batches')}"
     time = _duration_text(seconds_for(settings, len(dataset.train), threads))
     limit = "" if time_limit is None else f", at most {_duration_text(time_limit)}"
-    return [*layer_table(summarize(layers, shape)), "", f"{steps}{_augmentation_text(changes)}: about {time}{limit}"]
+    return [
+        *layer_table(summarize(layers, shape)),
+        "",
+        *answers,
+        f"{steps}{_augmentation_text(changes)}: about {time}{limit}",
+    ]
+
+
+def _answers_text(answers: Answers, classes: Sequence[str]) -> list[str]:
+    """Return a line about a sigmoid at the end."""
+    if answers.is_binary:
+        return [f"two classes from one number: its sigmoid is the probability of {classes[1]!r}"]
+    if answers.independent:
+        return [f"{answers.numbers:,} independent labels (sigmoid): the probabilities of a picture need not sum to 1"]
+    return []
 
 
 def _augmentation_text(changes: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnfilter.errors import ModelError
-from cnnfilter.layers.activations import log_softmax
+from cnnfilter.layers.answers import Answers, without_last_function
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers
 from cnnfilter.networks.model_file import Weights
@@ -69,8 +69,9 @@ class Stack:
     def __init__(self, layers: Layers, input_shape: Shape, rng: np.random.Generator, threads: int) -> None:
         self.input_shape = input_shape
         self._workers = Workers(min(threads, SHARDS_PER_BATCH))
-        # A softmax at the end is part of the loss.
-        self.body = layers[: len(layers) - (str(layers[-1]) == "softmax")]
+        self.answers = Answers.of(layers, input_shape)
+        # A softmax or sigmoid at the end is part of the loss.
+        self.body = without_last_function(layers)
         self.layers = [*_trainables(self.body, input_shape)]
         self._steps = fuse(self.layers)
         self._first_members = [0, *accumulate(len(step.members) for step in self._steps)][:-1]
@@ -140,7 +141,10 @@ class Stack:
         self._prepare_contexts(len(shards), training=True, seeds=seeds)
         total = float(targets.importance.sum(dtype=np.float64))
         outputs = self._forward(shards, fill, training=True)
-        parts = [_loss(out, targets, first, end, total) for out, (first, end) in zip(outputs, shards, strict=True)]
+        parts = [
+            _loss(self.answers, out, targets, first, end, total)
+            for out, (first, end) in zip(outputs, shards, strict=True)
+        ]
         self._backward([part[1] for part in parts], shards)
         np.add.reduce(self._shard_gradients[: len(shards)], axis=0, out=self.gradients)
         return BatchLoss(sum(part[0].loss for part in parts), sum(part[0].right for part in parts))
@@ -266,17 +270,14 @@ def _between_batch_norms(steps: Sequence[Pass]) -> list[list[int]]:
     return segments
 
 
-def _loss(out: Floats, targets: Targets, first: int, end: int, total: float) -> tuple[BatchLoss, Floats]:
-    """Return the loss of a shard (cross-entropy), and the gradients of its outputs for the mean loss of the batch."""
+def _loss(
+    answers: Answers, out: Floats, targets: Targets, first: int, end: int, total: float
+) -> tuple[BatchLoss, Floats]:
+    """Return the loss of a shard, and the gradients of its outputs for the mean loss of the batch."""
     labels, importance = targets.labels[first:end], targets.importance[first:end]
     scores = out.reshape(len(out), -1)
-    classes, at = scores.shape[1], np.arange(len(labels))
-    logs = log_softmax(scores)
-    smoothing = np.float32(targets.smoothing)
-    wanted = np.full(scores.shape, smoothing / classes, np.float32)
-    wanted[at, labels] += 1 - smoothing
-    losses = -(wanted * logs).sum(axis=1)
-    gradients = (np.exp(logs) - wanted) * (importance / np.float32(total))[:, None]
-    right = int(np.count_nonzero(scores.argmax(axis=1) == labels))
-    loss = float((losses * importance).sum(dtype=np.float64))
+    losses = answers.losses(scores, labels, targets.smoothing)
+    gradients = losses.gradients * (importance / np.float32(total))[:, None]
+    right = int(np.count_nonzero(answers.scores(scores).argmax(axis=1) == labels))
+    loss = float((losses.values * importance).sum(dtype=np.float64))
     return BatchLoss(loss, right), gradients.reshape(out.shape)

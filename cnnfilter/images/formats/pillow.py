@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images import gif
+from cnnfilter.images import gif, gif_frames
 from cnnfilter.images.coding import coding
 from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
 from cnnfilter.images.image import Image, check_size, warn, whole_numbers
@@ -62,9 +62,9 @@ def read(data: bytes, format: str, max_pixels: int) -> Image:
 def _read(data: bytes, format: str, max_pixels: int) -> Image:
     with pillow_limit.at_least(max_pixels), open_file(data, format) as picture:
         check_size(picture.width, picture.height, max_pixels)
-        if format == "gif":
-            gif.refuse_cut(data)
         metadata = read_metadata(picture)
+        if format == "gif" and (shown := _frames_to_compose(data)):
+            return off_the_main_thread(lambda: _composed(data, shown, _loop(picture, format), metadata, max_pixels))
         count = _count_frames(picture)
         if count > 1:
             check_size(picture.width, picture.height, max_pixels, count)
@@ -123,6 +123,41 @@ def open_file(data: bytes, format: str) -> Any:
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
     return plugin(io.BytesIO(data))
+
+
+def _frames_to_compose(data: bytes) -> list[gif_frames.Frame]:
+    """Return the frames of a GIF file; none if there is one that fills the screen, which Pillow decodes itself.
+
+    Raises
+    ------
+    ImageError
+        The file is cut off.
+    """
+    gif.refuse_cut(data)
+    shown = list(gif_frames.frames(data))
+    is_still = len(shown) == 1 and shown[0].covers(*gif_frames.screen_size(data, shown[0]))
+    return [] if is_still else shown
+
+
+def _composed(
+    data: bytes, shown: list[gif_frames.Frame], loop: int | None, metadata: Metadata, max_pixels: int
+) -> Image:
+    """Return a GIF file's frames as an animation, or as a picture if there is one frame."""
+    width, height = gif_frames.screen_size(data, shown[0])
+    check_size(width, height, max_pixels, len(shown))
+    for frame in shown:
+        if frame.width and frame.height:
+            check_size(frame.width, frame.height, max_pixels)
+    pictures, mode = gif_frames.compose(shown, width, height, _gif_indices)
+    if len(shown) == 1:
+        return Image(pictures[0], mode, "gif", metadata)
+    durations = tuple(frame.milliseconds for frame in shown)
+    return Image(pictures[0], mode, "gif", metadata, tuple(pictures), durations, loop)
+
+
+def _gif_indices(file: bytes) -> np.ndarray:
+    with open_file(file, "gif") as picture:
+        return np.array(picture)
 
 
 def _count_frames(picture: PillowImage.Image) -> int:

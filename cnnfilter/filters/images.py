@@ -82,7 +82,9 @@ def filter_image(
         algorithms_used.append(how)
         return pixels
 
-    return image.map(filtered), max(clipped), algorithms_used[0]
+    down, across = _axes(image, find_kernels(kernels[0])[0], options)
+    result = image.map(filtered).replace(metadata=image.metadata.sampled(down.sampling, across.sampling))
+    return result, max(clipped), algorithms_used[0]
 
 
 def check_alpha(alpha: str) -> None:
@@ -91,9 +93,13 @@ def check_alpha(alpha: str) -> None:
         raise ShapeError(f"alpha {alpha!r} is not one of {', '.join(ALPHA)}")
 
 
-def _refuse_large(image: Image, kernel: Kernel, max_pixels: int, options: dict[str, Any]) -> None:
+def _axes(image: Image, kernel: Kernel, options: dict[str, Any]) -> tuple[Axis, Axis]:
     window = {name: options[name] for name in ("stride", "dilation", "padding") if name in options}
-    down, across = window_axes(image.pixels.shape[:2], kernel.weights.shape, **window)
+    return window_axes(image.pixels.shape[:2], kernel.weights.shape, **window)
+
+
+def _refuse_large(image: Image, kernel: Kernel, max_pixels: int, options: dict[str, Any]) -> None:
+    down, across = _axes(image, kernel, options)
     check_size(across.outputs, down.outputs, max_pixels, len(image.frames) or 1)
 
 
@@ -327,7 +333,8 @@ def spread_maps(image: Image, names: Sequence[str], format: str, like: Image | N
 
     marks = {1: [""], 3: [" R", " G", " B"]}.get(channels) or [f" {number + 1}" for number in range(channels)]
     labels = [name + mark for mark in marks for name in names]
-    return image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))
+    sheet = image.map(lambda maps: contact_sheet([(label, maps[:, :, number]) for number, label in enumerate(labels)]))
+    return sheet.replace(metadata=image.metadata.without_place())
 
 
 def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
@@ -339,7 +346,14 @@ def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options:
     options : those of `pool_picture`
     """
     check_alpha(alpha)
-    return image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
+    down, across = _pool_axes(image.pixels, options)
+    pooled = image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
+    return pooled.replace(metadata=image.metadata.sampled(down.sampling, across.sampling))
+
+
+def _pool_axes(frame: Samples, options: dict[str, Any]) -> tuple[Axis, Axis]:
+    window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
+    return pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
 
 
 def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
@@ -350,8 +364,7 @@ def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict
     allocate = options.pop("allocate", np.empty)
     opaque = is_opaque(frame)
     if is_worth_bands(frame):
-        window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
-        axes = pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
+        axes = _pool_axes(frame, options)
         if axes[0].outputs > 1:
 
             def pool_rows(rows: Samples, padding: Sides) -> tuple[Samples, float]:

@@ -46,6 +46,17 @@ class Axis:
         """Return floor((size + before + after − dilation·(taps − 1) − 1) / stride) + 1."""
         return (self.size + self.before + self.after - self.reach) // self.stride + 1
 
+    @property
+    def sampling(self) -> tuple[float, float]:
+        """Return the step from output to output, and the edge before the first one, in samples of the input.
+
+        Each output is at the centre of its window, and as wide as the stride.
+
+        >>> Axis(10, taps=2, stride=2).sampling, Axis(10, taps=3).sampling, Axis(10, taps=3, before=1).sampling
+        ((2, 0.0), (1, 1.0), (1, 0.0))
+        """
+        return self.stride, (self.reach - self.stride) / 2 - self.before
+
 
 class RowBand(NamedTuple):
     """A range of outputs along an axis, and the samples that they see.

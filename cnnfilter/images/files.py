@@ -260,8 +260,7 @@ def _encode(
         image = image.replace(metadata=Metadata())
     image = _fit(image, format)
     height, width = image.pixels.shape[:2]
-    if image.metadata.iptc and format != "jpg":
-        warn(f"{format} files are written without IPTC (caption, keywords): it is left out; jpg would keep it")
+    warn_of_lost_metadata(image.metadata, format)
     image = image.replace(metadata=with_size(image.metadata, width, height))
     check_size(width, height, max_pixels, len(image.frames) or 1)
     longest = _MAX_SIDE_PIXELS.get(format)
@@ -269,6 +268,22 @@ def _encode(
         raise ImageError(f"{width}x{height} is too large for {format}, which ends at {longest:,} pixels a side")
     with AsImageError("cannot be encoded as " + format):
         return _encode_fitting(image, format, settings, threads)
+
+
+def warn_of_lost_metadata(metadata: Metadata, format: str) -> None:
+    """Warn once of metadata that files of a format are written without."""
+    place = metadata.georeference
+    if place and place.fault:
+        warn(place.fault)
+    kinds = {"IPTC (caption, keywords)": (metadata.iptc, ("jpg",)), "GeoTIFF tags": (place, ("tiff",))}
+    lost = {name: formats for name, (content, formats) in kinds.items() if content and format not in formats}
+    if lost:
+        keepers = list(dict.fromkeys(each for formats in lost.values() for each in formats))
+        them = "it is" if list(lost) == ["IPTC (caption, keywords)"] else "they are"
+        warn(
+            f"{format} files are written without {' and '.join(lost)}: {them} left out; "
+            f"{' and '.join(keepers)} would keep {'it' if them == 'it is' else 'them'}"
+        )
 
 
 def _encode_fitting(image: Image, format: str, settings: Settings, threads: int | None) -> list[bytes]:

@@ -185,13 +185,14 @@ class NewFile:
     def __init__(
         self, path: str, head: bytes, tail: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], *, force: bool
     ) -> None:
-        end = len(head) + math.prod(shape) * dtype.itemsize
+        self._start, self._end = len(head), len(head) + math.prod(shape) * dtype.itemsize
+        self._tail_bytes = len(tail)
         with ExitStack() as stack:
             self._file = stack.enter_context(replace_file(path, force=force))
             self._file.write(head)
             self._file.flush()
-            _reserve_disk(self._file.fileno(), end + len(tail))
-            self._file.seek(end)
+            _reserve_disk(self._file.fileno(), self._end + len(tail))
+            self._file.seek(self._end)
             self._file.write(tail)
             self._file.flush()
             mapping = MappedArray(self._file.fileno(), shape, dtype, len(head), writable=True)
@@ -201,6 +202,14 @@ class NewFile:
     def holds(self, pixels: np.ndarray) -> bool:
         """Return whether `pixels` are the file's array."""
         return np.may_share_memory(self.array, pixels)
+
+    def replace_frame(self, head: bytes, tail: bytes) -> None:
+        """Write other bytes before and after the pixels, as many as there are."""
+        assert (len(head), len(tail)) == (self._start, self._tail_bytes)
+        self._file.seek(0)
+        self._file.write(head)
+        self._file.seek(self._end)
+        self._file.write(tail)
 
     def keep(self) -> None:
         """Flush the file to the disk and give it its name."""

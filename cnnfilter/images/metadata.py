@@ -1,7 +1,7 @@
-"""Metadata of a picture: colour profile, EXIF, resolution, texts.
+"""Metadata of a picture: colour profile, EXIF, resolution, texts, georeference.
 
 This module changes the few bytes of EXIF and XMP that become wrong when the pixels change (orientation, thumbnail).
-The formats read metadata from files and write it to files.
+The formats read metadata from files and write it to files. The tags of GeoTIFF are in `cnnfilter.images.tags`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from cnnfilter.images.tags.georeference import Georeference, Sampling
 
 XMP = "XML:com.adobe.xmp"
 """The key of an XMP packet among the texts, as PNG names it."""
@@ -48,6 +50,8 @@ class Metadata:
         PNG's chunks that define the colour space (gAMA, cHRM, sRGB, cICP); only PNG files hold them.
     iptc : bytes, optional
         The records of IPTC (caption, keywords, author); only JPEG files hold them.
+    georeference : Georeference, optional
+        The tags of GeoTIFF and GDAL; only TIFF files hold them.
     """
 
     icc: bytes | None = None
@@ -56,12 +60,31 @@ class Metadata:
     text: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     colour: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     iptc: bytes | None = None
+    georeference: Georeference | None = None
 
     def icc_for(self, mode: str) -> bytes | None:
         """Return the profile if it is one for colours of this mode, else None."""
         if self.icc is None or mode not in _ICC_SPACES.get(bytes(self.icc[16:20]), ()):
             return None
         return self.icc
+
+    def sampled(self, down: tuple[float, float], across: tuple[float, float]) -> Metadata:
+        """Return the metadata of a result whose georeference follows its pixels.
+
+        Parameters
+        ----------
+        down, across : (step, offset)
+            Along each axis, the edge before pixel `n` of the result is at ``n * step + offset`` on this picture.
+        """
+        if self.georeference is None:
+            return self
+        return dataclasses.replace(self, georeference=self.georeference.sampled(Sampling(*down), Sampling(*across)))
+
+    def without_place(self, fault: str = "") -> Metadata:
+        """Return the metadata of a result without rows and columns of this picture; `fault` becomes a warning."""
+        if self.georeference is None:
+            return self
+        return dataclasses.replace(self, georeference=self.georeference.without_place(fault))
 
 
 def with_size(metadata: Metadata, width: int, height: int) -> Metadata:
@@ -186,4 +209,6 @@ def upright(metadata: Metadata) -> tuple[int, Metadata]:
     if XMP in text:
         text[XMP] = without_orientation(text[XMP])
     dpi = dpi[::-1] if dpi and orientation > 4 else dpi
-    return orientation, Metadata(metadata.icc, exif, dpi, text, metadata.colour, metadata.iptc)
+    if orientation != 1:
+        metadata = metadata.without_place("its georeference is left out: it holds for the picture before it is turned")
+    return orientation, dataclasses.replace(metadata, exif=exif, dpi=dpi, text=text)

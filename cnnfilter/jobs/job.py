@@ -172,12 +172,28 @@ class Job:
 
         return allocate
 
+    def _update_georeference(self, image: Image) -> None:
+        """Write the georeference of the result, which was not known when its file was begun."""
+        from cnnfilter.images import mapped_files
+        from cnnfilter.images.files import warn_of_lost_metadata
+        from cnnfilter.images.metadata import with_size
+
+        if self.strip or image.metadata.georeference is None or self.output_file is None:
+            return
+        warn_of_lost_metadata(image.metadata, str(self.format))
+        pixels = image.pixels
+        metadata = with_size(image.metadata, pixels.shape[1], pixels.shape[0])
+        frame = mapped_files.head_and_tail_of(self.format, image, pixels.shape, pixels.dtype, metadata)
+        if frame is not None:
+            self.output_file.replace_frame(*frame)
+
     def _write_file(self, image: Image, options: dict[str, Any]) -> None:
         from cnnfilter.images.files import write_image
         from cnnfilter.runtime.atomic_files import replace_file
 
         assert self.target is not None
         if self.output_file is not None and self.output_file.holds(image.pixels):
+            self._update_georeference(image)
             self.output_file.keep()
             return
         self.target.create_folder()

@@ -18,9 +18,10 @@ from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Range, Span, store_band, to_picture, top_of
 from cnnfilter.images.image import Image, check_size
+from cnnfilter.images.metadata import Metadata
 from cnnfilter.layers.bands import SelectRows, count_banded, output_height, split_bands
 from cnnfilter.layers.fixed import Activation, Allocate, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
-from cnnfilter.layers.layer import Layer, Shape
+from cnnfilter.layers.layer import Layer, Shape, WindowLayer
 from cnnfilter.layers.stack import Layers, refuse_learned, run_layers
 
 Maps = NDArray[np.float32]
@@ -106,7 +107,7 @@ def apply_layers(
     if (dtype is not None and not keeps_channels) if sheet is None else sheet:
         refuse_many(count)  # before all maps are computed
         drawn = image.map(lambda frame: contact_sheet(_label_maps(compute(frame).whole(), layers)))
-        return drawn.replace(mode="RGB", bands=None), 0.0
+        return drawn.replace(mode="RGB", bands=None, metadata=image.metadata.without_place()), 0.0
     rule = _stretched_rule(image, compute) if signed == "stretch" else signed
     output_range = Range.of(rule, dtype) if dtype is not None else Range(keep=True)
     # Alpha has the range of the result's type; without a type, that of the picture's.
@@ -123,8 +124,22 @@ def apply_layers(
         shares.append(clipped)
         return pixels
 
-    result = image.map(applied)
+    result = image.map(applied).replace(metadata=_sampled(image, layers))
     return (result if keeps_channels and dtype is not None else result.replace(mode="maps", bands=None)), max(shares)
+
+
+def _sampled(image: Image, layers: Layers) -> Metadata:
+    """Return the metadata of the maps, whose georeference follows the windows of the layers."""
+    metadata = image.metadata
+    for layer, shape in zip(layers, layers.shapes(image.colour.shape), strict=False):
+        if isinstance(layer, WindowLayer):
+            down, across = layer.axes(*shape[:2])
+            metadata = metadata.sampled(down.sampling, across.sampling)
+        elif isinstance(layer, GlobalPool):
+            metadata = metadata.sampled((shape[0], 0), (shape[1], 0))
+        elif isinstance(layer, Flatten):
+            metadata = metadata.without_place()
+    return metadata
 
 
 def _stretched_rule(image: Image, compute: Callable[[NDArray[Any]], _Bands]) -> Span:

@@ -62,7 +62,11 @@ def apply_network(
         return contact_sheet([(name, maps[:, :, number]) for number, name in enumerate(names)])
 
     if (dtype is not None and not keeps_channels) if sheet is None else sheet:
-        return image.map(draw).replace(mode="RGB", bands=None), 0.0
+        metadata = image.metadata.without_place()
+        return image.map(draw).replace(mode="RGB", bands=None, metadata=metadata), 0.0
+    image = image.replace(
+        metadata=image.metadata.without_place("its georeference is left out: the network takes it in another size")
+    )
     if dtype is None:
         return image.map(maps_of).replace(mode="maps", bands=None), 0.0
     span = Span.union(Span.of(maps_of(frame)) for frame in image.frames or (image.pixels,))

@@ -25,6 +25,7 @@ from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page,
 from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
 from cnnfilter.images.image import Bands, Image, as_pixels, check_frames, check_size, warn
 from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
+from cnnfilter.images.tags.georeference import georeference_of
 from cnnfilter.images.unpacking.tiff_samples import bands_of, interpret, refuse_unknown
 
 if TYPE_CHECKING:
@@ -138,11 +139,12 @@ def metadata_of(file: BinaryIO) -> Metadata:
         icc, xmp = tags.get(tag.ICC), tags.get(tag.XMP)
         inches = {2: 1.0, 3: 2.54}.get(tags.get(tag.UNIT, 2), 0.0)
         dpi = resolution((tags.get(tag.ACROSS, 0) * inches, tags.get(tag.DOWN, 0) * inches))
+        georeference = georeference_of(tags)
         exif = _descriptive(tags)
     except Exception:  # the picture can be read without its metadata
         return Metadata()
     text = {XMP: xmp.decode("utf-8", "replace")} if isinstance(xmp, bytes) else {}
-    return Metadata(icc if isinstance(icc, bytes) else None, exif, dpi, text)
+    return Metadata(icc if isinstance(icc, bytes) else None, exif, dpi, text, georeference=georeference)
 
 
 def _descriptive(tags: PillowImage.Exif) -> bytes | None:
@@ -293,6 +295,9 @@ class _FileLayout:
         if metadata.dpi:
             values[tag.UNIT] = 2
         entries = {number: layout.entry(number, value) for number, value in values.items()}
+        if metadata.georeference:
+            for number, kind, count, content in metadata.georeference.packed(layout.order):
+                entries[number] = layout.raw(number, kind, count, content)
         for number, dots in zip((tag.ACROSS, tag.DOWN), metadata.dpi or (), strict=False):
             entries[number] = layout.raw(number, 5, 1, struct.pack(layout.order + "II", round(dots * 10_000), 10_000))
         return entries

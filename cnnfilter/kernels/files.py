@@ -5,6 +5,7 @@ Text that is not a rectangle of finite numbers is refused. Making a `Kernel` is 
 
 from __future__ import annotations
 
+import codecs
 import io
 import math
 import os
@@ -27,6 +28,7 @@ from cnnfilter.kernels.numbers import (
     refuse_ambiguous_shape,
     value_of,
 )
+from cnnfilter.kernels.plain_text import refuse_decimal_commas
 
 _FILE_BYTES_MAX = 64 * 2**20
 """Largest kernel file, so that a wrong path (a video, a device) does not fill the memory."""
@@ -74,7 +76,12 @@ def _parse_csv(text: str) -> Table:
     """
     lines = lines_of(text)
     if any(";" in line.rstrip(";") for line in lines):
+        if all(line.endswith(";") for line in lines):
+            lines = [line.removesuffix(";") for line in lines]
         return Table(rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines]))
+    refuse_decimal_commas("\n".join(lines))
+    if len(lines) > 1 and all(line.endswith(",") for line in lines):  # an empty column, as spreadsheets write it
+        lines = [line.removesuffix(",") for line in lines]
     rows = [[cell.strip('"') for cell in cells_of(line.rstrip(";"), n)] for n, line in enumerate(lines, 1)]
     if len(rows) == 1 and not lines[0].endswith(";"):
         refuse_ambiguous(rows[0])
@@ -176,8 +183,9 @@ def from_array(values: Any) -> NDArray[np.float64]:
 
 def _text(parse: Callable[[str], Table]) -> Callable[[bytes], Table]:
     def read(data: bytes) -> Table:
-        # A byte that is not UTF-8 becomes a replacement character, which the error for its row and column then shows.
-        return parse(data.decode("utf-8-sig", errors="replace"))
+        # A byte that cannot be decoded becomes a replacement character, which the error for its row and column shows.
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return parse(data.decode(encoding, errors="replace"))
 
     return read
 

@@ -12,8 +12,8 @@
 =========================================  =========================================================================
 
 A row of 9, 25, 49, … numbers could be a square kernel in the notation of other tools. It is refused unless a semicolon,
-a size or a second pair of brackets says which of the two it is. Making arrays of the numbers is left to
-`cnnfilter.kernels.files`.
+a size or a second pair of brackets says which of the two it is. Comments, continued lines and decimal commas are left
+to `cnnfilter.kernels.plain_text`, making arrays of the numbers to `cnnfilter.kernels.files`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cnnfilter.errors import KernelError
+from cnnfilter.kernels.plain_text import plain_text, refuse_decimal_commas
 from cnnfilter.runtime import limits
 
 _EXAMPLE = "'0 -1 0; -1 5 -1; 0 -1 0'"
@@ -32,8 +33,8 @@ _SHOWN_CHARACTERS_MAX = 80
 
 # ImageMagick's geometry before the colon: WIDTHxHEIGHT or one SIDE, and the position of the origin.
 _SIZE = re.compile(r"(\d{1,9})(?:[xX](\d{1,9}))?([+-]\d{1,9}[+-]\d{1,9})?\s*:\s*(.*)", re.DOTALL)
-# A comment of a shell, of Octave or of C, up to the line's end. The latter two stand at the start or after a space.
-_COMMENT = re.compile(r"#.*|(?:^|(?<=\s))(?:%|//).*", re.MULTILINE)
+# A decimal number of C with the suffix of its type, as in 0.5f.
+_C_FLOAT = re.compile(r"([-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?)[fF]")
 _BRACKETS = str.maketrans("{}", "[]")
 
 
@@ -47,9 +48,9 @@ class Written(NamedTuple):
 
 def looks_like_numbers(text: str) -> bool:
     """Return whether a text is meant as numbers: brackets, several rows, a size, or a number at its beginning."""
-    if text[:1] in ("[", "{") or ";" in text or "\n" in text or _SIZE.fullmatch(text):
+    if text.removeprefix("\ufeff")[:1] in ("[", "{") or ";" in text or "\n" in text or _SIZE.fullmatch(text):
         return True
-    first = re.split(r"[\s,]", text.strip(), maxsplit=1)[0]
+    first = re.split(r"[\s,]", text.removeprefix("\ufeff").strip(), maxsplit=1)[0]
     try:
         value_of(first)
     except ZeroDivisionError:
@@ -78,11 +79,12 @@ def read_numbers(text: str) -> Written:
     Traceback (most recent call last):
     cnnfilter.errors.KernelError: 9 numbers in a row can be a kernel of 3x3 or one row: write '3x3: 0,-1,0,-1,5,-1,...
     """
-    plain = _COMMENT.sub("", text).strip()
+    plain = plain_text(text)
     if plain[:1] in ("[", "{"):
         return read_brackets(text)
     if size := _SIZE.fullmatch(plain):
         return Written(_sized_rows(*size.groups()))
+    refuse_decimal_commas(plain)
     return Written(_plain_rows(plain))
 
 
@@ -91,6 +93,9 @@ def _plain_rows(text: str) -> list[list[str]]:
     lines = lines_of(text)
     if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
         lines = [line.rstrip(", ") for line in lines]
+    closed = lines[0].removesuffix(";").split(";") if len(lines) == 1 else []
+    if len(closed) > 1 and all(row.rstrip().endswith(",") for row in closed[:-1]):
+        lines = [";".join(row.rstrip(", ") for row in closed)]
     if len(lines) == 1 and ";" not in lines[0]:
         rows = _rows_of_line(lines[0])
         if len(rows) == 1:
@@ -131,6 +136,11 @@ def _sized_rows(width: str, height: str | None, origin: str | None, body: str) -
         raise KernelError(f"'{size}{origin}:': the middle of a kernel cannot be moved; write '{size}:'")
     if ":" in body:
         raise KernelError(f"'{size}: …' holds several kernels; give each one by itself")
+    body = body.strip()
+    if body[:1] in ("[", "{") and body[-1:] in ("]", "}"):
+        body = re.sub(r"[\[\]{}]", " ", body) if ";" in body else re.sub(r"[\[\]{}]", " , ", body)
+        body = re.sub(r"(\s*,)+", ",", body)
+    body = body.removesuffix(";")
     if ";" in body:
         rows = _plain_rows(body)
         if [len(row) for row in rows] != [side] * side:
@@ -193,7 +203,7 @@ def _shown(text: str) -> str:
 
 def lines_of(text: str) -> list[str]:
     """Return the lines of a text without blank lines and comments."""
-    stripped = (line.strip() for line in _COMMENT.sub("", text).splitlines())
+    stripped = (line.strip() for line in plain_text(text).splitlines())
     return [line for line in stripped if line]
 
 
@@ -222,7 +232,7 @@ def read_brackets(text: str) -> Written:
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
-            plain = _COMMENT.sub("", text).strip()
+            plain = plain_text(text)
             value = json.loads(plain)
     except RecursionError:
         raise KernelError(
@@ -230,6 +240,7 @@ def read_brackets(text: str) -> Written:
         ) from None
     except ValueError as error:
         if plain[:1] in ("[", "{") and '"' not in plain and re.search(r"\w", plain):
+            refuse_decimal_commas(plain)
             return Written(_bracketed_rows(plain.translate(_BRACKETS)))
         raise KernelError(f"not JSON: {error}") from None
     return _json_rows(value, plain)
@@ -370,5 +381,7 @@ def value_of(cell: Any) -> float:
         raise TypeError
     if not isinstance(cell, str):
         return float(cell)
+    if match := _C_FLOAT.fullmatch(cell):
+        cell = match[1]
     above, slash, below = cell.replace("\N{MINUS SIGN}", "-").partition("/")
     return float(above) / float(below) if slash else float(above)

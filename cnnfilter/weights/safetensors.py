@@ -24,7 +24,10 @@ from cnnfilter.runtime import limits
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 HEADER_BYTES_MAX = 1 << 20
-"""Three times what a thousand tensors and ten thousand class names take; the `safetensors` package allows 100 MB."""
+"""Bytes of a header at most: three times those of a thousand tensors and ten thousand class names.
+
+The package `safetensors` allows 100 MB.
+"""
 
 _OTHER_FORMATS = (
     (b"\x80", "a pickle, which is a program"),
@@ -132,7 +135,7 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Entry]]:
     head = file.read(9)
     length = int.from_bytes(head[:8], "little")
     if head[8:] != b"{" or not 2 <= length <= size - 8:
-        raise ModelError(_what_it_is(head, size))
+        raise ModelError(_refusal(head, size))
     if length > HEADER_BYTES_MAX:
         raise ModelError(f"its header claims {length:,} bytes; {HEADER_BYTES_MAX:,} is the limit")
     file.seek(8)
@@ -143,7 +146,8 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, Entry]]:
     return metadata, _entries(header, 8 + length, size)
 
 
-def _what_it_is(head: bytes, size: int) -> str:
+def _refusal(head: bytes, size: int) -> str:
+    """Return the end of the message for a file that is not a safetensors file; it names the format, if it is known."""
     for magic, what in _OTHER_FORMATS:
         if head.startswith(magic):
             return f"is {what}; a model is a safetensors file"

@@ -105,7 +105,7 @@ def is_memory_error(error: BaseException | None) -> bool:
 
 
 def max_jobs(count: int) -> int:
-    """Return the jobs of `count` that may run at a time: one for each `MIN_MEMORY_BYTES` of a limit of memory."""
+    """Return the number of jobs that may run at a time, at most `count`: one for each `MIN_MEMORY_BYTES` of a limit."""
     return min([count, *(allowed // MIN_MEMORY_BYTES for allowed in allowed_memory() if allowed is not None)])
 
 

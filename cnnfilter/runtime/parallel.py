@@ -84,7 +84,8 @@ class _SharedItems(Generic[Item]):
 
 def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """Run `tasks` on up to `threads` threads, the calling one among them; return the results in order."""
-    # The outcomes need no memory later: a picture that lacks a band would look like a filtered one.
+    # Allocated before the work, so that no outcome is lost for lack of memory: a picture without one of its bands would
+    # look like a result.
     results: list[Result | None] = [None] * len(tasks)
     failures: list[BaseException | None] = [None] * len(tasks)
     done = bytearray(len(tasks))
@@ -120,7 +121,7 @@ def run_tasks(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Resul
         raise next((failure for failure in raised if not isinstance(failure, Exception)), raised[0])
     if not all(done):  # a thread ended without memory
         raise MemoryError
-    return results  # type: ignore[return-value]  # every place is filled
+    return results  # type: ignore[return-value]  # every task has a result
 
 
 def off_the_main_thread(work: Callable[[], Result]) -> Result:

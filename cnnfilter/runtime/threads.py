@@ -23,7 +23,7 @@ _START_POLL_SECONDS = 0.01
 """Seconds between two checks of a thread that has not reported that it runs."""
 
 _THREAD_BYTES = (88 << 20, 12 << 20)
-"""Bytes of addresses, and of data, of a thread: its stack (8 MiB), the heap that glibc reserves (64 MiB), and some."""
+"""Bytes of addresses, and of data, of a thread: a stack of 8 MiB, a heap of glibc of 64 MiB, and a margin."""
 
 
 class Thread:

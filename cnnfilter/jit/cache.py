@@ -34,8 +34,8 @@ TOUCH_SECONDS = 10 * 86_400
 MAX_UNFINISHED_SECONDS = 86_400
 """Seconds after which a hidden file, which a process that was killed has left, is removed."""
 
-_MAGIC = b"cnnfilter loop 2\n"
-_DIGEST_BYTES = 32
+_MAGIC = b"cnnfilter loop 2\n"  # the first bytes of an entry; other formats of entries get another number
+_DIGEST_BYTES = 32  # the checksum of an entry, BLAKE2b with 256 bits
 _cleaned: set[str] = set()
 """The folders that this process has searched for old entries."""
 

@@ -1,4 +1,4 @@
-"""The key of stored machine code: everything it depends on, as the loop's code, the versions and the processor."""
+"""The key of stored machine code: the loop's code, the versions, the processor and the settings it depends on."""
 
 from __future__ import annotations
 

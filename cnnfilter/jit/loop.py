@@ -285,7 +285,7 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
 _IMPORT_BYTES = (256 << 20, 96 << 20)
 """Bytes of address space, and of data, for importing Numba.
 
-With those for compiling that is 384 and 192 MB; importing numba 0.68 and compiling three loops took 363 and 168 MB.
+Together with `_COMPILE_BYTES` that is 384 and 192 MB; importing numba 0.68 and compiling three loops took 363 and 168.
 """
 _COMPILE_BYTES = (128 << 20, 96 << 20)
 """Bytes of address space, and of data, for compiling one loop."""

@@ -16,6 +16,8 @@ import struct
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+# Numbers of ELF files, by their names in the System V ABI (chapter 4): flags and types of sections, special sections of
+# symbols, the relocation by a 64-bit address, the machine, and the type of file.
 _SHF_ALLOC, _SHT_RELA, _SHT_NOBITS, _SHT_SYMTAB = 2, 4, 8, 2
 _SHN_UNDEF, _SHN_COMMON = 0, 0xFFF2
 _R_X86_64_64 = 1

@@ -1,7 +1,7 @@
 """Vector instructions for running sums: prefix sums along a row, their differences, and integers of 32 bits.
 
-A window's sum is the difference of two prefix sums. Sums wrap around modulo 2^16 or 2^32, which the differences do not
-show.
+A window's sum is the difference of two prefix sums. Prefix sums may wrap around modulo 2^16 or 2^32; their
+differences are right all the same.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from cnnfilter.kernels.numbers import (
 from cnnfilter.kernels.plain_text import refuse_decimal_commas
 
 _FILE_BYTES_MAX = 64 * 2**20
-"""Largest kernel file, so that a wrong path (a video, a device) does not fill the memory."""
+"""Bytes of the largest kernel file, so that a wrong path (a video, a device) does not fill the memory."""
 
 
 class Table(NamedTuple):

@@ -1,6 +1,6 @@
-"""Kernels as text: how they are written, and the errors in them that can be found without importing numpy.
+"""Kernels as text: their notations, and the errors in them that can be found without importing numpy.
 
-`kind_of` says how a kernel is written. Making arrays of numbers is left to `cnnfilter.kernels.lookup` and
+`kind_of` returns the notation of a text. Making arrays of numbers is left to `cnnfilter.kernels.lookup` and
 `cnnfilter.kernels.files`.
 """
 

@@ -210,7 +210,7 @@ def in_bands(
     part: Callable[[Samples, Sides], tuple[Samples, float]],
     allocate: Callable[..., Samples],
 ) -> tuple[Samples, float]:
-    """Return the results of `part` for all bands, joined: it takes the rows that a band sees, and their padding."""
+    """Return the joined results of `part` for all bands; it takes the rows that a band sees, and their padding."""
     return join_bands((part(seen, padding) for seen, padding in _bands(frame, axes)), axes[0].outputs, allocate)
 
 

@@ -1,4 +1,4 @@
-"""The array of a result that the caller gives: it is checked before anything is written into it."""
+"""The parameter `out`: an array for the result, which the caller gives and which is checked before it is written."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ def _is_same(one: Array, other: Array) -> bool:
 
 
 def allocate_out(out: Array | None, source: Any) -> Callable[..., Array]:
-    """Return a function like `numpy.empty` for a result (H, W, C): it gives `out` if that fits, and there is one.
+    """Return a function that gives the array for a result (H, W, C): `out`, or without it a new array.
 
-    The result of a `source` (H, W) is held by an `out` (H, W).
+    The function takes a shape and a dtype, as `numpy.empty` does, and raises ShapeError as `check_out`. If `source` has
+    the shape (H, W), so has `out`.
     """
     if out is None:
         return np.empty

@@ -59,12 +59,12 @@ class Axis:
 
 
 class RowBand(NamedTuple):
-    """A range of outputs along an axis, and the samples that they see.
+    """The rows of a picture that a band of outputs sees.
 
     Attributes
     ----------
-    start, stop : the samples
-    before, after : the padding around these samples
+    start, stop : the first row, and the row after the last one
+    before, after : the padding around these rows
     """
 
     start: int
@@ -74,7 +74,7 @@ class RowBand(NamedTuple):
 
     @classmethod
     def of(cls, axis: Axis, first: int, end: int) -> RowBand:
-        """Return the band of the outputs `first` to `end`. The padding after the axis is cut where it ends.
+        """Return the rows that the outputs `first` to `end` see; no more padding after them than the axis has.
 
         >>> RowBand.of(Axis(10, taps=3, before=1, after=1), 4, 6)
         RowBand(start=3, stop=7, before=0, after=0)
@@ -133,7 +133,7 @@ def window_axes(
     Raises
     ------
     ShapeError
-        The padding is not one of those that `convolve` knows, or the window does not fit into the padded image.
+        The padding is not one of those that `convolve` takes, or the window does not fit into the padded image.
     """
     strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
     pads = _pads(shape, taps, strides, dilations, padding)

@@ -47,7 +47,7 @@ _INT16_MAX = 32767
 """The largest int16."""
 
 _MEAN_ERROR_MAX = 1e-12
-"""By how much the mean of an even number of bytes may be off, in levels: a mean can lie half way between two levels."""
+"""Largest error, in levels, of the mean of an even number of bytes, which can lie half way between two levels."""
 
 SIDE_PRODUCTS_MAX = 20
 """Columns of a narrow region times taps, up to which it is faster to sum without a padded copy (measured)."""
@@ -270,7 +270,7 @@ class Separable:
 
 
 def _ends(taps: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the end of each term's taps in all taps joined."""
+    """Return the end of each term's taps in the joined taps of all terms."""
     return np.cumsum([len(of_term) for of_term in taps])
 
 
@@ -292,7 +292,7 @@ class Box(Separable):
     def run(self, rows: RowOffsets, out: Samples, first: int, count: int, rounding: Rounding) -> int:
         if out.dtype != np.uint8 or self.geometry.channels > BOX_CHANNELS_MAX or count < BLOCK_SAMPLES:
             return super().run(rows, out, first, count, rounding)
-        # Equal weights have one sign, which `choose_algorithm` made sure is positive: `absolute` changes nothing.
+        # `choose_algorithm` takes a box for positive weights only, so that `absolute` would change nothing.
         window = self.height, self.width
         channels, taps = self.geometry.channels, self.height * self.width
         gain = self.weight * rounding.gain

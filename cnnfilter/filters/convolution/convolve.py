@@ -32,7 +32,10 @@ from cnnfilter.kernels.lookup import find_kernels
 from cnnfilter.runtime.parallel import default_threads
 
 COMBINATIONS = ("magnitude", "max", "mean", "sum", "stack")
+"""The rules that combine the results of several kernels; see `filter_picture`."""
+
 SIGNED = ("auto", "clip", "abs", "offset", "stretch")
+"""The rules for values below 0 in an unsigned picture; see `filter_picture`."""
 
 
 class Filtered(NamedTuple):
@@ -160,7 +163,7 @@ def filter_picture(
     signed : how values below 0 enter an unsigned picture: clip, abs, offset (half of the range plus v/2),
         stretch (the smallest to 0, the largest to the top), auto (abs for kernels that sum to 0 and come without a
         bias or an offset of their own, else clip).
-        A float picture keeps its signs unless one is named. A span is stretched instead of that of the result.
+        A float picture keeps its signs unless one is named. A `Span` is stretched instead of that of the result.
     dtype : of the result; None for that of `pixels`
     allocate : makes the array of the result from its shape and dtype, as `numpy.empty` does
 

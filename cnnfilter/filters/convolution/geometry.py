@@ -52,7 +52,7 @@ class Geometry:
 
     @property
     def row_step(self) -> int:
-        """Return by how many rows of the copy the windows of two neighbouring output rows differ."""
+        """Return the distance between the windows of two neighbouring output rows, in rows of the copy."""
         return self.vertical.stride
 
     @property
@@ -178,7 +178,7 @@ class Region(NamedTuple):
         return self.top >= self.bottom or self.left >= self.right
 
     def with_side_strips(self, min_columns: int, columns: int) -> Region:
-        """Return the region with 0 columns, or at least `min_columns`, beside it at each side of `columns`."""
+        """Return the region, narrowed where a strip beside it, in a result of `columns`, is below `min_columns`."""
         left = max(self.left, min_columns) if self.left > 0 else 0
         right = min(self.right, columns - min_columns) if self.right < columns else columns
         return Region(self.top, self.bottom, left, right)
@@ -201,6 +201,6 @@ class RowOffsets(NamedTuple):
 
 
 def rows_per_copy(geometry: Geometry) -> int:
-    """Return the rows of a band: its padded copy stays in the cache, and few rows are copied for several bands."""
+    """Return the output rows of a padded copy: it stays in the cache, and shares few of its rows with the next copy."""
     rows = (_SCRATCH_SAMPLES_MAX // max(geometry.row_samples, 1) - geometry.vertical.reach) // geometry.row_step + 1
     return max(rows, geometry.vertical.reach // geometry.row_step, 8) & ~1

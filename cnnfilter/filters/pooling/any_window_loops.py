@@ -173,8 +173,8 @@ def extremes(op: str) -> Loop:
         """Pool rows `y0` to `y1` of `target` (H', W'·C) from `source` (H, W·C).
 
         `window` is C, taps down and across, stride down and across, dilation down and across, padding at the top and
-        at the left. `work` (WORK_ROWS, P·C) is scratch space, as wide as all windows of a row reach. `neutral` never
-        wins.
+        at the left. `work` (WORK_ROWS, P·C) is scratch space, as wide as all windows of a row reach. `neutral` changes
+        no maximum or minimum.
         """
         inner = inner_columns(work, window, source.shape[1], neutral)
         for y in range(y0, y1):

@@ -28,8 +28,8 @@ TILE_ROWS = 4
 class VectorInstructions(NamedTuple):
     """The vector instructions that pool samples of one type: the kind of vectors, their lanes, and how to use them.
 
-    At a stride of 2, `halves` load the samples of two vectors. Windows are then combined down first, which needs fewer
-    instructions, if `rows_first`; not so where the order of equal samples matters.
+    At a stride of 2, `halves` load the samples of two vectors. If `rows_first`, windows are then combined down before
+    they are combined across, which needs fewer instructions; it is false where the order of equal samples matters.
     """
 
     kind: str

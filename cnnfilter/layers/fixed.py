@@ -1,6 +1,6 @@
 """The layers without learned weights: fixed kernels, pools, activations, grey and flatten.
 
-Each is a dataclass that reads its text, says its shapes, and computes in `forward`. Filtering itself is left to
+Each is a dataclass that reads its text, gives its shapes, and computes in `forward`. Filtering itself is left to
 `cnnfilter.filters`, whose modules are imported on first use, as most networks have none of these filters.
 """
 

@@ -1,7 +1,7 @@
-"""Class activation maps: how much each position of a picture adds to the logit of a class, as colours over the picture.
+"""Class activation maps: the contribution of each position of a picture to the logit of a class, in colours over it.
 
 Where a network ends with a global mean and one dense layer, the logit of a class is the mean of
-``maps[y, x] @ kernel[:, class]`` over all positions, plus a bias. So the part of each position in the logit is exact.
+``maps[y, x] @ kernel[:, class]`` over all positions, plus a bias. So the contribution of each position is exact.
 
 References: B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, equation 2.
 """

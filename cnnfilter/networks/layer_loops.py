@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Compiled loops: what a network's layers do between matrix products, on maps with interleaved channels.
+"""Compiled loops: the work of a network's layers between matrix products, on maps with interleaved channels.
 
 Sums across channels are matrix products, by BLAS. These loops add biases, clip, convolve each map by itself and lay
 windows side by side, while the values are still in the cache.

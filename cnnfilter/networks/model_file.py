@@ -1,6 +1,6 @@
-"""Model files: what they hold, how they are written, and how they are checked while they are read.
+"""Model files: their content, writing them, and reading and checking them.
 
-It is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in
+A model file is a safetensors file whose tensors are named ``LAYER.NAME`` (layers counted from 1, names as in
 `cnnfilter.layers.learned`), and whose metadata are
 
 ====================  ==================================================================================

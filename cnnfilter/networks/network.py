@@ -1,7 +1,7 @@
 """Networks: stacks of layers with weights, which classify pictures.
 
-`load_model` finds a network and reads it. The format of model files is in `cnnfilter.networks.model_file`; how layers
-are computed is in `cnnfilter.networks.plan`.
+`load_model` finds a network and reads it. The format of model files is in `cnnfilter.networks.model_file`; layers are
+computed in `cnnfilter.networks.plan`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Network:
     input_shape : (H, W, C)
         The shape of the input for each picture.
     preparation : Preparation
-        How a picture becomes that input.
+        The steps that turn a picture into that input.
     name : str
         The name of the model, or of its file.
     """

@@ -1,4 +1,4 @@
-"""Random changes of training pictures: which changes there are, how they are drawn, and how they are written as text.
+"""Random changes of training pictures: their kinds, random draws of them, and their text.
 
 Flip, shift, rotation and crop are combined into one affine map, so that each picture is interpolated only once. The
 loop that applies the changes is in `cnnfilter.training.augmentation_loops`.

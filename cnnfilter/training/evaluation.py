@@ -1,6 +1,6 @@
 """Evaluate a network on labelled pictures: accuracy and its interval, figures of each class, mistakes, calibration.
 
-How an evaluation is written as text and as JSON is in `cnnfilter.cli.reports.evaluation`.
+Writing an evaluation as text and as JSON is left to `cnnfilter.cli.reports.evaluation`.
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ class Trainer:
         return vectors | ({"running": np.concatenate(running)} if running else {})
 
     def _restore(self, vectors: dict[str, Floats]) -> None:
-        """Take the parameters and the running statistics from what `_vectors` returned."""
+        """Take the parameters and the running statistics from the result of `_vectors`."""
         self.stack.values[...] = vectors["values"]
         start = 0
         for norm in self.stack.norms:

@@ -33,7 +33,7 @@ class Watcher:
         """Called after each step; `loss` is the mean loss of the epoch so far."""
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
-        """Called after each epoch; `epochs` is how many there will be at most."""
+        """Called after each epoch; `epochs` is the largest number of them."""
 
     def went_before(self, epochs: Sequence[Epoch]) -> None:
         """Called with the earlier epochs when a training goes on from a checkpoint."""

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Compiled loops: what training does between matrix products, forward and backward, on a batch of maps.
+"""Compiled loops: the work of training between matrix products, forward and backward, on a batch of maps.
 
 Maps are (N·H, W·C). A row of an output is one position in one picture: (N·H'·W', C). A geometry holds ``H, W, C, H',
 W'``, the window's height and width, and down and across: stride, dilation, padding before. Maps are 0 beyond the

@@ -1,7 +1,7 @@
 """The base classes of trainable layers, and helpers that several of them use.
 
 A batch is cut into shards of whole pictures. `forward` takes the maps (n, H, W, C) or vectors (n, F) of a shard.
-`backward` takes the gradients of the loss with respect to what `forward` returned, adds the gradients of the layer's
+`backward` takes the gradients of the loss with respect to the outputs of `forward`, adds the gradients of the layer's
 parameters to ``context.gradients``, and returns the gradients of the input. A layer stores nothing of a shard in
 itself: there is one `Context` for each shard and layer, so that several threads can compute different shards.
 """

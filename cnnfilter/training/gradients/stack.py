@@ -160,7 +160,7 @@ class Stack:
         return np.concatenate([out.reshape(len(out), -1) for out in outputs])
 
     def _prepare_contexts(self, shards: int, *, training: bool, seeds: Sequence[int]) -> None:
-        """Set the contexts for a step; what a layer draws depends on the seeds, the shard and its index."""
+        """Set the contexts for a step; the random draws of a layer depend on the seeds, the shard and its index."""
         for shard in range(shards):
             for first, context in zip(self._first_members, self._contexts[shard], strict=True):
                 context.training = training

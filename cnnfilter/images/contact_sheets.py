@@ -20,6 +20,7 @@ MAX_MAPS = 2048
 
 _MIN_TILE_PIXELS = 128  # a narrower tile would cut its label off
 _MAX_SIDE_PIXELS = 4096  # tiles shrink so that no side of the sheet is longer
+# Chosen by eye: the gap between tiles, the height of a line of the label, and that of its letters.
 _GAP_PIXELS = 8
 _LINE_PIXELS = 14
 _FONT_PIXELS = 12
@@ -173,7 +174,7 @@ def _bands(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _draw(values: NDArray[Any], span: tuple[float, float], scale: float, *, is_finite: bool) -> Image.Image:
-    """Stretch `span` to 0…255 and resize; the two may be exchanged, because shrinking is a mean."""
+    """Draw values, stretched from `span` to 0…255 and resized; the order does not matter, as shrinking is a mean."""
     size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
     resized = _resize((_normalise(band, span) for band in _bands(values)), len(values), size, scale)
     colour = (resized.clip(0, 1) * 255 + 0.5).astype(np.uint8)

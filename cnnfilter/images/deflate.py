@@ -32,7 +32,7 @@ def compress_band(data: Any, *, last: bool, level: int = DEFAULT_LEVEL) -> tuple
     Parameters
     ----------
     last : whether the stream ends with this band
-    level : from 0 (stored without compression) to 9; ISA-L's are other ones, so that only the default is left to it
+    level : from 0 (stored without compression) to 9; ISA-L, which has other levels, is used for the default only
     """
     library = _library if level == DEFAULT_LEVEL else zlib
     compressor = library.compressobj(level, zlib.DEFLATED, _RAW_WINDOW_BITS)

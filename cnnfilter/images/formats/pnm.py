@@ -92,7 +92,7 @@ def _pam_mode(tuple_type: bytes, channels: int) -> str:
     """Return the mode of a PAM file; without a tuple type, that of its number of channels."""
     name = tuple_type.decode("latin-1").strip()
     mode = _MODES_OF_TUPLE_TYPES.get(name, "maps") or _MODES[channels]
-    if mode == "maps" and channels in (1, 3):  # no channel can be taken for alpha
+    if mode == "maps" and channels in (1, 3):  # without alpha
         return _MODES[channels]
     if mode != "maps" and CHANNELS[mode] != channels:
         raise ImageError(f"its header says {name} and {channels} channels; {name} has {CHANNELS[mode]}")

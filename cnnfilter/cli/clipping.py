@@ -35,7 +35,7 @@ class ClippingRule(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """What a command calls the ways out."""
+    """The remedies, as the options of a command are called."""
 
     normalize: str
     bias: str

@@ -51,7 +51,7 @@ _ASCII_CHARACTERS = {
     "Σ": "sum",
     "π": "pi",
 }
-"""What is written for a character of a message that the encoding of the stream lacks."""
+"""The ASCII text for each character of a message that the encoding of the stream may lack."""
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""The argument of commands that read pictures and write pictures: inputs, outputs and the options of a run."""
+"""The options of commands that read pictures and write pictures: inputs, outputs and the options of a run."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Pictures:
         Parameters
         ----------
         work : callable
-            Takes a `Job`: reads, calls the library, writes.
+            Takes a `Job`, reads its picture, calls the library and writes the result.
         tag : str
             Name of the operation, which becomes part of the default file names.
         lossless : bool

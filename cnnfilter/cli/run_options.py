@@ -204,11 +204,13 @@ class RunOptions:
         Parameters
         ----------
         work : callable
-            Takes a `Job`: reads it, calls the library, perhaps writes; what it returns becomes ``job.result``.
+            Takes a `Job`, reads its picture, calls the library, and may write a result; the value it returns becomes
+            ``job.result``.
         use : callable, optional
-            Takes the job when it has ended well: prints its result. An OSError of it counts as the job's.
+            Takes a job that has ended without an error, and prints its result. An OSError that it raises counts as the
+            job's own.
         results_on_stdout : bool
-            Whether results go to stdout, so that reports have to go to stderr.
+            Whether results go to stdout; the lines of the run, such as a warning, go to stderr then.
         paths : bool
             Print the path of each file that was written.
         end : str

@@ -191,6 +191,7 @@ def _calibrate(calibration: Calibration, source: str, target: str, force: bool, 
 
 
 _MISTAKES_PER_SHEET = 60
+"""Pictures on a sheet of mistakes: with tiles of 128 pixels it fits on a screen. Chosen by eye."""
 
 
 def _sheet(folder: str, number: int) -> str:

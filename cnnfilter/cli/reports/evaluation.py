@@ -67,6 +67,7 @@ def evaluation_lines(evaluation: Evaluation, what: str, *, mistakes: int = 10) -
 
 
 def _class_table(evaluation: Evaluation) -> list[str]:
+    """Return the table of precision, recall and F1, with a row for each class that is a label or an answer."""
     answers = evaluation.confusion.sum(axis=0)
     rows: list[tuple[str, ...]] = [("class", "pictures", "precision", "recall", "F1")]
     for row, count in zip(evaluation.per_class, answers, strict=True):
@@ -84,6 +85,7 @@ _CONFUSION_CLASSES_MAX = 20
 
 
 def _confusion_table(evaluation: Evaluation) -> list[str]:
+    """Return the confusion matrix, a row for each label and a column for each answer; a list if there are many."""
     confusion = evaluation.confusion
     used = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     if len(used) > _CONFUSION_CLASSES_MAX:
@@ -96,6 +98,7 @@ def _confusion_table(evaluation: Evaluation) -> list[str]:
 
 
 def _confusions(evaluation: Evaluation) -> list[str]:
+    """Return the most frequent confusions, one a line."""
     confusion = evaluation.confusion.copy()
     np.fill_diagonal(confusion, 0)
     order = np.argsort(-confusion, axis=None, kind="stable")[:_CONFUSION_CLASSES_MAX]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _RED_TERMINAL_COLOURS = (231, 224, 217, 210, 203, 196)
 _BLUE_TERMINAL_COLOURS = (231, 189, 147, 105, 63, 21)
 
-# Weights below this share of the largest one are drawn as 0: they could not be told from it.
+# Weights below this share of the largest one are drawn as 0, as they would look the same.
 _DRAWN_SHARE_MIN = 0.01
 
 _SHADE_CHARACTERS = (" ░▒▓█", " .:*#")
@@ -89,6 +89,7 @@ def draw_picture(kernels: Sequence[Kernel]) -> NDArray[np.uint8]:
     return np.vstack([np.hstack(padded[i : i + across]) for i in range(0, len(padded), across)])
 
 
+# Chosen by eye: the white margin around a kernel, and the height of its name in letters of 16 pixels.
 _MARGIN_PIXELS = 12
 _TITLE_PIXELS = 24
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 _COLUMN_NAMES = ("", "layer", "output", "parameters", "multiply-adds", "memory", "sees", "fully connected", "size")
+"""Names above the columns; ``sees`` is the receptive field, ``size`` the formula of the output size."""
+
 _LEFT_ALIGNED_COLUMNS = {"layer", "output", "size"}
+"""The columns of text; all others hold numbers, which end at the same place."""
 
 
 def layer_table(summary: Summary) -> Iterable[str]:
@@ -84,3 +87,4 @@ def size_text(count: int) -> str:
 
 
 _UNIT_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+"""Bytes of each decimal unit (IEC 80000-13)."""

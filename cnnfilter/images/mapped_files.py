@@ -33,7 +33,7 @@ MIN_MAPPED_BYTES = 64 << 20
 """Bytes of pixels from which on a file is mapped; smaller files are read into memory."""
 
 MIN_UNPACKED_FILE_BYTES = 256 << 20
-"""Bytes of pixels from which on they are unpacked into a temporary file, which costs writing them to a disk."""
+"""Bytes of pixels from which on they are unpacked into a temporary file: writing it to a disk takes time."""
 
 RELEASE_INTERVAL_SECONDS = 0.005
 """Seconds after which the pages that were used are released again."""

@@ -1,7 +1,7 @@
 """TIFF files with pages of 8, 16 and 32 bits, integers or float32.
 
 Pillow reads the pages that it can hold without loss, tifffile all others: Pillow reduces 16-bit colour to 8 bits and
-does not know 32-bit colour. Files are written here, uncompressed, because neither library writes all of EXIF. Strips
+has no 32-bit colour. Files are written here, uncompressed, because neither library writes all of EXIF. Strips
 and tiles are read in `cnnfilter.images.formats.tiff_segments`, directories in `cnnfilter.images.formats.tiff_tags`.
 """
 
@@ -54,7 +54,7 @@ def read(data: bytes, max_pixels: int) -> Image:
     Raises
     ------
     ImageError
-        The file is damaged, has more than `max_pixels`, or pixels of a kind that neither library knows.
+        The file is damaged, has more than `max_pixels`, or pixels of a kind that neither library reads.
     """
     _silence_libtiff()
     metadata, pages = metadata_of(io.BytesIO(data)), None
@@ -67,7 +67,7 @@ def read(data: bytes, max_pixels: int) -> Image:
                 pages = _pages_by_pillow(picture, max_pixels, count)
                 if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the pages upright
                     metadata = upright(metadata)[1]
-    except SyntaxError:  # raised by Pillow for kinds of pixels that it does not know
+    except SyntaxError:  # raised by Pillow for kinds of pixels that it does not read
         pass
     pages = pages or _pages_by_tifffile(data, max_pixels, count)
     first = pages[0].replace(metadata=metadata)
@@ -110,7 +110,7 @@ def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
 
 
 def _has_extra_samples(tags: Mapping[int, Any]) -> bool:
-    """Whether a page has samples beside its colours and one alpha; those without a kind are extra samples, too."""
+    """Return whether a page has samples beside its colours and one alpha; those without a kind are extra, too."""
     colours = tag.COLOURS_OF_PHOTOMETRIC.get(int(tags.get(tag.PHOTOMETRIC, tag.BLACK_IS_ZERO)), 1)
     samples, kinds = int(tags.get(tag.SAMPLES, 1)), tags.get(tag.EXTRA, ())
     if samples <= colours:

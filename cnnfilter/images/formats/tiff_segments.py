@@ -94,7 +94,7 @@ def segments_of(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
     Raises
     ------
     ImageError
-        The page has too few segments, or segments out of all proportion. While the segments are read, the two libraries
+        The page has too few segments, or much too large ones. While the segments are read, the two libraries
         raise exceptions of their own.
     """
     down, across = _segment_size(page)

@@ -20,7 +20,7 @@ _MAX_PACKED_BITS = 15  # with the 7 bits before it, such a sample spans 3 bytes 
 
 
 def is_packed(page: TiffPage) -> bool:
-    """Whether a page's samples are whole numbers that do not fill bytes, such as those of 12 bits."""
+    """Return whether a page's samples are whole numbers that do not fill bytes, such as those of 12 bits."""
     bits = page.bitspersample
     return page.dtype is not None and page.dtype.kind in "bu" and bits != 8 and 1 <= bits <= _MAX_PACKED_BITS
 

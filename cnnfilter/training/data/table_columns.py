@@ -182,7 +182,7 @@ class _Table(NamedTuple):
         raise self.unclear(f"none names a file below {self.files.folder or '.'} (--root DIR is another folder)")
 
     def split_column(self, *taken: int) -> int | None:
-        """Return the column that is called like a split, or the one whose cells are all names of splits."""
+        """Return the column whose name is a word for splits, or the one whose cells are all names of splits."""
         called = [column for column in self.called(_SPLIT_WORDS) if column not in taken]
         if called:
             return called[0]

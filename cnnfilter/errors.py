@@ -9,7 +9,7 @@
     └── CompileMemoryError(…, MemoryError) a memory limit is too low to compile a loop
 
 A message is one line that says what was given and suggests a remedy. The command line prints it after ``Error: `` and
-exits with 1. The caller that knows the file or the layer adds its name to the message.
+exits with 1. The caller that has the file or the layer adds its name to the message.
 """
 
 

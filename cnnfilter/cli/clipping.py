@@ -24,7 +24,7 @@ _ONE_TOLERANCE = 0.02
 
 
 class ClippingRule(NamedTuple):
-    """What would help, and the share of clipped samples above which there is a warning."""
+    """The advice against clipping, and the share of clipped samples above which there is a warning."""
 
     advice: str
     min_share: float = MIN_CLIPPED_SHARE_WARNED

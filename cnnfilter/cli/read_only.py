@@ -44,7 +44,7 @@ class Inputs:
 
     @property
     def json(self) -> bool:
-        """Whether the result is printed as JSON."""
+        """Return whether the result is printed as JSON."""
         return self.run_options.json
 
     def sources(self, leave_out: str | None = None) -> list[Source]:

@@ -25,7 +25,7 @@ _CONTINUATIONS = {
     "if-newer": "the same command goes on",
     "force": "the same command begins again",
 }
-"""How to go on after an interruption, for each rule about files that exist."""
+"""The advice on going on after an interruption, for each rule about files that exist."""
 
 
 class WriteOptions:

@@ -226,7 +226,7 @@ class Image:
         return self.pixels[:, :, -1:] if self.has_alpha else None
 
     def is_like(self, other: Image) -> bool:
-        """Whether it has the shape, the dtype and the mode of another image."""
+        """Return whether it has the shape, the dtype and the mode of another image."""
         mine, others = self.pixels, other.pixels
         is_same = (mine.shape, mine.dtype, self.mode) == (others.shape, others.dtype, other.mode)
         return is_same and self.bands == other.bands

@@ -68,8 +68,8 @@ class Preparation:
     share : the share of the sides of that crop that is used; the rest is margin.
     resample : ``bicubic`` or ``bilinear``.
     mean, std : for each channel; the input is (sample - mean) / std, with samples of 0…255.
-    scale : the samples of float pictures that are black and white, which become 0 and 255; None if the network knows
-        no float pictures. A model file has it only if there is one.
+    scale : the samples of float pictures that are black and white, which become 0 and 255; None if the network was
+        trained without float pictures. A model file has it only if there is one.
     """
 
     fit: str = "crop"

@@ -40,7 +40,7 @@ Examples:
 FORMATS = ("npy", "npz", "csv")
 
 _CONTINUATION = "nothing is written, and the same command begins again"
-"""How to go on after an interruption."""
+"""The advice on going on after an interruption."""
 
 
 @click.command("features", help=HELP, short_help="Write feature vectors of pictures, or maps.")

@@ -1,4 +1,4 @@
-"""How a file that was read is compressed, so that a result in the same format can be compressed in the same way."""
+"""The compression of a file that was read, so that a result in the same format can be compressed in the same way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAMPLINGS: dict[tuple[tuple[int, int], ...], str] = {
 
 @dataclass(frozen=True)
 class Coding:
-    """How a file is compressed.
+    """The compression of a file.
 
     Parameters
     ----------

@@ -571,7 +571,7 @@ def test_formats(format, photo):
     ("source", "args", "name"),
     [
         ("img.png", ["-k", "sobel-h"], "img-sobel-h.png"),
-        ("img.jpg", ["-k", "sobel-h"], "img-sobel-h.png"),
+        ("img.jpg", ["-k", "sobel-h"], "img-sobel-h.jpg"),
         ("img.bmp", ["-k", "sobel-h"], "img-sobel-h.bmp"),
         ("img.jpg", ["-k", "gaussian:1.4", "-f", "webp"], "img-gaussian-1.4.webp"),
     ],

@@ -45,8 +45,8 @@ DOORS = {
     "filters": "windows images output convolution.convolve pooling.pool",
     "jobs": "job source_target run sorting",
     "layers": "stack layer fixed learned activations answers grammar names images summary",
-    "networks": "network float_scales model_file preparation map_convolutions layer_loops images labels learned_filters heatmap "
-    "onnx",
+    "networks": "network float_scales model_file preparation map_convolutions layer_loops images labels "
+    "learned_filters heatmap onnx",
     "training": "train evaluation head network augmentation progress plots data.dataset data.decoded data.examples "
     "data.tables",
     "cli": "",

@@ -42,13 +42,16 @@ noise = np.random.default_rng(1).integers(0, 9, (200, 300, 3), np.uint8)
 moments = random.Random(6)
 write_image("picture.png", pictures[0] + noise)  # so that no loop has to be compiled any more
 os.environ["CNNFILTER_CACHE_DIR"] = os.path.abspath("cache")
-for kill in range(int(sys.argv[1])):
+kept, kills = None, int(sys.argv[1])
+for kill in range(100 * kills):  # a busy machine needs more time to write something
+    if kill >= kills and kept is not None:
+        break
     child = os.fork()
     if not child:
         for number in itertools.count():
             write_image("picture.png", pictures[number % 2] + noise)
             cache.write_entry("entry", bytes([number % 2]) * 300_000)
-    time.sleep(moments.uniform(0, 0.05))
+    time.sleep(moments.uniform(0, 0.05) * max(1, kill / kills))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if os.path.exists("picture.png"):
@@ -94,14 +97,17 @@ def stored(model):
     return model.weights[-1]["kernel"].astype("f2").tobytes()  # as a model file holds them
 
 
-for kill in range(int(sys.argv[1])):
+kills = int(sys.argv[1])
+for kill in range(100 * kills):  # a busy machine needs more time to write each of the files
+    if kill >= kills and all(numbers == {0, 1} for numbers in seen.values()):
+        break
     child = os.fork()
     if not child:
         for number in itertools.count(kill):
             networks[number % 2].save("network.safetensors", force=True)
             heads[number % 2].save("head.safetensors", force=True)
             write_checkpoint("network.safetensors.checkpoint", points[number % 2])
-    time.sleep(moments.uniform(0, 0.05))
+    time.sleep(moments.uniform(0, 0.05) * max(1, kill / kills))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     for name, written in (("network", networks), ("head", heads)):
@@ -188,12 +194,11 @@ def wait_for_results(least=1):
     pytest.fail("no result came")
 
 
-def check_what_was_told(code, err):
-    """Ctrl-C is answered by one line that says how far the run came; other signals end it silently."""
-    if code == 130:
-        assert re.fullmatch(
-            rf"Interrupted after \d+ of {MANY} inputs; the same command with --skip-existing goes on\n", err
-        )
+def check_what_was_told(code, err, count=MANY):
+    """Ctrl-C is answered by one line if there are several inputs; other signals end the run silently."""
+    if code == 130 and count > 1:
+        line = rf"Interrupted after \d+ of {count} inputs; the same command with --skip-existing goes on\n"
+        assert re.fullmatch(line, err)
     else:
         assert err == ""
 
@@ -370,7 +375,7 @@ def test_a_first_compilation_can_be_interrupted(number, code, count, monkeypatch
         _, err = process.communicate(timeout=30)
         assert time.monotonic() - began < 2
         assert process.returncode == code
-        assert err == ""
+        check_what_was_told(code, err, count)
         kept = os.listdir("cache/loops") if os.path.isdir("cache/loops") else []
         assert [name for name in kept if name.startswith(".")] == []
         shutil.rmtree("cache", ignore_errors=True)

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from cnnfilter.errors import KernelError
@@ -57,6 +59,20 @@ def check(text: str) -> None:
             entry_and_values(text)
         case "numbers":
             numbers_of(read_numbers(text).rows)
+
+
+def bare_numbers(words: Iterable[str]) -> list[str]:
+    """Return the numbers at the beginning of the words of a command: several are a kernel without its quotes.
+
+    A number that is the name of a file is none.
+
+    Examples
+    --------
+    >>> bare_numbers(["-1", "0", "1/9", "photo.jpg"])
+    ['-1', '0', '1/9']
+    """
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(/\d+)?[,;]?")
+    return list(itertools.takewhile(lambda word: number.fullmatch(word) and not os.path.exists(word), words))
 
 
 # ---------------------------------------------------------------- names

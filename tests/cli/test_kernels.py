@@ -111,6 +111,13 @@ def test_list_help_and_usage_errors_need_neither_numpy_nor_numba(args):
 # ---------------------------------------------------------------- show
 
 
+@pytest.mark.parametrize("numbers", ["-1 0 1", "1 2 1", "0 -1 0, -1 5 -1, 0 -1 0", "1/9 .5"])
+def test_a_kernel_of_numbers_without_quotes_is_refused_with_them(numbers):
+    told = run("show", *numbers.split(), code=2).stderr
+    assert f"A kernel typed as numbers is quoted: cnnfilter kernels show '{numbers}'." in told
+    assert run("show", numbers).stdout
+
+
 def test_show_says_everything_about_a_kernel():
     text = run("show", "sobel-h").stdout
     assert text == (

@@ -92,6 +92,18 @@ def samples():
     return sorted(path.name for path in SAMPLES.iterdir() if path.suffix in (".png", ".jpg", ".gif"))
 
 
+@pytest.mark.parametrize("numbers", ["-1 0 1", "0 -1 0", "1 2 1", "0 -1 0; -1 5 -1; 0 -1 0"])
+def test_a_kernel_of_numbers_without_quotes_is_refused_with_them(numbers):
+    write_image("photo.png", np.zeros((5, 6), np.uint8))
+    for option in ("-k", "--kernel"):
+        told = run("convolve", "photo.png", option, *numbers.split(), code=2).output
+        assert f"A kernel typed as numbers is quoted: -k '{numbers}'." in told
+    assert sorted(os.listdir()) == ["photo.png"]
+    run("convolve", "photo.png", "-k", numbers, "-o", "filtered.png")
+    shutil.copy("photo.png", "1")  # an input that has the name of a number
+    run("convolve", "-k", "5", "1", "-o", "one.png")
+
+
 @pytest.mark.parametrize("name", samples())
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_pipe_gives_what_a_file_gives(name, command):

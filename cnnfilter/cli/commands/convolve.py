@@ -10,6 +10,7 @@ import click
 from cnnfilter.cli import options
 from cnnfilter.cli.clipping import rule_of_kernels
 from cnnfilter.cli.read_write import Pictures, pictures
+from cnnfilter.kernels.text import bare_numbers
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
@@ -47,7 +48,18 @@ Examples:
 """
 
 
-@click.command("convolve", help=HELP, short_help="Filter pictures with one or more kernels.")
+class _Convolve(click.Command):
+    """A command that refuses a kernel of several numbers without quotes, whose second number would be an input."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for index, arg in enumerate(args):
+            numbers = bare_numbers(args[index + 1 :]) if arg in ("-k", "--kernel") else []
+            if len(numbers) > 1:
+                ctx.fail(f"A kernel typed as numbers is quoted: -k '{' '.join(numbers)}'.")
+        return super().parse_args(ctx, args)
+
+
+@click.command("convolve", cls=_Convolve, help=HELP, short_help="Filter pictures with one or more kernels.")
 @click.option(
     "-k",
     "--kernel",

@@ -17,6 +17,7 @@ from cnnfilter.cli.messages import reason
 from cnnfilter.cli.options import KernelSize, KernelText, errors_about
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.kernels.catalogue import ENTRIES, FAMILIES
+from cnnfilter.kernels.text import bare_numbers, check
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
@@ -142,9 +143,12 @@ Examples:
 
 
 class _NumbersAreArguments(click.Command):
-    """A command that takes an argument such as ``-1 0 1`` for numbers, not for an option."""
+    """A command that takes an argument such as ``-1 0 1`` for numbers, not for an option; several need quotes."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        unquoted = bare_numbers(args)
+        if len(unquoted) > 1:
+            ctx.fail(f"A kernel typed as numbers is quoted: cnnfilter kernels show '{' '.join(unquoted)}'.")
         numbers = [arg for arg in args if re.match(r"-[\d.]", arg)]
         if numbers and "--" not in args:
             args = [arg for arg in args if arg not in numbers] + ["--", *numbers]
@@ -159,8 +163,6 @@ class _NumbersAreArguments(click.Command):
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def show(kernel: str, as_json: bool, png: str | None, force: bool) -> None:
-    from cnnfilter.kernels.text import check
-
     with errors_about("'KERNEL'"):
         check(kernel)  # before numpy is imported
     from cnnfilter.cli.reports.kernel import kernel_lines, kernel_record

@@ -78,7 +78,7 @@ def _parse_csv(text: str) -> Table:
     if any(";" in line.rstrip(";") for line in lines):
         if all(line.endswith(";") for line in lines):
             lines = [line.removesuffix(";") for line in lines]
-        return Table(rectangle([[cell.strip().replace(",", ".") for cell in line.split(";")] for line in lines]))
+        return Table(rectangle([[cell.strip(' "').replace(",", ".") for cell in line.split(";")] for line in lines]))
     refuse_decimal_commas("\n".join(lines))
     if len(lines) > 1 and all(line.endswith(",") for line in lines):  # an empty column, as spreadsheets write it
         lines = [line.removesuffix(",") for line in lines]

@@ -175,6 +175,7 @@ def test_commas_that_only_separate_are_understood(text, weights):
         ("k.csv", "1,2,3,\r\n4,5,6,\r\n"),
         ("k.csv", "1;2;3;\r\n4;5;6;\r\n"),
         ("k.csv", "1,0;2,0;3,0\r\n4,0;5,0;6,0\r\n"),  # of a German spreadsheet
+        ("k.csv", '"1,0";"2,0";"3,0"\r\n"4,0";"5,0";"6,0"\r\n'),
         ("k.csv", "1;2;3\n4;5;6\n".encode("utf-16")),
         ("k.json", "\ufeff[[1, 2, 3], [4, 5, 6]]\r\n"),
         ("k.json", "[[1, 2, 3,], [4, 5, 6,],]"),

@@ -39,3 +39,12 @@ class DataError(CnnfilterError, ValueError):
 
 class CompileMemoryError(CnnfilterError, MemoryError):
     """A memory limit is too low to compile a loop."""
+
+
+def count_text(number: int, one: str, more: str = "") -> str:
+    """Return a number with its noun, for a message.
+
+    >>> count_text(1, "layer"), count_text(1000, "layer"), count_text(2, "class", "classes")
+    ('1 layer', '1,000 layers', '2 classes')
+    """
+    return f"{number:,} {one if number == 1 else more or one + 's'}"

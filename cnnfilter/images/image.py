@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnfilter.errors import CnnfilterError, ImageError
+from cnnfilter.errors import CnnfilterError, ImageError, count_text
 from cnnfilter.images.coding.coding import Coding
 from cnnfilter.images.metadata import Metadata
 from cnnfilter.runtime import limits
@@ -194,7 +194,7 @@ class Image:
         if self.pixels.dtype not in (np.uint8, np.uint16, np.float32):
             raise ImageError(f"pixels must be uint8, uint16 or float32, not {self.pixels.dtype}")
         if self.mode != "maps" and CHANNELS.get(self.mode) != self.pixels.shape[2]:
-            raise ImageError(f"mode {self.mode!r} does not have {self.pixels.shape[2]} channels")
+            raise ImageError(f"mode {self.mode!r} does not have {count_text(self.pixels.shape[2], 'channel')}")
 
     @classmethod
     def from_array(cls, pixels: np.ndarray) -> Image:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.errors import KernelError
+from cnnfilter.errors import KernelError, count_text
 from cnnfilter.kernels.numbers import (
     cells_of,
     check_size,
@@ -131,7 +131,9 @@ def _parse_mat(text: str) -> Table:
     rows = [cells_of(line, n) for n, line in enumerate(lines[1:], 1)]
     if (len(rows), len(rows[0]) if rows else width) != (height, width):
         have = f"{len(rows)} of {len(rows[0])}" if rows else "none"
-        raise KernelError(f"the first line says {height} rows of {width} numbers, but there are {have}")
+        raise KernelError(
+            f"the first line says {count_text(height, 'row')} of {count_text(width, 'number')}, but there are {have}"
+        )
     weights = rectangle(rows)
     return _scaled(weights, divisor, offset)
 

@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cnnfilter.errors import KernelError
+from cnnfilter.errors import KernelError, count_text
 from cnnfilter.kernels.plain_text import plain_text, refuse_decimal_commas
 from cnnfilter.runtime import limits
 
@@ -144,12 +144,13 @@ def _sized_rows(width: str, height: str | None, origin: str | None, body: str) -
     if ";" in body:
         rows = _plain_rows(body)
         if [len(row) for row in rows] != [side] * side:
-            raise KernelError(f"'{size}:' needs {side} rows of {side} numbers, and there are {len(rows)} rows")
+            wanted = f"{count_text(side, 'row')} of {count_text(side, 'number')}"
+            raise KernelError(f"'{size}:' needs {wanted}, and there are {len(rows)} rows")
         return rows
     cells = re.split(r"\s*,\s*|\s+", body.strip(" ,\t\r\n"))
     if len(cells) != side * side:
         count = len(cells) if cells != [""] else 0
-        raise KernelError(f"'{size}:' needs {side * side} numbers, and there are {count}")
+        raise KernelError(f"'{size}:' needs {count_text(side * side, 'number')}, and there are {count}")
     return [cells[start : start + side] for start in range(0, side * side, side)]
 
 

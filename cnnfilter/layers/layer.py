@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, NamedTuple
 
-from cnnfilter.errors import ShapeError
+from cnnfilter.errors import ShapeError, count_text
 from cnnfilter.filters.windows import Axis
 from cnnfilter.layers.grammar import LayerText
 
@@ -102,7 +102,8 @@ def three_axes(shape: Shape) -> tuple[int, int, int]:
     """Return (H, W, C), or raise ShapeError for a flat shape."""
     if len(shape) != 3:
         raise ShapeError(
-            f"needs maps (HxWxC) and gets {show_shape(shape)} flat numbers; it must stand before 'flatten' and 'dense'"
+            f"needs maps (HxWxC) and gets {count_text(math.prod(shape), 'flat number')}; "
+            "it must stand before 'flatten' and 'dense'"
         )
     height, width, channels = shape
     return height, width, channels

@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnnfilter.errors import ShapeError
+from cnnfilter.errors import ShapeError, count_text
 from cnnfilter.filters.windows import Axis, window_axes
 from cnnfilter.layers import grammar
 from cnnfilter.layers.grammar import option, word
@@ -176,7 +176,7 @@ class Dense(Layer):
         if math.prod(shape) != shape[-1]:
             raise ShapeError(
                 f"needs flat numbers and gets maps of {show_shape(shape)}; put 'flatten' (which gives "
-                f"{math.prod(shape)} numbers) or 'globalpool avg' ({shape[-1]}) before it"
+                f"{count_text(math.prod(shape), 'number')}) or 'globalpool avg' ({shape[-1]}) before it"
             )
         return (self.outputs,)
 

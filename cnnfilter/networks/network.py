@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnfilter import weights
-from cnnfilter.errors import ModelError, ShapeError
+from cnnfilter.errors import ModelError, ShapeError, count_text
 from cnnfilter.images.image import Image
 from cnnfilter.layers.answers import Answers, without_last_function
 from cnnfilter.layers.layer import Shape, show_shape
@@ -198,7 +198,7 @@ class Network:
 
     def _steps_until(self, until: int) -> list[Step]:
         if not 0 <= until <= len(self.layers):
-            raise ModelError(f"{self.name} has {len(self.layers)} layers, not {until}")
+            raise ModelError(f"{self.name} has {count_text(len(self.layers), 'layer')}, not {until}")
         if until not in self._steps:
             self._steps[until] = make_steps(self.layers[:until], self.weights, self.input_shape)
         return self._steps[until]
@@ -264,7 +264,7 @@ def load_first_layers(text: str) -> FirstLayers | None:
         return FirstLayers(network := load_model(text), len(network.layers)) if weights.is_model(text) else None
     network = load_model(name)
     if not 1 <= int(count) <= len(network.layers):
-        raise ModelError(f"{text!r}: {network.name} has {len(network.layers)} layers, not {count}")
+        raise ModelError(f"{text!r}: {network.name} has {count_text(len(network.layers), 'layer')}, not {count}")
     return FirstLayers(network, int(count))
 
 
@@ -318,7 +318,9 @@ def _on_backbone(head: Model, given: str) -> Model:
         path = weights.find_backbone(backbone.name, backbone.sha256)
     body = read_model(path)
     if backbone.layers > len(body.layers):
-        raise ModelError(f"model {given!r}: its backbone has {len(body.layers)} layers, not {backbone.layers}")
+        raise ModelError(
+            f"model {given!r}: its backbone has {count_text(len(body.layers), 'layer')}, not {backbone.layers}"
+        )
     layers = Layers((*body.layers[: backbone.layers], *head.layers))
     first = list(body.layers[: backbone.layers].shapes(body.input_shape))[-1]
     if head.input_shape != first:

@@ -232,7 +232,8 @@ def evaluate(
     read = np.array([row is not None for row in logits], bool)
     if not read.any():
         first = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
-        raise DataError(f"none of the {len(examples)} pictures of {dataset.name} can be read{first}")
+        what = "the only picture" if len(examples) == 1 else f"none of the {len(examples)} pictures"
+        raise DataError(f"{what} of {dataset.name} can{'not' if len(examples) == 1 else ''} be read{first}")
     rows = np.stack([row for row in logits if row is not None])
     skipped = (*dataset.skipped, *unreadable)
     return Evaluation.of(network, labels[read], rows.reshape(len(rows), -1), examples.take(read), skipped)

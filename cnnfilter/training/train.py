@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnfilter import __version__
-from cnnfilter.errors import DataError
+from cnnfilter.errors import DataError, count_text
 from cnnfilter.layers.layer import Shape
 from cnnfilter.layers.stack import Layers, parse_layers
 from cnnfilter.networks.model_file import Model, write_model
@@ -216,7 +216,7 @@ def _evaluate_network(training: NetworkTraining, settings: Settings, threads: in
             )
             logits[start : start + len(part)] = network.forward(part, threads=threads).reshape(len(part), -1)
         evaluation = Evaluation.of(network, examples.labels, logits, examples)
-    how = f"a network from nothing, {len(training.history)} epochs"
+    how = f"a network from nothing, {count_text(len(training.history), 'epoch')}"
     if training.best != len(training.history):
         how += f", the best of them {training.best}"
     model = replace(training.model, provenance=provenance(dataset, how, settings.seed, evaluation, split))
@@ -232,9 +232,9 @@ def provenance(dataset: Dataset, how: str, seed: int, evaluation: Evaluation | N
     # Bytes of a path that are not UTF-8 cannot be written into a model.
     name = os.fsencode(os.path.basename(os.path.abspath(dataset.name))).decode(errors="replace")
     text = (
-        f"Trained by cnnfilter {__version__} on {name}: {len(dataset.train):,} pictures of "
+        f"Trained by cnnfilter {__version__} on {name}: {count_text(len(dataset.train), 'picture')} of "
         f"{len(dataset.classes)} classes; {how}; seed {seed}."
     )
     if evaluation is not None:
-        text += f" Right: {evaluation.accuracy:.1%} of {len(evaluation):,} {split} pictures."
+        text += f" Right: {evaluation.accuracy:.1%} of {count_text(len(evaluation), split + ' picture')}."
     return text

@@ -152,7 +152,7 @@ def test_an_unknown_kind_is_not_written(suffix):
         ("k.json", "", "not JSON"),
         ("k.json", '{"weights": [[1]], "offset": 1e999}', "the offset inf is not a finite number"),
         ("k.mat", "", "begins with 'width height'"),
-        ("k.mat", "1 2 3\n", "the first line says 2 rows of 1 numbers, but there are none"),
+        ("k.mat", "1 2 3\n", "the first line says 2 rows of 1 number, but there are none"),
         ("k.mat", "3\n1 2 3\n", "begins with 'width height'"),
         ("k.mat", "3 -1\n1 2 3\n", "begins with 'width height'"),
         ("k.mat", "3 2\n1 2 3\n", "the first line says 2 rows of 3 numbers, but there are 1 of 3"),

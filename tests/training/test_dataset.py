@@ -217,7 +217,7 @@ def test_only_junk_is_refused(tmp_path):
 
 
 def test_no_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"there is no .*nothing"):
+    with pytest.raises(DataError, match="nothing: no such file or directory"):
         load_folder(tmp_path / "nothing")
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"is not a folder of class folders"):
@@ -407,19 +407,19 @@ def test_numbers_sort_by_value_and_get_names(tmp_path):
 def test_labels_in_another_list(tmp_path):
     found = load_folder(folder(tmp_path, a=2, b=2), validation=0)
     assert found.labels_in(found.train, ("c", "b", "a"), "it").tolist() == [2, 2, 1, 1]
-    with pytest.raises(DataError, match=r"has the classes 'a', 'b', it knows 'a', 'c'; unknown is 'b'"):
+    with pytest.raises(DataError, match=r"has the classes 'a', 'b', it knows 'a', 'c'; not among these: 'b'"):
         found.labels_in(found.train, ("a", "c"), "it")
     np.savez(tmp_path / "d.npz", images=np.zeros((4, 3, 3), np.uint8), labels=[1, 1, 0, 0])
     numbered = load_folder(tmp_path / "d.npz", validation=0)
     assert numbered.labels_in(numbered.train, ("shirt", "boot"), "it").tolist() == [1, 1, 0, 0]
-    with pytest.raises(DataError, match=r"unknown is '0', '1'"):
+    with pytest.raises(DataError, match=r"not among these: '0', '1'"):
         numbered.labels_in(numbered.train, ("shirt",), "it")
 
 
 def test_numbers_of_folders_are_names(tmp_path):
     found = load_folder(folder(tmp_path, **{"1": 2, "2": 2}), validation=0)
     assert found.numbered
-    with pytest.raises(DataError, match=r"has the classes '1', '2', it knows 'a', 'b', 'c'; unknown is '1', '2'"):
+    with pytest.raises(DataError, match=r"has the classes '1', '2', it knows 'a', 'b', 'c'; not among these: '1', '2'"):
         found.labels_in(found.train, ("a", "b", "c"), "it")
     assert found.labels_in(found.train, ("2", "1"), "it").tolist() == [1, 1, 0, 0]
 

@@ -135,7 +135,7 @@ def _fact_lines(facts: dict[str, Any]) -> Iterable[str]:
     names = facts["classes"]
     shown = ", ".join(names if len(names) <= 6 else [*names[:3], "…", *names[-2:]])
     how = facts["preparation"]
-    part = f"the middle {how['share']:.1%}".replace(".0%", "%") if how["fit"] == "crop" else "the whole picture"
+    part = _part_text(how["share"]) if how["fit"] == "crop" else "the whole picture"
     mean, std = (_numbers_text(how[name]) for name in ("mean", "std"))
     yield f"classes        {len(names):,}: {one_line(shown)}"
     if len(names) == 2 and facts["answers"] == "softmax":
@@ -153,6 +153,17 @@ def _fact_lines(facts: dict[str, Any]) -> Iterable[str]:
         yield f"calibration    temperature {limits['temperature']:.3g}, unknown below {limits['threshold']:.1%}"
     yield from textwrap.wrap(
         one_line(facts["provenance"]), 96, initial_indent="from           ", subsequent_indent=" " * 15
+    )
+
+
+def _part_text(share: float) -> str:
+    """Return the part of a picture that is cropped: a share of the largest part with the input's proportions.
+
+    >>> _part_text(0.875), _part_text(1.0)
+    ('the middle 87.5%', 'the middle, in the proportions of the input')
+    """
+    return (
+        "the middle, in the proportions of the input" if share == 1 else f"the middle {share:.1%}".replace(".0%", "%")
     )
 
 

@@ -125,12 +125,12 @@ def _refuse_line_breaks(paths: list[str], listing: str) -> None:
 
 
 def _layer_count(network: Network, layer: int | None) -> int:
-    from cnnfilter.errors import ModelError
+    from cnnfilter.errors import ModelError, count_text
 
     if layer is None:
         return network.head
     if layer > len(network.layers):
-        raise ModelError(f"{network.name} has {len(network.layers)} layers, not {layer}")
+        raise ModelError(f"{network.name} has {count_text(len(network.layers), 'layer')}, not {layer}")
     return layer
 
 

@@ -309,4 +309,4 @@ def _print_notes(trained: Trained) -> None:
             f"{first.one} ({first.split}) is {kind} {first.other} ({first.other_split})",
         )
     if trained.best and trained.best != len(trained.history):
-        click.echo(f"the best of {len(trained.history)} epochs: {trained.best}", err=True)
+        click.echo(f"the best of {len(trained.history)} epochs: number {trained.best}", err=True)

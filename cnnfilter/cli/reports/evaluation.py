@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnfilter.cli.reports.tables import aligned
+from cnnfilter.errors import count_text
 from cnnfilter.training.evaluation import Evaluation
 
 
@@ -48,7 +49,7 @@ def verdict(evaluation: Evaluation, what: str) -> str:
     low, high = evaluation.interval
     label, share = evaluation.majority
     return (
-        f"accuracy {evaluation.accuracy:.1%} of {len(evaluation):,} {what + ' ' if what else ''}pictures "
+        f"accuracy {evaluation.accuracy:.1%} of {count_text(len(evaluation), (what + ' picture').lstrip())} "
         f"(95 % interval {low:.1%} to {high:.1%}; always saying {label!r}: {share:.1%})"
     )
 
@@ -90,11 +91,11 @@ def _confusion_table(evaluation: Evaluation) -> list[str]:
     used = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     if len(used) > _CONFUSION_CLASSES_MAX:
         return _confusions(evaluation)
-    rows: list[tuple[str, ...]] = [("is \\ said", *(str(number) for number in used))]
+    rows: list[tuple[str, ...]] = [("true class", *(str(number) for number in used))]
     for number in used:
         counts = (str(count) if count else "." for count in confusion[number, used])
         rows.append((f"{number} {evaluation.classes[number]}", *counts))
-    return aligned(rows)
+    return ["confusion matrix (a row for each true class, a column for each answer):", *aligned(rows)]
 
 
 def _confusions(evaluation: Evaluation) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnfilter.cli.reports.layer_table import layer_table
 from cnnfilter.cli.reports.tables import aligned
+from cnnfilter.errors import count_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,8 @@ def dataset_lines(dataset: Dataset) -> list[str]:
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
     lines = [line for line in (dataset.decisions, dataset.scale_note) if line]
-    lines += [f"{dataset.name}: {len(dataset):,} pictures of {len(dataset.classes)} classes: {', '.join(parts)}"]
+    found = f"{count_text(len(dataset), 'picture')} of {count_text(len(dataset.classes), 'class', 'classes')}"
+    lines += [f"{dataset.name}: {found}: {', '.join(parts)}"]
     if len(dataset.classes) > _COUNTED_CLASSES_MAX:
         return lines
     rows = [("class", *dataset.splits)]
@@ -82,7 +84,7 @@ def _network_lines(
     check_settings(settings, len(dataset.classes))
     answers = _answers_text(Answers.of(layers, shape), dataset.classes)
     batches = -(-len(dataset.train) // batch)
-    steps = f"{_count_text(epochs, 'epoch')} of {_count_text(batches, 'batch', 'batches')}"
+    steps = f"{count_text(epochs, 'epoch')} of {count_text(batches, 'batch', 'batches')}"
     time = _duration_text(seconds_for(settings, len(dataset.train), threads))
     limit = "" if time_limit is None else f", at most {_duration_text(time_limit)}"
     return [
@@ -104,15 +106,6 @@ def _answers_text(answers: Answers, classes: Sequence[str]) -> list[str]:
 
 def _augmentation_text(changes: str) -> str:
     return f", augmented by {changes}" if changes else ""
-
-
-def _count_text(number: int, one: str, more: str = "") -> str:
-    """Return a number with its noun.
-
-    >>> _count_text(1, "epoch"), _count_text(1000, "epoch")
-    ('1 epoch', '1,000 epochs')
-    """
-    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def _duration_text(seconds: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter.errors import ShapeError
+from cnnfilter.errors import ShapeError, count_text
 from cnnfilter.filters.output import allocate_out
 from cnnfilter.filters.pooling import any_window_loops as loops
 from cnnfilter.filters.pooling import small_window_loops
@@ -290,7 +290,8 @@ def _refuse_wide_padding(sides: tuple[int, int, int, int], taps: tuple[int, int]
     for padding, size in ((max(sides[::2]), taps[0]), (max(sides[1::2]), taps[1])):
         if 2 * padding > size:
             raise ShapeError(
-                f"padding {padding} is more than half of the window's {size} samples; at most {size // 2} would do"
+                f"padding {padding} is more than half of the window, which has {count_text(size, 'sample')} that way; "
+                f"at most {size // 2} would do"
             )
 
 

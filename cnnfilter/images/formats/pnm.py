@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from cnnfilter.errors import ImageError
+from cnnfilter.errors import ImageError, count_text
 from cnnfilter.images.image import CHANNELS, Image, check_size, widened
 
 # White space and comments, and the word of a header after them.
@@ -95,7 +95,7 @@ def _pam_mode(tuple_type: bytes, channels: int) -> str:
     if mode == "maps" and channels in (1, 3):  # without alpha
         return _MODES[channels]
     if mode != "maps" and CHANNELS[mode] != channels:
-        raise ImageError(f"its header says {name} and {channels} channels; {name} has {CHANNELS[mode]}")
+        raise ImageError(f"its header says {name} and {count_text(channels, 'channel')}; {name} has {CHANNELS[mode]}")
     return mode
 
 
@@ -131,7 +131,7 @@ def _plain_numbers(data: bytes, start: int, shape: tuple[int, ...]) -> np.ndarra
     _require(len(data) - start, 2 * count - 1)  # the shortest: a digit and a space for each number
     words = _without_comments(data[start:]).split(None, count)[:count]
     if len(words) < count or not all(word.isdigit() and len(word) < 10 for word in words):
-        raise ImageError(f"the file is cut off or damaged: {count:,} numbers must follow its header")
+        raise ImageError(f"the file is cut off or damaged: its header announces {count_text(count, 'number')}")
     return np.array(words).astype(np.int64).reshape(shape)
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.errors import DataError
+from cnnfilter.errors import DataError, count_text
 from cnnfilter.training.data.scales import refuse_black
 
 Array = NDArray[Any]
@@ -207,7 +207,10 @@ def _checked(part: ArraySplit) -> ArraySplit:
     if labels.ndim != 1 or labels.dtype.kind not in "uiUS":
         raise DataError(f"{part.title}: labels of shape {labels.shape} and type {labels.dtype}; (N,) whole numbers are")
     if len(labels) != len(pixels):
-        raise DataError(f"{part.title}: {len(pixels):,} pictures and {len(labels):,} labels do not belong together")
+        raise DataError(
+            f"{part.title}: {count_text(len(pixels), 'picture')} and {count_text(len(labels), 'label')} "
+            "do not belong together"
+        )
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{part.title}: NaN or infinity in the pictures")
     refuse_black(part.title, pixels)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnfilter.errors import DataError
+from cnnfilter.errors import DataError, count_text
 from cnnfilter.images.image import MAX_PIXELS
 from cnnfilter.networks.float_scales import Scale, check_scale
 from cnnfilter.training.data.array_files import ArraySplit, find_idx, read_idx_pairs, read_npz
@@ -171,7 +171,10 @@ class Dataset:
         if not self.numbered:
             raise DataError(f"{self.name} has names for its classes already: {listed(self.classes)}")
         if len(classes) != len(self.classes) or len(set(classes)) != len(classes):
-            raise DataError(f"{len(classes)} names ({listed(classes)}) for {len(self.classes)} classes of {self.name}")
+            raise DataError(
+                f"{count_text(len(classes), 'name')} ({listed(classes)}) for "
+                f"{count_text(len(self.classes), 'class', 'classes')} of {self.name}"
+            )
         return replace(self, classes=tuple(classes), numbered=False)
 
     def labels_in(self, split: Examples, classes: Sequence[str], whose: str) -> NDArray[np.int64]:
@@ -192,7 +195,7 @@ class Dataset:
         advice = "; --classes gives numbers their names" if self.numbered else ""
         raise DataError(
             f"{self.name} has the classes {listed(present)}, {whose} knows {listed(classes)}; "
-            f"unknown is {listed(unknown)}{advice}{self._folder_note()}"
+            f"not among these: {listed(unknown)}{advice}{self._folder_note()}"
         )
 
 
@@ -249,7 +252,7 @@ def load_folder(
     if not 0 <= validation < 1:
         raise DataError(f"a share of {validation} cannot be held back; it is from 0 to below 1")
     if not os.path.exists(name):
-        raise DataError(f"there is no {name}")
+        raise DataError(f"{name}: no such file or directory")
     table = {"columns": columns, "root": None if root is None else os.fspath(root), "suffix": suffix}
     found = _load(name, max_pixels, table, None if scale is None else check_scale(scale))
     if "train" in found.splits and found.validation is None and validation:

@@ -32,12 +32,32 @@ REDRAW_SECONDS = 0.1
 """Seconds between two drawings of the progress line, so that drawing takes no time from the work."""
 
 
-def announce_compilation(*, quiet: bool = False) -> None:
-    """Print a line on a terminal when a loop is compiled, because that makes the first run slow."""
-    if not quiet and _is_terminal():
-        from cnnfilter.jit import loop
+_COMPILED_PARTS = {
+    "images.formats.jpeg": "JPEG",
+    "images.formats.png": "PNG",
+    "filters.convolution": "convolution",
+    "filters.pooling": "pooling",
+    "networks": "networks",
+    "training": "training",
+}
+"""What the loops of a module compute, by the beginning of its name below ``cnnfilter``."""
 
-        loop.announce = lambda text: click.echo(f"{text} …", err=True)
+
+def announce_compilation(*, quiet: bool = False) -> None:
+    """Print a line on a terminal when loops are compiled, because that makes the first run slow: one for each part."""
+    if quiet or not _is_terminal():
+        return
+    from cnnfilter.jit import loop
+
+    announced = set()
+
+    def announce(name: str) -> None:
+        part = next((part for start, part in _COMPILED_PARTS.items() if name.startswith(start)), "pictures")
+        if part not in announced:
+            announced.add(part)
+            click.echo(f"preparing the code for {part}: some seconds, in the first run only …", err=True)
+
+    loop.announce = announce
 
 
 def collect_garbage() -> None:

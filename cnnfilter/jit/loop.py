@@ -42,8 +42,8 @@ from cnnfilter.jit.signatures import NUMBA_TYPES, Signature, parse_signature
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.parallel import off_the_main_thread
 
-announce: Callable[[str], None] = lambda message: None  # noqa: E731 - replaced by the command line
-"""Called with one line of text before a loop is compiled."""
+announce: Callable[[str], None] = lambda name: None  # noqa: E731 - replaced by the command line
+"""Called with the name of a loop before it is compiled."""
 
 warn_of_cache: Callable[[str], None] = lambda reason: None  # noqa: E731 - replaced by the command line
 """Called with the reason when a compiled loop cannot be stored, so that the next run compiles it again."""
@@ -178,7 +178,7 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             code = _load_code(stored)
             return call_through_ctypes(signature, code.entry, code)
     refuse_little_memory()
-    announce(f"compiling {loop.name} once")
+    announce(loop.name)
     return off_the_main_thread(functools.partial(_compile, loop, signature, key))
 
 

@@ -25,7 +25,7 @@ from cnnfilter.filters.convolution.regions import combine_maps
 from cnnfilter.filters.pooling.pool import pool_axes, pool_picture
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 from cnnfilter.images.dtypes import Span, to_picture, top_of
-from cnnfilter.images.image import Image, check_size, mode_of
+from cnnfilter.images.image import Image, check_size, join_pages, mode_of, page_dtype
 from cnnfilter.kernels.kernel import Kernel
 from cnnfilter.kernels.lookup import find_kernels
 
@@ -55,8 +55,9 @@ def filter_image(
     kernels : names, text, arrays or Kernels, as `find_kernels` takes them
     alpha : "keep" (the alpha at the centre of each window), "filter" (convolved like the colours), "drop"
     max_pixels : pixels of the result that are accepted, all frames together; checked before memory is allocated
-    options : those of `filter_picture`, but stretch uses one span for all frames. The alpha of a float32 result is in
-        the units of the picture, as its colours are.
+    options : those of `filter_picture`, but stretch uses one span for all frames and pages. The alpha of a float32
+        result is in the units of the picture, as its colours are. If the pages of the picture differ, each has a result
+        of its own; `dtype` stands for the dtype of each page if it is that of the first.
 
     Returns
     -------
@@ -68,11 +69,12 @@ def filter_image(
         The result would have more pixels.
     """
     check_alpha(alpha)
+    if image.pages:
+        return _filter_pages(image, kernels, alpha, max_pixels, options)
     if max_pixels is not None:
         _refuse_large(image, find_kernels(kernels[0])[0], max_pixels, options)
     if options.get("signed") == "stretch":
-        frames = image.frames or (image.pixels,)
-        options["signed"] = Span.union(_span_of_frame(image, frame, kernels, options) for frame in frames)
+        options["signed"] = _span(image, kernels, options)
     clipped: list[float] = []
     algorithms_used: list[tuple[str, ...]] = []
 
@@ -85,6 +87,28 @@ def filter_image(
     down, across = _axes(image, find_kernels(kernels[0])[0], options)
     result = image.map(filtered).replace(metadata=image.metadata.sampled(down.sampling, across.sampling))
     return result, max(clipped), algorithms_used[0]
+
+
+def _span(image: Image, kernels: Sequence[Any], options: dict[str, Any]) -> Span:
+    """Return the smallest and the largest result for the colours of all frames."""
+    frames = image.frames or (image.pixels,)
+    return Span.union(_span_of_frame(image, frame, kernels, options) for frame in frames)
+
+
+def _filter_pages(
+    image: Image, kernels: Sequence[Any], alpha: str, max_pixels: int | None, options: dict[str, Any]
+) -> tuple[Image, float, tuple[str, ...]]:
+    """Convolve each page of a picture whose pages differ; stretch uses one span, in shares of the range of a page."""
+    span = None
+    if options.get("signed") == "stretch":
+        span = Span.union(_span(page, kernels, options).scaled(1 / top_of(page.pixels.dtype)) for page in image.pages)
+    results = []
+    for page in image.pages:
+        own = {**options, "dtype": page_dtype(options.get("dtype"), image, page)}
+        if span is not None:
+            own["signed"] = span.scaled(top_of(page.pixels.dtype))
+        results.append(filter_image(page, kernels, alpha=alpha, max_pixels=max_pixels, **own))
+    return join_pages([page for page, _, _ in results]), max(clipped for _, clipped, _ in results), results[0][2]
 
 
 def check_alpha(alpha: str) -> None:
@@ -318,6 +342,10 @@ def spread_maps(image: Image, names: Sequence[str], format: str, like: Image | N
     format : npy holds the maps as they are, tiff a page for each frame and kernel, all others a contact sheet
     like : the picture that was filtered: a page has its mode, if it has as many channels
     """
+    if image.pages:
+        sources = like.pages if like is not None else image.pages
+        pairs = zip(image.pages, sources, strict=True)
+        return join_pages([spread_maps(page, names, format, source) for page, source in pairs])
     if format == "npy":
         return image.replace(mode="maps")
     kernels = len(names)
@@ -346,6 +374,10 @@ def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options:
     options : those of `pool_picture`
     """
     check_alpha(alpha)
+    if image.pages:
+        pages = [(page, page_dtype(options.get("dtype"), image, page)) for page in image.pages]
+        own = [options if dtype is None else {**options, "dtype": dtype} for _, dtype in pages]
+        return join_pages([pool_image(page, op, alpha=alpha, **how) for (page, _), how in zip(pages, own, strict=True)])
     down, across = _pool_axes(image.pixels, options)
     pooled = image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
     return pooled.replace(metadata=image.metadata.sampled(down.sampling, across.sampling))

@@ -50,6 +50,10 @@ class Span(NamedTuple):
         lows, highs = zip(cls(), *spans, strict=True)
         return cls(min(lows), max(highs))
 
+    def scaled(self, factor: float) -> Span:
+        """Return the span of the values times a factor above 0."""
+        return Span(self.low * factor, self.high * factor)
+
 
 class Range(NamedTuple):
     """The rule that brings float results into the range of a picture's type.

@@ -18,6 +18,7 @@ from cnnfilter.images.colour import lay_on_white, make_alpha_binary, to_eight_bi
 from cnnfilter.images.formats.detect import ANIMATED_FORMATS, FLOAT_FORMATS, SUFFIXES, format_of_suffix, sniff
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
 from cnnfilter.images.metadata import Metadata, upright, with_size
+from cnnfilter.images.pages import FIRST, Pages, choose_pages
 
 # The modes that each format holds. `_fit` converts images of other modes.
 _MODES_OF_FORMAT = {
@@ -50,7 +51,9 @@ _HEAD_BYTES = 4096  # the first bytes of a stream, more than `sniff` looks at
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 
-def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated: bool = False) -> Image:
+def read_image(
+    source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated: bool = False, pages: Pages = None
+) -> Image:
     """Read a picture: upright, with all frames, in its own depth.
 
     Parameters
@@ -61,6 +64,9 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated
         Largest accepted width times height times frames; checked before memory is allocated.
     accept_truncated : bool
         Whether of a file that is cut off or damaged, what there is of its pixels is returned, the others filled.
+    pages : str or sequence of int, optional
+        The pages of a TIFF file that are read, counted from 1: ``"1,3-5"``, ``"2-"`` or numbers; without it, all.
+        ``"first"`` reads the first page, whatever the others are, and notes their number in ``page_count``.
 
     Raises
     ------
@@ -74,22 +80,22 @@ def read_image(source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated
     """
     data, format = _read_bytes(source)
     try:
-        image = _decode(data, format, max_pixels)
+        image = _decode(data, format, max_pixels, pages)
     except ImageError as error:
         if not accept_truncated:
             raise
-        image = _decode_truncated(data, format, max_pixels, error)
+        image = _decode_truncated(data, format, max_pixels, error, pages)
     return _upright(image)
 
 
-def _decode_truncated(data: bytes, format: str, max_pixels: int, error: ImageError) -> Image:
+def _decode_truncated(data: bytes, format: str, max_pixels: int, error: ImageError, pages: Pages) -> Image:
     """Return the readable part of a file that raised `error`, with a warning; without one, raise the error."""
     from cnnfilter.images.truncated import completed
 
     try:
         with AsImageError(""):
             whole = completed(data, format, max_pixels)
-            image = None if whole is None else _decode(whole, format, max_pixels)
+            image = None if whole is None else _decode(whole, format, max_pixels, pages)
     except ImageError:
         image = None
     if image is None:
@@ -125,9 +131,18 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     return head + stream.read(), format
 
 
-def _decode(data: bytes, format: str, max_pixels: int) -> Image:
+def _decode(data: bytes, format: str, max_pixels: int, pages: Pages) -> Image:
     with AsImageError("cannot be decoded as " + format):
-        return _decode_as(data, format, max_pixels)
+        if format == "tiff":
+            from cnnfilter.images.formats import tiff
+
+            return tiff.read(data, max_pixels, pages)
+        image = _decode_as(data, format, max_pixels)
+    if pages not in (None, FIRST):
+        if image.frames:
+            raise ImageError(f"{format} has frames, not pages: a TIFF file has pages that can be chosen")
+        choose_pages(pages, 1)
+    return image
 
 
 def _decode_as(data: bytes, format: str, max_pixels: int) -> Image:
@@ -256,6 +271,8 @@ def _encode(
     settings.check(format)
     if isinstance(image, np.ndarray):
         image = Image.from_array(image)
+    if image.pages and format == "tiff":
+        return _encode_pages(image, strip, max_pixels)
     if strip:
         image = image.replace(metadata=Metadata())
     image = _fit(image, format)
@@ -286,6 +303,25 @@ def warn_of_lost_metadata(metadata: Metadata, format: str) -> None:
         )
 
 
+def _encode_pages(image: Image, strip: bool, max_pixels: int) -> list[bytes]:
+    """Return a TIFF file of pages that differ, which holds them all as they are."""
+    from cnnfilter.images.formats import tiff
+
+    pages, pixels = [], 0
+    for page in image.pages:
+        height, width = page.pixels.shape[:2]
+        pixels += height * width
+        check_size(width, height, max_pixels)
+        metadata = Metadata() if strip else with_size(page.metadata, width, height)
+        warn_of_lost_metadata(metadata, "tiff")
+        pages.append(page.replace(metadata=metadata))
+    if pixels > max_pixels:
+        limit = f"the limit is {max_pixels:,} (--max-pixels {pixels} allows them)"
+        raise ImageError(f"{len(pages)} pages have {pixels:,} pixels; {limit}")
+    with AsImageError("cannot be encoded as tiff"):
+        return cast("list[bytes]", tiff.encode(image.replace(pages=tuple(pages))))
+
+
 def _encode_fitting(image: Image, format: str, settings: Settings, threads: int | None) -> list[bytes]:
     module = _FORMAT_MODULES.get(format)
     if module is None:
@@ -299,7 +335,7 @@ def _encode_fitting(image: Image, format: str, settings: Settings, threads: int 
 
 def _fit(image: Image, format: str) -> Image:
     """Return an image converted to what the format holds, with a warning for each thing that is lost."""
-    if image.frames:
+    if image.frames or image.pages:
         image = _fit_frames(image, format)
     if image.pixels.dtype == np.float32 and format not in FLOAT_FORMATS:
         raise ImageError(f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)")
@@ -333,5 +369,6 @@ def _fit_frames(image: Image, format: str) -> Image:
     if format in ANIMATED_FORMATS and image.durations:
         return image
     kind, other = ("frame", "gif, webp and png") if image.durations else ("page", "tiff")
-    warn(f"{format} holds one {kind}: the first of {len(image.frames)} is written; {other} would keep all")
-    return image.replace(frames=(), durations=(), loop=None)
+    count = len(image.frames or image.pages)
+    warn(f"{format} holds one {kind}: the first of {count} is written; {other} would keep all")
+    return image.replace(frames=(), durations=(), loop=None, pages=())

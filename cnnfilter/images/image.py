@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cnnfilter.errors import CnnfilterError, ImageError, count_text
 from cnnfilter.images.coding.coding import Coding
@@ -172,6 +173,11 @@ class Image:
         Duration of each frame in milliseconds; empty for pages.
     loop : int, optional
         Repetitions of an animation after the first; 0 is endless, None is no repetition.
+    pages : tuple of Image
+        All pages of a TIFF file whose pages differ in size, depth or kind, each with metadata of its own; empty for
+        other images. `pixels`, `mode` and `metadata` are those of the first page.
+    page_count : int
+        The pages of the file, if only the first was read.
     bands : Bands, optional
         The meaning of the channels of mode ``maps`` if they are those of a TIFF page with extra samples.
     coding : Coding, optional
@@ -186,6 +192,8 @@ class Image:
     durations: tuple[int, ...] = ()
     loop: int | None = None
     bands: Bands | None = None
+    pages: tuple[Image, ...] = ()
+    page_count: int = 1
     coding: Coding | None = None
 
     def __post_init__(self) -> None:
@@ -238,6 +246,8 @@ class Image:
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Image:
         """Return the image with ``function`` applied to each frame's pixels, shape (H, W, C) to (H', W', C').
 
+        Pages that differ from the first are left out; see `map_pages`.
+
         If the number of channels changes, the mode becomes the usual one of the new number.
 
         >>> red = Image.from_array(np.ones((2, 2, 3), np.uint8)).map(lambda pixels: pixels[:, :, :1])
@@ -248,8 +258,30 @@ class Image:
         pixels = frames[0] if frames else _as_pixels(function(self.pixels))
         same = pixels.shape[2] == self.pixels.shape[2]
         if same:
-            return self.replace(pixels=pixels, frames=frames)
-        return self.replace(pixels=pixels, frames=frames, mode=mode_of(pixels.shape[2]), bands=None)
+            return self.replace(pixels=pixels, frames=frames, pages=())
+        return self.replace(pixels=pixels, frames=frames, pages=(), mode=mode_of(pixels.shape[2]), bands=None)
+
+    def map_pages(self, function: Callable[[Image], Image]) -> Image:
+        """Return the image with ``function`` applied to each page if its pages differ, else to the image itself."""
+        return join_pages([function(page) for page in self.pages]) if self.pages else function(self)
+
+
+def join_pages(pages: Sequence[Image]) -> Image:
+    """Return an image with these pages, which may have frames: pages of one size, depth and kind become frames."""
+    singles: list[Image] = []
+    for page in pages:
+        singles += [page.replace(pixels=frame, frames=()) for frame in page.frames] or [page]
+    first = singles[0]
+    if len(singles) == 1:
+        return first
+    if all(page.is_like(first) for page in singles):
+        return first.replace(frames=tuple(page.pixels for page in singles))
+    return first.replace(pages=tuple(singles))
+
+
+def page_dtype(dtype: DTypeLike | None, image: Image, page: Image) -> DTypeLike | None:
+    """Return the dtype of the result of a page: that of the page where `dtype` is that of the first page."""
+    return page.pixels.dtype if dtype is not None and np.dtype(dtype) == image.pixels.dtype else dtype
 
 
 def _as_pixels(result: np.ndarray) -> np.ndarray:

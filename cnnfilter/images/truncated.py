@@ -169,12 +169,14 @@ def _complete_npy(data: bytes, max_pixels: int) -> bytes | None:
 
 
 def _complete_tiff(data: bytes, max_pixels: int) -> bytes | None:
-    """Return the file with zeros up to the end of its last strip or tile, if its directories are there."""
+    """Return the file with zeros up to the end of its last strip or tile, without directories that are not there."""
     import tifffile
 
+    from cnnfilter.images.formats import tiff_tags
     from cnnfilter.images.formats.pillow import silence_logging
 
     silence_logging("tifffile")
+    data = tiff_tags.without_fault(data)
     end = 0
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         for page in file.pages:

@@ -63,6 +63,7 @@ class Job:
         settings: Mapping[str, Any] = NO_SETTINGS,
         max_pixels: int | None = None,
         accept_truncated: bool = False,
+        pages: str | None = None,
         detailed: bool = False,
     ) -> None:
         self.source = source
@@ -71,7 +72,8 @@ class Job:
         self.settings = settings
         self.detailed = detailed
         self.accept_truncated = accept_truncated
-        self.limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+        self.pages = pages
+        self.limit: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.began = time.perf_counter()
         self.notes: list[str] = []
@@ -89,7 +91,8 @@ class Job:
     @property
     def max_pixels(self) -> int:
         """The largest number of pixels that the picture and its result may have."""
-        return self.limit.get("max_pixels", limits.PIXELS)
+        pixels: int = self.limit.get("max_pixels", limits.PIXELS)
+        return pixels
 
     @property
     def format(self) -> str | None:
@@ -101,9 +104,13 @@ class Job:
         from cnnfilter.images.files import read_image
 
         began = time.perf_counter()
+        pages = self.pages or ("first" if self.format != "tiff" else None)
         image = self._mapped() or read_image(
-            self.source.path_or_data(), accept_truncated=self.accept_truncated, **self.limit
+            self.source.path_or_data(), accept_truncated=self.accept_truncated, pages=pages, **self.limit
         )
+        if image.page_count > 1 and self.target is not None:
+            count = f"the first of {image.page_count} is written"
+            self.warn(f"{self.format} holds one page: {count}; tiff would keep all, {{page}} in OUT writes each")
         self.note(lambda: f"read {describe(image)} in {_milliseconds(began)}")
         self.began = time.perf_counter()
         return image
@@ -114,14 +121,14 @@ class Job:
         `use` ends the warning: "only the first of 3 frames is classified".
         """
         image = self.read()
-        if len(image.frames) > 1:
+        if (count := max(len(image.frames), image.page_count)) > 1:
             kind = "frames" if image.durations else "pages"
-            self.warn(f"only the first of {len(image.frames)} {kind} {use}")
+            self.warn(f"only the first of {count} {kind} {use}")
         return image
 
     def _mapped(self) -> Image | None:
         """Return a large npy or TIFF file as a mapped picture if its result is one too; else None."""
-        if self.format not in FLOAT_FORMATS or not self.source.is_file:
+        if self.format not in FLOAT_FORMATS or not self.source.is_file or self.pages is not None:
             return None
         if os.path.getsize(self.source.path) < MIN_MAPPED_BYTES // MAX_DEFLATE_RATIO:
             return None
@@ -327,4 +334,6 @@ def describe(image: Image) -> str:
     height, width, channels = image.pixels.shape
     mode = f"{channels} maps" if image.mode == "maps" else image.mode
     frames = f"{len(image.frames)} frames of " if len(image.frames) > 1 else ""
+    if image.pages:
+        frames = f"{len(image.pages)} pages, the first "
     return f"{frames}{width}x{height} {mode} {image.pixels.dtype}"

@@ -17,7 +17,7 @@ from cnnfilter.filters.images import filter_image, join_bands, pool_image
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Range, Span, store_band, to_picture, top_of
-from cnnfilter.images.image import Image, check_size
+from cnnfilter.images.image import Image, check_size, join_pages, page_dtype
 from cnnfilter.images.metadata import Metadata
 from cnnfilter.layers.bands import SelectRows, count_banded, output_height, split_bands
 from cnnfilter.layers.fixed import Activation, Allocate, FixedConvolution, Flatten, GlobalPool, Gray, MaxPool
@@ -58,7 +58,7 @@ def apply_layers(
     layers: Layers,
     *,
     alpha: str = "keep",
-    signed: str = "auto",
+    signed: str | Span = "auto",
     sheet: bool | None = None,
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
@@ -75,7 +75,8 @@ def apply_layers(
         else clip
     sheet : whether the maps are drawn on a contact sheet; None for a sheet unless `dtype` is None, or each channel of
         the picture has one map (see `Layers.keeps_channels`)
-    dtype : of the result; None gives the maps (H', W', C') as float32, in the units of the file, their alpha too
+    dtype : of the result; None gives the maps (H', W', C') as float32, in the units of the file, their alpha too. If
+        the pages of the picture differ, it stands for the dtype of each page if it is that of the first.
     max_pixels : the most pixels that the maps after a layer may have; checked before memory is taken
     allocate : makes the arrays of whole maps between layers and, as the last one, the array of the result
 
@@ -95,6 +96,12 @@ def apply_layers(
         If the maps after a layer have more pixels than `max_pixels`, or there are more maps than fit on a sheet.
     """
     refuse_learned(layers)
+    if image.pages:
+        one = partial(apply_layers, layers=layers, alpha=alpha, sheet=sheet, max_pixels=max_pixels, allocate=allocate)
+        span = None
+        if signed == "stretch" and dtype is not None:
+            span = Span.union(_span_in_shares(page, layers, alpha, allocate) for page in image.pages)
+        return apply_to_pages(image, one, signed, dtype, span)
     if max_pixels is not None:
         refuse_large(image.colour.shape, layers, max_pixels)
     if signed == "auto":
@@ -140,6 +147,33 @@ def _sampled(image: Image, layers: Layers) -> Metadata:
         elif isinstance(layer, Flatten):
             metadata = metadata.without_place()
     return metadata
+
+
+def _span_in_shares(image: Image, layers: Layers, alpha: str, allocate: Allocate) -> Span:
+    """Return the span of the maps of a page, in shares of the range of the page's dtype."""
+    compute = partial(_compute_in_bands, image, layers=layers, alpha=alpha, allocate=allocate)
+    return _stretched_rule(image, compute).scaled(1 / top_of(image.pixels.dtype))
+
+
+def apply_to_pages(
+    image: Image,
+    apply: Callable[..., tuple[Image, float]],
+    signed: str | Span,
+    dtype: DTypeLike | None,
+    span: Span | None,
+) -> tuple[Image, float]:
+    """Return the results of `apply` for each page of a picture whose pages differ, and their largest clipped share.
+
+    Parameters
+    ----------
+    apply : takes a page, and `signed` and `dtype` by name
+    span : what is stretched instead of `signed`, in shares of the range of a page's dtype
+    """
+    results = []
+    for page in image.pages:
+        rule = signed if span is None else span.scaled(top_of(page.pixels.dtype))
+        results.append(apply(page, signed=rule, dtype=page_dtype(dtype, image, page)))
+    return join_pages([page for page, _ in results]), max(clipped for _, clipped in results)
 
 
 def _stretched_rule(image: Image, compute: Callable[[NDArray[Any]], _Bands]) -> Span:

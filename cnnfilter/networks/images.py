@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import DTypeLike, NDArray
@@ -9,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnnfilter.images.contact_sheets import contact_sheet
 from cnnfilter.images.dtypes import Span, to_picture
 from cnnfilter.images.image import Image, mode_of
-from cnnfilter.layers.images import refuse_large
+from cnnfilter.layers.images import apply_to_pages, refuse_large
 from cnnfilter.layers.stack import Layers, run_layers
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def apply_network(
     first: FirstLayers,
     then: Layers | None = None,
     *,
-    signed: str = "auto",
+    signed: str | Span = "auto",
     sheet: bool | None = None,
     dtype: DTypeLike | None = None,
     max_pixels: int | None = None,
@@ -44,6 +45,11 @@ def apply_network(
     ShapeError
         If a layer cannot take the output of the layer before it.
     """
+    if image.pages:
+        one = partial(apply_network, first=first, then=then, max_pixels=max_pixels, threads=threads)
+        if signed in ("auto", "stretch") and dtype is not None and not sheet:
+            signed = Span.union(Span.of(one(page, dtype=None, sheet=False)[0].pixels) for page in image.pages)
+        return apply_to_pages(image, partial(one, sheet=sheet), signed, dtype, None)
     layers = Layers((*first.network.layers[: first.count], *(then or ())))
     keeps_channels = layers.keeps_channels(first.network.input_shape)
 
@@ -69,8 +75,9 @@ def apply_network(
     )
     if dtype is None:
         return image.map(maps_of).replace(mode="maps", bands=None), 0.0
-    span = Span.union(Span.of(maps_of(frame)) for frame in image.frames or (image.pixels,))
-    rule = span if signed in ("auto", "stretch") else signed
+    rule = signed
+    if rule in ("auto", "stretch"):
+        rule = Span.union(Span.of(maps_of(frame)) for frame in image.frames or (image.pixels,))
     shares = [0.0]
 
     def applied(frame: NDArray[Any]) -> NDArray[Any]:

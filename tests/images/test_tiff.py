@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 from cnnfilter.errors import ImageError
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats.tiff_segments import open_segmented_page
-from cnnfilter.images.image import Image, ImageWarning
+from cnnfilter.images.image import Image
 from cnnfilter.images.metadata import Metadata
 
 
@@ -194,18 +194,6 @@ def test_maps_are_pages(rng: np.random.Generator) -> None:
     maps = random_pixels(rng, (5, 3, 6), np.float32)
     back = read_image(encode_image(maps, "tiff"))
     np.testing.assert_array_equal(np.concatenate(back.frames, axis=2), maps)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_pages_that_differ_warn(rng: np.random.Generator, dtype: type) -> None:
-    stream = io.BytesIO()
-    with tifffile.TiffWriter(stream) as writer:
-        for height in (5, 6):
-            writer.write(random_pixels(rng, (height, 4, 3), dtype), photometric="rgb")
-    with pytest.warns(ImageWarning, match="2 pages differ"):
-        image = read_image(stream.getvalue())
-    assert image.pixels.shape == (5, 4, 3)
-    assert image.frames == ()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -10,6 +10,7 @@ from cnnfilter.cli import options
 from cnnfilter.cli.read_write import Pictures, pictures
 
 if TYPE_CHECKING:
+    from cnnfilter.images.image import Image
     from cnnfilter.jobs.job import Job
 
 HELP = """\
@@ -76,10 +77,12 @@ def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:
     def pool(job: Job) -> None:
         from cnnfilter.filters.images import pool_image
 
-        image = job.read()
-        own: dict[str, Any] = {"size": image.pixels.shape[:2]} if one_window else {}
-        if op == "avg" and image.pixels.dtype.kind == "u":
-            own["dtype"] = job.dtype_for(image, signed=True)
-        job.write(pool_image(image, op, threads=job.threads, allocate=job.allocate_for(image), **{**how, **own}))
+        def pool_page(image: Image) -> Image:
+            own: dict[str, Any] = {"size": image.pixels.shape[:2]} if one_window else {}
+            if op == "avg" and image.pixels.dtype.kind == "u":
+                own["dtype"] = job.dtype_for(image, signed=True)
+            return pool_image(image, op, threads=job.threads, allocate=job.allocate_for(image), **{**how, **own})
+
+        job.write(job.read().map_pages(pool_page))
 
     pictures.run(pool, tag=f"{op}pool")

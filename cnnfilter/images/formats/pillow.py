@@ -117,12 +117,12 @@ def silence_logging(library: str) -> None:
     logging.getLogger(library).addHandler(logging.NullHandler())
 
 
-def open_file(data: bytes, format: str) -> Any:
-    """Return a Pillow image of a file's bytes, opened by the plugin of its format, with no pixel decoded."""
+def open_file(data: bytes | io.BytesIO, format: str) -> Any:
+    """Return a Pillow image of a file's bytes or stream, opened by the plugin of its format, with no pixel decoded."""
     silence_logging("PIL")
     module, name = _PLUGINS[format]
     plugin = getattr(importlib.import_module(f"PIL.{module}"), name)
-    return plugin(io.BytesIO(data))
+    return plugin(data if isinstance(data, io.BytesIO) else io.BytesIO(data))
 
 
 def _frames_to_compose(data: bytes) -> list[gif_frames.Frame]:

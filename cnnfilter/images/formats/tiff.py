@@ -10,21 +10,32 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
-import itertools
 import math
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from cnnfilter.errors import ImageError
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
 from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, segments_of
 from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
-from cnnfilter.images.image import Bands, Image, as_pixels, check_frames, check_size, warn
+from cnnfilter.images.image import (
+    AsImageError,
+    Bands,
+    Image,
+    as_pixels,
+    check_frames,
+    check_size,
+    join_pages,
+    turn_upright,
+    warn,
+)
 from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
+from cnnfilter.images.pages import FIRST, Pages, choose_pages
 from cnnfilter.images.tags.georeference import georeference_of
 from cnnfilter.images.unpacking.tiff_samples import bands_of, interpret, refuse_unknown
 
@@ -48,34 +59,114 @@ _MAX_STRIP_BYTES = 16 << 20
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def read(data: bytes, max_pixels: int) -> Image:
-    """Decode a TIFF file's bytes, with all its pages if they have one size and mode.
+def read(data: bytes, max_pixels: int, pages: Pages = None) -> Image:
+    """Decode pages of a TIFF file's bytes: upright, each in its own size, depth and kind.
+
+    Parameters
+    ----------
+    pages : a choice of pages, as `choose_pages` takes it
 
     Raises
     ------
     ImageError
-        The file is damaged, has more than `max_pixels`, or pixels of a kind that neither library reads.
+        A page is damaged or is not there, the pages have more than `max_pixels`, or a page has pixels of a kind that
+        neither library reads.
     """
     _silence_libtiff()
-    metadata, pages = metadata_of(io.BytesIO(data)), None
-    count = len(tag.follow_directories(io.BytesIO(data))[0])
-    check_frames(count)
-    try:
-        with pillow.pillow_limit.at_least(max_pixels), pillow.open_file(data, "tiff") as picture:
-            check_size(picture.width, picture.height, max_pixels)
-            if _is_lossless_in_pillow(picture):
-                pages = _pages_by_pillow(picture, max_pixels, count)
-                if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the pages upright
+    directories, fault = tag.follow_directories(io.BytesIO(data))
+    if pages is None:
+        check_frames(len(directories))
+    if not directories:
+        raise ImageError(f"cannot be decoded as tiff: {fault or 'it has no page'}")
+    offsets = tag.without_copies(io.BytesIO(data), directories)
+    chosen = choose_pages(pages, len(offsets), fault)
+    check_frames(len(chosen))
+    if len(chosen) > 1:
+        _refuse_large(data, [offsets[number - 1] for number in chosen], max_pixels)
+    reader = _Reader(tag.without_fault(data) if fault else data, max_pixels)
+    if len(offsets) == 1 and not fault:
+        return reader.page(offsets[0])
+    read_pages = []
+    for number in chosen:
+        try:
+            with AsImageError("cannot be decoded as tiff"):
+                read_pages.append(reader.page(offsets[number - 1]))
+        except ImageError as error:
+            raise ImageError(f"page {number}: {error}") from error
+    if pages != FIRST:
+        return join_pages(read_pages)
+    if fault:
+        warn(f"page {len(offsets) + 1}: {fault}; only the first page is read")
+    return read_pages[0].replace(page_count=len(offsets))
+
+
+def _refuse_large(data: bytes, directories: Sequence[int], max_pixels: int) -> None:
+    """Raise ImageError if the pages have more than `max_pixels` together."""
+    sizes = [
+        tuple(max(tag.numbers_of(data, directory, side), default=0) for side in (tag.WIDTH, tag.LENGTH))
+        for directory in directories
+    ]
+    pixels = sum(map(math.prod, sizes))
+    if pixels <= max_pixels:
+        return
+    if len(set(sizes)) == 1:
+        check_size(sizes[0][0], sizes[0][1], max_pixels, len(sizes))
+    raise ImageError(
+        f"{len(sizes)} pages have {pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels {pixels} allows them)"
+    )
+
+
+class _Reader:
+    """The pages of a file, each decoded by itself, so that a damaged page does not keep others from being read.
+
+    Both libraries begin with the first directory of a file: the file's header is changed to point to each page's.
+    """
+
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        self.data, self.max_pixels = data, max_pixels
+        self.stream = io.BytesIO(data)
+        self.layout = Layout("<" if data[:2] == b"II" else ">", 43 in data[2:4])
+
+    def page(self, offset: int) -> Image:
+        """Return the page whose directory is at this offset, upright."""
+        self.stream.seek(0)
+        self.stream.write(self.layout.head(offset))
+        tag.refuse_cut_values(self.data, offset)
+        if {5, 6} & {*tag.numbers_of(self.data, offset, tag.FORMAT)}:
+            raise ImageError("samples of complex numbers are not a picture; real numbers are")
+        self.stream.seek(0)
+        metadata = metadata_of(self.stream)
+        page = self._by_pillow(metadata) or self._by_tifffile(metadata)
+        orientation, metadata = upright(page.metadata)
+        if orientation != 1:
+            page = page.map(lambda pixels: turn_upright(pixels, orientation))
+        return page.replace(metadata=metadata)
+
+    def _by_pillow(self, metadata: Metadata) -> Image | None:
+        """Return the page; None if Pillow does not hold all bits of its samples."""
+        self.stream.seek(0)
+        try:
+            with pillow.pillow_limit.at_least(self.max_pixels), pillow.open_file(self.stream, "tiff") as picture:
+                check_size(picture.width, picture.height, self.max_pixels)
+                if not _is_lossless_in_pillow(picture):
+                    return None
+                pixels, mode = pillow.to_array(picture)
+                if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the page upright
                     metadata = upright(metadata)[1]
-    except SyntaxError:  # raised by Pillow for kinds of pixels that it does not read
-        pass
-    pages = pages or _pages_by_tifffile(data, max_pixels, count)
-    first = pages[0].replace(metadata=metadata)
-    alike = [page.pixels for page in pages if page.is_like(first)]
-    if len(alike) < len(pages):
-        warn(f"its {len(pages)} pages differ in size or kind: only the first is read")
-        alike = alike[:1]
-    return first.replace(frames=tuple(alike) if len(alike) > 1 else ())
+        except SyntaxError:  # raised by Pillow for kinds of pixels that it does not read
+            return None
+        return Image(pixels, mode, "tiff", metadata)
+
+    def _by_tifffile(self, metadata: Metadata) -> Image:
+        import tifffile
+
+        pillow.silence_logging("tifffile")
+        self.stream.seek(0)
+        with tifffile.TiffFile(self.stream, **TIFFFILE_OPTIONS) as file:
+            page = file.pages[0]
+            assert isinstance(page, tifffile.TiffPage)
+            check_page(page, self.max_pixels)
+            return _page(self.data, page).replace(metadata=metadata)
 
 
 @functools.cache
@@ -118,20 +209,6 @@ def _has_extra_samples(tags: Mapping[int, Any]) -> bool:
     return samples > colours + 1 or colours == 4 or kinds not in ((tag.PREMULTIPLIED,), (tag.ALPHA,))
 
 
-def _pages_by_pillow(picture: TiffImageFile, max_pixels: int, count: int) -> list[Image]:
-    pages: list[Image] = []
-    pixels = 0
-    for index in range(picture.n_frames):
-        picture.seek(index)
-        if index and int(picture.tag_v2.get(tag.SUBFILE, 0)) & 1:  # a reduced copy of another page
-            continue
-        pixels += picture.width * picture.height
-        if pixels > max_pixels:
-            check_size(picture.width, picture.height, max_pixels, count)
-        pages.append(Image(*pillow.to_array(picture), "tiff"))
-    return pages
-
-
 def metadata_of(file: BinaryIO) -> Metadata:
     """Return the metadata in a file's first directory; none if it is damaged."""
     try:
@@ -156,25 +233,6 @@ def _descriptive(tags: PillowImage.Exif) -> bytes | None:
     return tags.tobytes()
 
 
-def _pages_by_tifffile(data: bytes, max_pixels: int, count: int) -> list[Image]:
-    import tifffile
-
-    pillow.silence_logging("tifffile")
-    pages: list[Image] = []
-    pixels = 0
-    with tifffile.TiffFile(io.BytesIO(data), **TIFFFILE_OPTIONS) as file:
-        for index, page in enumerate(itertools.islice(file.pages, count)):  # a circular chain of pages has no end
-            assert isinstance(page, tifffile.TiffPage)
-            if index and page.is_reduced:
-                continue
-            check_page(page, max_pixels)
-            pixels += page.imagewidth * page.imagelength
-            if pixels > max_pixels:
-                check_size(page.imagewidth, page.imagelength, max_pixels, count)
-            pages.append(_page(data, page))
-    return pages
-
-
 def _page(data: bytes, page: TiffPage) -> Image:
     refuse_unknown(page)
     assert page.dtype is not None
@@ -190,22 +248,44 @@ def _page(data: bytes, page: TiffPage) -> Image:
 # --- writing ------------------------------------------------------------------------------------------
 
 
+class _Page(NamedTuple):
+    """A page to be written; `exif` is that of its own directory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    mode: str
+    bands: Bands | None
+    metadata: Metadata
+    exif: bytes | None
+
+
 def encode(image: Image) -> list[bytes | memoryview]:
     """Return the pieces of an uncompressed TIFF file with a page for each frame, or for each map of mode ``maps``.
 
     The maps of an image that has bands are the samples of one page.
     """
-    frames: Sequence[np.ndarray] = image.frames or (image.pixels,)
-    mode = image.mode
-    if mode == "maps" and image.bands is None:
-        frames = [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
-        mode = "L"
-    file = _FileLayout(image.metadata, mode, image.bands, [(frame.shape, frame.dtype) for frame in frames])
+    pages, arrays = list[_Page](), list[np.ndarray]()
+    for page in image.pages or (image,):
+        exif = page.metadata.exif
+        for array in _arrays(page):
+            mode = "L" if page.mode == "maps" and page.bands is None else page.mode
+            pages.append(_Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif))
+            arrays.append(array)
+            exif = None
+    file = _FileLayout(pages)
     pieces: list[bytes | memoryview] = [file.head]
-    for frame in frames:
-        pieces.append(np.ascontiguousarray(frame, file.layout.order + frame.dtype.str[1:]).data.cast("B"))
-        pieces.append(bytes(frame.nbytes % 2))
+    for array in arrays:
+        pieces.append(np.ascontiguousarray(array, file.layout.order + array.dtype.str[1:]).data.cast("B"))
+        pieces.append(bytes(array.nbytes % 2))
     return [*pieces, file.tail]
+
+
+def _arrays(image: Image) -> Sequence[np.ndarray]:
+    """Return the pixels of each frame, or of each map that is a page of its own."""
+    frames = image.frames or (image.pixels,)
+    if image.mode != "maps" or image.bands is not None:
+        return frames
+    return [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
 
 
 def head_and_tail(
@@ -215,7 +295,7 @@ def head_and_tail(
 
     None if the pixels would need another byte order than this machine's, which is that of the EXIF.
     """
-    file = _FileLayout(metadata, mode, bands, [(shape, dtype)])
+    file = _FileLayout([_Page(shape, dtype, mode, bands, metadata, metadata.exif)])
     if dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
         return None
     return file.head, bytes(math.prod(shape) * dtype.itemsize % 2) + file.tail
@@ -224,24 +304,16 @@ def head_and_tail(
 class _FileLayout:
     """The layout of a file of uncompressed pages: `head` before the pixels, `tail` with the directories after them.
 
-    EXIF is a TIFF structure. It is put at the start of the file, where its offsets stay valid, and its entries go into
-    the first page's directory. A file of 4 GiB or more needs longer offsets (BigTIFF), and so keeps only those entries
-    of EXIF that have none.
+    EXIF is a TIFF structure. That of the first page is put at the start of the file, where its offsets stay valid, and
+    its entries go into the page's directory. A file of 4 GiB or more needs longer offsets (BigTIFF), and so keeps only
+    those entries of EXIF that have none, as do the pages after the first.
     """
 
-    def __init__(
-        self,
-        metadata: Metadata,
-        mode: str,
-        bands: Bands | None,
-        pages: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
-    ) -> None:
-        self.metadata, self.mode = metadata, bands.colours if bands else mode
-        self.extra = bands.extra if bands else (tag.ALPHA,) if mode in ("LA", "RGBA") else ()
-        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in pages]
-        exif = metadata.exif or b""
-        texts = len(metadata.icc or b"") + len(metadata.text.get(XMP, "")) * 4
-        max_bytes = len(exif) + sum(sizes) + len(pages) * (4096 + texts) + sum(sizes) // _MAX_STRIP_BYTES * 16
+    def __init__(self, pages: Sequence[_Page]) -> None:
+        sizes = [math.prod(page.shape) * page.dtype.itemsize for page in pages]
+        exif = pages[0].exif or b""
+        texts = sum(_text_bytes(page) for page in pages)
+        max_bytes = len(exif) + sum(sizes) + len(pages) * 4096 + texts + sum(sizes) // _MAX_STRIP_BYTES * 16
         big = max_bytes > tag.MAX_CLASSIC_BYTES
         self.layout = Layout("<" if big else tag.order_of(exif), big)
         described = entries_of_exif(exif, self.layout, _DESCRIPTIVE_TAGS) if exif else {}
@@ -249,10 +321,12 @@ class _FileLayout:
             warn("a TIFF file of 4 GiB or more is written without what its camera said (EXIF)")
         head = self.layout.head(0) if big or not exif else exif + bytes(len(exif) % 2)
         at, directories = len(head), []
-        for index, ((shape, dtype), size) in enumerate(zip(pages, sizes, strict=True)):
-            entries = {} if index else described
-            entries |= self._page_entries(shape, dtype, at)
-            entries |= self._metadata_entries()
+        for index, (page, size) in enumerate(zip(pages, sizes, strict=True)):
+            entries = described
+            if index:
+                entries = entries_of_exif(page.exif, self.layout, _DESCRIPTIVE_TAGS, anew=True) if page.exif else {}
+            entries |= self._page_entries(page, at)
+            entries |= self._metadata_entries(page)
             directories.append(list(entries.values()))
             at += size + size % 2
         self.head = self.layout.head(at) + head[self.layout.head_size :]
@@ -262,8 +336,8 @@ class _FileLayout:
             at += len(tail[-1])
         self.tail = b"".join(tail)
 
-    def _page_entries(self, shape: tuple[int, ...], dtype: np.dtype[Any], at: int) -> dict[int, Entry]:
-        height, width, channels = shape
+    def _page_entries(self, page: _Page, at: int) -> dict[int, Entry]:
+        (height, width, channels), dtype = page.shape, page.dtype
         row = width * channels * dtype.itemsize
         rows = min(max(1, _MAX_STRIP_BYTES // row), height)
         starts = range(0, height, rows)
@@ -273,7 +347,7 @@ class _FileLayout:
             tag.LENGTH: height,
             tag.BITS: [8 * dtype.itemsize] * channels,
             tag.COMPRESSION: 1,
-            tag.PHOTOMETRIC: _PHOTOMETRIC_OF[self.mode],
+            tag.PHOTOMETRIC: _PHOTOMETRIC_OF[_colours(page)],
             tag.STRIPS: [at + start * row for start in starts],
             tag.SAMPLES: channels,
             tag.ROWS_PER_STRIP: rows,
@@ -281,14 +355,16 @@ class _FileLayout:
             tag.PLANES: 1,
             tag.FORMAT: [3 if dtype.kind == "f" else 1] * channels,
         }
-        if self.extra:
-            values[tag.EXTRA] = list(self.extra)
+        if page.bands:
+            values[tag.EXTRA] = list(page.bands.extra)
+        elif page.mode in ("LA", "RGBA"):
+            values[tag.EXTRA] = tag.ALPHA
         return {number: self.layout.entry(number, value) for number, value in values.items()}
 
-    def _metadata_entries(self) -> dict[int, Entry]:
-        metadata, layout = self.metadata, self.layout
+    def _metadata_entries(self, page: _Page) -> dict[int, Entry]:
+        metadata, layout = page.metadata, self.layout
         values: dict[int, Any] = {}
-        if icc := metadata.icc_for(self.mode):
+        if icc := metadata.icc_for(_colours(page)):
             values[tag.ICC] = icc
         if xmp := metadata.text.get(XMP):
             values[tag.XMP] = xmp.encode()
@@ -301,3 +377,14 @@ class _FileLayout:
         for number, dots in zip((tag.ACROSS, tag.DOWN), metadata.dpi or (), strict=False):
             entries[number] = layout.raw(number, 5, 1, struct.pack(layout.order + "II", round(dots * 10_000), 10_000))
         return entries
+
+
+def _colours(page: _Page) -> str:
+    """Return the mode of a page's colours."""
+    return page.bands.colours if page.bands else page.mode
+
+
+def _text_bytes(page: _Page) -> int:
+    """Return the most bytes that profile, XMP and EXIF of a page take in its directory."""
+    metadata = page.metadata
+    return len(metadata.icc or b"") + len(metadata.text.get(XMP, "")) * 4 + len(page.exif or b"")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -38,6 +38,12 @@ MAX_CLASSIC_BYTES = 1 << 32
 """Bytes of the largest file with offsets of 32 bits; larger ones are BigTIFF."""
 
 _MAX_DIRECTORIES = 1 << 20  # following more would take a minute
+
+_PIXEL_TAGS = {BITS, STRIPS, STRIP_BYTES, 320, TILES, TILE_BYTES, EXTRA, FORMAT, 347, 530, 532}
+"""The tags with several values without which pixels cannot be decoded; 320 to 532 are palette, JPEG and YCbCr."""
+
+_VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each type, if it has more than one."""
 
 Entry = tuple[bytes, bytes]
 """An entry of a directory: the bytes of tag, type and count (2 + 2 + 4 or 8), and those of its value."""
@@ -101,11 +107,12 @@ def order_of(exif: bytes) -> str:
     return ">" if exif[:2] == b"MM" else "<"
 
 
-def entries_of_exif(exif: bytes, layout: Layout, wanted: Sequence[int]) -> dict[int, Entry]:
+def entries_of_exif(exif: bytes, layout: Layout, wanted: Sequence[int], *, anew: bool = False) -> dict[int, Entry]:
     """Return the `wanted` entries of EXIF's first directory for a file of this layout, by tag.
 
-    In a classic file EXIF is at the start, so its offsets are valid and its entries are returned unchanged. For BigTIFF
-    they are written anew, without the directories EXIF and GPS, which hold offsets themselves.
+    In a classic file EXIF is at the start, so its offsets are valid and its entries are returned unchanged. For
+    BigTIFF, and for EXIF that is not at the start (`anew`), they are written anew, without the directories EXIF and
+    GPS, which hold offsets themselves.
     """
     order = order_of(exif)
     entries: dict[int, Entry] = {}
@@ -115,7 +122,7 @@ def entries_of_exif(exif: bytes, layout: Layout, wanted: Sequence[int]) -> dict[
         tag, kind, number = struct.unpack_from(order + "HHI", exif, at)
         if tag not in wanted:
             continue
-        if not layout.big:
+        if not (layout.big or anew):
             entries[tag] = exif[at : at + 8], exif[at + 8 : at + 12]
         elif tag not in (EXIF, GPS):
             size, of_number = _TYPE_BYTES.get(kind, (1, 1))
@@ -175,7 +182,58 @@ def follow_directories(file: BinaryIO) -> tuple[list[int], str]:
     except (struct.error, OSError, OverflowError):  # an offset beyond the file's end, or beyond any file
         if not at or at in seen:
             return list(seen), f"the file ends at byte {size:,}, in the pointer to its directory"
-    return list(seen), f"its directory should be at byte {at:,}, and the file ends at byte {size:,}"
+    where = "begins" if at < size else "should be"
+    return list(seen), f"its directory {where} at byte {at:,}, and the file ends at byte {size:,}"
+
+
+def refuse_cut_values(data: bytes, directory: int) -> None:
+    """Check that the values of the tags that describe the pixels are inside the file.
+
+    Raises
+    ------
+    ImageError
+        The file ends before such a value.
+    """
+    _, big = _order_and_size(data[:16])
+    for tag, kind, values, _, offset in _entries(data, directory):
+        size = values * _VALUE_BYTES.get(kind, 1)
+        if size > (8 if big else 4) and offset + size > len(data) and tag in _PIXEL_TAGS:
+            end = offset + size
+            raise ImageError(f"it is cut off: its tag {tag} ends at byte {end:,}, and the file at byte {len(data):,}")
+
+
+def without_fault(data: bytes) -> bytes:
+    """Return a file whose chain of directories ends before the one that is not in the file."""
+    directories, fault = follow_directories(io.BytesIO(data))
+    if not fault or not directories:
+        return data
+    order, big = _order_and_size(data[:16])
+    count, entry_bytes, pointer = (8, 20, 8) if big else (2, 12, 4)
+    at = directories[-1]
+    number = int.from_bytes(data[at : at + count], "little" if order == "<" else "big")
+    end = at + count + number * entry_bytes
+    return data[:end] + bytes(pointer) + data[end + pointer :]
+
+
+def numbers_of(data: bytes, directory: int, tag: int) -> tuple[int, ...]:
+    """Return the whole numbers of a tag in a directory; none if it is missing, or not in the file."""
+    order, big = _order_and_size(data[:16])
+    for found, kind, values, at, offset in _entries(data, directory):
+        if found == tag and (letter := {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)):
+            numbers = struct.Struct(f"{order}{min(values, len(data))}{letter}")
+            at = at if numbers.size <= (8 if big else 4) else offset
+            return numbers.unpack_from(data, at) if at + numbers.size <= len(data) else ()
+    return ()
+
+
+def _entries(data: bytes, directory: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield tag, type, number of values, the place of the value, and the value as an offset, of each entry."""
+    order, big = _order_and_size(data[:16])
+    entry, count = struct.Struct(order + ("HHQQ" if big else "HHII")), 8 if big else 2
+    number = int.from_bytes(data[directory : directory + count], "little" if order == "<" else "big")
+    for at in range(directory + count, directory + count + number * entry.size, entry.size):
+        tag, kind, values, offset = entry.unpack_from(data, at)
+        yield tag, kind, values, at + entry.size - (8 if big else 4), offset
 
 
 def without_copies(file: BinaryIO, directories: list[int]) -> list[int]:

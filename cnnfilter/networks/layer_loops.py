@@ -112,7 +112,7 @@ def large_depthwise(
                 total[c] = high if value > high else value
 
 
-_DEPTHWISE = """
+_DEPTHWISE_TEMPLATE = """
 def depthwise(values, before, before_low, before_high, zeros, top, left, kernel, bias, low, high, out, width,
               down, across, down_dilation, across_dilation):
     channels = bias.shape[0]
@@ -161,7 +161,7 @@ def depthwise(height: int, kernel_width: int, step: int) -> Loop:
         for j in range(kernel_width):
             taps.append(f"weight = k{i}_{j}[c]")
             taps += [f"sum{o} += weight * s{i}_{j + o * step}[c]" for o in range(count)]
-    text = _DEPTHWISE.replace("TAPS", "\n".join(" " * 16 + line for line in taps))
+    text = _DEPTHWISE_TEMPLATE.replace("TAPS", "\n".join(" " * 16 + line for line in taps))
     text = text.replace("KERNEL_WIDTH", str(kernel_width)).replace("COUNT", str(count))
     text = text.replace("LAST", str(height - 1))
     text = unroll(text, i=height, j=kernel_width, n=kernel_width + (count - 1) * step, o=count)
@@ -189,7 +189,7 @@ def gather_dilated(row, first, spacing, kernel_width, out):
                 target[c] = np.float32(0)
 
 
-_GATHER = """
+_GATHER_TEMPLATE = """
 def gather(values, windows, top, left, width, taps, kernel_width, down, across, down_dilation, across_dilation):
     run = windows.shape[1] // taps
     channels = run // kernel_width
@@ -223,7 +223,7 @@ def gather(numbers: int) -> Loop:
     if numbers:
         # All loads come before all stores: between loads and stores of single values LLVM would make no vectors.
         copy = [f"n{t} = samples[{t}]" for t in range(numbers)] + [f"target[{t}] = n{t}" for t in range(numbers)]
-    text = _GATHER.replace("COPY", "\n".join(" " * 16 + line for line in copy))
+    text = _GATHER_TEMPLATE.replace("COPY", "\n".join(" " * 16 + line for line in copy))
     function = define(text, "gather", __name__, np=np, gather_dilated=gather_dilated)
     return loop("void(f4[:, ::1], f4[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8, i8)", constants=(numbers,))(function)
 

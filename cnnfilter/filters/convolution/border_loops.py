@@ -68,7 +68,7 @@ _PREFETCH_ROWS = 16
 
 # Finding the samples takes most of the time, and half of that with signed indexes, for which Numba checks whether they
 # count from the end. So the indexes are unsigned.
-_SIDES = """
+_SIDE_ROWS_TEMPLATE = """
 def side_rows(
     samples, starts, places, rows, across, weights, out, first, count, channels, step, constant,
     shift, absolute, top, count_every,
@@ -99,7 +99,7 @@ def side_rows(
                 STORE
     return clipped
 """
-_STORE_AT_SIDE = {
+_STORE_LINES = {
     False: "out[y{r}, at] = sum{r}",
     True: """
         if absolute:
@@ -126,9 +126,9 @@ def side_sums(rounds: bool) -> Loop:
     forms = (("u1", "u1"), ("u2", "u2")) if rounds else (("u1", "f4"), ("u2", "f4"), ("f4", "f4"))
     arrays = "i8[::1], i8[::1], i8[::1], i8[::1], f4[::1]"
     numbers = "i8, i8, i8, i8, f4, f4, i8, f4, i8"
-    lines = textwrap.dedent(_STORE_AT_SIDE[rounds]).strip("\n")
+    lines = textwrap.dedent(_STORE_LINES[rounds]).strip("\n")
     store = "\n".join(lines.replace("{r}", str(r)) for r in range(4))
-    text = unroll(put(_SIDES, "STORE", store), r=4).replace("PREFETCH_ROWS", str(_PREFETCH_ROWS))
+    text = unroll(put(_SIDE_ROWS_TEMPLATE, "STORE", store), r=4).replace("PREFETCH_ROWS", str(_PREFETCH_ROWS))
     function = define(text, "side_rows", __name__, np=np, prefetch=prefetch)
     signatures = (f"i8({source}[::1], {arrays}, {target}[:, ::1], {numbers})" for source, target in forms)
     return loop(*signatures, constants=(int(rounds),))(function)

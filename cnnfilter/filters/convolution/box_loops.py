@@ -17,7 +17,7 @@ from cnnfilter.jit.templates import define, put, unroll
 BOX_CHANNELS_MAX = LANES
 """Channels of a pixel that the running sums can take: a pixel must fit into a vector."""
 
-_ROWS = """
+_ROWS_TEMPLATE = """
 def NAME(samples, starts, lines, out, first, count, height, width, ARGUMENTS):
     clipped = 0
     reach = count + (width - 1) * CHANNELS
@@ -53,7 +53,7 @@ def NAME(samples, starts, lines, out, first, count, height, width, ARGUMENTS):
             STORE
     return clipped
 """
-_MEANS = {
+_PARTS_OF_MEANS = {
     "START": "sums = splat_u16(0)",
     "MOVE": "sums = sum_up(sums, subtract_u16(load_u16(columns, x + width * CHANNELS), load_u16(columns, x)))",
     "STORE": """
@@ -63,7 +63,7 @@ _MEANS = {
             store_first_divided(row, first + at, sums, more, factor, shift, min(STEP, count - at))
         """,
 }
-_SUMS = {
+_PARTS_OF_SUMS = {
     "START": """
         sums = load_difference(columns, 0, 0)
         counted = y % count_every == 0
@@ -91,7 +91,7 @@ def box_means(channels: int) -> Loop:
     moves down with the window, and a prefix sum of the columns gives the windows of a row. `lines` is scratch space of
     `columns_of` samples; `count` must be at least `BLOCK_SAMPLES`.
     """
-    function = _moving("box_means", _MEANS, "more, factor, shift", "u16", channels, LANES_U16)
+    function = _moving("box_means", _PARTS_OF_MEANS, "more, factor, shift", "u16", channels, LANES_U16)
     signature = "i8(u1[::1], i8[::1], u2[:, ::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8)"
     return loop(signature, constants=(channels,))(function)
 
@@ -110,7 +110,7 @@ def box_sums(channels: int, high: bool) -> Loop:
     window: one of more than `BOX_ROWS_MAX_U16` rows.
     """
     kind, lines = ("u32", "i4") if high else ("u16", "u2")
-    function = _moving("box_sums", _SUMS, "gain, shift, top, count_every", kind, channels, LANES)
+    function = _moving("box_sums", _PARTS_OF_SUMS, "gain, shift, top, count_every", kind, channels, LANES)
     signature = f"i8(u1[::1], i8[::1], {lines}[:, ::1], u1[:, ::1], i8, i8, i8, i8, f4, f4, f4, i8)"
     return loop(signature, constants=(channels, int(high)))(function)
 
@@ -125,7 +125,7 @@ def columns_of(count: int, width: int, channels: int) -> int:
     return count + 2 * width * channels + 2 * LANES_U16
 
 
-_SMALL_MEANS = """
+_SMALL_MEANS_TEMPLATE = """
 def small_means(samples, starts, out, first, count, height, width, channels, more, factor, shift):
     for group in range((out.shape[0] + 3) // 4):
         y = min(4 * group, out.shape[0] - 4)
@@ -136,7 +136,7 @@ def small_means(samples, starts, out, first, count, height, width, channels, mor
             PASSES
             store_pairs_divided(out[y + {r}], first + x, t{r}_0, t{r}_1, factor, shift)
 """
-_PASS = {
+_PASS_TEMPLATES = {
     False: """
         start = starts[y + LINE] + x
         even, odd = load_even(samples, start), load_odd(samples, start)
@@ -173,7 +173,7 @@ def small_means(grey: bool) -> Loop:
     sums each row of samples across, even and odd bytes apart, and adds these sums to all rows of output whose windows
     contain it. With `grey`, `channels` must be 1. `out` needs 4 rows, and `count` must be at least `BLOCK_SAMPLES`.
     """
-    text = unroll(put(_SMALL_MEANS, "PASSES", passes(textwrap.dedent(_PASS[grey]))), r=TILE_ROWS)
+    text = unroll(put(_SMALL_MEANS_TEMPLATE, "PASSES", passes(textwrap.dedent(_PASS_TEMPLATES[grey]))), r=TILE_ROWS)
     function = _defined(text, "small_means")
     signature = "void(u1[::1], i8[::1], u1[:, ::1], i8, i8, i8, i8, i8, i8, i8, i8)"
     return loop(signature, constants=(int(grey),))(function)
@@ -182,13 +182,13 @@ def small_means(grey: bool) -> Loop:
 def _moving(name: str, across: dict[str, str], arguments: str, kind: str, channels: int, lanes: int) -> Any:
     """Return the function of a loop whose column sums are vectors of `kind`, and its sums across vectors of `lanes`."""
     column_lanes = LANES_U16 if kind == "u16" else LANES
-    text = unroll(_ROWS, v=BLOCK_SAMPLES // column_lanes)
+    text = unroll(_ROWS_TEMPLATE, v=BLOCK_SAMPLES // column_lanes)
     for mark, lines in across.items():
         text = put(text, mark, textwrap.dedent(lines).strip("\n"))
     sizes = {"COLUMN_LANES": column_lanes, "STEP": lanes // channels * channels, "CHANNELS": channels}
     for mark, value in ({"NAME": name, "ARGUMENTS": arguments, "KIND": kind} | sizes).items():
         text = text.replace(mark, str(value))
-    return _defined(text, name, sum_up=running_sums(VECTOR_U16 if across is _MEANS else VECTOR_U32, channels))
+    return _defined(text, name, sum_up=running_sums(VECTOR_U16 if across is _PARTS_OF_MEANS else VECTOR_U32, channels))
 
 
 def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:

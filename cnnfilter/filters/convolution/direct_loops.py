@@ -35,7 +35,7 @@ BLOCK_SAMPLES = 4 * LANES
 OVERREAD_SAMPLES = LANES_U16
 """Samples that may be read beyond the end of a row that is shorter than a block."""
 
-_SIZES = {
+_TEMPLATE_CONSTANTS = {
     "LANES": LANES,
     "LANES_U16": LANES_U16,
     "TILE_SAMPLES": TILE_SAMPLES,
@@ -50,7 +50,7 @@ _FORMS = {
 }
 """Types of samples and outputs: of loops that store the sums as float32, and of those that round them."""
 
-_STORE = {
+_STORE_LINES = {
     False: "store(row{r}, first + x + LANES * {v}, t{r}_{v})",
     True: """
         if absolute:
@@ -60,7 +60,7 @@ _STORE = {
         store_rounded(row{r}, first + x + LANES * {v}, t{r}_{v}, top)
         """,
 }
-_STORE_FIRST = {
+_STORE_FIRST_LINES = {
     False: "store_first(row0, first + x, total, min(count - x, LANES))",
     True: """
         if absolute:
@@ -74,8 +74,8 @@ _STORE_FIRST = {
 
 def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
     """Replace STORE and STORE_FIRST by the lines that store sums; `counted` says which rows are counted."""
-    text = put(text, "STORE_FIRST", textwrap.dedent(_STORE_FIRST[rounds]).strip("\n"))
-    lines = textwrap.dedent(_STORE[rounds]).replace("COUNTED", counted).strip("\n")
+    text = put(text, "STORE_FIRST", textwrap.dedent(_STORE_FIRST_LINES[rounds]).strip("\n"))
+    lines = textwrap.dedent(_STORE_LINES[rounds]).replace("COUNTED", counted).strip("\n")
     vectors_in_row = TILE_VECTORS if rows == TILE_ROWS else BLOCK_SAMPLES // LANES
     parts = [lines.replace("{r}", str(r)).replace("{v}", str(v)) for r in range(rows) for v in range(vectors_in_row)]
     return put(text, "STORE", "\n".join(parts))
@@ -83,7 +83,7 @@ def _stored(text: str, rounds: bool, rows: int, counted: str) -> str:
 
 def _defined(text: str, name: str, **more: Any) -> Callable[..., Any]:
     made: Callable[..., Any] = define(
-        text, name, __name__, np=np, **_SIZES, **instructions_of(float_vectors, integer_vectors), **more
+        text, name, __name__, np=np, **_TEMPLATE_CONSTANTS, **instructions_of(float_vectors, integer_vectors), **more
     )
     return made
 
@@ -93,7 +93,7 @@ def _made(text: str, name: str, rounds: bool, arguments: str, *constants: int, *
     return loop(*signatures, constants=(int(rounds), TILE_VECTORS, *constants))(_defined(text, name, **more))
 
 
-_TAPS = """
+_TAPS_TEMPLATE = """
 def taps(samples, starts, rows, offsets, weights, out, first, count, step, shift, absolute, top, count_every):
     clipped = 0
     tap_count = offsets.shape[0]
@@ -130,14 +130,14 @@ def taps(rounds: bool) -> Loop:
     With `rounds`, the loop stores integers: the sum, or with `absolute` its absolute value, rounded half up and clipped
     to 0…top. It returns how many sums were clipped in the rows whose number is a multiple of `count_every`.
     """
-    text = unroll(_stored(_TAPS, rounds, 1, "y % count_every == 0"), v=BLOCK_SAMPLES // LANES)
+    text = unroll(_stored(_TAPS_TEMPLATE, rounds, 1, "y % count_every == 0"), v=BLOCK_SAMPLES // LANES)
     return _made(text, "taps", rounds, "i8[::1], i8[::1], i8[::1], f4[::1], TARGET[:, ::1], i8, i8, i8, f4, i8, f4, i8")
 
 
 # Clipped sums are counted in the first row of a tile, or in all rows but those that the tile before has counted.
-_COUNTED = "y + {r} >= 4 * group if count_every == 1 else {r} == 0"
+_COUNTED_CONDITION = "y + {r} >= 4 * group if count_every == 1 else {r} == 0"
 
-_TILE = """
+_TILE_TEMPLATE = """
 def tile(samples, starts, weights, offsets, out, first, count, shift, absolute, top, count_every):
     height, width = weights.shape
     clipped = 0
@@ -152,7 +152,7 @@ def tile(samples, starts, weights, offsets, out, first, count, shift, absolute, 
             STORE
     return clipped
 """
-_PASS = """
+_PASS_TEMPLATE = """
 start = starts[y + LINE] + x
 for j in range(width):
     at = start + offsets[j]
@@ -171,8 +171,8 @@ def tile(rounds: bool) -> Loop:
     needs 4 rows, and `count` must be at least `TILE_SAMPLES`. Clipped sums are counted in one row of four, or in all
     rows if `count_every` is 1.
     """
-    text = put(_TILE, "PASSES", passes(_PASS))
-    text = _stored(text, rounds, TILE_ROWS, _COUNTED)
+    text = put(_TILE_TEMPLATE, "PASSES", passes(_PASS_TEMPLATE))
+    text = _stored(text, rounds, TILE_ROWS, _COUNTED_CONDITION)
     return _made(
         unroll(text, r=TILE_ROWS, v=TILE_VECTORS),
         "tile",
@@ -197,7 +197,7 @@ def passes(text: str) -> str:
     return "\n".join([*first, middle, *last])
 
 
-_INTEGERS = """
+_INTEGERS_TEMPLATE = """
 def integers(samples, starts, rows, offsets, weights, out, first, count, step, gain, shift, absolute, count_every):
     clipped = 0
     tap_count = offsets.shape[0]
@@ -231,7 +231,7 @@ def integers(samples, starts, rows, offsets, weights, out, first, count, step, g
             STORE
     return clipped
 """
-_STORE_INTEGERS = {
+_STORE_INTEGERS_LINES = {
     False: """
         if absolute:
             t{v} = absolute_i16(t{v})
@@ -258,15 +258,15 @@ def integers(scaled: bool) -> Loop:
     stores ``sum·gain + shift``; all sums must fit into an int16. Without `scaled`, `gain` is 1 and `shift` an integer,
     and the sums plus `shift` must fit too.
     """
-    lines = textwrap.dedent(_STORE_INTEGERS[scaled]).strip("\n")
+    lines = textwrap.dedent(_STORE_INTEGERS_LINES[scaled]).strip("\n")
     halves = [(v, h) for v in range(BLOCK_SAMPLES // LANES_U16) for h in range(2 if scaled else 1)]
     store = "\n".join(lines.replace("{v}", str(v)).replace("{h}", str(h)) for v, h in halves)
-    text = put(_INTEGERS, "STORE", store).replace("START", "0" if scaled else "int(shift)")
+    text = put(_INTEGERS_TEMPLATE, "STORE", store).replace("START", "0" if scaled else "int(shift)")
     signature = "i8(u1[::1], i8[::1], i8[::1], i8[::1], i8[::1], u1[:, ::1], i8, i8, i8, f4, f4, i8, i8)"
     return loop(signature, constants=(int(scaled),))(_defined(unroll(text, v=BLOCK_SAMPLES // LANES_U16), "integers"))
 
 
-_SEPARABLE = """
+_SEPARABLE_TEMPLATE = """
 def separable(
     samples, starts, down, columns, across, rows, ends, lines,
     out, first, count, step, shift, absolute, top, count_every,
@@ -329,12 +329,12 @@ def separable(rounds: bool) -> Loop:
     `lines` (3, P) is scratch space for a line of column sums and two lines of outputs. P is the number of samples below
     the windows of `count` outputs, plus `OVERREAD_SAMPLES`.
     """
-    text = unroll(_stored(_SEPARABLE, rounds, 1, "y % count_every == 0"), v=BLOCK_SAMPLES // LANES)
+    text = unroll(_stored(_SEPARABLE_TEMPLATE, rounds, 1, "y % count_every == 0"), v=BLOCK_SAMPLES // LANES)
     arguments = "i8[::1], i8[::1], f4[::1], i8[::1], f4[::1], i8[:, ::1], f4[:, ::1], TARGET[:, ::1]"
     return _made(text, "separable", rounds, f"{arguments}, i8, i8, i8, f4, i8, f4, i8")
 
 
-_SEPARABLE_TILE = """
+_SEPARABLE_TILE_TEMPLATE = """
 def separable_tile(samples, starts, columns, across, rows, lines, out, first, count, shift, absolute, top, count_every):
     clipped = 0
     height = columns.shape[0]
@@ -367,7 +367,7 @@ def separable_tile(samples, starts, columns, across, rows, lines, out, first, co
                 STORE
     return clipped
 """
-_PASS_DOWN = """
+_PASS_DOWN_TEMPLATE = """
 at = starts[y + LINE] + x
 s{v} = load_floats(samples, at + LANES * {v})
 w{r} = splat(columns[LINE - {r}])
@@ -376,7 +376,7 @@ t{r}_{v} = add_product(t{r}_{v}, w{r}, s{v})
 
 
 # The sums across are limited by loads. Of each two taps, the samples of the second are made of those of the first.
-_ADD_TWO = """
+_ADD_TWO_TEMPLATE = """
 t0_{w} = add_product(t0_{w}, weight, s{w})
 t0_{w} = add_product(t0_{w}, other, later_lanes(s{w}, s{w_1}))
 """
@@ -393,9 +393,9 @@ def separable_tile(rounds: bool, spacing: int) -> Loop:
     scratch space, as wide as for `separable`.
     """
     vectors = BLOCK_SAMPLES // LANES
-    lines = _ADD_TWO.strip("\n").splitlines()
+    lines = _ADD_TWO_TEMPLATE.strip("\n").splitlines()
     both = "\n".join(line.replace("{w_1}", str(w + 1)).replace("{w}", str(w)) for line in lines for w in range(vectors))
-    text = put(_stored(_SEPARABLE_TILE, rounds, 1, "counted"), "PASSES", passes(_PASS_DOWN))
+    text = put(_stored(_SEPARABLE_TILE_TEMPLATE, rounds, 1, "counted"), "PASSES", passes(_PASS_DOWN_TEMPLATE))
     text = put(text, "ADD_TWO", both if spacing else "pass").replace("PAIRED", "(tap_count & ~1)" if spacing else "0")
     text = unroll(text, r=TILE_ROWS, v=TILE_VECTORS, w=vectors, u=vectors + 1)
     arguments = "i8[::1], f4[::1], i8[::1], f4[::1], f4[:, ::1], TARGET[:, ::1], i8, i8, f4, i8, f4, i8"

@@ -83,7 +83,7 @@ def cut(row, at, padding, part):
         part[j] = padding
 
 
-_TEXT = """
+_TEMPLATE = """
 def small_windows(source, blank, parts, spares, target, channels, top, left, y0, y1):
     line, length, reach = source.shape[1], target.shape[1], parts.shape[1]
     before = left * channels
@@ -153,7 +153,7 @@ def small_windows(op: str, source: str, target: str, taps: int, stride: int, cha
 
 def _text(instructions: VectorInstructions, taps: int, stride: int) -> str:
     """Replace COMBINE and STORE by the lines that combine and store samples."""
-    text = _TEXT
+    text = _TEMPLATE
     for row, target in (("row{i}", "out{r}, x"), ("part{i}", "spare{r}, 0")):
         text = put(text, f"COMBINE({row})", _text_of_combining(instructions, row, taps, stride))
         text = text.replace(

@@ -28,7 +28,7 @@ from cnnfilter.jit.templates import define, put, unroll
 MAPS_MULTIPLE = LANES
 """The numbers of maps in and out are multiples of this one: the loops load and store whole vectors of maps."""
 
-_EACH_TILE = """
+_EACH_TILE_TEMPLATE = """
     height, width, channels, down, across = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]
     plane = tiles.shape[0] // 16
     zeros = splat(np.float32(0))
@@ -47,7 +47,7 @@ _EACH_TILE = """
                 at += LANES
 """
 
-_TO_TILES = """
+_TO_TILES_TEMPLATE = """
 m{i}{j} = load_floats(maps, place{i}{j} + c) if has{i}{j} else zeros
 h0{j} = minus(m0{j}, m2{j})
 h1{j} = plus(m1{j}, m2{j})
@@ -60,7 +60,7 @@ t{i}3 = minus(h{i}1, h{i}3)
 store(tiles, at + ({i} * 4 + {j}) * plane, t{i}{j})
 """
 
-_ADD_FROM_TILES = """
+_ADD_FROM_TILES_TEMPLATE = """
 t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * plane)
 h0{j} = t0{j}
 h1{j} = plus(minus(t1{j}, t2{j}), t3{j})
@@ -73,7 +73,7 @@ m{i}3 = minus(zeros, h{i}3)
 if has{i}{j}: store(maps, place{i}{j} + c, plus(load_floats(maps, place{i}{j} + c), m{i}{j}))
 """
 
-_OUT_OF_TILES = """
+_OUT_OF_TILES_TEMPLATE = """
 t{i}{j} = load_floats(tiles, at + ({i} * 4 + {j}) * plane)
 h0{j} = plus(plus(t0{j}, t1{j}), t2{j})
 h1{j} = minus(minus(t1{j}, t2{j}), t3{j})
@@ -83,7 +83,7 @@ more = load_floats(bias, c)
 if has{o}{p}: store(maps, place{o}{p} + c, within(plus(m{o}{p}, more), low, high))
 """
 
-_INTO_TILES = """
+_INTO_TILES_TEMPLATE = """
 m{o}{p} = load_floats(maps, place{o}{p} + c) if has{o}{p} else zeros
 h0{p} = m0{p}
 h1{p} = plus(m0{p}, m1{p})
@@ -108,23 +108,23 @@ _INSTRUCTIONS: dict[str, Any] = {
 
 def _loop(name: str, text: str, size: int, more: str = "", types: str = "") -> Loop:
     """Return the loop over tiles that lie on `size` x `size` values of the maps; `text` is for a vector of each."""
-    text = put(_EACH_TILE, "EACH_VECTOR", unroll(text, i=4, j=4, o=2, p=2))
+    text = put(_EACH_TILE_TEMPLATE, "EACH_VECTOR", unroll(text, i=4, j=4, o=2, p=2))
     text = unroll(f"def {name}(maps, tiles, first, geometry{more}):{text}", y=size, x=size)
     function = define(text, name, __name__, np=np, LANES=LANES, **_INSTRUCTIONS)
     return loop(f"void(f4[::1], f4[::1], i8, i8[::1]{types})")(function)
 
 
-to_tiles = _loop("to_tiles", _TO_TILES, 4)
+to_tiles = _loop("to_tiles", _TO_TILES_TEMPLATE, 4)
 """``to_tiles(maps, tiles, first, geometry)``: transform maps into tiles; beyond the border maps are 0."""
 
-add_from_tiles = _loop("add_from_tiles", _ADD_FROM_TILES, 4)
+add_from_tiles = _loop("add_from_tiles", _ADD_FROM_TILES_TEMPLATE, 4)
 """``add_from_tiles(maps, tiles, first, geometry)``: add the transpose of `to_tiles` to maps."""
 
-out_of_tiles = _loop("out_of_tiles", _OUT_OF_TILES, 2, ", bias, low, high", ", f4[::1], f4, f4")
+out_of_tiles = _loop("out_of_tiles", _OUT_OF_TILES_TEMPLATE, 2, ", bias, low, high", ", f4[::1], f4, f4")
 """``out_of_tiles(maps, tiles, first, geometry, bias (C,), low, high)``: transform tiles into outputs, add a bias, and
 clip to low…high."""
 
-into_tiles = _loop("into_tiles", _INTO_TILES, 2)
+into_tiles = _loop("into_tiles", _INTO_TILES_TEMPLATE, 2)
 """``into_tiles(maps, tiles, first, geometry)``: the transpose of `out_of_tiles`, without bias and clipping."""
 
 KERNEL_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)

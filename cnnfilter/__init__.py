@@ -29,6 +29,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# The module of each public name.
 _HOME = {
     "CnnfilterError": "errors",
     "ImageError": "errors",

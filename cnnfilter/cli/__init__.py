@@ -28,6 +28,7 @@ from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import MIN_MEMORY_BYTES, allowed_memory
 
+# The commands in the order of `cnnfilter --help`, and the module of each.
 COMMANDS = {
     "convolve": "cnnfilter.cli.commands.convolve",
     "pool": "cnnfilter.cli.commands.pool",

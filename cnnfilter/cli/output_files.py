@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cnnfilter.images.image import Image
 
 TEMPLATE_FIELDS = ("stem", "name", "ext", "dir", "index")
+"""The names in braces that the template of an output may have; the help of ``-o`` explains them."""
 
 
 def bad_output(message: str) -> click.BadParameter:
@@ -149,7 +150,7 @@ def _format_of_suffix(path: str) -> str | None:
 
 
 EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")
-
+"""The rules for outputs that exist; see `plan_targets`."""
 
 _SKIPPING = ", --skip-existing leaves it out, --if-newer replaces it if it is older than its input"
 

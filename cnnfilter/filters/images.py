@@ -35,6 +35,7 @@ Sides = tuple[int, int, int, int]
 """Padding: top, right, bottom, left."""
 
 ALPHA = ("keep", "filter", "drop")
+"""The rules for the alpha of a result; see `filter_image`."""
 
 _BAND_SAMPLES = 1 << 21
 """Samples of a band, unless a single row has more: 8 MiB of float32."""

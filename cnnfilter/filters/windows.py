@@ -20,6 +20,7 @@ Pair = int | tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[int, int, int, int]
 
 BORDERS = ("replicate", "reflect", "symmetric", "wrap", "zero", "constant:V")
+"""The borders: values of the padding; see `source_positions` and `border_constant`."""
 
 NEAR_BORDERS = ("replicate", "zero", "constant")
 """The borders that repeat no samples of the image but those at its edge."""

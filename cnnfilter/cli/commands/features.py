@@ -38,6 +38,7 @@ Examples:
 """
 
 FORMATS = ("npy", "npz", "csv")
+"""The formats of the file of features, by its suffix."""
 
 _CONTINUATION = "nothing is written, and the same command begins again"
 """The advice on going on after an interruption."""

@@ -53,6 +53,8 @@ def NAME(samples, starts, lines, out, first, count, height, width, ARGUMENTS):
             STORE
     return clipped
 """
+
+# The lines of the template above that differ between the loop for means and the loop for sums.
 _PARTS_OF_MEANS = {
     "START": "sums = splat_u16(0)",
     "MOVE": "sums = sum_up(sums, subtract_u16(load_u16(columns, x + width * CHANNELS), load_u16(columns, x)))",

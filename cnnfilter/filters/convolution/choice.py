@@ -35,6 +35,7 @@ from cnnfilter.kernels.structure import factor
 Samples = NDArray[Any]
 
 ALGORITHMS = ("auto", "direct", "separable", "fft")
+"""The names of algorithms that a caller can ask for; auto is the cheapest one."""
 
 _TILE_PAIR_NANOSECONDS = {64: 52e3, 128: 122e3, 256: 330e3, 512: 2.75e6, 1024: 9e6, 2048: 130e6}
 """The cost of two square tiles of the FFT, by their side (measured).

@@ -22,6 +22,7 @@ from cnnfilter.filters.windows import Axis, Padding, Pair, pair, whole_numbers
 from cnnfilter.runtime.parallel import run_in_bands
 
 OPERATIONS = ("max", "avg", "min")
+"""The operations of `pool`: the largest value, the mean and the smallest value of a window."""
 
 _BAND_ROWS_MIN = 64
 """Rows of a band at the least: its first row combines all rows of its window, which other rows share."""

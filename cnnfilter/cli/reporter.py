@@ -40,7 +40,7 @@ _COMPILED_PARTS = {
     "networks": "networks",
     "training": "training",
 }
-"""What the loops of a module compute, by the beginning of its name below ``cnnfilter``."""
+"""The work of the loops of a module, by the beginning of its name below ``cnnfilter``."""
 
 
 def announce_compilation(*, quiet: bool = False) -> None:

@@ -18,7 +18,7 @@ from cnnfilter.jit import cache
 from cnnfilter.runtime import limits
 
 Processor = tuple[str, str, str]
-"""What LLVM compiles for: the system and its architecture, the name of the processor, and its features."""
+"""The target of LLVM: the system and its architecture, the name of the processor, and its features."""
 
 
 def chosen_name() -> str | None:
@@ -117,7 +117,7 @@ _NAMES_WITH_AVX512 = (
     *("tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids", "graniterapids", "diamondrapids"),
     *("znver4", "znver5", "znver6"),
 )
-"""How LLVM's names of the processors with AVX-512 begin."""
+"""The beginnings of LLVM's names of the processors with AVX-512."""
 
 
 def has_wide_registers() -> bool:

@@ -40,7 +40,7 @@ class Answers(NamedTuple):
 
     @property
     def is_binary(self) -> bool:
-        """Whether one number stands for two classes."""
+        """Return whether one number stands for two classes."""
         return self.independent and self.numbers == 1
 
     @property

@@ -179,7 +179,7 @@ class Network:
 
     @property
     def answers(self) -> Answers:
-        """How the outputs become probabilities of classes."""
+        """The rule that turns the outputs into probabilities of classes."""
         return Answers.of(self.layers, self.input_shape)
 
     @property

@@ -112,7 +112,7 @@ def _draw_filters(network: Network | None, path: str, force: bool) -> None:
 
 
 _ANSWERS = ("softmax", "labels", "binary")
-"""How numbers become probabilities: by a softmax, or by a sigmoid of each of several numbers or of a single one."""
+"""The rules for probabilities: a softmax, or a sigmoid of each of several numbers, or of a single one."""
 
 
 def model_facts(network: Network) -> dict[str, Any]:

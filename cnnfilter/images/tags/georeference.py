@@ -45,7 +45,7 @@ _STATISTICS = re.compile(r"\s*<Item name=\"STATISTICS_[^>]*>[^<]*</Item>")
 
 
 class Sampling(NamedTuple):
-    """Where the pixels of a result are along one axis of its input.
+    """The positions of the pixels of a result along one axis of its input.
 
     The edge before pixel `n` of the result is at ``n * step + offset`` on the input, in pixels.
     """

@@ -44,11 +44,17 @@ _COMPILED_PARTS = {
 
 
 def announce_compilation(*, quiet: bool = False) -> None:
-    """Print a line on a terminal when loops are compiled, because that makes the first run slow: one for each part."""
-    if quiet or not _is_terminal():
+    """Print a line on a terminal when loops are compiled, because that makes the first run slow: one for each part.
+
+    If they cannot be stored, so that each run has to compile them, print a warning, also where there is no terminal.
+    """
+    if quiet:
         return
     from cnnfilter.jit import loop
 
+    loop.warn_of_cache = _warn_of_cache
+    if not _is_terminal():
+        return
     announced = set()
 
     def announce(name: str) -> None:
@@ -58,6 +64,19 @@ def announce_compilation(*, quiet: bool = False) -> None:
             click.echo(f"preparing the code for {part}: some seconds, in the first run only …", err=True)
 
     loop.announce = announce
+
+
+def _warn_of_cache(reason: str) -> None:
+    """Print the warning once in a run."""
+    from cnnfilter.jit import loop
+
+    loop.warn_of_cache = lambda reason: None
+    say(
+        "Warning",
+        loop.cache_folder(),
+        f"compiled loops cannot be kept there ({reason}), so each run compiles them anew; "
+        "CNNFILTER_CACHE_DIR names another folder",
+    )
 
 
 def collect_garbage() -> None:

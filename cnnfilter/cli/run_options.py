@@ -256,7 +256,7 @@ class RunOptions:
                 for job in jobs:
                     reporter.plan(job)
             return True
-        announce_compilation(quiet=self.quiet)
+        announce_compilation(quiet=self.quiet or reporter.json == "stderr")
         collect_garbage()
         with reporter, contextlib.closing(run.run(jobs, work, max_jobs=self.jobs, threads=self.threads)) as ended:
             for job in ended:

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from cnnfilter.runtime.atomic_files import replace_file
@@ -118,7 +118,7 @@ def why_not_written(key: str, body: bytes, kind: str = LOOPS, *, about: str = ""
             content = f"{key} {machine()}\n{about}\n".encode("utf-8", "replace") + body
             file.write(_MAGIC + _digest(key, content) + content)
     except OSError as error:
-        return error.strerror or str(error)
+        return (error.strerror or str(error)).lower()
     if folder not in _cleaned:
         _cleaned.add(folder)
         _remove_unused(folder)
@@ -130,7 +130,7 @@ def has_entry(key: str) -> bool:
     return os.path.exists(os.path.join(cache_folder(), key))
 
 
-def remove_entries(keep: Collection[str]) -> int:
+def remove_entries(keep: Iterable[str]) -> int:
     """Remove all compiled loops but those under the keys `keep`, and return how many there were."""
     folder, removed = cache_folder(), 0
     with suppress(OSError):

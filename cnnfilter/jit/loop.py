@@ -14,16 +14,21 @@ of bounds is an exception.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 import types
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, TypeVar
 
 from cnnfilter.errors import CnnfilterError, CompileMemoryError
 from cnnfilter.jit import cache
+from cnnfilter.jit.cache import cache_folder as cache_folder
+from cnnfilter.jit.cache import has_entry as has_entry
+from cnnfilter.jit.cache import open_to_readers as open_to_readers
+from cnnfilter.jit.cache import remove_entries as remove_entries
 from cnnfilter.jit.cache_key import environment, fingerprint
 from cnnfilter.jit.instructions import Inline, Instruction
 from cnnfilter.jit.machine_code import (
@@ -163,13 +168,24 @@ def every_loop() -> Iterator[tuple[Loop, tuple[str, ...]]]:
             yield known, dtypes
 
 
+def entry_keys() -> dict[tuple[Loop, tuple[str, ...]], str]:
+    """Return the keys in the cache of all that `every_loop` yields, in that order; none if nothing is compiled."""
+    if _is_set("NUMBA_DISABLE_JIT") or _is_set("NUMBA_BOUNDSCHECK"):
+        return {}
+    return {(loop, dtypes): entry_key(loop, loop.signatures[dtypes]) for loop, dtypes in every_loop()}
+
+
 # --- from a form of a loop to a function to call -------------------------------------------------------
 
 
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "0") not in ("", "0")
+
+
 def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+    if _is_set("NUMBA_DISABLE_JIT"):
         return loop.function
-    if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
+    if _is_set("NUMBA_BOUNDSCHECK"):
         return with_single_numbers(signature, _jitted(loop.function, nogil=True))
     key = entry_key(loop, signature)
     stored = cache.read_entry(key)
@@ -179,7 +195,21 @@ def _make_callable(loop: Loop, signature: Signature) -> Callable[..., Any]:
             return call_through_ctypes(signature, code.entry, code)
     refuse_little_memory()
     announce(loop.name)
-    return off_the_main_thread(functools.partial(_compile, loop, signature, key))
+    with _no_search_for_garbage():
+        return off_the_main_thread(functools.partial(_compile, loop, signature, key))
+
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Let Python collect no garbage: the compiler makes many objects that live on (an eighth of the time, measured)."""
+    is_enabled = gc.isenabled() and not limits.is_memory_limited()
+    if is_enabled:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if is_enabled:
+            gc.enable()
 
 
 def entry_key(loop: Loop, signature: Signature) -> str:
@@ -208,7 +238,7 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     from numba import carray, cfunc
     from numba import types as numba_types
 
-    jitted = _jitted(loop.function)
+    jitted = _jitted(loop.function, **_WITHOUT_WRAPPERS)
     names, parameters, values = [], [], []
     for index, (kind, axes) in enumerate(signature.arguments):
         number = getattr(numba_types, NUMBA_TYPES[kind])
@@ -221,8 +251,8 @@ def _compile(loop: Loop, signature: Signature, key: str) -> Callable[..., Any]:
     exec(f"def entry({', '.join(names)}):\n    return jitted({', '.join(values)})\n", namespace)
     try:
         compiled = cfunc(result(*parameters), **_COMPILER_OPTIONS)(namespace["entry"])
-    except AttributeError:  # an unknown version of Numba
-        return jitted  # type: ignore[no-any-return]
+    except (AttributeError, KeyError):  # an unknown version of Numba
+        return _jitted(loop.function)  # type: ignore[no-any-return]
     with suppress(AttributeError, RuntimeError):  # without stored code, the next run compiles again
         if _is_for_processor(compiled._library.codegen):
             about = f"{loop.name} {signature.text}"
@@ -266,6 +296,16 @@ def _load_code(stored: bytes) -> Any:
     return LinkedCode(CodeObject.from_bytes(stored.removeprefix(_OBJECT_HEADER)), stop_address())
 
 
+_WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of Numba for functions that only compiled code calls."""
+
+
+@functools.cache
+def _inlined(function: Callable[..., Any]) -> Any:
+    """Return Numba's dispatcher for an inline function, which is compiled once for all loops that call it."""
+    return _jitted(function, **_WITHOUT_WRAPPERS)
+
+
 def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     """Return Numba's dispatcher for `function`, with the inline functions and instructions that it names."""
     from numba import njit
@@ -273,7 +313,7 @@ def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     def replaced(value: Any) -> Any:
         if isinstance(value, Instruction):
             return value.compiled
-        return _jitted(value.function) if isinstance(value, Inline) else value
+        return _inlined(value.function) if isinstance(value, Inline) else value
 
     known = function.__globals__
     named = {name: replaced(known[name]) for name in function.__code__.co_names if name in known}

@@ -713,5 +713,87 @@ def test_warmup_prepares_every_form_of_every_loop(monkeypatch):
     assert invoke("warmup", "-q").stderr == ""
 
 
+@pytest.fixture
+def few_loops(monkeypatch, tmp_path):
+    """An empty cache, and two loops that `warmup` compiles."""
+    from cnnfilter.jit import loop as loops
+
+    def first(values):
+        values[0] += 1
+
+    def second(values):
+        values[0] += 2
+
+    made = [loops.loop("void(i4[::1])")(function) for function in (first, second)]
+    del loops._loops[-2:]
+    monkeypatch.setattr(loops, "every_loop", lambda: iter([(each, ("i4",)) for each in made]))
+    monkeypatch.setattr(loops, "warn_of_cache", loops.warn_of_cache)
+    monkeypatch.setenv("CNNFILTER_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "loops"
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+def test_warmup_removes_all_other_entries_if_asked(few_loops):
+    assert invoke("warmup", "-q").exit_code == 0
+    kept = sorted(os.listdir(few_loops))
+    assert len(kept) == 2
+    (few_loops / ("0" * 40)).write_bytes(b"of another version")
+    assert "removed" not in invoke("warmup").stderr
+    done = invoke("warmup", "--clean")
+    assert re.fullmatch(r"2 loops are ready after \S+ s\.\n1 others were removed\.\n", done.stderr)
+    assert sorted(os.listdir(few_loops)) == kept
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+def test_warmup_refuses_a_cache_that_cannot_be_used(few_loops):
+    few_loops.mkdir(parents=True)
+    few_loops.chmod(0o777)
+    done = invoke("warmup")
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"Error: {few_loops}: compiled loops cannot be kept there (others may write it); "
+        "CNNFILTER_CACHE_DIR names another folder\n"
+    )
+
+
+def test_several_processes_warm_up_from_both_ends(monkeypatch):
+    from cnnfilter.cli.commands import warmup
+    from cnnfilter.jit import loop as loops
+
+    class Loop:
+        name = "loop"
+
+        def __init__(self, number):
+            self.number = number
+
+        def prepare(self, dtypes):
+            prepared.append(self.number)
+
+    prepared = []
+    monkeypatch.setattr(loops, "entry_keys", lambda: {(Loop(number), ()): str(number) for number in range(7)})
+    monkeypatch.setattr(loops, "has_entry", lambda key: key == "3")
+    monkeypatch.setattr(loops, "warn_of_cache", loops.warn_of_cache)
+    for number in ("0", "1"):
+        monkeypatch.setattr(sys, "argv", ["-c", number, "2"])
+        warmup.help_from_the_end()
+    assert prepared == [6, 4, 2, 0, 5, 1]
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+def test_a_cache_that_cannot_be_used_is_one_warning(monkeypatch, tmp_path):
+    (tmp_path / "loops").mkdir()
+    (tmp_path / "loops").chmod(0o777)
+    monkeypatch.setenv("CNNFILTER_CACHE_DIR", str(tmp_path))
+    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    for name in ("a.npy", "b.npy"):
+        write_image(name, pixels)
+    done = run("convolve", "a.npy", "b.npy", "-k", "sobel-h", "-o", "out/")
+    assert done.stderr.decode() == (
+        f"Warning: {tmp_path / 'loops'}: compiled loops cannot be kept there (others may write it), so each run "
+        "compiles them anew; CNNFILTER_CACHE_DIR names another folder\n"
+    )
+    assert run("convolve", "a.npy", "-k", "sobel-h", "-o", "c.npy", "-q").stderr == b""
+
+
 def test_the_image_class_is_the_one_of_the_api():
     assert cnnfilter.Image is Image

@@ -119,6 +119,10 @@ class Commands(click.Group):
     def _run(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
         _open_closed_streams()
         accept_every_character()
+        if "_CNNFILTER_COMPLETE" in os.environ:
+            from cnnfilter.cli.completion import register
+
+            register()
         try:
             with _signals_raise():
                 code: int = super().main(args, standalone_mode=False, **extra)
@@ -275,7 +279,7 @@ Each command has its own help: cnnfilter convolve --help.
 """,
     epilog="""\
 \b
-Completion of commands, options and kernel names:
+Completion of commands, options, kernels, layers, models and files:
   bash (~/.bashrc):  eval "$(_CNNFILTER_COMPLETE=bash_source cnnfilter)"
   zsh (~/.zshrc):    eval "$(_CNNFILTER_COMPLETE=zsh_source cnnfilter)"
   fish (~/.config/fish/completions/cnnfilter.fish):  _CNNFILTER_COMPLETE=fish_source cnnfilter | source

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from cnnfilter.cli.completion import complete_kernel, starting
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import parse_size
@@ -129,7 +130,7 @@ class Padding(Type):
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return _starting(("same", "valid"), incomplete)
+        return starting(("same", "valid"), incomplete)
 
 
 class Border(Type):
@@ -147,7 +148,7 @@ class Border(Type):
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return _starting((*self.names, "constant:"), incomplete)
+        return starting((*self.names, "constant:"), incomplete)
 
 
 class Number(Type):
@@ -187,14 +188,7 @@ class KernelText(Type):
     name = "KERNEL"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from cnnfilter.kernels.catalogue import ENTRIES
-
-        found = _starting(ENTRIES, incomplete)
-        return found or [CompletionItem(incomplete, type="file")]
-
-
-def _starting(names: Any, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return complete_kernel(ctx, param, incomplete)
 
 
 class Share(Type):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnfilter.cli.completion import complete_model
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.run_options import RunOptions, option_groups
 
@@ -110,6 +111,7 @@ model = click.option(
     "-m",
     "--model",
     metavar="NAME|FILE",
+    shell_complete=complete_model,
     envvar="CNNFILTER_MODEL",
     default="efficientnet-lite0",
     show_default=True,

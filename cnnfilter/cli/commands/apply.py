@@ -11,6 +11,7 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.clipping import NETWORK_RULE, ClippingRule, rule_of_layers
+from cnnfilter.cli.completion import complete_layers
 from cnnfilter.cli.read_write import Pictures, pictures
 from cnnfilter.images.formats.detect import FLOAT_FORMATS
 
@@ -47,7 +48,7 @@ Examples:
 
 
 @click.command("apply", help=HELP, short_help="Send pictures through a stack of layers.")
-@click.argument("layers", metavar="LAYERS")
+@click.argument("layers", metavar="LAYERS", shell_complete=complete_layers)
 @options.signed
 @click.option(
     "--sheet/--no-sheet",

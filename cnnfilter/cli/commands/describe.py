@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.completion import complete_layers
 from cnnfilter.cli.messages import one_line, print_line
 from cnnfilter.cli.options import Shape
 from cnnfilter.cli.output_files import write_picture
@@ -56,7 +57,7 @@ _LAYERS_HINT = "'LAYERS|MODEL'"
 
 
 @click.command("describe", help=HELP, short_help="Print shapes, parameters and costs of layers or a model.")
-@click.argument("layers", metavar="LAYERS|MODEL")
+@click.argument("layers", metavar="LAYERS|MODEL", shell_complete=complete_layers)
 @click.option(
     "--input",
     "shape",

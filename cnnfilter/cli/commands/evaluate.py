@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnfilter.cli import options, output_files
+from cnnfilter.cli.completion import complete_model
 from cnnfilter.cli.messages import EXIT_CHECK_FAILED, json_line, print_lines, say
 from cnnfilter.cli.options import Share
 from cnnfilter.cli.reports.training import ProgressBar, list_skipped, refuse_without_matplotlib, write_plot
@@ -42,7 +43,7 @@ Examples:
 
 
 @click.command("evaluate", help=HELP, short_help="Say how good a model is on labelled pictures.")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.argument("data", type=click.Path())
 @click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), help="The pictures of DATA to use.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed with which `train` held pictures back.")

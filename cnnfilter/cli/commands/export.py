@@ -7,6 +7,7 @@ import os
 import click
 
 from cnnfilter.cli import options, output_files
+from cnnfilter.cli.completion import complete_model
 from cnnfilter.cli.messages import say
 
 HELP = """\
@@ -24,7 +25,7 @@ Examples:
 
 
 @click.command("export", help=HELP, short_help="Write a model as an ONNX file.")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", required=True, help="The ONNX file, .onnx.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options, output_files
+from cnnfilter.cli.completion import complete_layers
 from cnnfilter.cli.messages import print_lines, say
 from cnnfilter.cli.options import Duration, Positive, Shape, Share
 from cnnfilter.cli.reports.training import ProgressBar, list_skipped, refuse_without_matplotlib, write_plot
@@ -80,7 +81,12 @@ Examples:
 )
 @click.option("--classes", metavar="NAMES", help="Names for numbered classes, with commas between.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random numbers.")
-@click.option("--layers", metavar="LAYERS", help="Train a network of these layers from random weights.")
+@click.option(
+    "--layers",
+    metavar="LAYERS",
+    shell_complete=complete_layers,
+    help="Train a network of these layers from random weights.",
+)
 @click.option(
     "--input",
     type=Shape(),

@@ -80,7 +80,7 @@ class Selection:
             "-r",
             "--recursive",
             is_flag=True,
-            help="Read the pictures in folders and their subfolders, but no hidden ones.",
+            help="Read the pictures in folders and their subfolders. Names that begin with a dot are left out.",
         ),
         click.option(
             "--include",

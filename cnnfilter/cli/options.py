@@ -306,7 +306,8 @@ alpha = click.option(
     type=click.Choice(["keep", "filter", "drop"]),
     default="keep",
     show_default=True,
-    help="Keep the alpha channel, filter it like a colour, or drop it. In every case colours are weighted by it.",
+    help="Keep the alpha channel, filter it like a colour, or drop it. In every case, transparent pixels count less "
+    "for the colours around them.",
 )
 
 signed = click.option(
@@ -314,8 +315,9 @@ signed = click.option(
     type=click.Choice(["auto", "clip", "abs", "offset", "stretch"]),
     default="auto",
     show_default=True,
-    help="How values below 0 are written to a picture: auto means abs for kernels that sum to 0 "
-    "and come without a bias or an offset, else clip.",
+    help="How values below 0 are written to a picture: without their sign (abs), as 0 (clip), halved and added to half "
+    "of the range (offset), or with all values spread over the range (stretch). auto means abs for kernels that sum to "
+    "0 and come without a bias or an offset, else clip.",
 )
 
 
@@ -358,7 +360,8 @@ dataset_options = add_options(
             "--columns",
             metavar="PATH,LABEL",
             callback=_parsed_columns,
-            help="For a table: its columns of path and label, by name or number.  [default: those that are clear]",
+            help="For a table: its columns of path and label, by name or number.  [default: found by names and "
+            "contents]",
         ),
         click.option(
             "--root",
@@ -370,7 +373,7 @@ dataset_options = add_options(
             "--suffix",
             default="",
             metavar="SUFFIX",
-            help="For a table: what its paths end in, if they lack it, such as .jpg.",
+            help="For a table: a suffix to add to the paths that lack it, such as .jpg.",
         ),
         scale,
         click.option("-q", "--quiet", is_flag=True, help="Print no progress and no list of skipped pictures."),

@@ -86,8 +86,8 @@ LIMIT_OPTIONS: tuple[Callable[..., Any], ...] = (
         "--max-memory",
         Size(least=limits.MIN_MEMORY_BYTES),
         _limit_memory,
-        "Use no more memory than SIZE, such as 2G; a picture that needs more fails. There is at most one job for "
-        "every 128M.",
+        "Use no more memory than SIZE, such as 2G; a picture that needs more fails. For every 128M, at most one "
+        "picture is worked on at the same time.",
     ),
 )
 """The options that change the limits of `cnnfilter.runtime.limits`, except pixels, which are a parameter."""

@@ -24,10 +24,9 @@ Send pictures through a stack of layers. Each is read once and written once, wit
 
 LAYERS are stages separated by bars, as in 'conv sobel-h | relu | maxpool 2'. "conv" takes fixed kernels, and
 applies each of them to each map, as convolve does: around a map its edge is repeated, unless border= names another
-border. A kernel typed as numbers is quoted. The learned layers of a network have zeros around instead. The other
-stages are maxpool, minpool,
-avgpool, globalpool, relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and gray. "cnnfilter describe" shows the
-shapes.
+border. A kernel typed as numbers is quoted. Around the maps of a network's learned layers there are zeros instead.
+The other stages are maxpool, minpool, avgpool, globalpool, relu, relu6, leaky:0.1, sigmoid, tanh, softmax, abs and
+gray. "cnnfilter describe" shows the shapes.
 
 The first stage may be a network: MODEL is efficientnet-lite0 or a model file, and MODEL[:3] are its first three
 layers. The picture is then prepared as the network requires.

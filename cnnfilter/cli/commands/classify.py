@@ -30,7 +30,7 @@ Examples:
   cnnfilter classify photo.jpg
   cnnfilter classify -r photos --format csv > labels.csv
   cnnfilter classify photo.jpg --is '*cat' && echo 'a cat'
-  cnnfilter classify -r photos --only espresso -0 | xargs -0 ls -l
+  cnnfilter classify -r photos --only espresso -0 | xargs -0 -r ls -l
   cnnfilter classify -r photos --sort-into sorted/ --threshold 0.5 --dry-run
   cnnfilter classify photo.jpg --heatmap why.png
   cat photo.jpg | cnnfilter convolve -k sharpen | cnnfilter classify
@@ -63,7 +63,9 @@ Examples:
     help="Print nothing (with --json the labels); exit with 0 if every picture has this label, else with 4.",
 )
 @click.option("--only", metavar="LABEL", multiple=True, help="Print the paths of the pictures that have this label.")
-@click.option("--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of the pictures that do not.")
+@click.option(
+    "--not", "unwanted", metavar="LABEL", multiple=True, help="Print the paths of the pictures that do not have it."
+)
 @click.option("--sort-into", metavar="DIR", type=click.Path(file_okay=False), help="Put each file into DIR/LABEL/.")
 @click.option(
     "--copy",

@@ -23,11 +23,12 @@ Filter pictures with a kernel: sharpen, blur, find edges, or numbers of your own
 The kernel is applied as drawn, as in PyTorch, ONNX and OpenCV (cross-correlation). With --flip it is turned by
 180 degrees first: that is the convolution of mathematics.
 
-KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0',
-fractions such as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the
-names. '3x3: 0,-1,0,-1,5,-1,0,-1,0' and '[0 -1 0; -1 5 -1; 0 -1 0]' are rows, too; 9, 25, ... numbers in one row
-are that row only if a semicolon closes it. MODEL#LAYER[FILTER] is a learned filter, summed over the channels that
-it takes; every channel of the picture is filtered with the sum. MODEL#1[5,0] takes its weights of channel 0 alone.
+KERNEL is a name (sobel-h), a name with numbers (gaussian:1.4), rows in quotes ('0 -1 0; -1 5 -1; 0 -1 0', fractions
+such as 1/9 too), JSON, or a file (@kernel.txt; .csv .json .npy .mat). "cnnfilter kernels" lists the names. '3x3:
+0,-1,0,-1,5,-1,0,-1,0' and '[0 -1 0; -1 5 -1; 0 -1 0]' are rows, too. A single row of 9, 25, ... numbers needs a
+semicolon at its end, because it could be a square as well. MODEL#LAYER[FILTER] is a learned filter, summed over the
+channels that it takes; every channel of the picture is filtered with the sum. MODEL#1[5,0] takes its weights of
+channel 0 alone.
 
 The results of several -k are combined into one picture; sobel, scharr, prewitt and roberts stand for two
 kernels each, one for each direction.
@@ -71,7 +72,9 @@ class _Convolve(click.Command):
     "sums a filter over the channels it takes, MODEL#LAYER[FILTER,CHANNEL] takes one of them.  [required]",
 )
 @click.option("--flip", is_flag=True, help="Turn the kernel by 180 degrees.")
-@click.option("--stride", type=options.Pair(1), default=1, show_default=True, help="Keep every N-th result.")
+@click.option(
+    "--stride", type=options.Pair(1), default=1, show_default=True, help="Keep every N-th row and column of the result."
+)
 @click.option(
     "--padding",
     type=options.Padding(),
@@ -94,7 +97,7 @@ class _Convolve(click.Command):
     type=options.Pair(1),
     default=1,
     show_default=True,
-    help="Distance between the kernel's taps.",
+    help="Distance between the samples that neighbouring weights multiply; 1 leaves none out.",
 )
 @click.option(
     "--bias",
@@ -108,7 +111,8 @@ class _Convolve(click.Command):
 @click.option(
     "--combine",
     type=click.Choice(["magnitude", "max", "mean", "sum", "stack"]),
-    help="How to combine the results of several kernels.  [default: magnitude, or what the kernel's name means]",
+    help="How to combine the results of several kernels; stack keeps each.  [default: magnitude, or what the kernel's "
+    "name means]",
 )
 @click.option(
     "--algorithm",

@@ -29,8 +29,8 @@ pictures are used, else its validation pictures. The result means something only
 trained on: in a folder without splits, --split validation selects those that `train` held back.
 
 --calibrate finds the temperature at which the probabilities agree best with the truth, and the probability below
-which 'unknown' is the better answer (95 of 100 right answers stay). Both are written into MODEL, or into a copy that
--o names, and `classify` uses them.
+which 'unknown' is the better answer (so that 95 of 100 right answers are kept). Both are written into MODEL, or
+into a copy that -o names, and `classify` uses them.
 
 \b
 Examples:

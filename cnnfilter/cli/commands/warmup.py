@@ -14,7 +14,7 @@ import click
 from cnnfilter.cli.reporter import Progress
 
 HELP = """\
-Compile every loop now, so that no later run has to wait for it.
+Compile every loop of the filters and layers now, so that no later run has to wait for it.
 
 Without it, each loop is compiled when it is first used. Machine code is kept in the user's cache folder, or in
 CNNFILTER_CACHE_DIR if that is set. The command is meant for container images, servers and continuous integration.
@@ -37,11 +37,11 @@ MAX_PROCESSES = 8
 """Processes that compile at a time: each takes 300 MB of memory, and eight need a quarter of a minute (measured)."""
 
 
-@click.command("warmup", help=HELP, short_help="Compile every loop now, for images and servers.")
+@click.command("warmup", help=HELP, short_help="Compile every loop now, for containers and servers.")
 @click.option(
     "--clean",
     is_flag=True,
-    help="Then remove all others: of other versions, settings and processors, and of unusual sizes.",
+    help="Afterwards remove all other compiled loops: of other versions, settings and processors, and of unusual sizes.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(clean: bool, quiet: bool) -> None:

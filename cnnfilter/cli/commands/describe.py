@@ -161,11 +161,11 @@ def _part_text(share: float) -> str:
     """Return the part of a picture that is cropped: a share of the largest part with the input's proportions.
 
     >>> _part_text(0.875), _part_text(1.0)
-    ('the middle 87.5%', 'the middle, in the proportions of the input')
+    ('the middle 87.5%', "the middle in the input's proportions")
     """
-    return (
-        "the middle, in the proportions of the input" if share == 1 else f"the middle {share:.1%}".replace(".0%", "%")
-    )
+    if share == 1:
+        return "the middle in the input's proportions"
+    return f"the middle {share:.1%}".replace(".0%", "%")
 
 
 def _numbers_text(values: Sequence[float]) -> str:

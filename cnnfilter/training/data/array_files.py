@@ -205,7 +205,10 @@ def _checked(part: ArraySplit) -> ArraySplit:
             f"{part.title}: pictures of shape {shape} and type {pixels.dtype}; (N, H, W) or (N, H, W, C) are"
         )
     if labels.ndim != 1 or labels.dtype.kind not in "uiUS":
-        raise DataError(f"{part.title}: labels of shape {labels.shape} and type {labels.dtype}; (N,) whole numbers are")
+        raise DataError(
+            f"{part.title}: labels of the shape {labels.shape} and the type {labels.dtype} are not one for each "
+            "picture, as (N,) whole numbers are"
+        )
     if len(labels) != len(pixels):
         raise DataError(
             f"{part.title}: {count_text(len(pixels), 'picture')} and {count_text(len(labels), 'label')} "

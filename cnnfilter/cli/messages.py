@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -111,6 +112,20 @@ def print_line(text: str, end: str = "\n") -> None:
         click.echo(one_line(text))
     else:
         click.echo(os.fsencode(text + end), nl=False)
+
+
+def print_paths(text: str, end: str) -> None:
+    """Write a path, or a line that holds paths, to stdout.
+
+    In a list whose paths end with the end of a line, a line break in a path is written as ``\\n``, with a warning.
+    """
+    if end == "\n" and "\n" in text and not sys.stdout.isatty():
+        context = click.get_current_context(silent=True)
+        if context is None or not context.params.get("quiet"):
+            message = "a path holds a line break, which is written as \\n; -0 writes paths as they are"
+            warnings.warn(message, stacklevel=2)
+        text = text.replace("\n", "\\n")
+    print_line(text, end)
 
 
 def json_line(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from cnnfilter.cli.input_files import describe_left_out
-from cnnfilter.cli.messages import print_line, reason, say
+from cnnfilter.cli.messages import print_paths, reason, say
 from cnnfilter.cli.shared_warnings import SharedWarnings
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Reporter:
             if self.verbose:
                 say(name, f"left out: {job.target and job.target.name} {job.skip_reason}")
         elif self.paths and job.target is not None:
-            print_line(job.target.path, self.end)
+            print_paths(job.target.path, self.end)
 
     def plan(self, job: Job) -> None:
         """Print what would be done with a job."""
@@ -216,7 +216,7 @@ class Reporter:
             self._print_object(_as_object(job, "skipped" if job.skip_reason else "planned"))
         elif not job.skip_reason:
             name = job.source.path
-            print_line(f"{name} -> {job.target.name}" if job.target else name, self.end)
+            print_paths(f"{name} -> {job.target.name}" if job.target else name, self.end)
         elif self.verbose:
             self._print(job, "skipped", [])
 

@@ -273,6 +273,20 @@ def test_a_heatmap_replaces_nothing_unless_forced():
 # --- models --------------------------------------------------------------------------------------------
 
 
+def test_a_line_break_in_a_path_tears_no_list():
+    os.makedirs("odd")
+    shutil.copy("coffee.png", "odd/a\nb.png")
+    shutil.copy("coffee.png", "odd/c.png")
+    said = "Warning: a path holds a line break, which is written as \\n; -0 writes paths as they are\n"
+    done = classify("-r", "odd", "--not", "tench")
+    assert (done.stdout, done.stderr) == ("odd/a\\nb.png\nodd/c.png\n", said)
+    assert classify("-r", "odd", "--not", "tench", "-q").stderr == ""
+    done = classify("-r", "odd", "--sort-into", "sorted", "--dry-run")
+    assert (done.stdout.count("\n"), done.stderr) == (2, said)
+    done = classify("-r", "odd", "--not", "tench", "-0")
+    assert (done.stdout, done.stderr) == ("odd/a\nb.png\0odd/c.png\0", "")
+
+
 def test_another_model_by_option_or_environment(rng, monkeypatch):
     path = str(save("pets.safetensors", small_model(rng)))
     by_option = classify("coffee.png", "-m", path, "--format", "json").stdout

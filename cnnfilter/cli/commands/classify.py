@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_line
+from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_paths
 from cnnfilter.cli.output_files import Naming, plan_targets
 from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
 from cnnfilter.cli.reports.labels import PictureLabels, label_printer
@@ -129,7 +129,7 @@ def command(
         if print_labels is not None:
             print_labels(found)
         elif purpose in ("--only", "--not"):
-            print_line(found.path, inputs.end)
+            print_paths(found.path, inputs.end)
 
     all_read = inputs.run(
         sources,
@@ -234,5 +234,5 @@ def _sort(found: PictureLabels, folders: dict[str, str], transfer: str, inputs: 
     label_folder = folders[found.labels[0].label]
     path = target_path(found.path, label_folder)[0] if inputs.dry_run else sort_file(found.path, label_folder, transfer)
     if not inputs.json and (inputs.dry_run or not inputs.quiet):
-        print_line(f"{found.path} -> {path}", inputs.end)
+        print_paths(f"{found.path} -> {path}", inputs.end)
     return found._replace(sorted_to=path)

@@ -48,7 +48,7 @@ DOORS = {
     "networks": "network float_scales model_file preparation map_convolutions layer_loops images labels "
     "learned_filters heatmap onnx",
     "training": "train evaluation head network augmentation progress plots data.dataset data.decoded data.examples "
-    "data.tables",
+    "data.tables data.duplicates",
     "cli": "",
 }
 """Which modules of each wing other wings may import; the others are private to their wing."""

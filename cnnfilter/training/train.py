@@ -44,7 +44,7 @@ class Trained:
     judged_by : str
         "test", else "validation"; empty if there is neither split.
     duplicates : tuple of Duplicate
-        Pictures that are in two splits.
+        Pictures that are in two splits, or in two classes of one split.
     history : tuple of Epoch
         The epochs of a network from nothing; empty for a head.
     best : int

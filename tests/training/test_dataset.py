@@ -12,7 +12,6 @@ from PIL import Image
 
 from cnnfilter import DataError, load_folder
 from cnnfilter.training.data.array_files import read_idx
-from cnnfilter.training.data.duplicates import find_duplicates, fingerprint
 from cnnfilter.training.data.examples import Skipped, read_each
 
 
@@ -429,31 +428,3 @@ def test_labels_in_another_list_in_the_other_unicode_form(tmp_path):
     found = load_folder(folder(tmp_path, **{one: 2, "a": 2}), validation=0)
     assert found.classes == (one, "a")
     assert found.labels_in(found.train, ("a", other), "it").tolist() == [1, 1, 0, 0]
-
-
-# --- duplicates ------------------------------------------------------------------------------------------
-
-
-def test_duplicates_across_splits(tmp_path, rng):
-    pictures = [rng.integers(0, 256, (8, 8, 3)).astype(np.uint8) for _ in range(12)]
-    for number, pixels in enumerate(pictures):
-        path = tmp_path / ("train" if number < 6 else "val") / "ab"[number % 2] / f"{number}.png"
-        os.makedirs(path.parent, exist_ok=True)
-        Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC).save(path)
-    same, near = tmp_path / "val/a/same.png", tmp_path / "val/b/near.jpg"
-    same.write_bytes((tmp_path / "train/a/0.png").read_bytes())
-    Image.open(tmp_path / "train/b/1.png").resize((60, 45)).save(near, quality=80)
-    found = load_folder(tmp_path)
-    prints = {
-        split: read_each(part, lambda index, image: fingerprint(image.pixels))[0]
-        for split, part in found.splits.items()
-    }
-    pairs = {
-        (os.path.basename(pair.one), os.path.basename(pair.other), pair.exact)
-        for pair in find_duplicates(found.splits, prints)
-    }
-    assert pairs == {("0.png", "same.png", True), ("1.png", "near.jpg", False)}
-
-
-def test_even_pictures_are_no_near_duplicates():
-    assert not any(fingerprint(np.full((20, 20, 1), 7, np.uint8)))

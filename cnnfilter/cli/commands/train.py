@@ -13,7 +13,13 @@ from cnnfilter.cli import options, output_files
 from cnnfilter.cli.completion import complete_layers
 from cnnfilter.cli.messages import print_lines, say
 from cnnfilter.cli.options import Duration, Positive, Shape, Share
-from cnnfilter.cli.reports.training import ProgressBar, list_skipped, refuse_without_matplotlib, write_plot
+from cnnfilter.cli.reports.training import (
+    ProgressBar,
+    duplicate_lines,
+    list_skipped,
+    refuse_without_matplotlib,
+    write_plot,
+)
 from cnnfilter.cli.reports.training_plan import dataset_lines, plan_lines
 
 if TYPE_CHECKING:
@@ -305,14 +311,7 @@ def _report(trained: Trained, quiet: bool) -> None:
 
 
 def _print_notes(trained: Trained) -> None:
-    if trained.duplicates:
-        first = trained.duplicates[0]
-        kind = "the same bytes as" if first.exact else "nearly the same picture as"
-        say(
-            "Warning",
-            "pictures in two splits, which flatters the verdict",
-            f"{len(trained.duplicates):,}, such as "
-            f"{first.one} ({first.split}) is {kind} {first.other} ({first.other_split})",
-        )
+    for line in duplicate_lines(trained.duplicates, trained.dataset.classes):
+        say("Warning", line)
     if trained.best and trained.best != len(trained.history):
         click.echo(f"the best of {len(trained.history)} epochs: number {trained.best}", err=True)

@@ -17,6 +17,7 @@ from cnnfilter.cli.reports.tables import csv_line
 from cnnfilter.training.progress import Watcher
 
 if TYPE_CHECKING:
+    from cnnfilter.training.data.duplicates import Duplicate
     from cnnfilter.training.data.examples import Skipped
     from cnnfilter.training.evaluation import Evaluation
     from cnnfilter.training.progress import Epoch
@@ -142,6 +143,26 @@ def list_skipped(skipped: Sequence[Skipped], quiet: bool) -> None:
         say("Skipped", *left_out)
     if len(hidden) > 1:
         click.echo(f"Skipped: {len(hidden) - 1:,} more that are hidden, or junk of another program", err=True)
+
+
+def duplicate_lines(duplicates: Sequence[Duplicate], classes: Sequence[str]) -> list[str]:
+    """Return a line about pictures that are in two splits, and one about pictures that are in two classes."""
+    lines = []
+    if split := [pair for pair in duplicates if pair.split != pair.other_split]:
+        one, other = f" ({split[0].split})", f" ({split[0].other_split})"
+        found = _example(split, one, other)
+        lines.append(f"pictures in two splits, which flatters the verdict: {found}")
+    if labelled := [pair for pair in duplicates if pair.label != pair.other_label]:
+        first = labelled[0]
+        found = _example(labelled, f" ({classes[first.label]})", f" ({classes[first.other_label]})")
+        lines.append(f"pictures in two classes, one of which is wrong: {found}")
+    return lines
+
+
+def _example(duplicates: Sequence[Duplicate], one: str, other: str) -> str:
+    first = duplicates[0]
+    kind = "the same bytes as" if first.exact else "nearly the same picture as"
+    return f"{len(duplicates):,}, such as {first.one}{one} is {kind} {first.other}{other}"
 
 
 def refuse_without_matplotlib() -> None:

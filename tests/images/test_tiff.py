@@ -451,3 +451,11 @@ def test_a_strip_that_unpacks_to_far_more_than_its_place(bits: int) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def test_compressed_floats_of_the_other_byte_order() -> None:
+    """Pillow exchanges their bytes once more after libtiff has done it, and so gives other numbers."""
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, byteorder=">", compression="zlib", metadata=None)
+    np.testing.assert_array_equal(read_image(file.getvalue()).pixels[:, :, 0], values)

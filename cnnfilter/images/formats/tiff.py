@@ -196,6 +196,8 @@ def _is_lossless_in_pillow(picture: TiffImageFile) -> bool:
     if isinstance(bits, int):
         bits = (bits,)
     shallow = max(bits) <= 8 and set(formats) <= {1, 4}
+    if picture.mode == "F" and tags.prefix == b"MM" and tags.get(tag.COMPRESSION, 1) != 1:
+        return False  # Pillow exchanges the bytes that libtiff has exchanged
     deep_grey = picture.mode in ("I;16", "I;16B", "F") and tags.get(tag.PHOTOMETRIC) == tag.BLACK_IS_ZERO
     return shallow or (deep_grey and max(bits) in (16, 32))  # Pillow does not widen 12 bits
 

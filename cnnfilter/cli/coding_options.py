@@ -40,8 +40,8 @@ class CodingOptions:
             "--compression",
             metavar="NAME|LEVEL",
             default=DEFAULT,
-            help=f"Compression of PNG: {' or '.join(COMPRESSIONS['png'])}, or a level of deflate from 0 to 9.  "
-            "[default: level 1]",
+            help=f"Compression of TIFF ({', '.join(COMPRESSIONS['tiff'])}) and PNG ({', '.join(COMPRESSIONS['png'])}), "
+            "or a level of deflate from 0 to 9.  [default: for TIFF that of the input, else none; for PNG level 1]",
         ),
     )
 

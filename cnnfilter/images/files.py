@@ -190,7 +190,7 @@ def write_image(
     force : bool
         Whether an existing file may be replaced.
     strip : bool
-        Whether profile, EXIF, resolution and texts are left out.
+        Whether all metadata are left out: profile, EXIF, IPTC, XMP, GeoTIFF tags, resolution and texts.
     quality : int, optional
         1 to 100, for JPEG, WebP and AVIF. Without it, a JPEG file keeps the quantization tables of its input; it is
         95 for other JPEG files, and 90 for WebP and AVIF.
@@ -202,8 +202,9 @@ def write_image(
     progressive : bool, optional
         Whether a JPEG file is progressive; without it, it is if its input was.
     compression : str
-        For PNG ``none`` or ``deflate``, or a level of Deflate from ``0`` to ``9``. ``default`` is level 1, and
-        ``fast`` stores the rows without filter and compression, for a pipe.
+        ``none`` or ``deflate``, for TIFF also ``packbits``, ``lzw``, ``zstd`` or ``lzma``; or a level of Deflate from
+        ``0`` to ``9``. ``default`` is level 1 for PNG, and for TIFF the compression of the input, else none. ``fast``
+        stores the rows of PNG without filter and compression, for a pipe.
     max_pixels : int
         Largest accepted width times height times frames.
     threads : int, optional
@@ -272,10 +273,10 @@ def _encode(
     if isinstance(image, np.ndarray):
         image = Image.from_array(image)
     if image.pages and format == "tiff":
-        return _encode_pages(image, strip, max_pixels)
+        return _encode_pages(image, strip, settings, max_pixels, threads)
+    image = _fit(image, format)  # colours are converted by the profile, even if it is left out
     if strip:
         image = image.replace(metadata=Metadata())
-    image = _fit(image, format)
     height, width = image.pixels.shape[:2]
     warn_of_lost_metadata(image.metadata, format)
     image = image.replace(metadata=with_size(image.metadata, width, height))
@@ -303,7 +304,7 @@ def warn_of_lost_metadata(metadata: Metadata, format: str) -> None:
         )
 
 
-def _encode_pages(image: Image, strip: bool, max_pixels: int) -> list[bytes]:
+def _encode_pages(image: Image, strip: bool, settings: Settings, max_pixels: int, threads: int | None) -> list[bytes]:
     """Return a TIFF file of pages that differ, which holds them all as they are."""
     from cnnfilter.images.formats import tiff
 
@@ -319,7 +320,8 @@ def _encode_pages(image: Image, strip: bool, max_pixels: int) -> list[bytes]:
         limit = f"the limit is {max_pixels:,} (--max-pixels {pixels} allows them)"
         raise ImageError(f"{len(pages)} pages have {pixels:,} pixels; {limit}")
     with AsImageError("cannot be encoded as tiff"):
-        return cast("list[bytes]", tiff.encode(image.replace(pages=tuple(pages))))
+        pages_of_file = image.replace(pages=tuple(pages))
+        return cast("list[bytes]", tiff.encode(pages_of_file, threads=threads, settings=settings))
 
 
 def _encode_fitting(image: Image, format: str, settings: Settings, threads: int | None) -> list[bytes]:
@@ -328,7 +330,7 @@ def _encode_fitting(image: Image, format: str, settings: Settings, threads: int 
         from cnnfilter.images.formats import pillow
 
         return [pillow.encode(image, format, settings)]
-    options: dict[str, Any] = {"threads": threads, "settings": settings} if format in ("png", "jpg") else {}
+    options: dict[str, Any] = {"threads": threads, "settings": settings} if format in ("png", "jpg", "tiff") else {}
     parts: list[bytes] = importlib.import_module(module).encode(image, **options)
     return parts
 

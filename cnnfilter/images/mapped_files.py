@@ -22,6 +22,8 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
+from cnnfilter.images.coding.tiff_packing import choose_packing, coding_of
 from cnnfilter.images.formats import npy, tiff, tiff_tags
 from cnnfilter.images.formats.tiff_segments import SegmentedPage, open_segmented_page
 from cnnfilter.images.image import CHANNELS, AsImageError, Image, as_pixels, check_size, turn_back
@@ -146,6 +148,7 @@ def _map_tiff(
             return None
         file.seek(0)
         orientation, metadata = upright(tiff.metadata_of(file))
+        coding = coding_of(file)
         if page.start is not None and orientation == 1:
             array = stack.enter_context(
                 MappedArray(file.fileno(), page.shape, page.dtype, page.start, writable=False)
@@ -154,7 +157,7 @@ def _map_tiff(
             return None
         else:
             array = _unpacked(page, orientation, stack, folder())
-    return Image(array, page.mode, "tiff", metadata, bands=page.bands)
+    return Image(array, page.mode, "tiff", metadata, bands=page.bands, coding=coding)
 
 
 def _unpacked(page: SegmentedPage, orientation: int, stack: ExitStack, folder: str | None) -> np.ndarray:
@@ -231,11 +234,21 @@ class _NotKeptError(Exception):
 
 
 def head_and_tail_of(
-    format: str | None, like: Image, shape: tuple[int, ...], dtype: np.dtype[Any], metadata: Metadata
+    format: str | None,
+    like: Image,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    metadata: Metadata,
+    settings: Settings = NO_SETTINGS,
 ) -> tuple[bytes, bytes] | None:
-    """Return the bytes before and after the pixels of a file; None if the pixels cannot be one array in that format."""
+    """Return the bytes before and after the pixels of a file; None if the pixels are not one array in that format.
+
+    They are not in a TIFF file that is compressed or has tiles, as that of `like` or as the settings say.
+    """
     if format == "npy":
         return npy.header(shape, dtype), b""
+    if format == "tiff" and not choose_packing(like.coding, settings, dtype).is_plain:
+        return None
     if format == "tiff" and (like.mode in CHANNELS or like.bands) and shape[2] == like.pixels.shape[2]:
         return tiff.head_and_tail(metadata, like.mode, like.bands, shape, dtype)
     return None

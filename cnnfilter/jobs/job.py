@@ -161,12 +161,13 @@ class Job:
 
         def allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
             from cnnfilter.images import mapped_files
+            from cnnfilter.images.coding.settings import Settings
             from cnnfilter.images.metadata import Metadata, with_size
 
             assert self.target is not None
             dtype = np.dtype(dtype)
             metadata = Metadata() if self.strip else with_size(image.metadata, shape[1], shape[0])
-            frame = mapped_files.head_and_tail_of(self.format, image, shape, dtype, metadata)
+            frame = mapped_files.head_and_tail_of(self.format, image, shape, dtype, metadata, Settings(**self.settings))
             path = self.target.path if self.target.is_file else None
             with self._writing(self.target.name):
                 self._temporary_folder()

@@ -84,8 +84,14 @@ def test_two_or_four_maps_of_a_jpeg_are_a_png_with_alpha():
         (("photo.jpg", "-f", "webp", "--progressive"), "--progressive: webp has no progressive mode; jpg has it"),
         (("photo.jpg", "-f", "png", "--no-progressive"), "--no-progressive: png has no progressive mode"),
         (("drawing.png", "-o", "x/", "--subsampling", "444"), "--subsampling: png has no chroma subsampling; jpg and"),
-        (("photo.jpg", "-o", "x/", "--compression", "9"), "--compression: jpg has no compression to choose; png"),
-        (("drawing.png", "-o", "x.png", "--compression", "zstd"), "compression 'zstd'"),
+        (
+            ("photo.jpg", "-o", "x/", "--compression", "9"),
+            "--compression: jpg has no compression to choose; png and tiff have",
+        ),
+        (
+            ("drawing.png", "-o", "x.png", "--compression", "zstd"),
+            "--compression: png has no compression 'zstd'; it has none deflate",
+        ),
         (("drawing.png", "-o", "x.png", "--compression", "fastest"), "compression 'fastest' is none of"),
         (("drawing.png", "-o", "x.webp", "--lossless", "--quality", "5"), "contradict each other"),
         (("photo.jpg", "-o", "x.jpg", "--quality", "101"), "'--quality'"),
@@ -103,6 +109,19 @@ def test_a_level_of_png():
     for level in ("0", "9"):
         run("pool", "photo.jpg", "-o", f"{level}.png", "--compression", level)
     assert Path("9.png").stat().st_size < Path("0.png").stat().st_size
+
+
+def test_a_tiff_keeps_its_compression_unless_another_one_is_named():
+    Pillow.open("drawing.png").save("in.tif", compression="tiff_lzw")
+    run("pool", "in.tif", "-o", "kept.tif")
+    run("pool", "in.tif", "-o", "named.tif", "--compression", "zstd")
+    run("pool", "in.tif", "-o", "level.tif", "--compression", "9")
+    run("pool", "drawing.png", "-o", "plain.tif")
+    expected = {"kept": "tiff_lzw", "named": "zstd", "level": "tiff_adobe_deflate", "plain": "raw"}
+    for name, compression in expected.items():
+        with Pillow.open(f"{name}.tif") as new:
+            assert new.info["compression"] == compression
+            assert new.size == (8, 6)
 
 
 def test_the_options_are_parameters_of_write_image():

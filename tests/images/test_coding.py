@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 from PIL import JpegImagePlugin
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.coding import avif
+from cnnfilter.images.coding import avif, tiff_packing
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import jpeg, pillow
 from cnnfilter.images.image import Image, ImageWarning
@@ -221,6 +222,105 @@ def test_damaged_avif_headers_say_nothing() -> None:
         avif.describe(bytes(changed))
 
 
+# --- TIFF ---------------------------------------------------------------------------------------------
+
+TIFF_NAMES = {"none": 1, "lzw": 5, "deflate": 8, "packbits": 32773, "lzma": 34925, "zstd": 50000}
+
+
+def packing_in(file: bytes) -> tuple[int, int, tuple[int, ...] | None, int]:
+    with tifffile.TiffFile(io.BytesIO(file)) as opened_file:
+        page = opened_file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        return int(page.compression), int(page.predictor), page.tile or None, page.rowsperstrip
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize(("compression", "predictor"), [(None, False), ("zlib", False), ("zlib", True), ("lzma", True)])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_tiff_keeps_compression_predictor_tiles_and_strips(
+    dtype: str, channels: int, tile: Any, compression: str | None, predictor: bool, byteorder: Any
+) -> None:
+    predictor = predictor and dtype != "f4"  # tifffile does not write that of floats; the next test has it
+    pixels = noise(50, 70, channels).astype(dtype)
+    stream = io.BytesIO()
+    cut = {"tile": tile} if tile else {"rowsperstrip": 13}
+    kind = "rgb" if channels in (3, 4) else "minisblack"
+    extra = ["unassalpha"] if channels == 4 else ["unspecified"] * 4 if channels == 5 else None
+    tifffile.imwrite(
+        stream,
+        pixels[:, :, 0] if channels == 1 else pixels,
+        compression=compression,
+        predictor=predictor,
+        photometric=kind,
+        extrasamples=extra,
+        planarconfig="contig",
+        byteorder=byteorder,
+        metadata=None,
+        **cut,
+    )
+    file = rewritten(stream.getvalue(), "tiff")
+    expected = packing_in(stream.getvalue())
+    assert packing_in(file)[: 4 if compression else 3] == expected[: 4 if compression else 3]
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(file)).reshape(pixels.shape), pixels)
+    np.testing.assert_array_equal(read_image(file).pixels, pixels)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("name", TIFF_NAMES)
+def test_each_compression_by_its_name(name: str, dtype: str) -> None:
+    pixels = (np.asarray(photo(mode="L"))[:, :, None] // 8 * 8).astype(dtype)
+    file = encode_image(pixels, "tiff", compression=name)
+    assert packing_in(file)[0] == TIFF_NAMES[name]
+    np.testing.assert_array_equal(np.asarray(opened(file)), pixels[:, :, 0])  # libtiff's reader
+    np.testing.assert_array_equal(read_image(file).pixels, pixels)
+    assert name in ("none", "packbits") or len(file) < len(encode_image(pixels, "tiff"))
+    again = read_image(file)
+    assert packing_in(encode_image(again, "tiff"))[:2] == packing_in(file)[:2]
+    assert packing_in(encode_image(again, "tiff", compression="none"))[:2] == (1, 1)
+
+
+def test_the_level_of_deflate() -> None:
+    pixels = np.asarray(photo(300, 400)) // 16 * 16
+    sizes = [len(encode_image(pixels, "tiff", compression=level)) for level in ("1", "9", "0")]
+    assert sizes[1] < sizes[0] < sizes[2]
+
+
+def test_the_bytes_of_a_tiff_do_not_depend_on_the_threads() -> None:
+    pixels = np.asarray(photo(900, 700))
+    files = {encode_image(pixels, "tiff", compression="deflate", threads=threads) for threads in (1, 2, 3)}
+    assert len(files) == 1
+    assert len(read_image(files.pop()).pixels) == 900
+
+
+def test_compressed_pages_and_a_large_file_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = tuple(np.asarray(photo(60, 50 + 0 * number)) // (number + 1) for number in range(3))
+    image = Image(pages[0], "RGB", frames=pages)
+    expected = encode_image(image, "tiff", compression="deflate")
+    for frame, page in zip(read_image(expected).frames, pages, strict=True):
+        np.testing.assert_array_equal(frame, page)
+    monkeypatch.setattr(tiff_packing, "_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(tiff_packing, "_BATCH_BYTES", 1)
+    assert encode_image(image, "tiff", compression="deflate") == expected
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "group4"])
+def test_a_compression_that_is_not_written_becomes_deflate_with_a_warning(compression: str) -> None:
+    picture = photo() if compression == "jpeg" else photo(mode="1")
+    with pytest.warns(ImageWarning, match=r"the input is compressed by (JPEG|CCITT fax 4), which is not written here"):
+        file = rewritten(saved(picture, "TIFF", compression=compression), "tiff")
+    assert packing_in(file)[:2] == (8, 2)
+
+
+def test_compressed_files_keep_their_exif() -> None:
+    picture = photo()
+    picture.getexif()[270] = "a wall"
+    picture.getexif().get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0a long comment"
+    file = rewritten(saved(picture, "JPEG", exif=picture.getexif()), "tiff", compression="lzw")
+    assert opened(file).getexif()[270] == "a wall"
+
+
 # --- settings -----------------------------------------------------------------------------------------
 
 
@@ -231,8 +331,13 @@ def test_damaged_avif_headers_say_nothing() -> None:
         ("jpg", {"lossless": True}, "jpg has no lossless mode to choose; webp and avif have it"),
         ("webp", {"subsampling": "444"}, "webp has no chroma subsampling; jpg and avif have it"),
         ("avif", {"progressive": True}, "avif has no progressive mode; jpg has it"),
-        ("jpg", {"compression": "9"}, "jpg has no compression to choose; png"),
-        ("png", {"compression": "lzw"}, "'lzw'"),
+        ("jpg", {"compression": "9"}, "jpg has no compression to choose; png and tiff have it"),
+        ("png", {"compression": "lzw"}, "png has no compression 'lzw'; it has none deflate, and the levels 0 to 9"),
+        (
+            "tiff",
+            {"compression": "jpeg"},
+            "compression 'jpeg' is none of deflate lzma lzw none packbits zstd or a level",
+        ),
         ("jpg", {"quality": 0}, "a quality of 0 is not between 1 and 100"),
         ("webp", {"quality": 80, "lossless": True}, "lossless and quality contradict each other"),
         ("avif", {"subsampling": "420", "lossless": True}, "lossless and subsampling 420 contradict each other"),

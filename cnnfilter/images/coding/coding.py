@@ -16,6 +16,31 @@ _SAMPLINGS: dict[tuple[tuple[int, int], ...], str] = {
 
 
 @dataclass(frozen=True)
+class Packing:
+    """How the pages of a TIFF file are compressed, and cut into strips or tiles.
+
+    Parameters
+    ----------
+    compression, predictor : int
+        The values of the tags 259 and 317; 1 is none.
+    tile : (int, int), optional
+        Rows and columns of a tile; None for strips.
+    rows : int, optional
+        Rows of a strip.
+    """
+
+    compression: int = 1
+    predictor: int = 1
+    tile: tuple[int, int] | None = None
+    rows: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the pixels are stored as an array."""
+        return self.compression == 1 and self.tile is None
+
+
+@dataclass(frozen=True)
 class Coding:
     """The compression of a file.
 
@@ -31,6 +56,8 @@ class Coding:
         Whether a JPEG file is progressive.
     lossless : bool
         Whether a WebP or AVIF file holds the very pixels.
+    packing : Packing
+        How a TIFF file is compressed.
     """
 
     format: str
@@ -38,6 +65,7 @@ class Coding:
     subsampling: str | None = None
     progressive: bool = False
     lossless: bool = False
+    packing: Packing = Packing()
 
 
 def of_jpeg(picture: Any) -> Coding:

@@ -14,14 +14,14 @@ FORMATS_OF_SETTING = {
     "lossless": ("webp", "avif"),
     "subsampling": ("jpg", "avif"),
     "progressive": ("jpg",),
-    "compression": ("png",),
+    "compression": ("png", "tiff"),
 }
 """The formats that have each setting."""
 
 SUBSAMPLINGS = ("444", "422", "420")
 """Chroma subsampling: 444 has chroma for every pixel, 422 for each pair in a row, 420 for each square of four."""
 
-COMPRESSIONS = {"png": ("none", "deflate")}
+COMPRESSIONS = {"png": ("none", "deflate"), "tiff": ("none", "packbits", "lzw", "deflate", "zstd", "lzma")}
 """The names of compressions of each format; a level from 0 to 9 is one of Deflate."""
 
 DEFAULT, FAST = "default", "fast"

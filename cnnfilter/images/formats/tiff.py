@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
+from cnnfilter.images.coding.tiff_packing import DEFAULT_LEVEL, Packed, choose_packing, coding_of, pack
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
 from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, segments_of
@@ -136,11 +138,12 @@ class _Reader:
             raise ImageError("samples of complex numbers are not a picture; real numbers are")
         self.stream.seek(0)
         metadata = metadata_of(self.stream)
+        coding = coding_of(self.stream)
         page = self._by_pillow(metadata) or self._by_tifffile(metadata)
         orientation, metadata = upright(page.metadata)
         if orientation != 1:
             page = page.map(lambda pixels: turn_upright(pixels, orientation))
-        return page.replace(metadata=metadata)
+        return page.replace(metadata=metadata, coding=coding)
 
     def _by_pillow(self, metadata: Metadata) -> Image | None:
         """Return the page; None if Pillow does not hold all bits of its samples."""
@@ -259,24 +262,40 @@ class _Page(NamedTuple):
     bands: Bands | None
     metadata: Metadata
     exif: bytes | None
+    packed: Packed | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of its pixels in the file, an even number."""
+        size = self.packed.size if self.packed else math.prod(self.shape) * self.dtype.itemsize
+        return size + size % 2
 
 
-def encode(image: Image) -> list[bytes | memoryview]:
-    """Return the pieces of an uncompressed TIFF file with a page for each frame, or for each map of mode ``maps``.
+def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_SETTINGS) -> list[bytes | memoryview]:
+    """Return the pieces of a TIFF file with a page for each frame, or for each map of mode ``maps``.
 
-    The maps of an image that has bands are the samples of one page.
+    The maps of an image that has bands are the samples of one page. `settings` are those that were asked for; without
+    them, the pages are compressed as those of the file that the image was read from. The bytes do not depend on the
+    number of threads.
     """
+    _silence_libtiff()
     pages, arrays = list[_Page](), list[np.ndarray]()
+    order, level = tag.order_of(image.metadata.exif or b""), settings.deflate_level(DEFAULT_LEVEL)
     for page in image.pages or (image,):
         exif = page.metadata.exif
         for array in _arrays(page):
             mode = "L" if page.mode == "maps" and page.bands is None else page.mode
-            pages.append(_Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif))
+            packing = choose_packing(page.coding, settings, array.dtype)
+            packed = None if packing.is_plain else pack(array, packing, order, level=level, threads=threads)
+            pages.append(_Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif, packed))
             arrays.append(array)
             exif = None
     file = _FileLayout(pages)
     pieces: list[bytes | memoryview] = [file.head]
-    for array in arrays:
+    for written, array in zip(pages, arrays, strict=True):
+        if written.packed:
+            pieces += written.packed.pieces
+            continue
         pieces.append(np.ascontiguousarray(array, file.layout.order + array.dtype.str[1:]).data.cast("B"))
         pieces.append(bytes(array.nbytes % 2))
     return [*pieces, file.tail]
@@ -304,7 +323,7 @@ def head_and_tail(
 
 
 class _FileLayout:
-    """The layout of a file of uncompressed pages: `head` before the pixels, `tail` with the directories after them.
+    """The layout of a file: `head` before the pixels, `tail` with the directories after them.
 
     EXIF is a TIFF structure. That of the first page is put at the start of the file, where its offsets stay valid, and
     its entries go into the page's directory. A file of 4 GiB or more needs longer offsets (BigTIFF), and so keeps only
@@ -312,12 +331,14 @@ class _FileLayout:
     """
 
     def __init__(self, pages: Sequence[_Page]) -> None:
-        sizes = [math.prod(page.shape) * page.dtype.itemsize for page in pages]
+        sizes = [page.size for page in pages]
         exif = pages[0].exif or b""
         texts = sum(_text_bytes(page) for page in pages)
-        max_bytes = len(exif) + sum(sizes) + len(pages) * 4096 + texts + sum(sizes) // _MAX_STRIP_BYTES * 16
+        segments = sum(len(page.packed.sizes) if page.packed else page.size // _MAX_STRIP_BYTES for page in pages)
+        max_bytes = len(exif) + sum(sizes) + len(pages) * 4096 + texts + segments * 16
         big = max_bytes > tag.MAX_CLASSIC_BYTES
-        self.layout = Layout("<" if big else tag.order_of(exif), big)
+        is_packed = any(page.packed for page in pages)  # in the order of EXIF
+        self.layout = Layout("<" if big and not is_packed else tag.order_of(exif), big)
         described = entries_of_exif(exif, self.layout, _DESCRIPTIVE_TAGS) if exif else {}
         if big and exif and {tag.EXIF, tag.GPS} & entries_of_exif(exif, Layout(""), _DESCRIPTIVE_TAGS).keys():
             warn("a TIFF file of 4 GiB or more is written without what its camera said (EXIF)")
@@ -330,7 +351,7 @@ class _FileLayout:
             entries |= self._page_entries(page, at)
             entries |= self._metadata_entries(page)
             directories.append(list(entries.values()))
-            at += size + size % 2
+            at += size
         self.head = self.layout.head(at) + head[self.layout.head_size :]
         tail = []
         for index, directory in enumerate(directories):
@@ -361,6 +382,10 @@ class _FileLayout:
             values[tag.EXTRA] = list(page.bands.extra)
         elif page.mode in ("LA", "RGBA"):
             values[tag.EXTRA] = tag.ALPHA
+        if page.packed:
+            strips = (tag.STRIPS, tag.ROWS_PER_STRIP, tag.STRIP_BYTES)
+            values = {number: value for number, value in values.items() if number not in strips}
+            values |= page.packed.tags(at)
         return {number: self.layout.entry(number, value) for number, value in values.items()}
 
     def _metadata_entries(self, page: _Page) -> dict[int, Entry]:

@@ -53,7 +53,11 @@ class WriteOptions:
         click.option(
             "--if-newer", is_flag=True, help="Leave out inputs whose result is newer, and replace older results."
         ),
-        click.option("--strip", is_flag=True, help="Leave out the colour profile, EXIF, resolution and texts."),
+        click.option(
+            "--strip",
+            is_flag=True,
+            help="Leave out all metadata: colour profile, EXIF, IPTC, XMP, GeoTIFF tags, resolution and texts.",
+        ),
     )
 
     def __init__(

@@ -293,7 +293,7 @@ def warn_of_lost_metadata(metadata: Metadata, format: str) -> None:
     place = metadata.georeference
     if place and place.fault:
         warn(place.fault)
-    kinds = {"IPTC (caption, keywords)": (metadata.iptc, ("jpg",)), "GeoTIFF tags": (place, ("tiff",))}
+    kinds = {"IPTC (caption, keywords)": (metadata.iptc, ("jpg", "tiff")), "GeoTIFF tags": (place, ("tiff",))}
     lost = {name: formats for name, (content, formats) in kinds.items() if content and format not in formats}
     if lost:
         keepers = list(dict.fromkeys(each for formats in lost.values() for each in formats))

@@ -49,7 +49,7 @@ class Metadata:
     colour : mapping of str to bytes
         PNG's chunks that define the colour space (gAMA, cHRM, sRGB, cICP); only PNG files hold them.
     iptc : bytes, optional
-        The records of IPTC (caption, keywords, author); only JPEG files hold them.
+        The records of IPTC (caption, keywords, author); only JPEG and TIFF files hold them.
     georeference : Georeference, optional
         The tags of GeoTIFF and GDAL; only TIFF files hold them.
     """

@@ -24,6 +24,7 @@ from cnnfilter.images.coding import coding
 from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
 from cnnfilter.images.image import Image, check_size, warn, whole_numbers
 from cnnfilter.images.metadata import XMP, Metadata, resolution
+from cnnfilter.images.tags import iptc
 from cnnfilter.images.unpacking import tga
 from cnnfilter.runtime.parallel import off_the_main_thread
 
@@ -45,7 +46,6 @@ _MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
 _CONVERTED_MODES = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 
 _PALETTE_BAND_PIXELS = 1 << 20  # pixels whose palette colours are looked up at a time, 4 MB in Pillow
-_IPTC_RESOURCE = 0x0404  # the number of IPTC's records among Photoshop's resources
 _MAX_JPEG_SEGMENT_BYTES = 65_502  # 65,533 of a segment (ITU-T T.81, B.1.1.4) hold this much behind XMP's name
 
 
@@ -253,19 +253,19 @@ def read_metadata(picture: PillowImage.Image) -> Metadata:
     if xmp:
         text[XMP] = _as_text(xmp)
     icc, exif = info.get("icc_profile"), info.get("exif")
-    iptc = _iptc(info.get("photoshop"))
-    return Metadata(icc or None, exif or None, resolution(info.get("dpi")), text, iptc=iptc)
+    records = _iptc(info.get("photoshop"))
+    return Metadata(icc or None, exif or None, resolution(info.get("dpi")), text, iptc=records)
 
 
 def _iptc(resources: Any) -> bytes | None:
     """Return IPTC's records from the resources of a JPEG file's Photoshop segments, by their numbers."""
-    records = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
-    return records if isinstance(records, bytes) and records else None
+    records = resources.get(iptc.RESOURCE) if isinstance(resources, dict) else None
+    return iptc.without_previews(records) if isinstance(records, bytes) else None
 
 
 def _iptc_segment(records: bytes) -> bytes:
     """Return the segment of a JPEG file that holds IPTC's records: APP13 with one Photoshop resource."""
-    resource = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(records)) + records + bytes(len(records) % 2)
+    resource = struct.pack(">4sHHI", b"8BIM", iptc.RESOURCE, 0, len(records)) + records + bytes(len(records) % 2)
     content = b"Photoshop 3.0\0" + resource
     return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 

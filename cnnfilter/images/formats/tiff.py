@@ -39,6 +39,7 @@ from cnnfilter.images.image import (
 from cnnfilter.images.metadata import XMP, Metadata, resolution, upright
 from cnnfilter.images.pages import FIRST, Pages, choose_pages
 from cnnfilter.images.tags.georeference import georeference_of
+from cnnfilter.images.tags.iptc import records_of_tags
 from cnnfilter.images.unpacking.tiff_samples import bands_of, interpret, refuse_unknown
 
 if TYPE_CHECKING:
@@ -221,12 +222,12 @@ def metadata_of(file: BinaryIO) -> Metadata:
         icc, xmp = tags.get(tag.ICC), tags.get(tag.XMP)
         inches = {2: 1.0, 3: 2.54}.get(tags.get(tag.UNIT, 2), 0.0)
         dpi = resolution((tags.get(tag.ACROSS, 0) * inches, tags.get(tag.DOWN, 0) * inches))
-        georeference = georeference_of(tags)
+        georeference, iptc = georeference_of(tags), records_of_tags(tag.bytes_of_values(tags))
         exif = _descriptive(tags)
     except Exception:  # the picture can be read without its metadata
         return Metadata()
     text = {XMP: xmp.decode("utf-8", "replace")} if isinstance(xmp, bytes) else {}
-    return Metadata(icc if isinstance(icc, bytes) else None, exif, dpi, text, georeference=georeference)
+    return Metadata(icc if isinstance(icc, bytes) else None, exif, dpi, text, iptc=iptc, georeference=georeference)
 
 
 def _descriptive(tags: PillowImage.Exif) -> bytes | None:
@@ -395,6 +396,8 @@ class _FileLayout:
             values[tag.ICC] = icc
         if xmp := metadata.text.get(XMP):
             values[tag.XMP] = xmp.encode()
+        if metadata.iptc:
+            values[tag.IPTC] = metadata.iptc
         if metadata.dpi:
             values[tag.UNIT] = 2
         entries = {number: layout.entry(number, value) for number, value in values.items()}
@@ -414,4 +417,5 @@ def _colours(page: _Page) -> str:
 def _text_bytes(page: _Page) -> int:
     """Return the most bytes that profile, XMP and EXIF of a page take in its directory."""
     metadata = page.metadata
-    return len(metadata.icc or b"") + len(metadata.text.get(XMP, "")) * 4 + len(page.exif or b"")
+    content = (metadata.icc, metadata.iptc, page.exif)
+    return sum(len(each or b"") for each in content) + len(metadata.text.get(XMP, "")) * 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,7 +23,7 @@ SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259
 STRIPS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 274, 277, 278, 279
 ACROSS, DOWN, PLANES, UNIT, PREDICTOR = 282, 283, 284, 296, 317
 TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 322, 323, 324, 325
-EXTRA, FORMAT, XMP, ICC = 338, 339, 700, 34675
+EXTRA, FORMAT, XMP, ICC, IPTC = 338, 339, 700, 34675, 33723
 EXIF, GPS = 34665, 34853
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
@@ -147,6 +147,12 @@ def read_tags(file: BinaryIO) -> PillowImage.Exif:
     kind, at = ("Q", 8) if tags.bigtiff else ("I", 4)
     tags.load_from_fp(file, struct.unpack_from(tags.endian + kind, head, at)[0])
     return tags
+
+
+def bytes_of_values(tags: PillowImage.Exif) -> Mapping[int, bytes]:
+    """Return the bytes of the values of tags as they are in the file: Pillow gives only one number of an IPTC value."""
+    values: Mapping[int, bytes] = getattr(getattr(tags, "_info", None), "_tagdata", {})
+    return values
 
 
 def follow_directories(file: BinaryIO) -> tuple[list[int], str]:

@@ -1,1 +1,1 @@
-"""Tags of TIFF files that hold more than text: the place on the earth (GeoTIFF)."""
+"""Metadata with a structure of their own: the place on the earth (GeoTIFF), captions and keywords (IPTC)."""

@@ -18,7 +18,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.images import deflate
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import png, png_chunks, png_loops
-from cnnfilter.images.image import Image
+from cnnfilter.images.image import Image, ImageWarning
 from cnnfilter.images.metadata import Metadata
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -306,7 +306,8 @@ def test_packed_text_and_colour_chunks_are_read(rng: np.random.Generator) -> Non
     extra += chunk(b"zTXt", b"Packed\0\0" + zlib.compress(b"hello"))
     extra += chunk(b"iTXt", b"Wide\0\1\0en\0Weit\0" + zlib.compress("ж".encode()))
     extra += chunk(b"zTXt", b"Broken\0\0nothing")
-    image = read_image(make_png(random_samples(rng, 2, 2, 0, 8), 0, 8, extra=extra))
+    with pytest.warns(ImageWarning, match=r"damaged parts of the file are left out: zTXt$"):
+        image = read_image(make_png(random_samples(rng, 2, 2, 0, 8), 0, 8, extra=extra))
     assert dict(image.metadata.text) == {"Packed": "hello", "Wide": "ж"}
     again = read_image(encode_image(image, "png"))
     assert dict(again.metadata.colour) == {"gAMA": struct.pack(">I", 45455), "sRGB": b"\0"}
@@ -422,9 +423,47 @@ def test_damage_where_it_does_not_matter_is_passed_over(rng: np.random.Generator
     samples = random_samples(rng, 3, 3, 0, 8)
     broken = bytearray(chunk(b"tEXt", b"a\0b"))
     broken[-1] ^= 1
-    image = read_image(make_png(samples, 0, 8, extra=bytes(broken)))
+    with pytest.warns(ImageWarning, match=r"damaged parts of the file are left out: tEXt$"):
+        image = read_image(make_png(samples, 0, 8, extra=bytes(broken)))
     np.testing.assert_array_equal(image.pixels, samples.astype(np.uint8))
     assert not image.metadata.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"gAMA", b"\0\0"),
+        (b"gAMA", bytes(4)),
+        (b"cHRM", bytes(31)),
+        (b"sRGB", b"\x09"),
+        (b"cICP", b"\1"),
+        (b"pHYs", b"\0\0"),
+        (b"eXIf", b"no structure of tags"),
+        (b"iCCP", b"name\0\0not packed"),
+        (b"zTXt", b"Title\0\0not packed"),
+        (b"tEXt", b"\0no keyword"),
+        (b"qqQq", b"unknown"),
+    ],
+)
+@pytest.mark.parametrize("checksum_is_wrong", [False, True])
+def test_damaged_chunks_are_not_written(
+    rng: np.random.Generator, kind: bytes, content: bytes, checksum_is_wrong: bool
+) -> None:
+    damaged = bytearray(chunk(kind, content))
+    damaged[-1] ^= checksum_is_wrong
+    good = chunk(b"tEXt", b"Author\0me") + chunk(b"pHYs", struct.pack(">IIB", 3937, 3937, 1)) * (kind != b"pHYs")
+    file = make_png(random_samples(rng, 3, 3, 0, 8), 0, 8, extra=bytes(damaged) + good)
+    if kind == b"qqQq" and not checksum_is_wrong:  # a kind of another program, which may hold anything
+        image = read_image(file)
+    else:
+        with pytest.warns(ImageWarning, match=rf"damaged parts of the file are left out: {kind.decode()}$"):
+            image = read_image(file)
+    written = encode_image(image, "png")
+    assert kind == b"tEXt" or kind == b"pHYs" or kind not in written
+    with Pillow.open(io.BytesIO(written)) as picture:
+        picture.load()
+        assert picture.info["Author"] == "me"
+        assert ("dpi" in picture.info) == (kind != b"pHYs")
 
 
 def test_join_adler32_over_every_split(rng: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ not used, because it reduces 16-bit colour to 8 bits and is slower.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from cnnfilter.images import deflate
 from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
@@ -23,11 +23,21 @@ from cnnfilter.images.formats.png_chunks import (
     interpret,
     split,
 )
-from cnnfilter.images.image import Image
+from cnnfilter.images.image import Image, warn
 from cnnfilter.images.metadata import Metadata, resolution
 
 _MAX_TEXT_BYTES = 1 << 24  # of an unpacked text or profile, so that a short file cannot fill the memory
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
+_IS_VALID: dict[bytes, Callable[[bytes], bool]] = {
+    b"gAMA": lambda content: len(content) == 4 and any(content),
+    b"cHRM": lambda content: len(content) == 32,
+    b"sRGB": lambda content: len(content) == 1 and content[0] < 4,
+    b"cICP": lambda content: len(content) == 4,
+    b"pHYs": lambda content: len(content) == 9 and content[8] < 2,
+    b"eXIf": lambda content: content[:4] in (b"II*\0", b"MM\0*"),
+}
+"""Whether the content of a chunk is one that readers accept (sections 11.3.2, 11.3.3 and 11.3.4)."""
+
 _METRES_PER_INCH = 0.0254
 
 # --- reading --------------------------------------------------------------------------------------------------
@@ -57,14 +67,36 @@ def read(data: bytes, max_pixels: int) -> Image:
 
 
 def _metadata(chunks: Chunks) -> Metadata:
+    """Return the metadata in a file's chunks, without those that are damaged, which others could not open.
+
+    Warns
+    -----
+    ImageWarning
+        For the damaged chunks.
+    """
     other = chunks.other
-    exif = other.get(b"eXIf")
-    colour = {kind.decode(): bytes(other[kind]) for kind in _COLOUR_CHUNKS if kind in other}
+    damaged = [*chunks.damaged]
+    damaged += [kind for kind, is_valid in _IS_VALID.items() if kind in other and not is_valid(bytes(other[kind]))]
+    exif = other.get(b"eXIf") if b"eXIf" not in damaged else None
+    colour = {kind.decode(): bytes(other[kind]) for kind in _COLOUR_CHUNKS if kind in other and kind not in damaged}
+    profile = _profile(other.get(b"iCCP"))
+    if b"iCCP" in other and profile is None:
+        damaged.append(b"iCCP")
+    text = {}
+    for kind, content in chunks.texts:
+        keyword_and_value = _text(kind, bytes(content))
+        if keyword_and_value is None:
+            damaged.append(kind)
+        else:
+            text[keyword_and_value[0]] = keyword_and_value[1]
+    if damaged:
+        names = ", ".join(dict.fromkeys(kind.decode("latin-1") for kind in damaged))
+        warn(f"damaged parts of the file are left out: {names}")
     return Metadata(
-        icc=_profile(other.get(b"iCCP")),
+        icc=profile,
         exif=bytes(exif) if exif is not None else None,
         dpi=_resolution(other.get(b"pHYs")),
-        text=dict(filter(None, (_text(kind, bytes(content)) for kind, content in chunks.texts))),
+        text=text,
         colour=colour,
     )
 

@@ -69,6 +69,7 @@ class Chunks(NamedTuple):
     data : contents of IDAT
     other : contents of chunks that occur once, by type
     texts : type and content of tEXt, zTXt and iTXt
+    damaged : types of chunks whose checksum is wrong, and without which the picture can be shown
     animation : type and content of acTL, fcTL, fdAT and IDAT in their order; empty for a still picture
     """
 
@@ -77,6 +78,7 @@ class Chunks(NamedTuple):
     other: dict[bytes, memoryview]
     texts: list[tuple[bytes, memoryview]]
     animation: list[tuple[bytes, memoryview]]
+    damaged: list[bytes]
 
 
 # --- reading --------------------------------------------------------------------------------------------------
@@ -90,10 +92,11 @@ def split(data: memoryview, max_pixels: int) -> Chunks:
     ImageError
         The file is cut off, has more than `max_pixels`, or a chunk without which it cannot be shown is damaged.
     """
-    chunks = Chunks(_header(data, max_pixels), [], {}, [], [])
+    chunks = Chunks(_header(data, max_pixels), [], {}, [], [], [])
     for kind, content, intact in _walk(data[8:]):
         if not intact:
             if kind[0] & 0x20:  # lower case marks a chunk without which the picture can be shown
+                chunks.damaged.append(kind)
                 continue
             raise ImageError(f"the {kind.decode('latin-1')} part of the file is damaged (its checksum is wrong)")
         if kind == b"IDAT":

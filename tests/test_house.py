@@ -40,7 +40,7 @@ DOORS = {
     "runtime": "limits threads parallel prefetch buffers atomic_files blas",
     "jit": "loop instructions float_vectors integer_vectors prefix_sums templates",
     "weights": "weights safetensors",
-    "images": "image files metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings",
+    "images": "image files pages metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings",
     "kernels": "kernel lookup catalogue text files structure fitting",
     "filters": "windows images output convolution.convolve pooling.pool",
     "jobs": "job source_target run sorting",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cnnfilter.images.image import Image
 
-TEMPLATE_FIELDS = ("stem", "name", "ext", "dir", "index")
+TEMPLATE_FIELDS = ("stem", "name", "ext", "dir", "index", "page")
 """The names in braces that the template of an output may have; the help of ``-o`` explains them."""
 
 
@@ -76,6 +76,7 @@ class Naming:
         if not self.template.startswith("{dir}"):
             folder = _relative_folder(folder)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}
+        values["page"] = source.page
         bare = self._fill(values, "")
         format = self.format or _format_of_suffix(bare) or self._default_format(source)
         ext = format if self.folder is None else _suffix_for(format, name)
@@ -175,7 +176,7 @@ def plan_targets(
     click.ClickException
         An output exists, and `existing` is ``refuse``.
     """
-    targets = [naming.target(source, index) for index, source in enumerate(sources, 1)]
+    targets = [naming.target(source, source.number_of_input or index) for index, source in enumerate(sources, 1)]
     _refuse_shared(sources, targets)
     if naming.to_stdout and existing in ("skip-existing", "if-newer"):
         raise click.UsageError(f"--{existing} is about files, and the result goes to stdout: name a file with -o.")

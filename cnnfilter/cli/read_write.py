@@ -13,6 +13,7 @@ from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.messages import EXIT_FAILED
 from cnnfilter.cli.options import Format
 from cnnfilter.cli.output_files import Naming, bad_output, plan_targets
+from cnnfilter.cli.page_options import PageOptions
 from cnnfilter.cli.run_options import RunOptions, option_groups
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class WriteOptions:
             "--output",
             type=click.Path(readable=False),
             metavar="OUT",
-            help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index}, or - for stdout. "
+            help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index} {page}, or - for "
+            "stdout; {page} writes a file for each page of a TIFF file. "
             "Without it: stdout if that is not a terminal and there is one input, else a file named after the "
             "input in the current folder.",
         ),
@@ -87,11 +89,17 @@ class Pictures:
     """The inputs and outputs of a command and the options of its run."""
 
     def __init__(
-        self, selection: Selection, write_options: WriteOptions, coding: CodingOptions, run_options: RunOptions
+        self,
+        selection: Selection,
+        write_options: WriteOptions,
+        pages: PageOptions,
+        coding: CodingOptions,
+        run_options: RunOptions,
     ) -> None:
         coding.check_format(write_options.known_format)  # before numpy is imported
         self.selection = selection
         self.write_options = write_options
+        self.pages = pages
         self.coding = coding
         self.run_options = run_options
 
@@ -113,6 +121,7 @@ class Pictures:
         naming = Naming(write_options.output, write_options.format, tag, to_stdout=to_stdout, lossless=lossless)
         if naming.to_stdout and sys.stdout.isatty() and not self.run_options.dry_run:
             raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
+        sources = self.pages.separate(sources, naming)
         targets = plan_targets(sources, naming, existing=write_options.existing)
         self.coding.check(sources, targets)
         done = self.run_options.each(
@@ -128,5 +137,5 @@ class Pictures:
             raise click.exceptions.Exit(EXIT_FAILED)
 
 
-pictures = option_groups(Pictures, Selection, WriteOptions, CodingOptions, RunOptions)
+pictures = option_groups(Pictures, Selection, WriteOptions, PageOptions, CodingOptions, RunOptions)
 """The decorator that gives a command INPUT and the options of reading and writing, as one argument ``pictures``."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.formats.tiff_tags import follow_directories, without_copies
 
 FIRST = "first"
 """The choice of the first page alone, whatever the others are."""
@@ -82,3 +84,17 @@ def _ranges(pages: Pages) -> list[tuple[int, int | None]]:
     if pages is None:
         return [(1, None)]
     return parse_pages(pages) if isinstance(pages, str) else [(number, number) for number in pages]
+
+
+def count_pages(file: BinaryIO) -> tuple[int, str]:
+    """Return the number of pages of a TIFF file, and what is wrong with the next one, or "".
+
+    Raises
+    ------
+    ImageError
+        It has more pages than can be read.
+    """
+    directories, fault = follow_directories(file)
+    pages = len(without_copies(file, directories))
+    file.seek(0)
+    return pages, fault

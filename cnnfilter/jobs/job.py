@@ -63,7 +63,6 @@ class Job:
         settings: Mapping[str, Any] = NO_SETTINGS,
         max_pixels: int | None = None,
         accept_truncated: bool = False,
-        pages: str | None = None,
         detailed: bool = False,
     ) -> None:
         self.source = source
@@ -72,7 +71,6 @@ class Job:
         self.settings = settings
         self.detailed = detailed
         self.accept_truncated = accept_truncated
-        self.pages = pages
         self.limit: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.began = time.perf_counter()
@@ -104,7 +102,7 @@ class Job:
         from cnnfilter.images.files import read_image
 
         began = time.perf_counter()
-        pages = self.pages or ("first" if self.format != "tiff" else None)
+        pages = self.source.pages or ("first" if self.format != "tiff" else None)
         image = self._mapped() or read_image(
             self.source.path_or_data(), accept_truncated=self.accept_truncated, pages=pages, **self.limit
         )
@@ -128,7 +126,7 @@ class Job:
 
     def _mapped(self) -> Image | None:
         """Return a large npy or TIFF file as a mapped picture if its result is one too; else None."""
-        if self.format not in FLOAT_FORMATS or not self.source.is_file or self.pages is not None:
+        if self.format not in FLOAT_FORMATS or not self.source.is_file or self.source.pages is not None:
             return None
         if os.path.getsize(self.source.path) < MIN_MAPPED_BYTES // MAX_DEFLATE_RATIO:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import sys
@@ -10,6 +11,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.formats.detect import sniff
 
 STDIN = STDOUT = "-"
 
@@ -19,6 +21,15 @@ class Source:
 
     An `error` of the search for files is raised when the source is read.
     """
+
+    pages: str | None = None
+    """The choice of its pages, as `read_image` takes it."""
+
+    page = 1
+    """The number of its page in the name of its result."""
+
+    number_of_input: int | None = None
+    """The number of the input that it is, if several sources are one input."""
 
     def __init__(self, path: str, error: Exception | None = None) -> None:
         self.path = path
@@ -58,6 +69,19 @@ class Source:
         with open(self.path, "rb") as file:
             return file.read(size)
 
+    def open_pages(self) -> BinaryIO:
+        """Open a TIFF file to count its pages, or its bytes if it is a stream.
+
+        Raises
+        ------
+        ImageError
+            It is no TIFF file.
+        """
+        if sniff(self.head()) != "tiff":
+            raise ImageError("only TIFF files have pages")
+        data = self.path_or_data()
+        return io.BytesIO(data) if isinstance(data, bytes) else open(data, "rb")
+
     def path_or_data(self) -> str | bytes:
         """Return the argument of `read_image`: the path, or the bytes of a stream, which are not kept."""
         data = self._streamed
@@ -65,6 +89,30 @@ class Source:
             return self.path
         self.__dict__["_streamed"] = b""
         return data
+
+
+class PageSource(Source):
+    """One page of a TIFF file or of its bytes, with a result of its own."""
+
+    is_stream = False  # its bytes have been read
+
+    def __init__(self, source: Source, page: int, data: bytes | None) -> None:
+        super().__init__(source.path)
+        self.page, self.pages, self.number_of_input = page, str(page), source.number_of_input
+        self._data = data
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a regular file, which can be read again."""
+        return self._data is None
+
+    def head(self, size: int = 64) -> bytes:
+        """Return the first bytes, which tell the format."""
+        return super().head(size) if self._data is None else self._data[:size]
+
+    def path_or_data(self) -> str | bytes:
+        """Return the argument of `read_image`: the path or the bytes, which all pages of a file share."""
+        return self.path if self._data is None else self._data
 
 
 def read_stdin() -> bytes:

@@ -108,7 +108,7 @@ def test_a_tag_with_braces_is_no_template():
     ("output", "message"),
     [
         ("x.foo", "no picture format has the suffix '.foo'"),
-        ("{foo}.png", "there is no {foo}; there are {stem} {name} {ext} {dir} {index}"),
+        ("{foo}.png", "there is no {foo}; there are {stem} {name} {ext} {dir} {index} {page}"),
         ("{stem.__class__}.png", "there is no {stem.__class__}"),
         ("{}.png", "there is no {}"),
         ("{stem", "a brace that is meant is doubled"),

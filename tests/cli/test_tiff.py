@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -174,3 +176,88 @@ def test_only_the_first_page_is_classified(command):
     assert "in.tif: only the first of 5 pages is " in done.stderr
     if command == ["classify"]:
         assert done.stdout.replace("in.tif", "first.tif") == run("classify", "first.tif").stdout
+
+
+# --- the choice of pages
+
+
+def test_chosen_pages():
+    arrays = write_pages("in.tif")
+    run("convolve", "in.tif", "-k", DOWN_BY_ONE, "--pages", "2,4-", "-o", "moved.tif")
+    are_same(pages_of("moved.tif"), [moved(arrays[index]) for index in (1, 3, 4)])
+    run("pool", "in.tif", "--pages", "3", "-o", "pooled.png")
+    np.testing.assert_array_equal(read_image("pooled.png").pixels, pooled(arrays[2]))
+    run("apply", f"conv '{DOWN_BY_ONE}'", "in.tif", "--pages", "2,1", "-o", "applied.tif")
+    are_same(pages_of("applied.tif"), [moved(arrays[1]), moved(arrays[0])])
+
+
+def test_a_page_that_is_not_there():
+    write_pages("in.tif")
+    done = run("pool", "in.tif", "--pages", "4-6", "-o", "out.tif", code=1)
+    assert done.stderr == "Error: in.tif: there is no page 6; it has 5 pages\n"
+    done = run("pool", "in.tif", "--pages", "0", "-o", "out.tif", code=2)
+    assert "'0' is not a list of pages, counted from 1, such as 2 or 1,3-5 or 4-." in done.stderr
+
+
+@pytest.mark.parametrize("source", ["in.tif", "-"])
+def test_a_file_for_each_page(source):
+    arrays = write_pages("in.tif")
+    data = Path("in.tif").read_bytes() if source == "-" else None
+    run("pool", source, "-o", "out/{stem}-{page}-{index}.tif", input=data)
+    stem = "stdin" if source == "-" else "in"
+    for number, array in enumerate(arrays, 1):
+        are_same(pages_of(f"out/{stem}-{number}-1.tif"), [pooled(array)])
+    run("pool", source, "--pages", "3,2", "-o", "{page:03}.png", input=data)
+    np.testing.assert_array_equal(read_image("003.png").pixels, pooled(arrays[2]))
+    np.testing.assert_array_equal(read_image("002.png").pixels, pooled(arrays[1]))
+
+
+def test_a_file_for_each_page_of_several_inputs():
+    arrays = write_pages("a.tif", PAGES[:2])
+    tifffile.imwrite("b.tif", arrays[0], photometric="minisblack")
+    run("convolve", "-k", "identity", "a.tif", "b.tif", "-o", "{index}{stem}{page}.tif")
+    for name, array in [("1a1", arrays[0]), ("1a2", arrays[1]), ("2b1", arrays[0])]:
+        are_same(pages_of(f"{name}.tif"), [array])
+    Path("1a2.tif").unlink()
+    run("convolve", "-k", "identity", "a.tif", "-o", "{index}{stem}{page}.tif", "--skip-existing")
+    are_same(pages_of("1a2.tif"), [arrays[1]])
+    run("pool", "1a1.tif", "-o", "p{page}.png")  # a file with one page
+
+
+def test_a_damaged_page_does_not_keep_the_others_from_their_files():
+    arrays = write_pages("in.tif", [PAGES[0]] * 3)
+    file = bytearray(Path("in.tif").read_bytes())
+    with tifffile.TiffFile("in.tif") as opened:
+        place = opened.pages[1].tags[259].valueoffset
+    file[place : place + 2] = (60416).to_bytes(2, "little")
+    Path("in.tif").write_bytes(file)
+    done = run("pool", "in.tif", "-o", "out.tif", code=1)
+    assert done.stderr.startswith("Error: in.tif: page 2: ")
+    done = run("pool", "in.tif", "-o", "{page}.tif", code=1)
+    assert "Error: in.tif: page 2: " in done.stderr
+    are_same(pages_of("1.tif"), [pooled(arrays[0])])
+    are_same(pages_of("3.tif"), [pooled(arrays[2])])
+
+
+def test_a_file_that_ends_in_a_directory_gives_the_pages_before_it():
+    arrays = write_pages("in.tif", [PAGES[0]] * 3)
+    with tifffile.TiffFile("in.tif") as opened:
+        end = opened.pages[2].offset + 20
+    Path("cut.tif").write_bytes(Path("in.tif").read_bytes()[:end])
+    done = run("pool", "cut.tif", "-o", "{page}.tif", code=1)
+    assert "Error: cut.tif: page 3: " in done.stderr
+    are_same(pages_of("1.tif") + pages_of("2.tif"), [pooled(array) for array in arrays[:2]])
+    run("pool", "cut.tif", "--pages", "1,2", "-o", "out.tif")
+    are_same(pages_of("out.tif"), [pooled(array) for array in arrays[:2]])
+    done = run("pool", "cut.tif", "-o", "out.png")
+    assert "page 3: its directory begins at byte" in done.stderr
+
+
+def test_other_formats_have_one_page():
+    tifffile.imwrite("in.tif", random_pixels((9, 11, 3), np.uint8), photometric="rgb")
+    run("convolve", "-k", "identity", "in.tif", "-o", "in.png")
+    run("pool", "in.png", "--pages", "1", "-o", "out.png")
+    done = run("pool", "in.png", "--pages", "2", "-o", "other.png", code=1)
+    assert done.stderr == "Error: in.png: there is no page 2; it has 1 page\n"
+    run("pool", "in.png", "-o", "p{page}.png")
+    assert read_image("p1.png").pixels.shape == (4, 5, 3)

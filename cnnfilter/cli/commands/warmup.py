@@ -41,7 +41,7 @@ MAX_PROCESSES = 8
 @click.option(
     "--clean",
     is_flag=True,
-    help="Afterwards remove all other compiled loops: of other versions, settings and processors, and of unusual sizes.",
+    help="Afterwards remove all others, made by other versions, for other processors, or for unusual sizes.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(clean: bool, quiet: bool) -> None:

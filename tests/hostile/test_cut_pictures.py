@@ -31,7 +31,6 @@ def cut_files():
     picture = PillowImage.fromarray(noise).resize((36, 27), PillowImage.Resampling.BICUBIC)
     frames = {"save_all": True, "append_images": [picture.rotate(90), picture.rotate(180)]}
     whole = files.small_files()
-    del whole["pages"]  # of a TIFF file, the pages before a damaged one can be chosen: tests/images/test_tiff.py
     return whole | {
         "progressive jpg": saved("JPEG", picture, progressive=True),
         "subsampled jpg": saved("JPEG", picture, quality=60, subsampling=2),

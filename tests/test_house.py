@@ -42,7 +42,7 @@ DOORS = {
     "weights": "weights safetensors",
     "images": "image files pages metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings",
     "kernels": "kernel lookup catalogue text files structure fitting",
-    "filters": "windows images output convolution.convolve pooling.pool",
+    "filters": "windows images maps output convolution.convolve pooling.pool",
     "jobs": "job source_target run sorting",
     "layers": "stack layer fixed learned activations answers grammar names images summary",
     "networks": "network float_scales model_file preparation map_convolutions layer_loops images labels "

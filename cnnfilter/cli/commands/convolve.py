@@ -160,6 +160,6 @@ def _kernel_tag(chosen: list[KernelSet]) -> str:
 
 
 def _spread_maps(image: Image, names: list[str], job: Job, like: Image) -> Image:
-    from cnnfilter.filters.images import spread_maps
+    from cnnfilter.filters.maps import spread_maps
 
     return spread_maps(image, names, job.format or "png", like)

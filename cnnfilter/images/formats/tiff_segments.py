@@ -211,11 +211,10 @@ def _segments_of_packed(page: TiffPage, read: ReadAt) -> Iterator[Segment]:
         height = down if page.is_tiled else min(down, length - row * down)
         data = read(page.dataoffsets[number], page.databytecounts[number])
         if compression == _UNCOMPRESSED:
-            if len(data) < height * row_bytes:
-                raise ImageError(
-                    f"it is cut off: {len(data):,} of the {height * row_bytes:,} bytes of a strip or tile are there"
-                )
-            packed = np.frombuffer(data, np.uint8, height * row_bytes)
+            needed = height * row_bytes
+            if len(data) < needed:
+                raise ImageError(f"it is cut off: {len(data):,} of the {needed:,} bytes of a strip or tile are there")
+            packed = np.frombuffer(data, np.uint8, needed)
         else:
             packed = _decompress([data], page, row_bytes, (height, 1, down))
         values = unpack_samples(packed.reshape(height, row_bytes), across * samples, bits, page.fillorder)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnfilter.errors import ImageError
 from cnnfilter.images.image import CHANNELS, Image, warn
 
 
 def to_rgb(image: Image) -> Image:
-    """Return a CMYK image as RGB: by its ICC profile if it has one and 8 bits, else by ``(1 - ink)·(1 - black)``."""
-    icc = image.metadata.icc_for("CMYK")
-    if icc and image.pixels.dtype == np.uint8:
-        from cnnfilter.images.formats import pillow
+    """Return a CMYK image as RGB: by its ICC profile if it has one, else by ``(1 - ink)·(1 - black)``.
 
-        return image.map(lambda pixels: pillow.cmyk_to_rgb(pixels, icc)).replace(mode="RGB")
+    The profile is applied to 8 bits; 16-bit inks are rounded to them, with a warning.
+
+    Raises
+    ------
+    ImageError
+        The inks are floats.
+    """
+    if image.pixels.dtype == np.float32:
+        raise ImageError("inks of floats cannot become RGB, as their range is not known; tiff and npy keep them")
+    icc = image.metadata.icc_for("CMYK")
+    if icc:
+        return image.map(lambda pixels: _by_profile(pixels, icc)).replace(mode="RGB")
     full = np.iinfo(image.pixels.dtype).max
 
     def convert(pixels: np.ndarray) -> np.ndarray:
@@ -22,6 +31,16 @@ def to_rgb(image: Image) -> Image:
         return rgb.astype(pixels.dtype)
 
     return image.map(convert)
+
+
+def _by_profile(inks: np.ndarray, icc: bytes) -> np.ndarray:
+    """Return inks as sRGB of their own depth."""
+    from cnnfilter.images.formats import pillow
+
+    if inks.dtype == np.uint8:
+        return pillow.cmyk_to_rgb(inks, icc)
+    warn("its 16-bit inks are rounded to 8 bits, at which their profile is applied; tiff would keep them")
+    return pillow.cmyk_to_rgb(to_eight_bits(inks), icc).astype(np.uint16) * np.uint16(257)
 
 
 def make_alpha_binary(image: Image) -> Image:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from cnnfilter.training.data.examples import ArrayExamples, Examples
+from cnnfilter.images.files import encode_image
+from cnnfilter.images.image import Image
+from cnnfilter.training.data.examples import ArrayExamples, Examples, FileExamples
 
 
 def test_pictures_of_several_arrays_are_numbered_through(rng):
@@ -28,3 +31,13 @@ def test_bytes_of_the_wanted_shape_are_taken_as_one_array(rng):
     assert source.rows(np.arange(2), (4, 5, 3)) is None
     assert source.rows(np.arange(2), (5, 4, 1)) is None
     assert ArrayExamples([("floats", first.astype(np.float32))]).rows(np.arange(2), (4, 5, 1)) is None
+
+
+def test_only_the_first_page_of_a_file_is_an_example(rng, tmp_path):
+    first, second = rng.integers(0, 256, (2, 4, 5, 1)).astype(np.uint8)
+    file = encode_image(Image(first, "L", frames=(first, second)), "tiff")
+    path = tmp_path / "a.tif"
+    path.write_bytes(file[: file.rindex(b"\x00\x01\x03\x00\x01\x00\x00\x00\x05\x00")])  # in the second directory
+    with pytest.warns(UserWarning, match="page 2: its directory begins at byte"):
+        image = FileExamples([str(path)]).read(0)
+    assert (image.pixels == first).all()

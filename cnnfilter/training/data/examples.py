@@ -64,7 +64,7 @@ class FileExamples:
         return self.paths[index]
 
     def read(self, index: int) -> Picture:
-        image = read_image(self.paths[index], max_pixels=self.max_pixels)
+        image = read_image(self.paths[index], max_pixels=self.max_pixels, pages="first")
         return image if self.scale is None else to_bytes(image, self.scale)
 
     def digest(self, index: int) -> bytes:

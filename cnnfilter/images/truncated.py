@@ -176,7 +176,7 @@ def _complete_tiff(data: bytes, max_pixels: int) -> bytes | None:
     from cnnfilter.images.formats.pillow import silence_logging
 
     silence_logging("tifffile")
-    data = tiff_tags.without_fault(data)
+    data = _with_ends_of_jpeg(tiff_tags.without_fault(data))
     end = 0
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         for page in file.pages:
@@ -185,6 +185,18 @@ def _complete_tiff(data: bytes, max_pixels: int) -> bytes | None:
                 return None
             end = max([end, *(offset + count for offset, count in bounds)])
     return data.ljust(end, b"\0") if end <= len(data) + 64 * max_pixels else None
+
+
+def _with_ends_of_jpeg(data: bytes) -> bytes:
+    """Return a TIFF file whose strips and tiles of JPEG data have an end marker."""
+    from cnnfilter.images.formats import tiff_tags
+
+    ended = bytearray(data)
+    for directory in tiff_tags.follow_directories(io.BytesIO(data))[0]:
+        for at, size in tiff_tags.segments_without_end(data, directory):
+            if at + size <= len(data):
+                ended[at + size - 2 : at + size] = _END_OF_JPEG
+    return bytes(ended)
 
 
 def _with_zeros(data: bytes, row_bytes: int, rows: int, max_pixels: int) -> bytes | None:

@@ -243,6 +243,22 @@ def test_the_pages_before_a_cut_are_what_there_is(rng: np.random.Generator, bits
     np.testing.assert_array_equal(image.frames, frames[:2])
 
 
+def test_jpeg_data_without_their_end_are_an_error() -> None:
+    from PIL import Image as Pillow
+
+    stream = io.BytesIO()
+    smooth = np.indices((64, 48)).sum(axis=0).astype(np.uint8)
+    Pillow.fromarray(smooth).save(stream, "TIFF", compression="jpeg", tiffinfo={278: 64})
+    whole = stream.getvalue()
+    entry = entry_of(whole, 1, 279) + 8
+    half = with_number(whole, entry, "<H", int.from_bytes(whole[entry : entry + 2], "little") // 2)
+    with pytest.raises(ImageError, match="it is cut off: 1 of its strips or tiles of JPEG data have no end"):
+        read_image(half)
+    with pytest.warns(ImageWarning, match="it is cut off: .*; what there is of it is read, the rest is filled"):
+        image = read_image(half, accept_truncated=True)
+    np.testing.assert_array_equal(image.pixels[:8], read_image(whole).pixels[:8])
+
+
 def test_metadata_of_pages_of_one_kind_is_that_of_the_first(rng: np.random.Generator) -> None:
     frames = tuple(random_pixels(rng, (5, 3, 3), np.uint8) for _ in range(2))
     image = Image(frames[0], "RGB", frames=frames, metadata=Metadata(dpi=(300, 300)))

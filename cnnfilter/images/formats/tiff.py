@@ -137,6 +137,8 @@ class _Reader:
         tag.refuse_cut_values(self.data, offset)
         if {5, 6} & {*tag.numbers_of(self.data, offset, tag.FORMAT)}:
             raise ImageError("samples of complex numbers are not a picture; real numbers are")
+        if cut := tag.segments_without_end(self.data, offset):
+            raise ImageError(f"it is cut off: {len(cut)} of its strips or tiles of JPEG data have no end")
         self.stream.seek(0)
         metadata = metadata_of(self.stream)
         coding = coding_of(self.stream)

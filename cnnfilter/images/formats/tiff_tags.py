@@ -45,6 +45,9 @@ _PIXEL_TAGS = {BITS, STRIPS, STRIP_BYTES, 320, TILES, TILE_BYTES, EXTRA, FORMAT,
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value of each type, if it has more than one."""
 
+_JPEG = 7  # the value of tag 259
+_END_OF_JPEG = b"\xff\xd9"
+
 Entry = tuple[bytes, bytes]
 """An entry of a directory: the bytes of tag, type and count (2 + 2 + 4 or 8), and those of its value."""
 
@@ -206,6 +209,19 @@ def refuse_cut_values(data: bytes, directory: int) -> None:
         if size > (8 if big else 4) and offset + size > len(data) and tag in _PIXEL_TAGS:
             end = offset + size
             raise ImageError(f"it is cut off: its tag {tag} ends at byte {end:,}, and the file at byte {len(data):,}")
+
+
+def segments_without_end(data: bytes, directory: int) -> list[tuple[int, int]]:
+    """Return offset and size of the JPEG strips or tiles of a page that have no end marker, which libtiff fills.
+
+    In JPEG data, 255 is followed by 217 only in that marker (ITU-T T.81, B.1.1.5).
+    """
+    if numbers_of(data, directory, COMPRESSION) != (_JPEG,):
+        return []
+    offsets = numbers_of(data, directory, STRIPS) or numbers_of(data, directory, TILES)
+    sizes = numbers_of(data, directory, STRIP_BYTES) or numbers_of(data, directory, TILE_BYTES)
+    places = zip(offsets, sizes, strict=False)
+    return [(at, size) for at, size in places if size and data.find(_END_OF_JPEG, at, at + size) < 0]
 
 
 def without_fault(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from cnnfilter.errors import CnnfilterError, ImageError, count_text
 from cnnfilter.images.coding.coding import Coding
-from cnnfilter.images.metadata import Metadata
+from cnnfilter.images.metadata import Metadata, is_part_of
 from cnnfilter.runtime import limits
 
 MAX_PIXELS = limits.PIXELS
@@ -233,11 +233,16 @@ class Image:
         """The alpha channel, shape (H, W, 1), as a view; None if there is none."""
         return self.pixels[:, :, -1:] if self.has_alpha else None
 
-    def is_like(self, other: Image) -> bool:
-        """Return whether it has the shape, the dtype and the mode of another image."""
-        mine, others = self.pixels, other.pixels
-        is_same = (mine.shape, mine.dtype, self.mode) == (others.shape, others.dtype, other.mode)
-        return is_same and self.bands == other.bands
+    def is_like(self, first: Image) -> bool:
+        """Return whether it can be a frame after a first one: of its shape, dtype and mode, with nothing of its own.
+
+        Metadata are those of the first frame; EXIF may say less, such as no description.
+        """
+        mine, others = self.pixels, first.pixels
+        is_same = (mine.shape, mine.dtype, self.mode) == (others.shape, others.dtype, first.mode)
+        metadata = dataclasses.replace(self.metadata, exif=first.metadata.exif)
+        has_nothing_else = metadata == first.metadata and is_part_of(self.metadata.exif, first.metadata.exif)
+        return is_same and self.bands == first.bands and has_nothing_else
 
     def replace(self, **changes: Any) -> Image:
         """Return this image with other fields (``pixels``, ``mode``, …)."""

@@ -23,6 +23,7 @@ _ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 _EXIF_TAG = 0x8769  # points to EXIF's own directory (section 4.6.3)
 _WIDTH_TAGS, _HEIGHT_TAGS = (0x0100, 0xA002), (0x0101, 0xA003)  # ImageWidth, PixelXDimension (sections 4.6.4, 4.6.5)
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
+_VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of a value of each type, if more than one
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 
 _XMP_PREVIEWS = re.compile(
@@ -212,3 +213,27 @@ def upright(metadata: Metadata) -> tuple[int, Metadata]:
     if orientation != 1:
         metadata = metadata.without_place("its georeference is left out: it holds for the picture before it is turned")
     return orientation, dataclasses.replace(metadata, exif=exif, dpi=dpi, text=text)
+
+
+def is_part_of(exif: bytes | None, whole: bytes | None) -> bool:
+    """Return whether EXIF says nothing that other EXIF does not say: each entry of its first directory is there."""
+    if exif is None or exif == whole:
+        return True
+    try:
+        return whole is not None and _entries_of(exif) <= _entries_of(whole)
+    except struct.error:  # a damaged entry
+        return False
+
+
+def _entries_of(exif: bytes) -> set[tuple[int, int, bytes]]:
+    """Return tag, type and value of each entry of the first directory."""
+    order = "<" if exif[:2] == b"II" else ">"
+    (directory,) = struct.unpack_from(order + "I", exif, 4)
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    found = set()
+    for at in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind, number, offset = struct.unpack_from(order + "HHII", exif, at)
+        size = number * _VALUE_BYTES.get(kind, 1)
+        start = at + 8 if size <= 4 else offset
+        found.add((tag, kind, exif[start : start + size]))
+    return found

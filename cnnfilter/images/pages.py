@@ -74,8 +74,8 @@ def choose_pages(pages: Pages, count: int, fault: str = "") -> list[int]:
             there = f"it has {count} pages" if count > 1 else "it has 1 page"
             raise ImageError(f"there is no page {first if not 1 <= first <= count else last}; {there}")
         chosen += range(first, (last or count) + 1)
-    twice = next((number for index, number in enumerate(chosen) if number in chosen[:index]), None)
-    if twice is not None:
+    if len(set(chosen)) < len(chosen):
+        twice = next(number for number in chosen if chosen.count(number) > 1)
         raise ImageError(f"page {twice} is chosen twice")
     return chosen
 

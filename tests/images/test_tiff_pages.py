@@ -259,6 +259,30 @@ def test_jpeg_data_without_their_end_are_an_error() -> None:
     np.testing.assert_array_equal(image.pixels[:8], read_image(whole).pixels[:8])
 
 
+def test_pages_of_one_kind_with_metadata_of_their_own_keep_them(rng: np.random.Generator) -> None:
+    arrays = [random_pixels(rng, (5, 4, 3), np.uint8) for _ in range(3)]
+    own: list[dict[str, Any]] = [{"description": "first", "resolution": (300, 300)}, {"resolution": (300, 300)}]
+    for kinds, are_frames in [
+        ([own[0], own[1], own[1]], True),  # as stacks are written: the description is that of the file
+        ([own[0], own[0], own[0]], True),
+        ([own[0], {**own[1], "description": "second"}, own[1]], False),
+        ([own[0], {"resolution": (150, 150)}, own[1]], False),
+    ]:
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            for array, how in zip(arrays, kinds, strict=True):
+                writer.write(array, photometric="rgb", metadata=None, **how)
+        image = read_image(stream.getvalue())
+        assert bool(image.frames) == are_frames
+        pages = read_image(encode_image(image, "tiff"))
+        np.testing.assert_array_equal(pages.frames or [page.pixels for page in pages.pages], arrays)
+        with tifffile.TiffFile(io.BytesIO(encode_image(image, "tiff"))) as file:
+            for page, how in zip(file.pages, kinds, strict=True):
+                assert page.get_resolution()[0] == pytest.approx(how["resolution"][0])  # type: ignore[union-attr]
+                if not are_frames:
+                    assert page.description == how.get("description", "")  # type: ignore[union-attr]
+
+
 def test_metadata_of_pages_of_one_kind_is_that_of_the_first(rng: np.random.Generator) -> None:
     frames = tuple(random_pixels(rng, (5, 3, 3), np.uint8) for _ in range(2))
     image = Image(frames[0], "RGB", frames=frames, metadata=Metadata(dpi=(300, 300)))

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 MANY = 1000
 """Tests of which some want nearly every loop."""
+
+WITHOUT_LINUX = Path(__file__).with_name("without_linux")
+"""The folder of a module that Python imports at its start, and that takes away what macOS has not."""
+
+if os.environ.get("CNNFILTER_TESTS_WITHOUT_LINUX", "") not in ("", "0"):
+    runpy.run_path(str(WITHOUT_LINUX / "sitecustomize.py"))
+    _start = subprocess.Popen.__init__
+
+    def _start_without_linux(process, *line, env=None, **more):  # type: ignore[no-untyped-def]
+        """Start a process that imports the module too, whatever path the test has set."""
+        env = dict(os.environ if env is None else env)
+        env["CNNFILTER_TESTS_WITHOUT_LINUX"] = "1"
+        env["PYTHONPATH"] = os.pathsep.join([str(WITHOUT_LINUX), *filter(None, [env.get("PYTHONPATH")])])
+        _start(process, *line, env=env, **more)
+
+    subprocess.Popen.__init__ = _start_without_linux  # type: ignore[method-assign]
 
 
 def pytest_configure() -> None:

@@ -113,7 +113,17 @@ def flush(file: BinaryIO) -> None:
     """Wait until the bytes written so far are on the disk; not for pipes and devices."""
     file.flush()
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        os.fsync(file.fileno())
+        _sync(file.fileno())
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until a file is on the disk. On macOS, fsync waits only until the disk has the bytes in its memory."""
+    with suppress(ImportError, AttributeError, OSError):  # not macOS, or a file system that cannot
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
+        return
+    os.fsync(descriptor)
 
 
 def _move(temporary: str, target: str, force: bool) -> None:

@@ -106,3 +106,21 @@ def test_the_temporary_file_is_hidden(tmp_path):
         (name,) = os.listdir(tmp_path)
         assert name.startswith(".new.")
         file.write(b"")
+
+
+@pytest.mark.parametrize("can_sync", [True, False])
+def test_on_macos_the_disk_itself_is_flushed(tmp_path, monkeypatch, can_sync):
+    fcntl = pytest.importorskip("fcntl")
+    calls = []
+
+    def full_sync(descriptor, command):
+        calls.append(command)
+        if not can_sync:  # a file system of another kind
+            raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", full_sync)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append("fsync"))
+    with replace_file(tmp_path / "new") as file:
+        file.write(b"data")
+    assert calls == ([51] if can_sync else [51, "fsync"])

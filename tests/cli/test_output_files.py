@@ -7,7 +7,9 @@ import os
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cnnfilter.cli import main
 from cnnfilter.cli.input_files import find_sources
 from cnnfilter.cli.options import FORMATS
 from cnnfilter.cli.output_files import Naming, plan_targets
@@ -237,3 +239,22 @@ def test_a_loop_of_links_ends():
 
 def test_the_formats_of_the_option_can_all_be_written():
     assert set(FORMATS) <= set(SUFFIXES.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["describe", "digits", "--filters", "x.foo"],
+            "Invalid value for '--filters': no picture format has the suffix",
+        ),
+        (["features", "nothere.png", "-o", "no/x.npy"], "Error: no/x.npy: there is no folder 'no'"),
+        (["evaluate", "digits", "nothere", "--plot", "no/x.png"], "Error: no/x.png: there is no folder 'no'"),
+        (
+            ["evaluate", "digits", "nothere", "--calibrate", "-o", "no/m.safetensors"],
+            "Error: no/m.safetensors: there is no folder 'no'",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(arguments, message):
+    assert message in CliRunner().invoke(main, arguments).stderr

@@ -106,8 +106,11 @@ def _parse(text: str, *, shape_needed: bool) -> Layers:
 def _draw_filters(network: Network | None, path: str, force: bool) -> None:
     if network is None:
         raise click.UsageError("--filters needs a model: layers without weights have no filters to draw.")
+    from cnnfilter.images.formats.detect import format_of_suffix
     from cnnfilter.networks.learned_filters import draw_filters
 
+    with options.errors_about("'--filters'"):
+        format_of_suffix(path)
     write_picture(path, draw_filters(network), force=force)
     print_line(path)
 

@@ -101,6 +101,8 @@ def command(
         raise options.needs("-o", "--calibrate")
     for path in filter(None, (output, plot, errors and _sheet(errors, 1))):
         output_files.refuse_existing(path, force)
+    for path in filter(None, (output, plot)):  # the folder of --errors is made
+        output_files.refuse_missing_folder(path)
     with options.errors_about("'MODEL'"):
         source = _file_to_write(model, output) if calibrate else ""
     network = options.load_network(model)

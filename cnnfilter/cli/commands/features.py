@@ -11,7 +11,7 @@ import click
 
 from cnnfilter.cli import options
 from cnnfilter.cli.messages import EXIT_FAILED
-from cnnfilter.cli.output_files import bad_output, refuse_existing
+from cnnfilter.cli.output_files import bad_output, refuse_existing, refuse_missing_folder
 from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
 from cnnfilter.cli.reports.tables import csv_line
 
@@ -72,6 +72,7 @@ def command(
     files = [] if output == "-" else [output, *([paths_file(output)] if format == "npy" else [])]
     for path in files:
         refuse_existing(path, force)
+        refuse_missing_folder(path)
     sources = inputs.sources()
     if len(files) > 1:
         _refuse_line_breaks([source.path for source in sources], files[1])

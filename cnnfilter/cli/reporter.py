@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from cnnfilter.cli.input_files import describe_left_out
-from cnnfilter.cli.messages import print_paths, reason, say
+from cnnfilter.cli.messages import print_line, print_paths, reason, say
 from cnnfilter.cli.shared_warnings import SharedWarnings
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Reporter:
             if self.verbose:
                 say(name, f"left out: {job.target and job.target.name} {job.skip_reason}")
         elif self.paths and job.target is not None:
-            print_paths(job.target.path, self.end)
+            print_line(job.target.path, self.end)
 
     def plan(self, job: Job) -> None:
         """Print what would be done with a job."""

@@ -445,7 +445,7 @@ def test_an_interrupted_batch_ends_soon_and_whole(number, code):
 )
 def test_after_ctrl_c_a_line_says_how_to_go_on(more, said):
     process = slow_batch(*more)
-    while not (os.path.isdir("out") and os.listdir("out")):
+    while not (os.path.isdir("out") and os.listdir("out")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)

@@ -61,6 +61,14 @@ class CodingOptions:
             raise click.UsageError(f"{error}.") from error
 
     @property
+    def given(self) -> str | None:
+        """The first of these options that was given; None if none was."""
+        return self._option(self.settings.given[0]) if self.settings.given else None
+
+    def _option(self, name: str) -> str:
+        return "--no-progressive" if name == "progressive" and not self.settings.progressive else f"--{name}"
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of `write_image` that were given."""
         return {name: getattr(self.settings, name) for name in self.settings.given}
@@ -73,7 +81,7 @@ class CodingOptions:
     def check(self, sources: Sequence[Source], targets: Iterable[Target]) -> None:
         """Raise a usage error if the format of a result does not have one of the settings that were given."""
         checked = set[str]()
-        for source, target in zip(sources, targets, strict=True):
+        for source, target in zip(sources, targets, strict=False):
             if target.format not in (None, *checked) and source.error is None:
                 self._check(str(target.format), f" (the format of {target.name})")
                 checked.add(str(target.format))
@@ -82,6 +90,5 @@ class CodingOptions:
         try:
             self.settings.check(format)
         except ImageError as error:
-            name = self.settings.unknown_to(format) or "compression"
-            option = "--no-progressive" if name == "progressive" and not self.settings.progressive else f"--{name}"
+            option = self._option(self.settings.unknown_to(format) or "compression")
             raise click.UsageError(f"{option}: {error}{where}.") from error

@@ -59,6 +59,7 @@ class Inputs:
         use: Callable[[Job], None],
         *,
         targets: Sequence[Target] | None = None,
+        settings: dict[str, Any] | None = None,
         results_on_stdout: bool = True,
         plan_only: bool | None = None,
         json_is_result: bool = False,
@@ -73,6 +74,8 @@ class Inputs:
         use : callable
             Takes a job that has ended without an error, and prints its result. An OSError that it raises counts as the
             job's own.
+        settings : dict, optional
+            Options of `write_image` for the pictures that are written.
         results_on_stdout : bool
             Whether `use` prints on stdout; the lines of the run, such as a warning, go to stderr then.
         plan_only : bool, optional
@@ -87,7 +90,7 @@ class Inputs:
         bool
             Whether every input could be read.
         """
-        jobs = self.run_options.jobs_for(sources, targets)
+        jobs = self.run_options.jobs_for(sources, targets, settings=settings)
         return self.run_options.each(
             jobs,
             work,

@@ -427,3 +427,11 @@ def test_examples_of_the_help_run(example):
         shutil.copy("rocket.jpg", name)
     command = re.split(r" (?:&&|\||>) ", example)[0]
     run(*shlex.split(command), code=4 if "--is" in command else 0)
+
+
+def test_how_a_heatmap_is_compressed():
+    classify("rocket.jpg", "--heatmap", "why.jpg", "--quality", "30", "--subsampling", "420")
+    with PIL.Image.open("why.jpg") as picture:
+        assert picture.layer[0][1:3] == (2, 2)
+    assert "png has no quality" in classify("rocket.jpg", "--heatmap", "why.png", "--quality", "30", code=2).stderr
+    assert "--quality belongs to --heatmap" in classify("rocket.jpg", "--quality", "30", code=2).stderr

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
+from cnnfilter.cli.coding_options import CodingOptions
 from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_paths
 from cnnfilter.cli.output_files import Naming, plan_targets
 from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
@@ -82,6 +83,7 @@ Examples:
     help="Write each picture with a heat map of the regions that speak for its likeliest label.",
 )
 @click.option("--force", is_flag=True, help="Replace heat maps that exist.")
+@options.add_options(CodingOptions.OPTIONS)
 @options.scale
 @inputs
 def command(
@@ -98,7 +100,11 @@ def command(
     heatmap: str | None,
     force: bool,
     scale: tuple[float, float] | None,
+    **settings: Any,
 ) -> None:
+    coding = CodingOptions(**settings)
+    if coding.given and heatmap is None:
+        raise options.needs(coding.given, "--heatmap")
     asked = {"--is": wanted, "--only": only, "--not": unwanted, "--sort-into": sort_into}
     purpose = _purpose(asked)
     if inputs.json and options.first_given(["format"]) and format != "json":
@@ -106,6 +112,7 @@ def command(
     _refuse_unused(purpose, format, transfer, inputs)
     sources = _sources(inputs, sort_into)
     targets = None if heatmap is None else _heatmap_targets(sources, heatmap, force)
+    coding.check(sources, targets or [])
     network = options.load_network(model, MODEL_HINT, scale)
     folders = _folders(network, sort_into)
     labels = _labels(network, wanted or only or unwanted, purpose)
@@ -136,6 +143,7 @@ def command(
         classify,
         use,
         targets=targets,
+        settings=coding.parameters,
         plan_only=inputs.dry_run and purpose != "--sort-into",  # the folder of a picture follows from its label
         json_is_result=True,
         continuation="the same command goes on" if sort_into is not None else None,

@@ -570,3 +570,23 @@ def test_the_memory_of_a_gif_is_that_of_its_pixels(rng):
     done = subprocess.run([sys.executable, "-c", PEAK, *line], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout.split()[-1]) < 512 + 50
+
+
+@pytest.mark.parametrize("options", [{"compression": "zlib", "predictor": True}, {"tile": (16, 32)}])
+def test_a_mapped_file_keeps_its_compression_and_tiles(options, rng, all_are_large, mapped):
+    pixels = rng.integers(0, 9, (40, 60), np.uint8)
+    tifffile.imwrite("in.tif", pixels, metadata=None, **options)
+    invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif")
+    assert mapped
+    with tifffile.TiffFile("in.tif") as old, tifffile.TiffFile("out.tif") as new:
+        for name in ("compression", "predictor", "tile"):
+            assert getattr(new.pages[0], name) == getattr(old.pages[0], name)
+        np.testing.assert_array_equal(new.asarray(), pixels)
+
+
+def test_a_mapped_file_is_compressed_on_request(rng, all_are_large, mapped):
+    tifffile.imwrite("in.tif", rng.integers(0, 9, (40, 60), np.uint8), metadata=None)
+    invoke("convolve", "-k", "identity", "in.tif", "-o", "out.tif", "--compression", "lzw")
+    assert mapped
+    with tifffile.TiffFile("out.tif") as new:
+        assert new.pages[0].compression == 5

@@ -403,7 +403,7 @@ def test_a_file_of_4_gib_has_large_offsets(rng, monkeypatch, mapped):
     pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
     write_tiff("in.tif", pixels, description="of a scanner", resolution=(30, 20))
     monkeypatch.setattr("cnnfilter.images.formats.tiff_tags.MAX_CLASSIC_BYTES", 6000)
-    monkeypatch.setattr("cnnfilter.images.formats.tiff._MAX_STRIP_BYTES", 1000)
+    monkeypatch.setattr("cnnfilter.images.coding.tiff_layout._MAX_STRIP_BYTES", 1000)
     invoke("convolve", "-k", "identity", "in.tif", "-o", "expected.tif")
     assert not mapped
     call_all_large(monkeypatch)

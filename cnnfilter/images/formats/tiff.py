@@ -1,8 +1,9 @@
 """TIFF files with pages of 8, 16 and 32 bits, integers or float32.
 
 Pillow reads the pages that it can hold without loss, tifffile all others: Pillow reduces 16-bit colour to 8 bits and
-has no 32-bit colour. Files are written here, uncompressed, because neither library writes all of EXIF. Strips
-and tiles are read in `cnnfilter.images.formats.tiff_segments`, directories in `cnnfilter.images.formats.tiff_tags`.
+has no 32-bit colour. Files are written here, because neither library writes all of EXIF; their layout is in
+`cnnfilter.images.coding.tiff_layout`. Strips and tiles are read in `cnnfilter.images.formats.tiff_segments`,
+directories in `cnnfilter.images.formats.tiff_tags`.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import ctypes
 import functools
 import io
 import math
-import struct
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
-from cnnfilter.images.coding.tiff_packing import DEFAULT_LEVEL, Packed, choose_packing, coding_of, pack
+from cnnfilter.images.coding.tiff_layout import DESCRIPTIVE_TAGS, FileLayout, Page
+from cnnfilter.images.coding.tiff_packing import DEFAULT_LEVEL, choose_packing, coding_of, pack
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
 from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, segments_of
-from cnnfilter.images.formats.tiff_tags import Entry, Layout, entries_of_exif
+from cnnfilter.images.formats.tiff_tags import Layout
 from cnnfilter.images.image import (
     AsImageError,
     Bands,
@@ -46,17 +47,6 @@ if TYPE_CHECKING:
     from PIL import Image as PillowImage
     from PIL.TiffImagePlugin import TiffImageFile
     from tifffile import TiffPage
-
-_DESCRIPTIVE_TAGS = (270, 271, 272, tag.ORIENTATION, 305, 306, 315, 316, 33432, tag.EXIF, tag.GPS)
-_PHOTOMETRIC_OF = {
-    "L": tag.BLACK_IS_ZERO,
-    "LA": tag.BLACK_IS_ZERO,
-    "RGB": tag.RGB,
-    "RGBA": tag.RGB,
-    "CMYK": tag.CMYK,
-}
-_MAX_STRIP_BYTES = 16 << 20
-"""Bytes of a strip in files that are written; readers take one strip at a time."""
 
 
 # --- reading ------------------------------------------------------------------------------------------
@@ -233,7 +223,7 @@ def metadata_of(file: BinaryIO) -> Metadata:
 
 
 def _descriptive(tags: PillowImage.Exif) -> bytes | None:
-    for number in set(tags) - set(_DESCRIPTIVE_TAGS):
+    for number in set(tags) - set(DESCRIPTIVE_TAGS):
         del tags[number]
     if not len(tags):
         return None
@@ -256,24 +246,6 @@ def _page(data: bytes, page: TiffPage) -> Image:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-class _Page(NamedTuple):
-    """A page to be written; `exif` is that of its own directory."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    mode: str
-    bands: Bands | None
-    metadata: Metadata
-    exif: bytes | None
-    packed: Packed | None = None
-
-    @property
-    def size(self) -> int:
-        """The bytes of its pixels in the file, an even number."""
-        size = self.packed.size if self.packed else math.prod(self.shape) * self.dtype.itemsize
-        return size + size % 2
-
-
 def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_SETTINGS) -> list[bytes | memoryview]:
     """Return the pieces of a TIFF file with a page for each frame, or for each map of mode ``maps``.
 
@@ -282,7 +254,7 @@ def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_
     number of threads.
     """
     _silence_libtiff()
-    pages, arrays = list[_Page](), list[np.ndarray]()
+    pages, arrays = list[Page](), list[np.ndarray]()
     order, level = tag.order_of(image.metadata.exif or b""), settings.deflate_level(DEFAULT_LEVEL)
     for page in image.pages or (image,):
         exif = page.metadata.exif
@@ -290,10 +262,10 @@ def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_
             mode = "L" if page.mode == "maps" and page.bands is None else page.mode
             packing = choose_packing(page.coding, settings, array.dtype)
             packed = None if packing.is_plain else pack(array, packing, order, level=level, threads=threads)
-            pages.append(_Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif, packed))
+            pages.append(Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif, packed))
             arrays.append(array)
             exif = None
-    file = _FileLayout(pages)
+    file = FileLayout(pages)
     pieces: list[bytes | memoryview] = [file.head]
     for written, array in zip(pages, arrays, strict=True):
         if written.packed:
@@ -319,105 +291,7 @@ def head_and_tail(
 
     None if the pixels would need another byte order than this machine's, which is that of the EXIF.
     """
-    file = _FileLayout([_Page(shape, dtype, mode, bands, metadata, metadata.exif)])
+    file = FileLayout([Page(shape, dtype, mode, bands, metadata, metadata.exif)])
     if dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
         return None
     return file.head, bytes(math.prod(shape) * dtype.itemsize % 2) + file.tail
-
-
-class _FileLayout:
-    """The layout of a file: `head` before the pixels, `tail` with the directories after them.
-
-    EXIF is a TIFF structure. That of the first page is put at the start of the file, where its offsets stay valid, and
-    its entries go into the page's directory. A file of 4 GiB or more needs longer offsets (BigTIFF), and so keeps only
-    those entries of EXIF that have none, as do the pages after the first.
-    """
-
-    def __init__(self, pages: Sequence[_Page]) -> None:
-        sizes = [page.size for page in pages]
-        exif = pages[0].exif or b""
-        texts = sum(_text_bytes(page) for page in pages)
-        segments = sum(len(page.packed.sizes) if page.packed else page.size // _MAX_STRIP_BYTES for page in pages)
-        max_bytes = len(exif) + sum(sizes) + len(pages) * 4096 + texts + segments * 16
-        big = max_bytes > tag.MAX_CLASSIC_BYTES
-        is_packed = any(page.packed for page in pages)  # in the order of EXIF
-        self.layout = Layout("<" if big and not is_packed else tag.order_of(exif), big)
-        described = entries_of_exif(exif, self.layout, _DESCRIPTIVE_TAGS) if exif else {}
-        if big and exif and {tag.EXIF, tag.GPS} & entries_of_exif(exif, Layout(""), _DESCRIPTIVE_TAGS).keys():
-            warn("a TIFF file of 4 GiB or more is written without what its camera said (EXIF)")
-        head = self.layout.head(0) if big or not exif else exif + bytes(len(exif) % 2)
-        at, directories = len(head), []
-        for index, (page, size) in enumerate(zip(pages, sizes, strict=True)):
-            entries = described
-            if index:
-                entries = entries_of_exif(page.exif, self.layout, _DESCRIPTIVE_TAGS, anew=True) if page.exif else {}
-            entries |= self._page_entries(page, at)
-            entries |= self._metadata_entries(page)
-            directories.append(list(entries.values()))
-            at += size
-        self.head = self.layout.head(at) + head[self.layout.head_size :]
-        tail = []
-        for index, directory in enumerate(directories):
-            tail.append(self.layout.directory(directory, at, last=index == len(directories) - 1))
-            at += len(tail[-1])
-        self.tail = b"".join(tail)
-
-    def _page_entries(self, page: _Page, at: int) -> dict[int, Entry]:
-        (height, width, channels), dtype = page.shape, page.dtype
-        row = width * channels * dtype.itemsize
-        rows = min(max(1, _MAX_STRIP_BYTES // row), height)
-        starts = range(0, height, rows)
-        values: dict[int, Any] = {
-            tag.SUBFILE: 0,
-            tag.WIDTH: width,
-            tag.LENGTH: height,
-            tag.BITS: [8 * dtype.itemsize] * channels,
-            tag.COMPRESSION: 1,
-            tag.PHOTOMETRIC: _PHOTOMETRIC_OF[_colours(page)],
-            tag.STRIPS: [at + start * row for start in starts],
-            tag.SAMPLES: channels,
-            tag.ROWS_PER_STRIP: rows,
-            tag.STRIP_BYTES: [min(rows, height - start) * row for start in starts],
-            tag.PLANES: 1,
-            tag.FORMAT: [3 if dtype.kind == "f" else 1] * channels,
-        }
-        if page.bands:
-            values[tag.EXTRA] = list(page.bands.extra)
-        elif page.mode in ("LA", "RGBA"):
-            values[tag.EXTRA] = tag.ALPHA
-        if page.packed:
-            strips = (tag.STRIPS, tag.ROWS_PER_STRIP, tag.STRIP_BYTES)
-            values = {number: value for number, value in values.items() if number not in strips}
-            values |= page.packed.tags(at)
-        return {number: self.layout.entry(number, value) for number, value in values.items()}
-
-    def _metadata_entries(self, page: _Page) -> dict[int, Entry]:
-        metadata, layout = page.metadata, self.layout
-        values: dict[int, Any] = {}
-        if icc := metadata.icc_for(_colours(page)):
-            values[tag.ICC] = icc
-        if xmp := metadata.text.get(XMP):
-            values[tag.XMP] = xmp.encode()
-        if metadata.iptc:
-            values[tag.IPTC] = metadata.iptc
-        if metadata.dpi:
-            values[tag.UNIT] = 2
-        entries = {number: layout.entry(number, value) for number, value in values.items()}
-        if metadata.georeference:
-            for number, kind, count, content in metadata.georeference.packed(layout.order):
-                entries[number] = layout.raw(number, kind, count, content)
-        for number, dots in zip((tag.ACROSS, tag.DOWN), metadata.dpi or (), strict=False):
-            entries[number] = layout.raw(number, 5, 1, struct.pack(layout.order + "II", round(dots * 10_000), 10_000))
-        return entries
-
-
-def _colours(page: _Page) -> str:
-    """Return the mode of a page's colours."""
-    return page.bands.colours if page.bands else page.mode
-
-
-def _text_bytes(page: _Page) -> int:
-    """Return the most bytes that profile, XMP and EXIF of a page take in its directory."""
-    metadata = page.metadata
-    content = (metadata.icc, metadata.iptc, page.exif)
-    return sum(len(each or b"") for each in content) + len(metadata.text.get(XMP, "")) * 4

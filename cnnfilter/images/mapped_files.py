@@ -247,7 +247,7 @@ def head_and_tail_of(
     """
     if format == "npy":
         return npy.header(shape, dtype), b""
-    if format == "tiff" and not choose_packing(like.coding, settings, dtype).is_plain:
+    if format == "tiff" and not choose_packing(like.coding, settings, dtype, like.mode).is_plain:
         return None
     if format == "tiff" and (like.mode in CHANNELS or like.bands) and shape[2] == like.pixels.shape[2]:
         return tiff.head_and_tail(metadata, like.mode, like.bands, shape, dtype)

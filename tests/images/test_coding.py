@@ -13,6 +13,7 @@ from PIL import JpegImagePlugin
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.coding import avif, tiff_packing
+from cnnfilter.images.coding.coding import Coding, Packing
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.formats import jpeg, pillow
 from cnnfilter.images.image import Image, ImageWarning
@@ -305,12 +306,59 @@ def test_compressed_pages_and_a_large_file_on_the_disk(monkeypatch: pytest.Monke
     assert encode_image(image, "tiff", compression="deflate") == expected
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "group4"])
-def test_a_compression_that_is_not_written_becomes_deflate_with_a_warning(compression: str) -> None:
-    picture = photo() if compression == "jpeg" else photo(mode="1")
-    with pytest.warns(ImageWarning, match=r"the input is compressed by (JPEG|CCITT fax 4), which is not written here"):
-        file = rewritten(saved(picture, "TIFF", compression=compression), "tiff")
-    assert packing_in(file)[:2] == (8, 2)
+def test_a_compression_that_is_not_written_becomes_deflate_with_a_warning() -> None:
+    file = saved(photo(mode="1"), "TIFF", compression="group4")
+    with pytest.warns(ImageWarning, match="the input is compressed by CCITT fax 4, which is not written here: deflate"):
+        assert packing_in(rewritten(file, "tiff"))[:2] == (8, 2)
+    image = read_image(saved(photo(), "TIFF", compression="jpeg"))
+    deep = image.map(lambda pixels: pixels.astype(np.uint16) * 257)
+    with pytest.warns(ImageWarning, match="by JPEG, which holds grey and RGB of 8 bits only: deflate, without loss"):
+        assert packing_in(encode_image(deep, "tiff"))[:2] == (8, 2)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("quality", [40, 90])
+def test_jpeg_data_in_tiff_keep_their_tables(mode: str, quality: int) -> None:
+    """Pillow stores RGB without YCbCr there, so that the same tables change next to nothing."""
+    file = saved(photo(mode=mode), "TIFF", compression="jpeg", quality=quality)
+    new = rewritten(file, "tiff")
+    assert packing_in(new)[0] == 7
+    assert abs(len(new) - len(file)) < 100
+    assert read_image(new).coding == read_image(file).coding
+    assert np.abs(np.asarray(opened(new)).astype(int) - np.asarray(opened(file))).max() <= 2
+    if mode == "L":
+        (table,) = tiff_jpeg_tables(new)
+        assert [*table] == opened(saved(photo(mode="L"), "JPEG", quality=quality)).quantization[0]
+
+
+def tiff_jpeg_tables(file: bytes) -> tuple[tuple[int, ...], ...]:
+    coding = read_image(file).coding
+    assert coding is not None
+    return coding.tables
+
+
+@pytest.mark.parametrize("subsampling", ["444", "422", "420"])
+@pytest.mark.parametrize("packing", [Packing(7, 1, (32, 48)), Packing(7, 1, None, 10), Packing(7)])
+def test_jpeg_data_of_ycbcr_in_strips_and_tiles(subsampling: str, packing: Packing) -> None:
+    pixels = np.asarray(photo())
+    image = Image(pixels, "RGB", coding=Coding("tiff", (), subsampling, packing=packing))
+    file = encode_image(image, "tiff")
+    assert packing_in(file)[0] == 7
+    assert packing_in(file)[2] == packing.tile
+    again = read_image(file)
+    np.testing.assert_array_equal(again.pixels, np.asarray(opened(file)))
+    by_jpeg = read_image(encode_image(pixels, "jpg", subsampling=subsampling)).pixels
+    assert np.abs(again.pixels.astype(int) - by_jpeg).mean() < 1
+    assert again.coding is not None
+    assert again.coding.subsampling == subsampling
+    assert again.coding.packing.tile == packing.tile
+    assert [*map(list, again.coding.tables)] == [*opened(saved(photo(), "JPEG", quality=95)).quantization.values()]
+
+
+def test_tiles_out_of_all_proportion_become_strips() -> None:
+    packing = Packing(8, 1, (1 << 20, 1 << 20))
+    file = encode_image(Image(noise(8, 8, 3), "RGB", coding=Coding("tiff", packing=packing)), "tiff")
+    assert packing_in(file) == (8, 1, None, 8)
 
 
 def test_compressed_files_keep_their_exif() -> None:

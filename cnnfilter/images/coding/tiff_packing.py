@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import math
 import mmap
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.coding import tiff_jpeg
 from cnnfilter.images.coding.coding import Coding, Packing
 from cnnfilter.images.coding.settings import DEFAULT, FAST, Settings
 from cnnfilter.images.formats import pillow
@@ -55,11 +57,12 @@ _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 322, 323, 324, 325
 
 
 class Packed(NamedTuple):
-    """The compressed segments of a page: how they are packed, the bytes of each, and all of them in pieces."""
+    """The compressed segments of a page: how they are packed, the bytes of each, all of them in pieces, and tags."""
 
     packing: Packing
     sizes: list[int]
     pieces: list[bytes | memoryview]
+    more_tags: Mapping[int, Any]
 
     @property
     def size(self) -> int:
@@ -69,7 +72,7 @@ class Packed(NamedTuple):
     def tags(self, at: int) -> dict[int, Any]:
         """Return the tags that describe the segments, which follow one another from offset `at`."""
         starts = itertools.accumulate((size + size % 2 for size in self.sizes[:-1]), initial=at)
-        tags: dict[int, Any] = {_COMPRESSION: self.packing.compression}
+        tags: dict[int, Any] = {_COMPRESSION: self.packing.compression, **self.more_tags}
         if self.packing.predictor != 1:
             tags[_PREDICTOR] = self.packing.predictor
         if self.packing.tile is None:
@@ -82,7 +85,10 @@ def coding_of(file: BinaryIO) -> Coding:
     """Return how a file's first page is compressed, and cut into strips or tiles."""
     file.seek(0)
     try:
-        return Coding("tiff", packing=packing_of(read_tags(file)))
+        tags = read_tags(file)
+        packing = packing_of(tags)
+        tables, subsampling = tiff_jpeg.settings_of(tags, file) if packing.compression == tiff_jpeg.JPEG else ((), None)
+        return Coding("tiff", tables, subsampling, packing=packing)
     except Exception:  # the picture can be read without it
         return Coding("tiff")
 
@@ -101,8 +107,8 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-def choose_packing(kept: Coding | None, settings: Settings, dtype: np.dtype[Any]) -> Packing:
-    """Return how a page of samples of this dtype is to be packed: as was asked for, else as the input was.
+def choose_packing(kept: Coding | None, settings: Settings, dtype: np.dtype[Any], mode: str) -> Packing:
+    """Return how a page of this dtype and mode is to be packed: as was asked for, else as the input was.
 
     Warns
     -----
@@ -114,9 +120,14 @@ def choose_packing(kept: Coding | None, settings: Settings, dtype: np.dtype[Any]
         compression = _NAMES.get(settings.compression, DEFLATE if settings.deflate_level(1) else NONE)
         predictor = packing.predictor if compression == packing.compression else _DIFFERENCES
         packing = dataclasses.replace(packing, compression=compression, predictor=predictor)
+    elif packing.compression == tiff_jpeg.JPEG and tiff_jpeg.holds(dtype, mode):
+        pass
     elif packing.compression not in (*_NAMES.values(), _OLD_DEFLATE):
         name = _OTHER_NAMES.get(packing.compression, f"number {packing.compression}")
-        warn(f"the input is compressed by {name}, which is not written here: deflate, without loss, takes its place")
+        reason = "which is not written here"
+        if packing.compression == tiff_jpeg.JPEG:
+            reason = "which holds grey and RGB of 8 bits only"
+        warn(f"the input is compressed by {name}, {reason}: deflate, without loss, takes its place")
         packing = dataclasses.replace(packing, compression=DEFLATE, predictor=_DIFFERENCES)
     return dataclasses.replace(packing, predictor=_predictor_for(packing, dtype))
 
@@ -129,7 +140,13 @@ def _predictor_for(packing: Packing, dtype: np.dtype[Any]) -> int:
 
 
 def pack(
-    pixels: np.ndarray, packing: Packing, order: str, *, level: int = DEFAULT_LEVEL, threads: int | None = None
+    pixels: np.ndarray,
+    packing: Packing,
+    order: str,
+    *,
+    level: int = DEFAULT_LEVEL,
+    kept: Coding | None = None,
+    threads: int | None = None,
 ) -> Packed:
     """Compress the segments of a page (H, W, C) on several threads.
 
@@ -137,6 +154,7 @@ def pack(
     ----------
     order : byte order of the file, ``<`` or ``>``
     level : of Deflate
+    kept : how the input is compressed, for the tables of JPEG data
 
     Raises
     ------
@@ -145,26 +163,35 @@ def pack(
     """
     height, width, channels = pixels.shape
     row_bytes = width * channels * pixels.itemsize
-    if packing.tile is None:
+    is_jpeg = packing.compression == tiff_jpeg.JPEG
+    coding = kept or Coding("tiff")
+    segment_bytes = math.prod(packing.tile or ()) * channels * pixels.itemsize
+    if packing.tile is None or segment_bytes > _MAX_SEGMENT_BYTES:
         wanted = packing.rows or max(1, _DEFAULT_SEGMENT_BYTES // row_bytes)
-        packing = dataclasses.replace(packing, rows=min(height, wanted, max(1, _MAX_SEGMENT_BYTES // row_bytes)))
-        segment_bytes = packing.rows * row_bytes if packing.rows else row_bytes
+        rows = min(wanted, max(1, _MAX_SEGMENT_BYTES // row_bytes))
+        if is_jpeg:
+            rows = -(-rows // tiff_jpeg.unit_rows(coding)) * tiff_jpeg.unit_rows(coding)
+        packing = dataclasses.replace(packing, tile=None, rows=min(height, rows))
+        segment_bytes = min(height, rows) * row_bytes
+    if is_jpeg:
+        compress = partial(tiff_jpeg.compress, coding=coding)
     else:
-        segment_bytes = packing.tile[0] * packing.tile[1] * channels * pixels.itemsize
+        compress = partial(_compress, packing=packing, order=order, level=level)
     store = _Store()
     batch: list[np.ndarray] = []
     for segment in _segments(pixels, packing):
         batch.append(segment)
         if len(batch) * segment_bytes >= _BATCH_BYTES:
-            store.put(_compressed(batch, packing, order, level, threads))
+            store.put(_compressed(batch, compress, threads))
             batch = []
-    store.put(_compressed(batch, packing, order, level, threads))
-    return Packed(packing, store.sizes, store.pieces())
+    store.put(_compressed(batch, compress, threads))
+    more = tiff_jpeg.tags(channels, coding) if is_jpeg else {}
+    return Packed(packing, store.sizes, store.pieces(), more)
 
 
 def _segments(pixels: np.ndarray, packing: Packing) -> Iterator[np.ndarray]:
-    """Yield strips, or tiles that are filled with zeros where they reach beyond the page."""
-    height, width, channels = pixels.shape
+    """Yield strips, or tiles that repeat the edge of the page where they reach beyond it."""
+    height, width, _ = pixels.shape
     if packing.tile is None:
         rows = packing.rows or height
         yield from (pixels[top : top + rows] for top in range(0, height, rows))
@@ -176,13 +203,12 @@ def _segments(pixels: np.ndarray, packing: Packing) -> Iterator[np.ndarray]:
             if part.shape[:2] == packing.tile:
                 yield part
             else:
-                tile = np.zeros((down, across, channels), pixels.dtype)
-                tile[: part.shape[0], : part.shape[1]] = part
-                yield tile
+                missing = (0, down - part.shape[0]), (0, across - part.shape[1]), (0, 0)
+                yield np.pad(part, missing, mode="edge")
 
 
-def _compressed(batch: list[np.ndarray], packing: Packing, order: str, level: int, threads: int | None) -> list[bytes]:
-    tasks = [partial(_compress, segment, packing, order, level) for segment in batch]
+def _compressed(batch: list[np.ndarray], compress: Callable[[np.ndarray], bytes], threads: int | None) -> list[bytes]:
+    tasks = [partial(compress, segment) for segment in batch]
     return run_tasks(tasks, default_threads() if threads is None else threads) if tasks else []
 
 

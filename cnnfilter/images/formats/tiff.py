@@ -260,8 +260,12 @@ def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_
         exif = page.metadata.exif
         for array in _arrays(page):
             mode = "L" if page.mode == "maps" and page.bands is None else page.mode
-            packing = choose_packing(page.coding, settings, array.dtype)
-            packed = None if packing.is_plain else pack(array, packing, order, level=level, threads=threads)
+            packing = choose_packing(
+                page.coding, settings, array.dtype, page.bands.colours + "+" if page.bands else mode
+            )
+            packed = None
+            if not packing.is_plain:
+                packed = pack(array, packing, order, level=level, kept=page.coding, threads=threads)
             pages.append(Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif, packed))
             arrays.append(array)
             exif = None

@@ -388,10 +388,11 @@ def test_a_limit_is_enforced_and_can_be_raised(arguments, message):
     write_image("pages.tiff", moving.replace(durations=()))
     write_image("more.tiff", moving.replace(durations=(), frames=(frames[0], *frames, frames[0])))
     name, raised = arguments[-2], str(int(arguments[-1]) * 5)
-    done = invoke("convolve", *arguments, "-o", "out.png", code=2 if name == "--max-kernel" else 1)
+    out = "out.tiff" if arguments[0].endswith(".tiff") else "out.png"  # of pages, png would take the first only
+    done = invoke("convolve", *arguments, "-o", out, code=2 if name == "--max-kernel" else 1)
     assert message in done.stderr
-    assert not os.path.exists("out.png")
-    invoke("convolve", *arguments[:-1], raised, "-o", "out.png", "-q")
+    assert not os.path.exists(out)
+    invoke("convolve", *arguments[:-1], raised, "-o", out, "-q")
 
 
 def test_the_limit_of_models_is_enforced():

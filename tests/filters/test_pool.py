@@ -425,7 +425,7 @@ def test_window_of_one_changes_nothing(rng):
         ({"size": 5}, "5x5 does not fit into 4x4"),
         ({"size": 3, "dilation": 2}, "5x5 does not fit"),
         ({"size": 3, "padding": 2}, "padding 2 is more than half of the window's 3 samples; at most 1"),
-        ({"size": (3, 1), "padding": (0, 1)}, "padding 1 is more than half of the window's 1"),
+        ({"size": (3, 1), "padding": (0, 1)}, "padding 1 is more than half of the window's 1 sample; at most 0"),
         ({"size": 0}, "size 0"),
         ({"stride": 0}, "stride 0"),
         ({"dilation": 0}, "dilation 0"),

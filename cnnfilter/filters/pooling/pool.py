@@ -291,7 +291,7 @@ def _refuse_wide_padding(sides: tuple[int, int, int, int], taps: tuple[int, int]
     for padding, size in ((max(sides[::2]), taps[0]), (max(sides[1::2]), taps[1])):
         if 2 * padding > size:
             raise ShapeError(
-                f"padding {padding} is more than half of the window, which has {count_text(size, 'sample')} that way; "
+                f"padding {padding} is more than half of the window's {count_text(size, 'sample')}; "
                 f"at most {size // 2} would do"
             )
 

@@ -1,8 +1,8 @@
 """The cache of compiled loops: a folder that belongs to the user, or to the administrator.
 
 Machine code that is loaded is executed. So an entry is read only if the entry and its folder belong to this user or to
-root, and nobody else may write them. Each entry begins with its key, the machine and the loop that it is for, and has a
-checksum of all its bytes: an entry that was cut, changed or renamed, or that comes from another machine, counts as
+root, and no other user may write them. Each entry begins with its key, the machine and the loop that it is for, and has
+a checksum of all its bytes: an entry that was cut, changed or renamed, or that comes from another machine, counts as
 missing. An entry that no run has read for `MAX_UNUSED_SECONDS` is removed.
 """
 

@@ -103,7 +103,7 @@ class PageSource(Source):
 
     @property
     def is_file(self) -> bool:
-        """Whether the source is a regular file, which can be read again."""
+        """Return whether the source is a regular file, which can be read again."""
         return self._data is None
 
     def head(self, size: int = 64) -> bytes:

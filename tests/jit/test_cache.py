@@ -1,4 +1,4 @@
-"""Kept code is executed only where it was made for, and where nobody else can have changed it."""
+"""Stored code is executed only on the machine that it was made for, and where no other user can have changed it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Without it, each loop is compiled when it is first used. Machine code is kept in
 CNNFILTER_CACHE_DIR if that is set. The command is meant for container images, servers and continuous integration.
 It takes a minute or two the first time, on all cores.
 
-A cache is read by other users too, if it belongs to root or to them and nobody else may write it. In an image that is
+A cache is read by other users too, if it belongs to root or to them and no other user may write it. In an image that is
 to run on many machines, NUMBA_CPU_NAME=x86-64-v3, set for this command and for all later ones, compiles for every
 processor of that level instead of for this one.
 

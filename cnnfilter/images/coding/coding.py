@@ -17,7 +17,7 @@ _SAMPLINGS: dict[tuple[tuple[int, int], ...], str] = {
 
 @dataclass(frozen=True)
 class Packing:
-    """How the pages of a TIFF file are compressed, and cut into strips or tiles.
+    """The compression of the pages of a TIFF file, and their strips or tiles.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Packing:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the pixels are stored as an array."""
+        """Return whether the pixels are stored as an array."""
         return self.compression == 1 and self.tile is None
 
 

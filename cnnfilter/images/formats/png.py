@@ -36,7 +36,7 @@ _IS_VALID: dict[bytes, Callable[[bytes], bool]] = {
     b"pHYs": lambda content: len(content) == 9 and content[8] < 2,
     b"eXIf": lambda content: content[:4] in (b"II*\0", b"MM\0*"),
 }
-"""Whether the content of a chunk is one that readers accept (sections 11.3.2, 11.3.3 and 11.3.4)."""
+"""The tests of the content of chunks by which readers accept it (sections 11.3.2, 11.3.3 and 11.3.4)."""
 
 _METRES_PER_INCH = 0.0254
 

@@ -149,7 +149,31 @@ def test_ctrl_c_says_how_to_go_on(data, monkeypatch):
     monkeypatch.setattr(training.Trainer, "_epoch", interrupted)
     result = run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, code=130)
     assert "the same command with --resume goes on from m.safetensors.checkpoint" in result.stderr
+    assert "begins again" not in result.stderr
     assert not os.path.exists("m.safetensors")
+
+
+@pytest.mark.parametrize(("begun", "steps"), [("features", "pictures"), ("epoch 1", "batches of epoch 1")])
+def test_ctrl_c_says_how_far_a_run_without_a_checkpoint_came(begun, steps):
+    stop = KeyboardInterrupt()
+    bar = ProgressBar()
+    bar.begin(begun, 1234)
+    bar.advance()
+    bar.__exit__(KeyboardInterrupt, stop, None)
+    said = f"Interrupted after 1 of 1,234 {steps}; nothing is written, and the same command begins again"
+    assert stop.__notes__ == [said]
+
+
+def test_an_evaluation_says_at_ctrl_c_how_far_it_came(data, monkeypatch):
+    def interrupted(*args, advance, **more):
+        advance()
+        raise KeyboardInterrupt
+
+    run("train", "bars.npz", "-o", "m.safetensors", "--layers", LAYERS, "--epochs", 1, "-q")
+    monkeypatch.setattr("cnnfilter.training.evaluation.evaluate", interrupted)
+    said = run("evaluate", "m.safetensors", "bars.npz", code=130).stderr
+    assert "Interrupted after 1 of 80 pictures; nothing is written, and the same command begins again\n" in said
+    assert run("evaluate", "m.safetensors", "bars.npz", "-q", code=130).stderr == ""
 
 
 def test_options_are_the_parameters_with_the_same_defaults():

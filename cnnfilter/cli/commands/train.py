@@ -288,8 +288,9 @@ def _refuse_interrupted(checkpoint: str | None) -> None:
 def _telling_how_to_resume(checkpoint: str | None) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if checkpoint and os.path.exists(checkpoint):
+            stop.__notes__ = []  # the work is not lost
             say(f"interrupted; the same command with --resume goes on from {checkpoint}")
         raise
 

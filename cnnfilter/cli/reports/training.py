@@ -51,7 +51,17 @@ class ProgressBar(Watcher):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, KeyboardInterrupt) and self._progress is not None and not self.quiet:
+            # The command line prints the note, after the line of the terminal's ^C.
+            error.add_note(self._interruption(self._progress))
         self._clear()
+
+    def _interruption(self, progress: Progress) -> str:
+        steps = f"batches of {self._what}" if self._what.startswith("epoch") else "pictures"
+        return (
+            f"Interrupted after {progress.done:,} of {progress.total:,} {steps}; "
+            "nothing is written, and the same command begins again"
+        )
 
     def _clear(self) -> None:
         if self._progress is not None:

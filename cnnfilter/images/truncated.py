@@ -170,20 +170,16 @@ def _complete_npy(data: bytes, max_pixels: int) -> bytes | None:
 
 def _complete_tiff(data: bytes, max_pixels: int) -> bytes | None:
     """Return the file with zeros up to the end of its last strip or tile, without directories that are not there."""
-    import tifffile
+    from cnnfilter.images.formats import tiff_tags as tag
 
-    from cnnfilter.images.formats import tiff_tags
-    from cnnfilter.images.formats.pillow import silence_logging
-
-    silence_logging("tifffile")
-    data = _with_ends_of_jpeg(tiff_tags.without_fault(data))
+    data = _with_ends_of_jpeg(tag.without_fault(data))
     end = 0
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        for page in file.pages:
-            bounds = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-            if not bounds or min(offset for offset, _ in bounds) >= len(data):
-                return None
-            end = max([end, *(offset + count for offset, count in bounds)])
+    for directory in tag.follow_directories(io.BytesIO(data))[0]:
+        offsets = tag.numbers_of(data, directory, tag.STRIPS) or tag.numbers_of(data, directory, tag.TILES)
+        sizes = tag.numbers_of(data, directory, tag.STRIP_BYTES) or tag.numbers_of(data, directory, tag.TILE_BYTES)
+        if not offsets or not sizes or min(offsets) >= len(data):
+            return None
+        end = max([end, *(offset + size for offset, size in zip(offsets, sizes, strict=False))])
     return data.ljust(end, b"\0") if end <= len(data) + 64 * max_pixels else None
 
 

@@ -239,6 +239,14 @@ def test_a_chain_of_pages_ends_where_it_comes_back(
     np.testing.assert_array_equal(image.frames or image.pixels, pages[0] if copies else pages)
 
 
+def test_a_chain_that_comes_back_is_completed_at_once(rng: np.random.Generator) -> None:
+    pages = random_pixels(rng, (2, 8, 4, 3), np.uint8)
+    file = circular(by_tifffile(pages, photometric="rgb", metadata=None))
+    cut = changed(file, 259, lambda new, entry: struct.pack_into("<H", new, entry + 8, 60416))
+    with pytest.raises(ImageError, match="page 1: "):
+        read_image(cut, accept_truncated=True)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("tag", [34412, 65420], ids=["LSM", "NDPI"])
 def test_a_microscope_s_file_is_opened_without_following_its_pages(

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import SUFFIXES, UNREADABLE_SUFFIXES, sniff
+from cnnfilter.images.formats.detect import SUFFIXES, TEXT_FORMATS, UNREADABLE_SUFFIXES, sniff
 from cnnfilter.jobs.source_target import STDIN, Source
 
 
@@ -220,7 +220,7 @@ def _walk(folder: str, leave_out: str | None, matches: Patterns, left_out: Count
             path = os.path.normpath(os.path.join(root, name))
             if name.startswith(".") or not matches.file(path):
                 continue
-            if _is_picture(path):
+            if _is_picture(path, matches):
                 found = True
                 yield Source(path)
             elif format := UNREADABLE_SUFFIXES.get(os.path.splitext(path)[1].lower()):
@@ -252,15 +252,18 @@ def _is_same_folder(path: str, other: str | None) -> bool:
     return other is not None and os.path.exists(other) and os.path.samefile(path, other)
 
 
-def _is_picture(path: str) -> bool:
+def _is_picture(path: str, matches: Patterns) -> bool:
     """Return whether the suffix or the content of a file in a folder is that of a picture.
 
     The suffix counts too, so that a damaged photo is reported rather than skipped. TGA counts by its suffix only,
-    because its content has no signature.
+    because its content has no signature. A text beside pictures is rarely a matrix, so that --include has to name it.
     """
-    if os.path.splitext(path)[1].lower() in SUFFIXES:
+    suffix = os.path.splitext(path)[1].lower()
+    if SUFFIXES.get(suffix) in TEXT_FORMATS:
+        return any(pattern.endswith(suffix) for pattern in matches.include)
+    if suffix in SUFFIXES:
         return True
-    return os.path.isfile(path) and format_of(Source(path)) not in (None, "tga")
+    return os.path.isfile(path) and format_of(Source(path)) not in (None, "tga", *TEXT_FORMATS)
 
 
 def format_of(source: Source) -> str | None:

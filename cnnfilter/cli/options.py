@@ -28,7 +28,7 @@ else:  # older versions of click have no generic types
     Type = click.ParamType
     Choice = click.Choice
 
-FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "ppm", "npy")
+FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "ppm", "npy", "txt", "csv")
 _FORMAT_SYNONYMS = {"jpeg": "jpg", "tif": "tiff", "pgm": "ppm", "pnm": "ppm", "apng": "png"}
 
 # ---------------------------------------------------------------- types

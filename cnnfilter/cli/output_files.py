@@ -12,7 +12,7 @@ import click
 from cnnfilter.cli.input_files import format_of
 from cnnfilter.cli.messages import reason
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import LOSSLESS_FORMATS, SUFFIXES, format_of_suffix
+from cnnfilter.images.formats.detect import ARRAY_FORMATS, LOSSLESS_FORMATS, SUFFIXES, format_of_suffix
 from cnnfilter.jobs.source_target import STDIN, STDOUT, Source, Target
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Naming:
     def target(self, source: Source, index: int) -> Target:
         """Return the target of `source`, which is number `index` of the inputs, counted from 1."""
         if self.to_stdout:
-            return Target(STDOUT, self.format or ("npy" if format_of(source) == "npy" else "png"))
+            return Target(STDOUT, self.format or _stdout_format(source))
         folder, name = os.path.split(source.name)
         if not self.template.startswith("{dir}"):
             folder = _relative_folder(folder)
@@ -148,6 +148,12 @@ def _format_of_suffix(path: str) -> str | None:
         return format_of_suffix(path)
     except ImageError as error:
         raise bad_output(f"{error}; or name the format with -f.") from error
+
+
+def _stdout_format(source: Source) -> str:
+    """Return the format of a result on stdout where none is given: an array stays one, all else is PNG."""
+    format = format_of(source)
+    return format if format in ARRAY_FORMATS else "png"
 
 
 EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")

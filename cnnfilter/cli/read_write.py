@@ -15,6 +15,7 @@ from cnnfilter.cli.options import Format
 from cnnfilter.cli.output_files import Naming, bad_output, plan_targets
 from cnnfilter.cli.page_options import PageOptions
 from cnnfilter.cli.run_options import RunOptions, option_groups
+from cnnfilter.images.formats.detect import TEXT_FORMATS
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Job
@@ -40,8 +41,9 @@ class WriteOptions:
             metavar="OUT",
             help="A file, a folder (out/), a template with {stem} {name} {ext} {dir} {index} {page}, or - for "
             "stdout; {page} writes a file for each page of a TIFF file. "
-            "Without it: stdout if that is not a terminal and there is one input, else a file named after the "
-            "input in the current folder.",
+            "Without it: stdout if that is not a terminal and there is one input (txt and csv on a terminal too), "
+            "else a file named after the input in the current folder. Several pictures on stdin leave one after "
+            "another, or each by its {index}.",
         ),
         click.option(
             "-f",
@@ -117,9 +119,10 @@ class Pictures:
         """
         write_options = self.write_options
         sources = self.selection.sources(leave_out=write_options.output)
-        to_stdout = self.selection.is_one and not sys.stdout.isatty()
+        is_shown = write_options.format in TEXT_FORMATS
+        to_stdout = self.selection.is_one and (is_shown or not sys.stdout.isatty())
         naming = Naming(write_options.output, write_options.format, tag, to_stdout=to_stdout, lossless=lossless)
-        if naming.to_stdout and sys.stdout.isatty() and not self.run_options.dry_run:
+        if naming.to_stdout and not is_shown and sys.stdout.isatty() and not self.run_options.dry_run:
             raise bad_output("stdout is a terminal, which shows no pictures: redirect it, or name a file.")
         sources = self.pages.separate(sources, naming)
         targets = plan_targets(sources, naming, existing=write_options.existing)

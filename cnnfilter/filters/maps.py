@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cnnfilter.images.formats.detect import ARRAY_FORMATS
 from cnnfilter.images.image import Image, join_pages, mode_of
 
 
@@ -16,14 +17,14 @@ def spread_maps(image: Image, names: Sequence[str], format: str, like: Image | N
     ----------
     image : the result of `filter_image` for ``combine="stack"``: K maps of each of C channels
     names : the names of the K kernels
-    format : npy holds the maps as they are, tiff a page for each frame and kernel, all others a contact sheet
+    format : arrays hold the maps as they are, tiff a page for each frame and kernel, all others a contact sheet
     like : the picture that was filtered: a page has its mode, if it has as many channels
     """
     if image.pages:
         sources = like.pages if like is not None else image.pages
         pairs = zip(image.pages, sources, strict=True)
         return join_pages([spread_maps(page, names, format, source) for page, source in pairs])
-    if format == "npy":
+    if format in ARRAY_FORMATS:
         return image.replace(mode="maps")
     kernels = len(names)
     channels = image.pixels.shape[2] // kernels

@@ -15,7 +15,14 @@ import numpy as np
 from cnnfilter.errors import ImageError
 from cnnfilter.images.coding.settings import Settings
 from cnnfilter.images.colour import lay_on_white, make_alpha_binary, to_eight_bits, to_rgb
-from cnnfilter.images.formats.detect import ANIMATED_FORMATS, FLOAT_FORMATS, SUFFIXES, format_of_suffix, sniff
+from cnnfilter.images.formats.detect import (
+    ANIMATED_FORMATS,
+    FLOAT_FORMATS,
+    SUFFIXES,
+    TEXT_FORMATS,
+    format_of_suffix,
+    sniff,
+)
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
 from cnnfilter.images.metadata import Metadata, upright, with_size
 from cnnfilter.images.pages import FIRST, Pages, choose_pages
@@ -32,8 +39,10 @@ _MODES_OF_FORMAT = {
     "npy": ("L", "LA", "RGB", "RGBA", "CMYK", "maps"),
     "avif": ("L", "RGB", "RGBA"),
     "tga": ("L", "LA", "RGB", "RGBA"),
+    "txt": ("L",),
+    "csv": ("L",),
 }
-_SIXTEEN_BIT_FORMATS = ("png", "tiff", "ppm", "npy")
+_SIXTEEN_BIT_FORMATS = ("png", "tiff", "ppm", "npy", "txt", "csv")
 # The longest side, in pixels, that a format or its encoder in Pillow allows.
 _MAX_SIDE_PIXELS = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_536, "tga": 65_535}
 
@@ -44,6 +53,8 @@ _FORMAT_MODULES = {
     "tiff": "cnnfilter.images.formats.tiff",
     "ppm": "cnnfilter.images.formats.pnm",
     "npy": "cnnfilter.images.formats.npy",
+    "txt": "cnnfilter.images.matrices.text",
+    "csv": "cnnfilter.images.matrices.text",
 }
 
 _HEAD_BYTES = 4096  # the first bytes of a stream, more than `sniff` looks at
@@ -331,6 +342,8 @@ def _encode_fitting(image: Image, format: str, settings: Settings, threads: int 
 
         return [pillow.encode(image, format, settings)]
     options: dict[str, Any] = {"threads": threads, "settings": settings} if format in ("png", "jpg", "tiff") else {}
+    if format == "csv":
+        options["separator"] = ","
     parts: list[bytes] = importlib.import_module(module).encode(image, **options)
     return parts
 
@@ -342,6 +355,10 @@ def _fit(image: Image, format: str) -> Image:
     if image.pixels.dtype == np.float32 and format not in FLOAT_FORMATS:
         raise ImageError(f"{format} holds no floating-point values; tiff and npy do (or convert to uint8 or uint16)")
     modes = _MODES_OF_FORMAT[format]
+    if format in TEXT_FORMATS:
+        from cnnfilter.images.matrices.text import as_matrix
+
+        image = as_matrix(image, format)
     if image.mode == "maps" and image.mode not in modes:
         raise ImageError(
             f"{format} cannot hold {image.pixels.shape[2]} channels; npy and tiff can, a contact sheet too"

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import FLOAT_FORMATS
+from cnnfilter.images.formats.detect import ARRAY_FORMATS, FLOAT_FORMATS, MAPPED_FORMATS
 from cnnfilter.jobs.source_target import STDOUT, Source, Target, open_stdout
 from cnnfilter.runtime import limits
 
@@ -126,7 +126,7 @@ class Job:
 
     def _mapped(self) -> Image | None:
         """Return a large npy or TIFF file as a mapped picture if its result is one too; else None."""
-        if self.format not in FLOAT_FORMATS or not self.source.is_file or self.source.pages is not None:
+        if self.format not in MAPPED_FORMATS or not self.source.is_file or self.source.pages is not None:
             return None
         if os.path.getsize(self.source.path) < MIN_MAPPED_BYTES // MAX_DEFLATE_RATIO:
             return None
@@ -256,12 +256,12 @@ class Job:
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
         """Return the dtype of the samples of a result of `image`.
 
-        It is that of the picture, except for npy files of `signed` values (float32) and for float pictures whose
+        It is that of the picture, except for arrays and texts of `signed` values (float32) and for float pictures whose
         target holds no floats (uint8).
         """
         import numpy as np
 
-        if self.format == "npy" and signed:
+        if self.format in ARRAY_FORMATS and signed:
             return np.dtype(np.float32)
         if image.pixels.dtype == np.float32 and self.format not in FLOAT_FORMATS:
             largest = float(np.nanmax(np.abs(image.colour)))

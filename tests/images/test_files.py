@@ -22,7 +22,7 @@ from cnnfilter.errors import ImageError
 from cnnfilter.images import files
 from cnnfilter.images.files import encode_image, read_image, write_image
 from cnnfilter.images.formats import pillow
-from cnnfilter.images.formats.detect import ANIMATED_FORMATS, LOSSLESS_FORMATS, SUFFIXES, format_of_suffix
+from cnnfilter.images.formats.detect import ANIMATED_FORMATS, LOSSLESS_FORMATS, SUFFIXES, TEXT_FORMATS, format_of_suffix
 from cnnfilter.images.image import Image, ImageWarning
 from cnnfilter.images.metadata import Metadata
 
@@ -212,8 +212,8 @@ def test_suffixes() -> None:
     assert format_of_suffix(Path("x.TIF")) == "tiff"
     with pytest.raises(ImageError, match=r"no picture format has the suffix '\.xyz'; known are .*\.png"):
         format_of_suffix("a.xyz")
-    assert set(SUFFIXES.values()) == set(files._MODES_OF_FORMAT) == set(WRITABLE)
-    assert set(WRITABLE) >= LOSSLESS_FORMATS | ANIMATED_FORMATS
+    assert set(SUFFIXES.values()) == set(files._MODES_OF_FORMAT) == {*WRITABLE, *TEXT_FORMATS}
+    assert {*WRITABLE, *TEXT_FORMATS} >= LOSSLESS_FORMATS | ANIMATED_FORMATS
 
 
 @pytest.mark.parametrize("alias", ["jpeg", "tif", "PNG", "pgm"])

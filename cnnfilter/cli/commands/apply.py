@@ -13,7 +13,7 @@ from cnnfilter.cli import options
 from cnnfilter.cli.clipping import NETWORK_RULE, ClippingRule, rule_of_layers
 from cnnfilter.cli.completion import complete_layers
 from cnnfilter.cli.read_write import Pictures, pictures
-from cnnfilter.images.formats.detect import FLOAT_FORMATS
+from cnnfilter.images.formats.detect import ARRAY_FORMATS, FLOAT_FORMATS
 
 if TYPE_CHECKING:
     from cnnfilter.images.image import Image
@@ -78,7 +78,7 @@ def command(
 
         image = job.read()
         rule = clipping.of(image)
-        is_array = job.format == "npy"
+        is_array = job.format in ARRAY_FORMATS
         image, clipped = apply_to(
             image,
             signed=signed,
@@ -97,7 +97,7 @@ def command(
 
 def _is_sheet(sheet: bool | None, image: Image, format: str | None) -> bool | None:
     """Return whether the maps are written as a contact sheet; None if that depends on the layers."""
-    if sheet is None and format == "npy":
+    if sheet is None and format in ARRAY_FORMATS:
         return False
     if sheet is None and image.mode == "maps" and format not in FLOAT_FORMATS:
         return True  # the format cannot hold so many channels

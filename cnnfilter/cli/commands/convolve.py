@@ -10,6 +10,7 @@ import click
 from cnnfilter.cli import options
 from cnnfilter.cli.clipping import rule_of_kernels
 from cnnfilter.cli.read_write import Pictures, pictures
+from cnnfilter.images.formats.detect import FLOAT_FORMATS
 from cnnfilter.kernels.text import bare_numbers
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def command(pictures: Pictures, kernels: tuple[str, ...], flip: bool, normalize:
 
         source = job.read()
         rule = clipping.of(source)
-        sheet = stacked and job.format not in ("npy", "tiff")
+        sheet = stacked and job.format not in FLOAT_FORMATS
         dtype = "float32" if sheet else job.dtype_for(source, signed=how["signed"] == "auto")
         allocate = job.allocate_for(source)
         image, clipped, algorithms_used = filter_image(

@@ -6,6 +6,7 @@ This module does not import numpy, so that the command line can refuse an unknow
 from __future__ import annotations
 
 import os
+import re
 
 from cnnfilter.errors import ImageError
 
@@ -30,6 +31,8 @@ SUFFIXES = {
     ".npy": "npy",
     ".avif": "avif",
     ".tga": "tga",
+    ".txt": "txt",
+    ".csv": "csv",
 }
 """The format of each suffix."""
 
@@ -43,13 +46,22 @@ UNREADABLE_SUFFIXES = {
 }
 """Suffixes of pictures that cannot be read, and what their formats are called."""
 
-LOSSLESS_FORMATS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga"})
+LOSSLESS_FORMATS = frozenset({"png", "tiff", "gif", "bmp", "ppm", "npy", "tga", "txt", "csv"})
 """Formats from which the same pixels are read that were written (GIF: if they have at most 256 colours)."""
 
 ANIMATED_FORMATS = frozenset({"png", "webp", "gif", "tiff", "avif"})
 """Formats that hold more than one frame (TIFF: pages)."""
 
-FLOAT_FORMATS = ("tiff", "npy")
+TEXT_FORMATS = ("txt", "csv")
+"""Formats of numbers as text, which hold one channel. Their content tells them apart only by the commas of CSV."""
+
+ARRAY_FORMATS = ("npy", *TEXT_FORMATS)
+"""Formats that hold the numbers of a result as they are, rather than a picture to look at."""
+
+MAPPED_FORMATS = ("tiff", "npy")
+"""Formats of float32 samples at known places, which may be larger than memory."""
+
+FLOAT_FORMATS = (*MAPPED_FORMATS, *TEXT_FORMATS)
 """Formats that hold float32 samples."""
 
 _SIGNATURES = (
@@ -92,6 +104,14 @@ _FILM_BRANDS = {
     **dict.fromkeys((b"3gp4", b"3gp5", b"3gp6", b"3g2a"), "a film (3GPP)"),
 }
 """The content of a file with the structure of MP4, by its first brand (registered at mp4ra.org)."""
+_TEXT_NUMBER = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:\s|#[^\n\r]*[\n\r])*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))(?=[\s,;/]|$)",
+    re.IGNORECASE,
+)
+"""The first number of a text, after blank lines and comments."""
+
+_CONTROL_BYTE = re.compile(rb"[\0-\x08\x0e-\x1f\x7f]")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _READABLE_FORMATS = "PNG, JPEG, TIFF, WebP, AVIF, BMP, GIF, PNM, TGA or npy"
 
 
@@ -139,6 +159,8 @@ def sniff(data: bytes) -> str:
             raise ImageError(f"this is {name}; {_READABLE_FORMATS} can be read")
     if _looks_like_tga(data):
         return "tga"
+    if numbers := _sniff_numbers(data):
+        return numbers
     raise ImageError(f"not a picture that can be read ({_READABLE_FORMATS})")
 
 
@@ -176,3 +198,13 @@ def _looks_like_tga(data: bytes) -> bool:
         and height > 0
         and data[17] & 0xC0 == 0
     )
+
+
+def _sniff_numbers(data: bytes) -> str | None:
+    """Return ``txt`` or ``csv`` for a text that begins with a number; None for anything else."""
+    head = data[:4096]
+    if head.startswith(_UTF16_MARKS):
+        head = head[: len(head) & ~1].decode("utf-16", "replace").encode()
+    if _CONTROL_BYTE.search(head) or (number := _TEXT_NUMBER.match(head)) is None:
+        return None
+    return "csv" if b"," in re.split(rb"[#\n\r]", head[number.start(1) :], maxsplit=1)[0] else "txt"

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from cnnfilter.errors import DataError, ImageError
-from cnnfilter.images.formats.detect import sniff
+from cnnfilter.images.formats.detect import TEXT_FORMATS, sniff
 from cnnfilter.training.data.examples import EMPTY_CLASS, HIDDEN, JUNK, Skipped
 from cnnfilter.training.data.table_columns import SPLIT_NAMES, nfc
 from cnnfilter.training.data.tables import LabelledFile, read_table
@@ -194,6 +194,8 @@ def why_no_picture(path: str) -> str | None:
         return error.strerror or str(error)
     if format == "tga" and not path.lower().endswith(".tga"):  # TGA has no signature, so its name must say it
         return "not a picture"
+    if format in TEXT_FORMATS:  # a file of boxes or labels beside a picture
+        return "numbers, not a picture"
     return None
 
 

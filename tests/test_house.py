@@ -40,10 +40,11 @@ DOORS = {
     "runtime": "limits threads parallel prefetch buffers atomic_files blas",
     "jit": "loop instructions float_vectors integer_vectors prefix_sums templates",
     "weights": "weights safetensors",
-    "images": "image files pages metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings",
+    "images": "image files pages metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings "
+    "streams.pictures",
     "kernels": "kernel lookup catalogue text files structure fitting",
     "filters": "windows images maps output convolution.convolve pooling.pool",
-    "jobs": "job source_target run sorting",
+    "jobs": "job source_target run sorting streamed",
     "layers": "stack layer fixed learned activations answers grammar names images summary",
     "networks": "network float_scales model_file preparation map_convolutions layer_loops images labels "
     "learned_filters heatmap onnx",

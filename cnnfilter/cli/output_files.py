@@ -151,9 +151,14 @@ def _format_of_suffix(path: str) -> str | None:
 
 
 def _stdout_format(source: Source) -> str:
-    """Return the format of a result on stdout where none is given: an array stays one, all else is PNG."""
+    """Return the format of a result on stdout where none is given.
+
+    An array stays one, and a picture of a stream of PNM stays PNM; all else is PNG.
+    """
     format = format_of(source)
-    return format if format in ARRAY_FORMATS else "png"
+    if format in ARRAY_FORMATS or (format == "ppm" and source.is_followed()):
+        return format
+    return "png"
 
 
 EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")
@@ -162,9 +167,56 @@ EXISTING_FILE_RULES = ("refuse", "force", "skip-existing", "if-newer")
 _SKIPPING = ", --skip-existing leaves it out, --if-newer replaces it if it is older than its input"
 
 
+class Targets(list[Target]):
+    """The targets of the sources of a run, and the rules for those of further pictures of a stream.
+
+    Parameters
+    ----------
+    naming : Naming
+    existing : str
+        One of `EXISTING_FILE_RULES`.
+    sources : sequence of Source
+    targets : sequence of Target
+        Those of the sources, if each source is one picture.
+    can_skip : bool
+        Whether the command has the options that leave results out.
+    """
+
+    def __init__(
+        self, naming: Naming, existing: str, sources: Sequence[Source], targets: Sequence[Target], can_skip: bool
+    ) -> None:
+        super().__init__(targets)
+        self._skipping = _SKIPPING if can_skip else ""
+        self._naming = naming
+        self._existing = existing
+        if "index" in naming.fields:  # after a stream, the numbers may be others
+            first_stream = next((at for at, source in enumerate(sources) if source.is_stream), len(targets))
+            targets = targets[: first_stream + 1]
+        self._paths = {os.path.realpath(target.path) for target in targets if target.path != STDOUT}
+
+    def further(self, source: Source, index: int) -> Target:
+        """Return the target of a picture that was not known when the others were planned; its number is `index`.
+
+        Raises
+        ------
+        click.ClickException
+            It exists, and may not be replaced; or it is the target of another picture.
+        """
+        target = self._naming.target(source, index)
+        if target.path == STDOUT:
+            return target
+        path = os.path.realpath(target.path)
+        if path in self._paths and target.is_file:
+            raise bad_output(f"{target.name!r} is the result of another picture.")
+        self._paths.add(path)
+        if _is_in_the_way(source, target, self._existing):
+            raise click.ClickException(f"{target.path}: exists already; --force replaces it{self._skipping}")
+        return target
+
+
 def plan_targets(
     sources: Sequence[Source], naming: Naming, *, existing: str = "refuse", can_skip: bool = True
-) -> list[Target]:
+) -> Targets:
     """Return the target of every source, before any work begins.
 
     Parameters
@@ -184,32 +236,48 @@ def plan_targets(
     """
     targets = [naming.target(source, source.number_of_input or index) for index, source in enumerate(sources, 1)]
     _refuse_shared(sources, targets)
+    _refuse_streams_to_one_file(sources, targets, naming)
     if naming.to_stdout and existing in ("skip-existing", "if-newer"):
         raise click.UsageError(f"--{existing} is about files, and the result goes to stdout: name a file with -o.")
-    in_the_way = []
-    for source, target in zip(sources, targets, strict=True):
-        if target.path == STDOUT:
-            continue
-        target.force = existing == "force"
-        if not os.path.lexists(target.path):
-            _refuse_missing_folder(target)
-        elif os.path.isdir(target.path):
-            raise bad_output(f"{target.path!r} is a folder.")
-        elif os.path.exists(target.path) and not os.path.isfile(target.path):
-            target.force = True  # a device or a pipe is written to, not replaced
-        elif existing == "refuse":
-            in_the_way.append(target.path)
-        elif existing == "skip-existing":
-            target.skip_reason = "exists already"
-        elif existing == "if-newer":
-            target.force = _is_newer(source.path, target.path)
-            target.skip_reason = None if target.force else "is not older than its input"
+    in_the_way = [
+        target.path
+        for source, target in zip(sources, targets, strict=True)
+        if target.path != STDOUT and _is_in_the_way(source, target, existing)
+    ]
     if in_the_way:
         more = f" (and {len(in_the_way) - 1} more)" if len(in_the_way) > 1 else ""
         raise click.ClickException(
             f"{in_the_way[0]}: exists already{more}; --force replaces it{_SKIPPING if can_skip else ''}"
         )
-    return targets
+    return Targets(naming, existing, sources, targets, can_skip)
+
+
+def _is_in_the_way(source: Source, target: Target, existing: str) -> bool:
+    """Return whether a file exists that may not be replaced; else note whether it is replaced or left."""
+    target.force = existing == "force"
+    if not os.path.lexists(target.path):
+        _refuse_missing_folder(target)
+    elif os.path.isdir(target.path):
+        raise bad_output(f"{target.path!r} is a folder.")
+    elif os.path.exists(target.path) and not os.path.isfile(target.path):
+        target.force = True  # a device or a pipe is written to, not replaced
+    elif existing == "refuse":
+        return True
+    elif existing == "skip-existing":
+        target.skip_reason = "exists already"
+    elif existing == "if-newer":
+        target.force = _is_newer(source.path, target.path)
+        target.skip_reason = None if target.force else "is not older than its input"
+    return False
+
+
+def _refuse_streams_to_one_file(sources: Sequence[Source], targets: Sequence[Target], naming: Naming) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        if "index" not in naming.fields and target.is_file and source.is_stream and source.is_followed():
+            raise bad_output(
+                f"{source.name!r} holds several pictures, and all of them would be written to {target.name!r}; "
+                "a template such as 'out/{index}.{ext}' keeps them apart."
+            )
 
 
 def _is_newer(source: str, target: str) -> bool:

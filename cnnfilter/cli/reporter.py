@@ -166,12 +166,12 @@ class Reporter:
 
     def _print_summary(self) -> None:
         seconds = time.monotonic() - self.progress.began
-        left = self.total - sum(self.counts.values())
+        total = max(self.total, sum(self.counts.values()))  # of a stream, the number was not known
+        left = total - sum(self.counts.values())
         counts = self.counts | {"left": left}
         if self.json:
             left_out = {"left_out": self.left_out.total()} if self.left_out else {}
             self._print_object(counts | left_out | {"seconds": round(seconds, 3)})
-        total = self.total
         is_wanted = total > 1 and (self.verbose or self.progress.last_drawn)
         is_needed = total >= SUMMARY_INPUTS_MIN and counts["done"] < total
         if (is_wanted or is_needed) and not self.quiet and self.json != "stderr":
@@ -215,7 +215,7 @@ class Reporter:
         if self.json:
             self._print_object(_as_object(job, "skipped" if job.skip_reason else "planned"))
         elif not job.skip_reason:
-            name = job.source.path
+            name = job.source.listed_path
             print_paths(f"{name} -> {job.target.name}" if job.target else name, self.end)
         elif self.verbose:
             self._print(job, "skipped", [])
@@ -228,7 +228,7 @@ class Reporter:
 
 def _as_object(job: Job, status: str) -> dict[str, Any]:
     """Return the JSON object of a job; undecodable bytes of a path stay escaped as in `os.fsdecode`."""
-    fields: dict[str, Any] = {"input": job.source.path, "status": status}
+    fields: dict[str, Any] = {"input": job.source.listed_path, "status": status}
     if job.target is not None:
         fields["output"] = job.target.path
         fields["format"] = job.target.format

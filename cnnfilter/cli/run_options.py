@@ -6,12 +6,13 @@ import contextlib
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnfilter.cli.options import Command, Count, Pixels, Size, add_options
+from cnnfilter.cli.streams import streamed_jobs
 from cnnfilter.runtime import limits
 
 if TYPE_CHECKING:
@@ -163,27 +164,26 @@ class RunOptions:
     def jobs_for(
         self,
         sources: Sequence[Source],
-        targets: Iterable[Target] | None = None,
+        targets: Sequence[Target] | None = None,
         *,
         strip: bool = False,
         settings: dict[str, Any] | None = None,
     ) -> list[Job]:
-        """Return a job for each source and its target."""
+        """Return a job for each source and its target; for streams, the jobs that their pictures will have."""
         from cnnfilter.jobs.job import Job
 
+        make = functools.partial(
+            Job,
+            strip=strip,
+            settings=settings or {},
+            max_pixels=self.max_pixels,
+            accept_truncated=self.accept_truncated,
+            detailed=self.verbose,
+        )
+        if any(source.is_stream for source in sources):
+            return streamed_jobs(sources, targets, make)
         places = [None] * len(sources) if targets is None else targets
-        return [
-            Job(
-                source,
-                target,
-                strip=strip,
-                settings=settings or {},
-                max_pixels=self.max_pixels,
-                accept_truncated=self.accept_truncated,
-                detailed=self.verbose,
-            )
-            for source, target in zip(sources, places, strict=True)
-        ]
+        return [make(source, target) for source, target in zip(sources, places, strict=True)]
 
     def each(
         self,
@@ -231,6 +231,7 @@ class RunOptions:
         """
         from cnnfilter.cli.reporter import Reporter, announce_compilation, collect_garbage
         from cnnfilter.jobs import run
+        from cnnfilter.jobs.streamed import coming
 
         if plan_only is None:
             plan_only = self.dry_run
@@ -253,8 +254,9 @@ class RunOptions:
         )
         if plan_only:
             with reporter:
-                for job in jobs:
+                for job in coming(jobs):
                     reporter.plan(job)
+                    job.source.drop()
             return True
         announce_compilation(quiet=self.quiet or reporter.json == "stderr")
         collect_garbage()

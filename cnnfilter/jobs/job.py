@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.detect import ARRAY_FORMATS, FLOAT_FORMATS, MAPPED_FORMATS
+from cnnfilter.images.formats.detect import ARRAY_FORMATS, FLOAT_FORMATS, MAPPED_FORMATS, TEXT_FORMATS
 from cnnfilter.jobs.source_target import STDOUT, Source, Target, open_stdout
 from cnnfilter.runtime import limits
 
@@ -53,6 +53,9 @@ class Job:
     is_mapped = False
     output_file: NewFile | None = None
     _written: tuple[BinaryIO, contextlib.ExitStack] | None = None
+    writes_late = False
+    """Whether the result for stdout is kept until those before it are written."""
+    _late: list[bytes] | None = None
 
     def __init__(
         self,
@@ -220,6 +223,7 @@ class Job:
 
     def discard(self) -> None:
         """Remove the file that was written, because the job failed afterwards."""
+        self._late = None
         if self._written is None:
             return
         (_, stack), self._written = self._written, None
@@ -230,8 +234,6 @@ class Job:
 
         A file becomes the target when the job is finished (`finish`).
         """
-        from cnnfilter.images.files import write_image
-
         assert self.target is not None
         if self.stopping.is_set():  # the process may end before the file is complete
             raise InterruptedError(errno.EINTR, "interrupted")
@@ -247,11 +249,34 @@ class Job:
                 **self.limit,
             }
             if self.target.path == STDOUT:
-                write_image(open_stdout(), image, **options)
-                sys.stdout.flush()
+                self._write_stdout(image, options)
             else:
                 self._write_file(image, options)
         self.note(lambda: f"wrote {describe(image)} as {self.format} in {_milliseconds(began)}")
+
+    def _write_stdout(self, image: Image, options: dict[str, Any]) -> None:
+        """Write the picture to stdout, or keep its bytes for `write_late`. A blank line separates matrices."""
+        from cnnfilter.images.files import encode_image, write_image
+
+        between = b"\n" if self.source.number > 1 and self.format in TEXT_FORMATS else b""
+        if self.writes_late:
+            self._late = [between, encode_image(image, **options)]
+            return
+        open_stdout().write(between)
+        write_image(open_stdout(), image, **options)
+        sys.stdout.flush()
+
+    def write_late(self) -> None:
+        """Write the result that `write` has kept for stdout, if there is one."""
+        from cnnfilter.runtime.atomic_files import write_all
+
+        parts, self._late = self._late, None
+        if parts is None:
+            return
+        with self._writing("stdout"):
+            for part in parts:
+                write_all(open_stdout(), part)
+            sys.stdout.flush()
 
     def dtype_for(self, image: Image, *, signed: bool = False) -> np.dtype[Any]:
         """Return the dtype of the samples of a result of `image`.

@@ -13,11 +13,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.jobs.job import Job
+from cnnfilter.jobs.streamed import StreamedJobs
 from cnnfilter.jobs.worker_pool import in_order
 from cnnfilter.runtime import blas, limits
 
@@ -39,6 +41,8 @@ def run(
 
     A job that fails for lack of memory or file descriptors while others run is run again when they have ended.
 
+    The first of `StreamedJobs` runs alone, as it is often the only one. The others are worked on as they come.
+
     Parameters
     ----------
     max_jobs : int, optional
@@ -49,27 +53,50 @@ def run(
     from cnnfilter.runtime.parallel import default_threads
 
     cores = default_threads()
+    if not isinstance(jobs, StreamedJobs):
+        max_jobs = max(1, min(max_jobs or cores, len(jobs), limits.max_jobs(len(jobs))))
+        yield from _run(jobs, work, max_jobs, threads or max(1, cores // max_jobs), len(jobs))
+        return
+    more = jobs.coming()
+    yield from _run([next(more)], work, 1, threads or cores, 1)
+    max_jobs = max(1, min(max_jobs or cores, limits.max_jobs(cores)))
+    for second in more:
+        yield from _run(chain([second], more), work, max_jobs, threads or max(1, cores // max_jobs), None)
+
+
+def _run(
+    jobs: Iterable[Job], work: Callable[[Job], Any], max_jobs: int, threads: int, count: int | None
+) -> Generator[Job, None, None]:
+    """Run `count` jobs, or those that come from a stream if it is None, and yield them in their order."""
     stopping = threading.Event()
-    max_jobs = max(1, min(max_jobs or cores, len(jobs), limits.max_jobs(len(jobs))))
     # Under a limit, the stacks of spare workers would take memory from the pictures.
     spare = 0 if limits.is_memory_limited() else SPARE_WORKERS
     slots = threading.Semaphore(max_jobs)
-    for job in jobs:
-        job.threads = threads or max(1, cores // max_jobs)
+    workers = max_jobs + spare if max_jobs > 1 else 1
+    streams = count is None and max_jobs > 1
+
+    def work_on(job: Job) -> Job:
+        job.threads = threads
         job.stopping = stopping
+        job.writes_late = streams
+        return _work_on(job, work, slots)
+
     blas.reserve_buffer()
     if max_jobs > 1:
         _share_heaps(max_jobs)
     with _recorded_warnings():
         ended = in_order(
-            lambda job: _work_on(job, work, slots),
+            work_on,
             jobs,
-            workers=min(max_jobs + spare, len(jobs)) if max_jobs > 1 else 1,
+            workers=workers if count is None else min(workers, count),
             stopping=stopping,
             needs_rerun=_failed_for_memory,
+            max_waiting=workers + max_jobs if streams else None,
         )
         with contextlib.closing(ended):
             for job in ended:
+                with _recorded_errors(job):
+                    job.write_late()
                 yield job
                 job.result = job.output_file = None  # the caller has used them, and keeps the job
 
@@ -92,6 +119,7 @@ _current: contextvars.ContextVar[Job | None] = contextvars.ContextVar("_current"
 def _work_on(job: Job, work: Callable[[Job], Any], slots: threading.Semaphore) -> Job:
     if job.skip_reason:
         job.has_ended = True
+        job.source.drop()
         return job
     if job.error is not None:
         job.reset()

@@ -116,9 +116,10 @@ def command(
     network = options.load_network(model, MODEL_HINT, scale)
     folders = _folders(network, sort_into)
     labels = _labels(network, wanted or only or unwanted, purpose)
-    count = top or (5 if len(sources) == 1 and purpose is None else 1)
+    alone = len(sources) == 1 and not sources[0].is_followed()
+    count = top or (5 if alone and purpose is None else 1)
     printed_as = "json" if inputs.json else format if purpose is None else None
-    print_labels = label_printer(printed_as, network, alone=len(sources) == 1) if printed_as else None
+    print_labels = label_printer(printed_as, network, alone=alone) if printed_as else None
     answers: list[bool] = []
 
     def classify(job: Job) -> PictureLabels:
@@ -221,7 +222,7 @@ def _classify(job: Job, network: Network, count: int, threshold: float | None) -
         probabilities, overlay = explain(network, image, threads=job.threads)
         job.write(overlay)
     labels = best_labels(network, probabilities, top=count, threshold=threshold)
-    return PictureLabels(job.source.path, labels)
+    return PictureLabels(job.source.listed_path, labels)
 
 
 def _folders(network: Network, sort_into: str | None) -> dict[str, str]:

@@ -88,7 +88,7 @@ def command(
         )[0]
 
     def collect(job: Job) -> None:
-        paths.append(job.source.path)
+        paths.append(job.source.listed_path)
         rows.append(job.result.reshape(-1) if layer is None else job.result)
 
     all_read = inputs.run(sources, compute, collect, results_on_stdout=output == "-", continuation=_CONTINUATION)

@@ -72,7 +72,7 @@ class Naming:
         """Return the target of `source`, which is number `index` of the inputs, counted from 1."""
         if self.to_stdout:
             return Target(STDOUT, self.format or _stdout_format(source))
-        folder, name = os.path.split(source.name)
+        folder, name = os.path.split(source.file_name)
         if not self.template.startswith("{dir}"):
             folder = _relative_folder(folder)
         values = {"stem": os.path.splitext(name)[0], "name": name, "dir": folder or ".", "index": index}

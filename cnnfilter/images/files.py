@@ -26,6 +26,7 @@ from cnnfilter.images.formats.detect import (
 from cnnfilter.images.image import MAX_PIXELS, AsImageError, Image, check_size, turn_upright, warn
 from cnnfilter.images.metadata import Metadata, upright, with_size
 from cnnfilter.images.pages import FIRST, Pages, choose_pages
+from cnnfilter.images.streams.ends import is_followed
 
 # The modes that each format holds. `_fit` converts images of other modes.
 _MODES_OF_FORMAT = {
@@ -92,6 +93,8 @@ def read_image(
     data, format = _read_bytes(source)
     try:
         image = _decode(data, format, max_pixels, pages)
+        if is_followed(data, format):
+            warn("another picture follows the first in it, and is not read; through a pipe (cat FILE | …) all are")
     except ImageError as error:
         if not accept_truncated:
             raise

@@ -47,6 +47,11 @@ class Source:
     @property
     def name(self) -> str:
         """The name in messages."""
+        return self.file_name
+
+    @property
+    def file_name(self) -> str:
+        """The path from which the names of results are made."""
         return "stdin" if self.path == STDIN else self.path
 
     @property

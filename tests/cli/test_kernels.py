@@ -402,6 +402,11 @@ def test_fit_as_json(folder):
     assert result.stderr == ""
 
 
+def test_two_pictures_from_stdin_are_refused(folder):
+    result = run("fit", "-", "filtered.png", input=(folder / "photo.png").read_bytes() * 2, code=1)
+    assert result.stderr == "Error: -: another picture follows the first: send one by itself\n"
+
+
 def test_one_picture_may_come_from_stdin(folder):
     result = run("fit", "-", "filtered.png", "-q", input=(folder / "photo.png").read_bytes())
     assert result.stdout == "0 -1 0; -1 5 -1; 0 -1 0\n"

@@ -102,6 +102,17 @@ def test_pictures_of_several_formats_are_written_by_their_index():
         np.testing.assert_array_equal(np.load(f"o/{number}.npy").squeeze(), read_image(data).pixels.squeeze())
 
 
+def test_the_name_of_a_result_is_stdin_for_every_picture():
+    run(*COPY, "-o", "{stem}-{index}.png", input=TWO)
+    assert sorted(os.listdir()) == ["stdin-1.png", "stdin-2.png"]
+
+
+def test_a_heat_map_of_a_matrix_is_a_picture():
+    Path("m.txt").write_text("0 9\n" * 8)
+    run("classify", "m.txt", "--heatmap", "{stem}-map.{ext}")
+    assert read_image("m-map.png").mode == "RGB"
+
+
 def test_a_stream_among_files_counts_on():
     write_image("a.png", values(1))
     write_image("z.png", values(2))

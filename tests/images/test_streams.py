@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from cnnfilter.errors import ImageError
+from cnnfilter.images.files import read_image
 from cnnfilter.images.streams.pictures import PictureStream
 
 
@@ -188,6 +190,17 @@ def test_a_picture_after_one_whose_end_cannot_be_told_is_not_lost(format, file, 
         assert message == (
             f"another picture follows this {format}, whose bytes do not tell where it ends: send each one by itself"
         )
+
+
+@pytest.mark.parametrize("name", ["png", "apng", "animated gif", "webp", "bmp", "npy", "P4", "P6", "P7", "PF"])
+def test_a_file_with_a_second_picture_is_warned_of(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for file in (FILES[name], FILES[name] + bytes(100), FILES[name] + b"hello"):
+            read_image(file)
+    for follower in (FILES[name], b"\n" + FILES["png"]):
+        with pytest.warns(UserWarning, match="another picture follows the first in it, and is not read"):
+            read_image(FILES[name] + follower)
 
 
 def test_a_stream_is_read_no_further_than_its_format_needs():

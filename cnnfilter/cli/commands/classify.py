@@ -13,6 +13,7 @@ from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_paths
 from cnnfilter.cli.output_files import Naming, plan_targets
 from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model
 from cnnfilter.cli.reports.labels import PictureLabels, label_printer
+from cnnfilter.images.formats.detect import TEXT_FORMATS
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Job
@@ -201,6 +202,7 @@ def _heatmap_targets(sources: list[Source], heatmap: str, force: bool) -> list[T
         raise click.BadParameter("the labels go to stdout, so the heat map cannot.", param_hint="'--heatmap'")
     try:
         naming = Naming(heatmap, None, "heatmap", to_stdout=False)
+        naming.default_formats = naming.default_formats.difference(TEXT_FORMATS)  # a heat map has colours
         return plan_targets(sources, naming, existing="force" if force else "refuse", can_skip=False)
     except click.BadParameter as error:  # which is written for -o and -f
         message = error.message.replace("; or name the format with -f", "")

@@ -46,6 +46,7 @@ Examples:
   cnnfilter convolve photo.jpg -k sobel-h --signed offset --stride 2 -o relief.png
   cnnfilter convolve photo.jpg -k laplacian -f npy > signed.npy
   cat photo.jpg | cnnfilter convolve -k high-pass > high.png
+  cat *.jpg | cnnfilter convolve -k high-pass -o 'high/{index}.png'
   find photos -name '*.jpg' -print0 | cnnfilter convolve --files-from - -0 -k sharpen -o 'out/{dir}/{name}' --if-newer
 """
 

@@ -283,14 +283,19 @@ def fit(
 
 
 def _read_pair(before: str, after: str) -> tuple[Image, Image]:
+    from cnnfilter.errors import ImageError
     from cnnfilter.images.files import read_image
+    from cnnfilter.jobs.source_target import STDIN, Source
 
     if before == after == "-":
         raise click.UsageError("'-' (stdin) can be read only once: name a file for BEFORE or AFTER.")
     images = []
     for path in (before, after):
         with _errors_name_file(path):
-            images.append(read_image(sys.stdin.buffer if path == "-" else path))
+            source = Source(path)
+            if path == STDIN and source.is_followed():
+                raise ImageError("another picture follows the first: send one by itself")
+            images.append(read_image(source.path_or_data() if path == STDIN else path))
     return images[0], images[1]
 
 

@@ -28,6 +28,7 @@ Examples:
   cnnfilter pool photo.jpg --size 3 --stride 2 --padding 1 --ceil-mode -o half.png
   cnnfilter pool a.png b.png --op min --size 1,8 -o pooled/
   cnnfilter pool photo.jpg --op avg --global -f npy > mean.npy
+  cnnfilter pool matrix.txt -f txt
   cat photo.jpg | cnnfilter convolve -k sharpen | cnnfilter pool --size 2 --stride 2 > small.png
 """
 

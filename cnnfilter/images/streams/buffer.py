@@ -22,7 +22,7 @@ class Buffer:
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        self.data = bytearray()
+        self.data: bytearray = bytearray()
         self.is_complete = False
         """Whether the stream has ended, so that `data` holds all that is left of it."""
 

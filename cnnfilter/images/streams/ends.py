@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import cast
 
-from cnnfilter.images.formats.detect import TEXT_FORMATS
+from cnnfilter.errors import ImageError
+from cnnfilter.images.formats.detect import TEXT_FORMATS, sniff
 from cnnfilter.images.streams import jpeg
 from cnnfilter.images.streams.buffer import Buffer
+from cnnfilter.images.streams.unended import PADDING
 
 LONG_SIGNATURE = re.compile(rb"\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBPVP8|\x93NUMPY", re.DOTALL)
 """The signatures that are too long to stand in a picture by chance: where one that is cut off or damaged must end."""
 
+_QUICKLY_ENDED = frozenset({"png", "gif", "webp", "bmp", "npy", "ppm"})
 _LONG_SIGNATURE_BYTES = 15
 _LONGEST_PNG_CHUNK_BYTES = (1 << 31) - 1
 _LONGEST_HEADER_BYTES = 4096
@@ -54,6 +58,26 @@ def end_of(buffer: Buffer, format: str) -> int | None:
         return end
     next_one = None if format in TEXT_FORMATS else buffer.search(LONG_SIGNATURE, 8, _LONG_SIGNATURE_BYTES)
     return next_one.start() if next_one else None
+
+
+def is_followed(data: bytes, format: str) -> bool:
+    """Return whether a file holds another picture after its first, for formats that tell their end quickly.
+
+    >>> is_followed(b"P5 2 1 255 abP5 1 1 255 c", "ppm"), is_followed(b"P5 2 1 255 ab", "ppm")
+    (True, False)
+    """
+    if format not in _QUICKLY_ENDED or data[:2] in (b"P1", b"P2", b"P3"):
+        return False
+    buffer = Buffer(lambda size: b"")
+    buffer.data = cast("bytearray", data)  # it is complete, so that nothing is added to it
+    buffer.is_complete = True
+    end = _ENDS[format](buffer)
+    if not end or end >= len(data):
+        return False
+    try:
+        return sniff(data[end : end + _LONGEST_HEADER_BYTES].lstrip(PADDING)) not in ("tga", *TEXT_FORMATS)
+    except ImageError:
+        return False
 
 
 def _end_of_png(buffer: Buffer) -> int | None:

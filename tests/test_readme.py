@@ -6,9 +6,12 @@ import doctest
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -18,49 +21,162 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def console_blocks() -> list[str]:
-    return re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+LEFT_OUT = {
+    r"pip install": "it installs the package, which is done before its tests",
+    r"pytest": "this test is one of those that it runs",
+    r"ruff (check|format)|mypy": "the extra lint is not needed for the tests",
+    r"python -m tests\.benchmarks": "it takes minutes, and needs other programs",
+}
+"""Commands that are not run here, and why."""
 
 
-def commands(block: str) -> list[tuple[str, str]]:
-    """Return each command of a block with what it should print."""
+class Step(NamedTuple):
+    """A command or a piece of Python of README, in the order of the file, and what is printed after it there."""
+
+    language: str
+    text: str
+    printed: str | None
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """Yield the language and the text of each block of code; that of an indented one is ``indented``."""
+    language, lines = "", []
+    for line in [*README.splitlines(), ""]:
+        is_fence = line.startswith("```")
+        if is_fence and not language:
+            language = line[3:]
+        elif is_fence or (language == "indented" and not line.startswith("    ")):
+            yield language, "\n".join(lines)
+            language, lines = "", []
+        elif language:
+            lines.append(line.removeprefix("    ") if language == "indented" else line)
+        elif line.startswith("    "):
+            language, lines = "indented", [line[4:]]
+
+
+def steps() -> list[Step]:
+    """Return what a reader does who runs README from its beginning to its end."""
     found = []
-    for part in re.split(r"^\$ ", block.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        found.append((command, output))
+    for language, block in blocks():
+        text = block.replace("\\\n", " ")
+        if language == "python":
+            found.append(Step("python", block, None))
+        elif language == "console":
+            pairs = (part.partition("\n") for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:])
+            found += [Step("console", command, output) for command, _, output in pairs]
+        elif language == "indented":
+            found += [Step("console", line, None) for line in text.splitlines()]
     return found
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with the samples, where ``cnnfilter`` and ``python`` are this environment's."""
-    shutil.copytree(ROOT / "samples", tmp_path / "samples")
-    (tmp_path / "out").mkdir()
-    bin_folder = tmp_path / "bin"
+def left_out(command: str) -> str | None:
+    """Return the pattern of `LEFT_OUT` that a command begins with; None if it is run."""
+    return next((pattern for pattern in LEFT_OUT if re.match(rf"({pattern})\b", command)), None)
+
+
+def kept(command: str) -> str:
+    """Return a line of commands without those that are left out."""
+    return " && ".join(part for part in command.split(" && ") if left_out(part.strip()) is None)
+
+
+def crops(folder: Path, name: str, count: int, start: int = 0) -> None:
+    """Write pieces of a sample as photos of a class."""
+    folder.mkdir(parents=True)
+    with PIL.Image.open(ROOT / f"samples/{name}.png") as sample:
+        for number in range(start, start + count):
+            left, top = number * 13 % 150, number * 29 % 150
+            sample.convert("RGB").crop((left, top, left + 150, top + 150)).save(folder / f"{number:02}.jpg")
+
+
+def digits(folder: Path) -> None:
+    """Write a few pictures of noise and bars in the format of MNIST."""
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 60), ("t10k", 20)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        pictures = rng.integers(0, 60, (count, 28, 28), np.uint8)
+        for picture, label in zip(pictures, labels, strict=True):
+            picture[2 * label : 2 * label + 4] = 255
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 2051, count, 28, 28) + pictures.tobytes()
+        )
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, count) + labels.tobytes())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's samples, and what README takes for granted: photos and digits of the reader.
+
+    ``cnnfilter`` and ``python`` are this environment's there.
+    """
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "samples", folder / "samples")
+    crops(folder / "photos/cat", "chelsea", 6)
+    crops(folder / "photos/coffee", "coffee", 6)
+    crops(folder / "new-photos/cat", "chelsea", 3, 20)
+    crops(folder / "new-photos/coffee", "coffee", 3, 20)
+    crops(folder / "inbox", "coffee", 2, 40)
+    digits(folder / "mnist")
+    with PIL.Image.open(ROOT / "samples/chelsea.png") as sample:
+        sample.save(folder / "photo.jpg")
+    bin_folder = folder / "bin"
     bin_folder.mkdir()
     for name, call in (("cnnfilter", f"{sys.executable} -m cnnfilter"), ("python", sys.executable)):
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
         script.chmod(0o755)
-    return tmp_path
+    return folder
 
 
-@pytest.mark.parametrize("block", console_blocks(), ids=lambda block: block[2:40].split("\n")[0])
-def test_commands_print_what_the_readme_says(place, block):
-    environment = {
+def environment(place: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "PYTHONIOENCODING": "utf-8",
     }
-    for command, expected in commands(block):
-        done = subprocess.run(
-            command, shell=True, cwd=place, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
-        assert done.returncode == 0, done.stderr
-        printed, wanted = (_comparable(text) for text in (done.stdout + done.stderr, expected))
+
+
+def run_command(step: Step, place: Path) -> None:
+    """Run a line of commands; compare what it prints, if README shows that."""
+    command = kept(step.text)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    if step.printed is not None:
+        printed, wanted = (_comparable(text) for text in (done.stdout + done.stderr, step.printed))
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         assert doctest.OutputChecker().check_output(wanted, printed, flags), f"$ {command}\n{printed}"
+
+
+@pytest.mark.parametrize("step", steps(), ids=lambda step: step.text[:40].split("\n")[0])
+def test_readme_can_be_followed_from_its_beginning_to_its_end(step, place):
+    """All steps run in one folder, in their order: none takes a name that an earlier one has taken.
+
+    A step may need what those before it have written, so that they run as a whole.
+    """
+    if step.language == "python":
+        done = subprocess.run(
+            [sys.executable, "-c", step.text], cwd=place, env=environment(place), stderr=subprocess.PIPE
+        )
+        assert done.returncode == 0, done.stderr.decode()
+    elif not kept(step.text):
+        pytest.skip(LEFT_OUT[left_out(step.text) or ""])
+    else:
+        run_command(step, place)
+
+
+def test_only_what_readme_says_is_left_out():
+    said = [part.strip() for step in steps() if step.language == "console" for part in step.text.split(" && ")]
+    assert {left_out(part) for part in said} - {None} == set(LEFT_OUT)
+    assert sum(left_out(part) is None for part in said) > 30
 
 
 def _comparable(text: str) -> str:
@@ -68,22 +184,13 @@ def _comparable(text: str) -> str:
     return re.sub(r"\d+\.\d%", "N%", text).strip() + "\n"
 
 
-def test_the_picture_is_what_the_command_makes(place):
+@pytest.mark.parametrize("name", [path.name for path in sorted((ROOT / "samples/readme").glob("*.png"))])
+def test_the_pictures_that_are_shown_are_what_the_commands_made(name, place):
     from cnnfilter import read_image
 
-    (command,) = [line for block in console_blocks() for line, _ in commands(block) if "-o filters.png" in line]
-    environment = {**os.environ, "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, shell=True, cwd=place, env=environment, check=True, stdin=subprocess.DEVNULL)
-    made, shown = read_image(place / "filters.png").pixels, read_image(ROOT / "samples/readme/filters.png").pixels
+    made, shown = read_image(place / name).pixels, read_image(ROOT / "samples/readme" / name).pixels
     assert made.shape == shown.shape
     assert np.abs(made.astype(int) - shown).mean() < 1  # another Pillow may draw its letters a little differently
-
-
-def test_python_examples_run(place, monkeypatch):
-    monkeypatch.chdir(place)
-    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(compile(code, "README.md", "exec"), {})
-    assert (place / "small.png").exists()
 
 
 def test_pictures_that_are_shown_exist():

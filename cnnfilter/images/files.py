@@ -292,7 +292,7 @@ def _encode(
     if strip:
         image = image.replace(metadata=Metadata())
     height, width = image.pixels.shape[:2]
-    warn_of_lost_metadata(image.metadata, format)
+    warn_of_lost_metadata(image.metadata, format, image.mode)
     image = image.replace(metadata=with_size(image.metadata, width, height))
     check_size(width, height, max_pixels, len(image.frames) or 1)
     longest = _MAX_SIDE_PIXELS.get(format)
@@ -302,20 +302,13 @@ def _encode(
         return _encode_fitting(image, format, settings, threads)
 
 
-def warn_of_lost_metadata(metadata: Metadata, format: str) -> None:
-    """Warn once of metadata that files of a format are written without."""
+def warn_of_lost_metadata(metadata: Metadata, format: str, mode: str) -> None:
+    """Warn once of the metadata of an image of this mode that files of a format are written without."""
     place = metadata.georeference
     if place and place.fault:
         warn(place.fault)
-    kinds = {"IPTC (caption, keywords)": (metadata.iptc, ("jpg", "tiff")), "GeoTIFF tags": (place, ("tiff",))}
-    lost = {name: formats for name, (content, formats) in kinds.items() if content and format not in formats}
-    if lost:
-        keepers = list(dict.fromkeys(each for formats in lost.values() for each in formats))
-        them = "it is" if list(lost) == ["IPTC (caption, keywords)"] else "they are"
-        warn(
-            f"{format} files are written without {' and '.join(lost)}: {them} left out; "
-            f"{' and '.join(keepers)} would keep {'it' if them == 'it is' else 'them'}"
-        )
+    if lost := metadata.lost_in(format, mode):
+        warn(lost)
 
 
 def _encode_pages(image: Image, strip: bool, settings: Settings, max_pixels: int, threads: int | None) -> list[bytes]:
@@ -328,7 +321,7 @@ def _encode_pages(image: Image, strip: bool, settings: Settings, max_pixels: int
         pixels += height * width
         check_size(width, height, max_pixels)
         metadata = Metadata() if strip else with_size(page.metadata, width, height)
-        warn_of_lost_metadata(metadata, "tiff")
+        warn_of_lost_metadata(metadata, "tiff", page.mode)
         pages.append(page.replace(metadata=metadata))
     if pixels > max_pixels:
         limit = f"the limit is {max_pixels:,} (--max-pixels {pixels} allows them)"

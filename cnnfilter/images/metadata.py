@@ -33,6 +33,23 @@ _XMP_PREVIEWS = re.compile(
 """Elements and attributes that hold previews: xmp:Thumbnails and xmpGImg:image (XMP part 2), GImage:Data (Google)."""
 
 
+_PHOTO_FORMATS = ("jpg", "png", "webp", "avif", "tiff")
+_FORMATS_OF_KIND = {
+    "colour profile": _PHOTO_FORMATS,
+    "EXIF": _PHOTO_FORMATS,
+    "XMP": _PHOTO_FORMATS,
+    "IPTC (caption, keywords)": ("jpg", "tiff"),
+    "GeoTIFF tags": ("tiff",),
+    "resolution": ("jpg", "png", "tiff", "bmp"),
+}
+"""The formats that hold each kind of metadata, as they are written here."""
+
+_BARE_FORMATS = ("npy", "txt", "csv", "ppm")
+"""Formats that are known to hold samples only; of what they leave out, captions and places are worth a warning."""
+
+_RESOLUTION_TAG = 282
+
+
 @dataclass(frozen=True)
 class Metadata:
     """The metadata of a picture.
@@ -69,6 +86,30 @@ class Metadata:
             return None
         return self.icc
 
+    def lost_in(self, format: str, mode: str) -> str:
+        """Return a warning of what a file of this format, with an image of this mode, does not hold; "" if nothing."""
+        in_exif = format in _FORMATS_OF_KIND["EXIF"] and _has_tag(self.exif, _RESOLUTION_TAG)
+        given = {
+            "colour profile": self.icc_for(mode),
+            "EXIF": self.exif,
+            "XMP": self.text.get(XMP),
+            "IPTC (caption, keywords)": self.iptc,
+            "GeoTIFF tags": self.georeference,
+            "resolution": None if in_exif else self.dpi,
+        }
+        lost = [kind for kind, content in given.items() if content and format not in _FORMATS_OF_KIND[kind]]
+        if format in _BARE_FORMATS:
+            lost = [kind for kind in lost if kind in ("IPTC (caption, keywords)", "GeoTIFF tags")]
+        if not lost:
+            return ""
+        holders = [set(_FORMATS_OF_KIND[kind]) for kind in lost]
+        keepers = set.intersection(*holders) or set.union(*holders)
+        them, it = ("they are", "them") if len(lost) > 1 or lost[0].endswith("s") else ("it is", "it")
+        return (
+            f"{format} files are written without {_listed(lost)}: {them} left out; "
+            f"{_listed([each for each in (*_PHOTO_FORMATS, 'bmp') if each in keepers])} would keep {it}"
+        )
+
     def sampled(self, down: tuple[float, float], across: tuple[float, float]) -> Metadata:
         """Return the metadata of a result whose georeference follows its pixels.
 
@@ -86,6 +127,15 @@ class Metadata:
         if self.georeference is None:
             return self
         return dataclasses.replace(self, georeference=self.georeference.without_place(fault))
+
+
+def _listed(names: list[str]) -> str:
+    """Return names as a list in words.
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def with_size(metadata: Metadata, width: int, height: int) -> Metadata:
@@ -221,6 +271,13 @@ def is_part_of(exif: bytes | None, whole: bytes | None) -> bool:
         return True
     try:
         return whole is not None and _entries_of(exif) <= _entries_of(whole)
+    except struct.error:  # a damaged entry
+        return False
+
+
+def _has_tag(exif: bytes | None, tag: int) -> bool:
+    try:
+        return exif is not None and any(entry[0] == tag for entry in _entries_of(exif))
     except struct.error:  # a damaged entry
         return False
 

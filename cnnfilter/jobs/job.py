@@ -189,7 +189,7 @@ class Job:
 
         if self.strip or image.metadata.georeference is None or self.output_file is None:
             return
-        warn_of_lost_metadata(image.metadata, str(self.format))
+        warn_of_lost_metadata(image.metadata, str(self.format), image.mode)
         pixels = image.pixels
         metadata = with_size(image.metadata, pixels.shape[1], pixels.shape[0])
         frame = mapped_files.head_and_tail_of(self.format, image, pixels.shape, pixels.dtype, metadata)

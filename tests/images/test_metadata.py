@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from PIL import IptcImagePlugin
+from PIL import ImageCms, IptcImagePlugin
 
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.image import Image, ImageWarning
@@ -186,3 +187,45 @@ def test_a_jpeg_keeps_its_iptc(side: int, caption: bytes) -> None:
     assert caption not in encode_image(again, "jpg", strip=True)
     with pytest.warns(ImageWarning, match="png files are written without IPTC"):
         encode_image(again, "png")
+
+
+@pytest.mark.parametrize(
+    ("format", "lost"),
+    [
+        ("jpg", ""),
+        ("png", ""),
+        ("tiff", ""),
+        ("webp", "webp files are written without resolution: it is left out; jpg, png, tiff and bmp would keep it"),
+        (
+            "bmp",
+            "bmp files are written without colour profile, EXIF and XMP: they are left out; jpg, png, webp, avif and",
+        ),
+        (
+            "gif",
+            "gif files are written without colour profile, EXIF, XMP and resolution: they are left out; jpg, png and",
+        ),
+        ("npy", ""),
+    ],
+)
+def test_metadata_that_a_format_does_not_hold_are_said_once(format, lost):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Pillow.Exif()
+    exif[271] = "Maker"
+    stream = io.BytesIO()
+    picture = Pillow.new("RGB", (8, 8))
+    picture.save(stream, "JPEG", exif=exif, dpi=(300, 300), icc_profile=profile, xmp=b"<x:xmpmeta/>")
+    image = read_image(stream.getvalue())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        encode_image(image, format)
+        encode_image(image, format, strip=True)
+    assert len(caught) == bool(lost)
+    assert not lost or str(caught[0].message).startswith(lost)
+
+
+def test_a_resolution_in_the_exif_is_not_lost():
+    exif = Pillow.Exif()
+    exif[282], exif[283] = 300.0, 300.0
+    stream = io.BytesIO()
+    Pillow.new("RGB", (8, 8)).save(stream, "JPEG", exif=exif, dpi=(300, 300))
+    encode_image(read_image(stream.getvalue()), "webp")  # warnings are errors here

@@ -14,7 +14,7 @@ import click
 
 from cnnfilter.cli.input_files import describe_left_out
 from cnnfilter.cli.messages import print_line, print_paths, reason, say
-from cnnfilter.cli.shared_warnings import SharedWarnings
+from cnnfilter.cli.reports.shared_warnings import SharedWarnings
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Job

@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from cnnfilter import __version__
-from cnnfilter.cli.messages import EXIT_FAILED, accept_every_character, one_line, reason, say
+from cnnfilter.cli.messages import EXIT_FAILED, QUIET, accept_every_character, one_line, reason, say
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import MIN_MEMORY_BYTES, allowed_memory
@@ -89,7 +89,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             refuse_little_memory()
-            with _warnings_after_all():
+            with _warnings_after_all(ctx):
                 return super().invoke(ctx)
         except CnnfilterError as error:
             raise click.ClickException(str(error)) from error
@@ -148,28 +148,30 @@ class Commands(click.Group):
 
 
 @contextlib.contextmanager
-def _warnings_after_all() -> Iterator[None]:
+def _warnings_after_all(ctx: click.Context) -> Iterator[None]:
     """Print each warning that belongs to no job once, when the command has ended, and none if it ends with an error.
 
-    Warnings of a job are reported with it (`cnnfilter.jobs.run`).
+    Warnings of a job are reported with it (`cnnfilter.jobs.run`). What Pillow says of a picture that is no job, such as
+    one of a data set, would not name the picture, and is left out.
     """
     texts: dict[str, None] = {}
 
-    def keep(message: Warning | str, *rest: Any, **more: Any) -> None:
-        texts[str(message)] = None
+    def keep(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+        if f"{os.sep}PIL{os.sep}" not in filename:
+            texts[str(message).strip()] = None
 
     with warnings.catch_warnings():
         warnings.showwarning = keep
         try:
             yield
         except click.exceptions.Exit:
-            _print_warnings(texts)
+            _print_warnings(ctx, texts)
             raise
-        _print_warnings(texts)
+        _print_warnings(ctx, texts)
 
 
-def _print_warnings(texts: Iterable[str]) -> None:
-    for text in texts:
+def _print_warnings(ctx: click.Context, texts: Iterable[str]) -> None:
+    for text in () if ctx.meta.get(QUIET) else texts:
         say("Warning", text)
 
 

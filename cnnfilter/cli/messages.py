@@ -17,6 +17,9 @@ import click
 from cnnfilter.errors import CompileMemoryError
 from cnnfilter.runtime import limits
 
+QUIET = "cnnfilter.quiet"
+"""The key in the data that a context of click shares with its parents: whether ``--quiet`` was given."""
+
 EXIT_FAILED = 1
 EXIT_CHECK_FAILED = 4
 
@@ -120,10 +123,7 @@ def print_paths(text: str, end: str) -> None:
     In a list whose paths end with the end of a line, a line break in a path is written as ``\\n``, with a warning.
     """
     if end == "\n" and "\n" in text and not sys.stdout.isatty():
-        context = click.get_current_context(silent=True)
-        if context is None or not context.params.get("quiet"):
-            message = "a path holds a line break, which is written as \\n; -0 writes paths as they are"
-            warnings.warn(message, stacklevel=2)
+        warnings.warn("a path holds a line break, which is written as \\n; -0 writes paths as they are", stacklevel=2)
         text = text.replace("\n", "\\n")
     print_line(text, end)
 

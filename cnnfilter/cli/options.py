@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from cnnfilter.cli.completion import complete_kernel, starting
+from cnnfilter.cli.messages import QUIET
 from cnnfilter.errors import CnnfilterError
 from cnnfilter.runtime import limits
 from cnnfilter.runtime.limits import parse_size
@@ -330,6 +331,12 @@ scale = click.option(
 )
 
 
+def note_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Keep whether ``--quiet`` was given for the warnings after the command, and return it."""
+    ctx.meta[QUIET] = value
+    return value
+
+
 def _parsed_columns(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
     """Return the columns of a table as names or numbers."""
     if value is None:
@@ -376,7 +383,13 @@ dataset_options = add_options(
             help="For a table: a suffix to add to the paths that lack it, such as .jpg.",
         ),
         scale,
-        click.option("-q", "--quiet", is_flag=True, help="Print no progress and no list of skipped pictures."),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            callback=note_quiet,
+            help="Print no progress, no warnings and no list of skipped pictures.",
+        ),
     ]
 )
 """The options of commands that read labelled pictures: `train` and `evaluate`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.options import Command, Count, Pixels, Size, add_options
+from cnnfilter.cli.options import Command, Count, Pixels, Size, add_options, note_quiet
 from cnnfilter.cli.streams import streamed_jobs
 from cnnfilter.runtime import limits
 
@@ -134,7 +134,11 @@ class RunOptions:
         ),
         click.option("-v", "--verbose", is_flag=True, help="Print on stderr what was done, how, and how long it took."),
         click.option(
-            "-q", "--quiet", is_flag=True, help="Print no warnings, no paths of written files and no summary."
+            "-q",
+            "--quiet",
+            is_flag=True,
+            callback=note_quiet,
+            help="Print no warnings, no paths of written files and no summary.",
         ),
     )
 

@@ -345,6 +345,7 @@ class Job:
 
     def warn(self, text: str) -> None:
         """Keep a warning, once; ``--quiet`` suppresses it."""
+        text = text.strip()  # Pillow's end with spaces
         if text not in self.warnings:
             self.warnings.append(text)
 

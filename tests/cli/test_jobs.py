@@ -280,6 +280,25 @@ def test_a_warning_that_belongs_to_no_input_is_a_line_too(monkeypatch):
 
     monkeypatch.setattr("cnnfilter.networks.network.load_model", load_with_a_warning)
     assert invoke("describe", "digits").stderr == "Warning: the disk is slow\n"
+    picture("a.png")
+    assert invoke("classify", "a.png", "--dry-run", "-q").stderr == ""
+    assert "Warning: the disk is slow\n" in invoke("classify", "a.png").stderr
+    assert invoke("classify", "a.png", "-q").stderr == ""
+
+
+@pytest.mark.filterwarnings("always")
+def test_warnings_of_pillow_name_their_picture_or_are_left_out(rng):
+    import PIL.Image
+
+    for index in range(20):
+        Path("data", "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        write_image(f"data/{'ab'[index % 2]}/{index}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
+    cut = b"Exif\0\0II*\0\x08\0\0\0\xff\x00garbage"
+    PIL.Image.new("RGB", (8, 8)).save("data/a/exif.jpg", exif=cut)
+    done = invoke("convolve", "data/a/exif.jpg", "-k", "blur", "-o", "b.png")
+    assert re.fullmatch(r"Warning: data/a/exif\.jpg: Corrupt EXIF data\. .*\S\n", done.stderr)
+    done = invoke("train", "data", "-o", "m.safetensors", "--layers", "flatten | dense 2", "--epochs", "1")
+    assert "Warning" not in done.stderr
 
 
 def test_json_has_an_object_for_each_input_and_one_for_the_run():

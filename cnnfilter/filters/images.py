@@ -102,13 +102,17 @@ def _filter_pages(
     """Convolve each page of a picture whose pages differ; stretch uses one span, in shares of the range of a page."""
     span = None
     if options.get("signed") == "stretch":
-        span = Span.union(_span(page, kernels, options).scaled(1 / top_of(page.pixels.dtype)) for page in image.pages)
-    results = []
-    for page in image.pages:
+        span = Span.union(
+            image.of_pages(lambda page: _span(page, kernels, options).scaled(1 / top_of(page.pixels.dtype)))
+        )
+
+    def filtered(page: Image) -> tuple[Image, float, tuple[str, ...]]:
         own = {**options, "dtype": page_dtype(options.get("dtype"), image, page)}
         if span is not None:
             own["signed"] = span.scaled(top_of(page.pixels.dtype))
-        results.append(filter_image(page, kernels, alpha=alpha, max_pixels=max_pixels, **own))
+        return filter_image(page, kernels, alpha=alpha, max_pixels=max_pixels, **own)
+
+    results = image.of_pages(filtered)
     return join_pages([page for page, _, _ in results]), max(clipped for _, clipped, _ in results), results[0][2]
 
 
@@ -343,9 +347,10 @@ def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options:
     """
     check_alpha(alpha)
     if image.pages:
-        pages = [(page, page_dtype(options.get("dtype"), image, page)) for page in image.pages]
-        own = [options if dtype is None else {**options, "dtype": dtype} for _, dtype in pages]
-        return join_pages([pool_image(page, op, alpha=alpha, **how) for (page, _), how in zip(pages, own, strict=True)])
+        kind = options.pop("dtype", image.pixels.dtype)
+        return image.map_pages(
+            lambda page: pool_image(page, op, alpha=alpha, dtype=page_dtype(kind, image, page), **options)
+        )
     down, across = _pool_axes(image.pixels, options)
     pooled = image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
     return pooled.replace(metadata=image.metadata.sampled(down.sampling, across.sampling))

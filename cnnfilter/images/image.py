@@ -178,6 +178,8 @@ class Image:
         other images. `pixels`, `mode` and `metadata` are those of the first page.
     page_count : int
         The pages of the file, if only the first was read.
+    page_number : int
+        The number of the page in its file, from 1.
     bands : Bands, optional
         The meaning of the channels of mode ``maps`` if they are those of a TIFF page with extra samples.
     coding : Coding, optional
@@ -194,6 +196,7 @@ class Image:
     bands: Bands | None = None
     pages: tuple[Image, ...] = ()
     page_count: int = 1
+    page_number: int = 1
     coding: Coding | None = None
 
     def __post_init__(self) -> None:
@@ -268,7 +271,17 @@ class Image:
 
     def map_pages(self, function: Callable[[Image], Image]) -> Image:
         """Return the image with ``function`` applied to each page if its pages differ, else to the image itself."""
-        return join_pages([function(page) for page in self.pages]) if self.pages else function(self)
+        return join_pages(self.of_pages(function)) if self.pages else function(self)
+
+    def of_pages(self, function: Callable[[Image], Any]) -> list[Any]:
+        """Return what ``function`` returns for each page of an image whose pages differ; its errors name the page."""
+        results = []
+        for page in self.pages:
+            try:
+                results.append(function(page))
+            except CnnfilterError as error:
+                raise type(error)(f"page {page.page_number}: {error}") from error
+        return results
 
 
 def join_pages(pages: Sequence[Image]) -> Image:

@@ -100,7 +100,7 @@ def apply_layers(
         one = partial(apply_layers, layers=layers, alpha=alpha, sheet=sheet, max_pixels=max_pixels, allocate=allocate)
         span = None
         if signed == "stretch" and dtype is not None:
-            span = Span.union(_span_in_shares(page, layers, alpha, allocate) for page in image.pages)
+            span = Span.union(image.of_pages(lambda page: _span_in_shares(page, layers, alpha, allocate)))
         return apply_to_pages(image, one, signed, dtype, span)
     if max_pixels is not None:
         refuse_large(image.colour.shape, layers, max_pixels)
@@ -169,10 +169,12 @@ def apply_to_pages(
     apply : takes a page, and `signed` and `dtype` by name
     span : what is stretched instead of `signed`, in shares of the range of a page's dtype
     """
-    results = []
-    for page in image.pages:
+
+    def applied(page: Image) -> tuple[Image, float]:
         rule = signed if span is None else span.scaled(top_of(page.pixels.dtype))
-        results.append(apply(page, signed=rule, dtype=page_dtype(dtype, image, page)))
+        return apply(page, signed=rule, dtype=page_dtype(dtype, image, page))
+
+    results = image.of_pages(applied)
     return join_pages([page for page, _ in results]), max(clipped for _, clipped in results)
 
 

@@ -48,7 +48,8 @@ def apply_network(
     if image.pages:
         one = partial(apply_network, first=first, then=then, max_pixels=max_pixels, threads=threads)
         if signed in ("auto", "stretch") and dtype is not None and not sheet:
-            signed = Span.union(Span.of(one(page, dtype=None, sheet=False)[0].pixels) for page in image.pages)
+            maps = image.of_pages(partial(one, dtype=None, sheet=False))
+            signed = Span.union(Span.of(page.pixels) for page, _ in maps)
         return apply_to_pages(image, partial(one, sheet=sheet), signed, dtype, None)
     layers = Layers((*first.network.layers[: first.count], *(then or ())))
     keeps_channels = layers.keeps_channels(first.network.input_shape)

@@ -253,6 +253,16 @@ def test_a_file_that_ends_in_a_directory_gives_the_pages_before_it():
     assert "page 3: its directory begins at byte" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [["pool", "--size", "9"], ["convolve", "-k", "gaussian:1", "--padding", "0"], ["apply", "maxpool 9"]]
+)
+def test_a_page_that_is_too_small_is_named(command):
+    write_pages("in.tif")
+    for pages in ([], ["--pages", "1,5"]):
+        done = run(*command, "in.tif", *pages, "-o", "out.tif", code=1)
+        assert done.stderr.startswith("Error: in.tif: page 5: ")
+
+
 def test_other_formats_have_one_page():
     tifffile.imwrite("in.tif", random_pixels((9, 11, 3), np.uint8), photometric="rgb")
     run("convolve", "-k", "identity", "in.tif", "-o", "in.png")

@@ -83,7 +83,7 @@ def read(data: bytes, max_pixels: int, pages: Pages = None) -> Image:
     for number in chosen:
         try:
             with AsImageError("cannot be decoded as tiff"):
-                read_pages.append(reader.page(offsets[number - 1]))
+                read_pages.append(reader.page(offsets[number - 1]).replace(page_number=number))
         except ImageError as error:
             raise ImageError(f"page {number}: {error}") from error
     if pages != FIRST:

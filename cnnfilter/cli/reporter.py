@@ -15,6 +15,7 @@ import click
 from cnnfilter.cli.input_files import describe_left_out
 from cnnfilter.cli.messages import print_line, print_paths, reason, say
 from cnnfilter.cli.reports.shared_warnings import SharedWarnings
+from cnnfilter.jobs.source_target import PageSource
 
 if TYPE_CHECKING:
     from cnnfilter.jobs.job import Job
@@ -229,6 +230,8 @@ class Reporter:
 def _as_object(job: Job, status: str) -> dict[str, Any]:
     """Return the JSON object of a job; undecodable bytes of a path stay escaped as in `os.fsdecode`."""
     fields: dict[str, Any] = {"input": job.source.listed_path, "status": status}
+    if isinstance(job.source, PageSource):
+        fields["page"] = job.source.page
     if job.target is not None:
         fields["output"] = job.target.path
         fields["format"] = job.target.format

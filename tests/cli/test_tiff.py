@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,16 @@ def test_a_file_for_each_page_of_several_inputs():
     run("convolve", "-k", "identity", "a.tif", "-o", "{index}{stem}{page}.tif", "--skip-existing")
     are_same(pages_of("1a2.tif"), [arrays[1]])
     run("pool", "1a1.tif", "-o", "p{page}.png")  # a file with one page
+
+
+def test_the_report_of_a_file_for_each_page_names_the_page():
+    write_pages("in.tif", PAGES[:2])
+    done = run("pool", "in.tif", "-o", "{page}.png", "--json")
+    reports = [json.loads(line) for line in done.stdout.splitlines()[:2]]
+    assert [(report["input"], report["page"], report["output"]) for report in reports] == [
+        ("in.tif", 1, "1.png"),
+        ("in.tif", 2, "2.png"),
+    ]
 
 
 def test_a_damaged_page_does_not_keep_the_others_from_their_files():

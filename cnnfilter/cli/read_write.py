@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli.coding_options import CodingOptions
+from cnnfilter.cli.groups.page_options import PageOptions
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.messages import EXIT_FAILED
 from cnnfilter.cli.options import Format
 from cnnfilter.cli.output_files import Naming, bad_output, plan_targets
-from cnnfilter.cli.page_options import PageOptions
 from cnnfilter.cli.run_options import RunOptions, option_groups
 from cnnfilter.images.formats.detect import TEXT_FORMATS
 

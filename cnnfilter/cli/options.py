@@ -384,6 +384,12 @@ dataset_options = add_options(
         ),
         scale,
         click.option(
+            "--axes",
+            type=click.Choice(["nhwc", "nchw", "hwc", "chw"]),
+            help="Order of the axes of arrays in .npz and .npy files: channels last or first.  [default: the one that "
+            "can be meant]",
+        ),
+        click.option(
             "-q",
             "--quiet",
             is_flag=True,

@@ -132,6 +132,12 @@ class RunOptions:
             is_flag=True,
             help="Read what there is of a picture that is cut off or damaged, with a warning, and fill the rest.",
         ),
+        click.option(
+            "--axes",
+            type=click.Choice(["hwc", "chw", "zyx", "nhwc"]),
+            help="Order of the axes of .npy arrays, needed for more than 16 channels: channels last or first, slices "
+            "of a volume, or several pictures. Slices and pictures are filtered one by one.",
+        ),
         click.option("-v", "--verbose", is_flag=True, help="Print on stderr what was done, how, and how long it took."),
         click.option(
             "-q",
@@ -152,6 +158,7 @@ class RunOptions:
         json: bool = False,
         max_pixels: int | None = None,
         accept_truncated: bool = False,
+        axes: str | None = None,
         verbose: bool = False,
         quiet: bool = False,
     ) -> None:
@@ -162,6 +169,7 @@ class RunOptions:
         self.json = json
         self.max_pixels = max_pixels
         self.accept_truncated = accept_truncated
+        self.axes = axes
         self.verbose = verbose
         self.quiet = quiet
 
@@ -182,6 +190,7 @@ class RunOptions:
             settings=settings or {},
             max_pixels=self.max_pixels,
             accept_truncated=self.accept_truncated,
+            axes=self.axes,
             detailed=self.verbose,
         )
         if any(source.is_stream for source in sources):

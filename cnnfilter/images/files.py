@@ -64,7 +64,12 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 
 def read_image(
-    source: Source, *, max_pixels: int = MAX_PIXELS, accept_truncated: bool = False, pages: Pages = None
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    accept_truncated: bool = False,
+    pages: Pages = None,
+    axes: str | None = None,
 ) -> Image:
     """Read a picture: upright, with all frames, in its own depth.
 
@@ -79,6 +84,9 @@ def read_image(
     pages : str or sequence of int, optional
         The pages of a TIFF file that are read, counted from 1: ``"1,3-5"``, ``"2-"`` or numbers; without it, all.
         ``"first"`` reads the first page, whatever the others are, and notes their number in ``page_count``.
+    axes : "hwc", "chw", "zyx" or "nhwc", optional
+        The order of the axes of an npy file; needed where it has more than 16 channels as (H, W, C). The slices of
+        zyx and the pictures of nhwc become frames.
 
     Raises
     ------
@@ -92,7 +100,7 @@ def read_image(
     """
     data, format = _read_bytes(source)
     try:
-        image = _decode(data, format, max_pixels, pages)
+        image = _decode(data, format, max_pixels, pages, axes)
         if is_followed(data, format):
             warn("another picture follows the first in it, and is not read; through a pipe (cat FILE | …) all are")
     except ImageError as error:
@@ -145,12 +153,16 @@ def _read_stream(stream: IO[bytes]) -> tuple[bytes, str]:
     return head + stream.read(), format
 
 
-def _decode(data: bytes, format: str, max_pixels: int, pages: Pages) -> Image:
+def _decode(data: bytes, format: str, max_pixels: int, pages: Pages, axes: str | None = None) -> Image:
     with AsImageError("cannot be decoded as " + format):
         if format == "tiff":
             from cnnfilter.images.formats import tiff
 
             return tiff.read(data, max_pixels, pages)
+        if format == "npy" and axes is not None:
+            from cnnfilter.images.formats import npy
+
+            return npy.read(data, max_pixels, axes)
         image = _decode_as(data, format, max_pixels)
     if pages not in (None, FIRST):
         if image.frames:
@@ -381,7 +393,7 @@ def _fit_frames(image: Image, format: str) -> Image:
         if any(image.durations):
             warn("tiff holds the frames as pages, without their timing")
         return image
-    if format in ANIMATED_FORMATS and image.durations:
+    if (format in ANIMATED_FORMATS and image.durations) or (format == "npy" and image.axes in ("zyx", "nhwc")):
         return image
     kind, other = ("frame", "gif, webp and png") if image.durations else ("page", "tiff")
     count = len(image.frames or image.pages)

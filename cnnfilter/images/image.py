@@ -184,6 +184,9 @@ class Image:
         The meaning of the channels of mode ``maps`` if they are those of a TIFF page with extra samples.
     coding : Coding, optional
         How the file that it was read from is compressed, where a result in the same format keeps that.
+    axes : str
+        The order of the axes of the npy file that it was read from, in which an npy file is written: ``hwc``, ``chw``,
+        or ``zyx`` and ``nhwc``, whose slices and pictures are the frames.
     """
 
     pixels: np.ndarray
@@ -198,6 +201,7 @@ class Image:
     page_count: int = 1
     page_number: int = 1
     coding: Coding | None = None
+    axes: str = "hwc"
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or 0 in self.pixels.shape:

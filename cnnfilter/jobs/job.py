@@ -66,6 +66,7 @@ class Job:
         settings: Mapping[str, Any] = NO_SETTINGS,
         max_pixels: int | None = None,
         accept_truncated: bool = False,
+        axes: str | None = None,
         detailed: bool = False,
     ) -> None:
         self.source = source
@@ -74,6 +75,7 @@ class Job:
         self.settings = settings
         self.detailed = detailed
         self.accept_truncated = accept_truncated
+        self.axes = axes
         self.limit: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
         self.threads: int | None = None
         self.began = time.perf_counter()
@@ -107,7 +109,11 @@ class Job:
         began = time.perf_counter()
         pages = self.source.pages or ("first" if self.format != "tiff" else None)
         image = self._mapped() or read_image(
-            self.source.path_or_data(), accept_truncated=self.accept_truncated, pages=pages, **self.limit
+            self.source.path_or_data(),
+            accept_truncated=self.accept_truncated,
+            pages=pages,
+            axes=self.axes,
+            **self.limit,
         )
         if image.page_count > 1 and self.target is not None:
             count = f"the first of {image.page_count} is written"
@@ -130,6 +136,8 @@ class Job:
     def _mapped(self) -> Image | None:
         """Return a large npy or TIFF file as a mapped picture if its result is one too; else None."""
         if self.format not in MAPPED_FORMATS or not self.source.is_file or self.source.pages is not None:
+            return None
+        if self.axes is not None:
             return None
         if os.path.getsize(self.source.path) < MIN_MAPPED_BYTES // MAX_DEFLATE_RATIO:
             return None

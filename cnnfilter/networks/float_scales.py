@@ -158,4 +158,4 @@ def to_bytes(image: Image, scale: Scale | None = None) -> Image:
         alpha = image.pixels[:, :, -1]
         pixels[:, :, -1] = np.nan_to_num(alpha) * (255 if np.nanmax(alpha) <= 1 else 1)
     out = (pixels + np.float32(0.5)).clip(0, 255).astype(np.uint8)
-    return image.replace(pixels=out, frames=(), durations=(), loop=None)
+    return image.replace(pixels=out, frames=(), durations=(), loop=None, pages=())

@@ -133,3 +133,57 @@ def test_every_cut_is_an_error() -> None:
     for length in range(1, len(whole)):
         with pytest.raises(ImageError):
             read_image(whole[:length])
+
+
+# --- the order of axes
+
+
+def test_many_channels_need_axes() -> None:
+    data = saved(np.zeros((5, 30, 17), np.uint8))
+    with pytest.raises(ImageError, match=r"\(5, 30, 17\) has 17 channels as \(H, W, C\); --axes hwc takes it so, chw"):
+        read_image(data)
+    assert read_image(saved(np.zeros((5, 30, 16), np.uint8))).pixels.shape == (5, 30, 16)
+    assert read_image(data, axes="hwc").pixels.shape == (5, 30, 17)
+    assert read_image(data, axes="chw").pixels.shape == (30, 17, 5)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", "f4", "f8", "i4"])
+@pytest.mark.parametrize(
+    ("axes", "shape", "each", "frames"),
+    [
+        ("hwc", (6, 5), (6, 5, 1), 0),
+        ("chw", (3, 6, 5), (6, 5, 3), 0),
+        ("chw", (1, 6, 5), (6, 5, 1), 0),
+        ("zyx", (4, 6, 20), (6, 20, 1), 4),
+        ("nhwc", (4, 6, 5, 3), (6, 5, 3), 4),
+    ],
+)
+def test_axes_are_kept(
+    rng: np.random.Generator,
+    axes: str,
+    shape: tuple[int, ...],
+    each: tuple[int, ...],
+    frames: int,
+    dtype: str,
+    order: Any,
+) -> None:
+    values = np.array(rng.integers(0, 100, shape), dtype=dtype, order=order)
+    image = read_image(saved(values), axes=axes)
+    assert image.pixels.shape == each
+    assert len(image.frames) == frames
+    if frames:
+        np.testing.assert_array_equal(np.stack(image.frames).reshape(shape), values)
+    written = np.load(io.BytesIO(encode_image(image.map(lambda pixels: pixels), "npy")))
+    assert written.shape == shape
+    np.testing.assert_array_equal(written, values)
+
+
+def test_axes_that_do_not_fit_are_refused() -> None:
+    for axes, shape in [("nhwc", (3, 4, 5)), ("zyx", (4, 5)), ("chw", (4, 5)), ("hwc", (2, 3, 4, 5))]:
+        with pytest.raises(ImageError, match=f"has {len(shape)} axes; --axes {axes} names {len(axes)}"):
+            read_image(saved(np.zeros(shape, np.uint8)), axes=axes)
+    with pytest.raises(ImageError, match="has no pictures"):
+        read_image(saved(np.zeros((0, 3, 4), np.uint8)), axes="zyx")
+    with pytest.raises(ImageError, match="5 frames of 4x3 is 60 pixels; the limit is 59"):
+        read_image(saved(np.zeros((5, 3, 4), np.uint8)), axes="zyx", max_pixels=59)

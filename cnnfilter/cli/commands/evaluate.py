@@ -95,6 +95,7 @@ def command(
     root: str | None,
     suffix: str,
     scale: tuple[float, float] | None,
+    axes: str | None,
     quiet: bool,
 ) -> None:
     if output and not calibrate:
@@ -124,6 +125,7 @@ def command(
         root=root,
         suffix=suffix,
         scale=scale or network.preparation.scale,
+        axes=axes,
     )
     options.refuse_unused_scale(scale, dataset)
     if classes is not None:
@@ -152,7 +154,7 @@ def command(
 
 def _decisions(dataset: Dataset, evaluation: Evaluation) -> list[str]:
     """Return lines about a table of labels, the scale of floats, and numbers that stand for classes of the model."""
-    lines = [line for line in (dataset.decisions, dataset.scale_note) if line]
+    lines = [line for line in (dataset.decisions, dataset.axes_note, dataset.scale_note) if line]
     if dataset.indexed and not set(dataset.classes) <= set(evaluation.classes):
         pairs = [f"{number} = {evaluation.classes[int(number)]}" for number in dataset.classes[:_LISTED_NUMBERS_MAX]]
         more = ", ..." if len(dataset.classes) > _LISTED_NUMBERS_MAX else ""

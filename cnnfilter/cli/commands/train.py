@@ -179,6 +179,7 @@ def command(
     root: str | None,
     suffix: str,
     scale: tuple[float, float] | None,
+    axes: str | None,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -202,6 +203,7 @@ def command(
         root=root,
         suffix=suffix,
         scale=scale,
+        axes=axes,
     )
     options.refuse_unused_scale(scale, dataset)
     if classes is not None:

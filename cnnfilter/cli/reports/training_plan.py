@@ -25,7 +25,7 @@ def dataset_lines(dataset: Dataset) -> list[str]:
     """Return lines about the pictures: how the data were understood, the splits, and the pictures of each class."""
     how = {"validation": " (held back)"} if dataset.held_back else {}
     parts = [f"{len(part):,} {split}{how.get(split, '')}" for split, part in dataset.splits.items()]
-    lines = [line for line in (dataset.decisions, dataset.scale_note) if line]
+    lines = [line for line in (dataset.decisions, dataset.axes_note, dataset.scale_note) if line]
     found = f"{count_text(len(dataset), 'picture')} of {count_text(len(dataset.classes), 'class', 'classes')}"
     lines += [f"{dataset.name}: {found}: {', '.join(parts)}"]
     if len(dataset.classes) > _COUNTED_CLASSES_MAX:

@@ -40,12 +40,16 @@ _IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "validat
 
 
 class ArraySplit(NamedTuple):
-    """The pictures (N, H, W) or (N, H, W, C) and labels (N,) of one split; `split` is empty if the data have none."""
+    """The pictures (N, H, W) or (N, H, W, C) and labels (N,) of one split; `split` is empty if the data have none.
+
+    `note` says that the axes were stored in another order.
+    """
 
     split: str
     title: str
     pixels: Array
     labels: Array
+    note: str = ""
 
 
 # --- IDX -------------------------------------------------------------------------------------------------
@@ -134,10 +138,15 @@ _LABEL_KEYS = ("labels", "y", "target", "targets", "label", "classes")
 _NPZ_SPLITS = (("", ""), ("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
 
 
-def read_npz(path: str) -> list[ArraySplit]:
+def read_npz(path: str, axes: str | None = None) -> list[ArraySplit]:
     """Read pictures and labels of an .npz file.
 
     The arrays are called ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test`` and so on.
+
+    Parameters
+    ----------
+    axes : "hwc" or "chw", optional
+        The order of the axes of each picture, if it has channels; if not given, the one that can be meant.
 
     Raises
     ------
@@ -159,7 +168,8 @@ def read_npz(path: str) -> list[ArraySplit]:
             parts = []
             for split, keys in found.items():
                 pixels, labels = (_read_npy(archive, names[key], path) for key in keys)
-                parts.append(_checked(ArraySplit(split, f"{os.path.basename(path)}:{keys[0]}", pixels, labels)))
+                part = ArraySplit(split, f"{os.path.basename(path)}:{keys[0]}", pixels, labels)
+                parts.append(_checked(_channels_last(part, axes)))
             return parts
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is not an .npz file, or damaged: {error}") from error
@@ -192,6 +202,33 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: str) -> Array:
 
 
 # --- checks ----------------------------------------------------------------------------------------------
+
+
+def _channels_last(part: ArraySplit, axes: str | None) -> ArraySplit:
+    """Return a split with pictures (N, H, W, C); DataError if they have no colours, or may be in either order."""
+    shape = part.pixels.shape
+    if len(shape) != 4 or 0 in shape:
+        return part
+    text = "x".join(map(str, shape))
+    first, last = shape[1] in _COLOUR_CHANNELS, shape[3] in _COLOUR_CHANNELS
+    if axes is None and shape[1] in (1, 3) and last:
+        raise DataError(
+            f"{part.title}: {text} may be (N, H, W, C) with {shape[3]} channels, or (N, C, H, W) with {shape[1]}; "
+            "--axes nhwc or nchw says which"
+        )
+    if axes is None and not (first or last):
+        raise DataError(
+            f"{part.title}: {text} has {shape[3]} channels as (N, H, W, C), and {shape[1]} as (N, C, H, W); 1 (grey) "
+            "and 3 (RGB) are pictures"
+        )
+    if axes == "hwc" or (axes is None and last):
+        return part
+    note = f"axes: {text} is (N, C, H, W), channels first"
+    return part._replace(pixels=np.ascontiguousarray(part.pixels.transpose(0, 2, 3, 1)), note=note)
+
+
+_COLOUR_CHANNELS = (1, 2, 3, 4)
+"""Channels of grey and RGB, without and with alpha."""
 
 
 def _checked(part: ArraySplit) -> ArraySplit:

@@ -57,6 +57,8 @@ class Dataset:
         The samples of float pictures that are black and white; None if there are no float pictures.
     scale_note : str
         Which scale that is, and why, in one line.
+    axes_note : str
+        The order of the axes of arrays whose channels come first, in one line; empty for others.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Dataset:
     decisions: str = ""
     scale: Scale | None = None
     scale_note: str = ""
+    axes_note: str = ""
 
     @property
     def train(self) -> Examples:
@@ -209,6 +212,7 @@ def load_folder(
     root: str | os.PathLike[str] | None = None,
     suffix: str = "",
     scale: Scale | None = None,
+    axes: str | None = None,
 ) -> Dataset:
     """Find labelled pictures and their splits.
 
@@ -234,6 +238,9 @@ def load_folder(
     scale : (float, float), optional
         The samples of float pictures that are black and white, such as ``(-0.5, 0.5)``; those outside are clipped. If
         not given, it is 0…1, 0…255 or 0…65535, whichever the range of all float pictures fits.
+    axes : "nhwc", "nchw", "hwc" or "chw", optional
+        The order of the axes of arrays in .npz and .npy files: channels last or first. If not given, channels of an
+        .npz file may be either, if only one of them can be meant.
 
     Raises
     ------
@@ -254,33 +261,38 @@ def load_folder(
     if not os.path.exists(name):
         raise DataError(f"{name}: no such file or directory")
     table = {"columns": columns, "root": None if root is None else os.fspath(root), "suffix": suffix}
-    found = _load(name, max_pixels, table, None if scale is None else check_scale(scale))
+    found = _load(name, max_pixels, table, None if scale is None else check_scale(scale), axes and axes.lstrip("n"))
     if "train" in found.splits and found.validation is None and validation:
         found.check()
         return _hold_back(found, validation, seed)
     return found
 
 
-def _load(name: str, max_pixels: int, table: dict[str, Any], scale: Scale | None) -> Dataset:
+def _load(name: str, max_pixels: int, table: dict[str, Any], scale: Scale | None, axes: str | None) -> Dataset:
     """Find the examples of a folder or file, by what it is; `table` has the parameters of `find_in_table`."""
     idx = find_idx(name)
     if not idx and not os.path.isdir(name) and name.lower().endswith(TABLE_SUFFIXES):
         found, skipped, decisions = find_in_table(name, **table)
-        return replace(_from_files(name, found, skipped, max_pixels, scale), decisions=decisions)
+        return replace(_from_files(name, found, skipped, max_pixels, scale, axes), decisions=decisions)
     for option, value in table.items():
         if value:
             raise DataError(f"--{option} belongs to tables of labels, and {name} is not one (.csv, .tsv or .txt)")
     if idx:
         return _from_arrays(name, read_idx_pairs(idx), scale)
     if os.path.isdir(name):
-        return _from_files(name, *find_in_folder(name), max_pixels, scale)
+        return _from_files(name, *find_in_folder(name), max_pixels, scale, axes)
     if name.lower().endswith(".npz"):
-        return _from_arrays(name, read_npz(name), scale)
+        return _from_arrays(name, read_npz(name, axes), scale)
     raise DataError(f"{name} is not a folder of class folders, a .csv of path and label, an IDX file or an .npz")
 
 
 def _from_files(
-    name: str, found: list[LabelledFile], skipped: list[Skipped], max_pixels: int, scale: Scale | None
+    name: str,
+    found: list[LabelledFile],
+    skipped: list[Skipped],
+    max_pixels: int,
+    scale: Scale | None,
+    axes: str | None,
 ) -> Dataset:
     classes = tuple(sorted_classes({entry.label for entry in found}))
     numbers = {label: number for number, label in enumerate(classes)}
@@ -289,11 +301,11 @@ def _from_files(
     given = np.array([entry.split or "train" for entry in found])
     if len({os.path.normpath(entry.path) for entry in found}) != len(found):
         raise DataError(f"{name} lists a picture twice: {_first_repeated(paths)}")
-    ranges = file_ranges(paths, max_pixels, scale)
+    ranges = file_ranges(paths, max_pixels, scale, axes)
     places = {split: np.flatnonzero(given == split) for split in SPLITS}
     floats = {split: [ranges[paths[at]] for at in own if paths[at] in ranges] for split, own in places.items()}
     decided = decide_scale(name, floats, scale)
-    source = FileExamples(paths, max_pixels, decided.scale)
+    source = FileExamples(paths, max_pixels, decided.scale, axes)
     splits = {split: Examples(source, own, labels[own]) for split, own in places.items() if own.size}
     return Dataset(
         name,
@@ -341,6 +353,7 @@ def _from_arrays(name: str, parts: list[ArraySplit], scale: Scale | None) -> Dat
         indexed=indexed and numbered,
         scale=decided.scale,
         scale_note=decided.note,
+        axes_note=next((part.note for part in parts if part.note), ""),
     )
 
 

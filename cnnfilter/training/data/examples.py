@@ -54,17 +54,19 @@ class FileExamples:
     """Pictures from files.
 
     One of more than `max_pixels` pixels is refused when it is read. Floats become bytes by `scale`, if it is given.
+    The axes of npy files are in the order `axes`.
     """
 
     paths: Sequence[str]
     max_pixels: int = MAX_PIXELS
     scale: Scale | None = None
+    axes: str | None = None
 
     def name(self, index: int) -> str:
         return self.paths[index]
 
     def read(self, index: int) -> Picture:
-        image = read_image(self.paths[index], max_pixels=self.max_pixels, pages="first")
+        image = read_image(self.paths[index], max_pixels=self.max_pixels, pages="first", axes=self.axes)
         return image if self.scale is None else to_bytes(image, self.scale)
 
     def digest(self, index: int) -> bytes:

@@ -71,7 +71,9 @@ def array_ranges(pixels: NDArray[Any], scale: Scale | None) -> list[PictureRange
     return [PictureRange.of(picture, scale) for picture in pixels]
 
 
-def file_ranges(paths: Sequence[str], max_pixels: int, scale: Scale | None) -> dict[str, PictureRange]:
+def file_ranges(
+    paths: Sequence[str], max_pixels: int, scale: Scale | None, axes: str | None = None
+) -> dict[str, PictureRange]:
     """Return the ranges of the files that hold float pictures, by path; files that cannot be read are left out."""
     found: dict[str, PictureRange] = {}
 
@@ -80,7 +82,7 @@ def file_ranges(paths: Sequence[str], max_pixels: int, scale: Scale | None) -> d
             with open(path, "rb") as file:
                 if sniff(file.read(_HEADER_BYTES)) not in ("npy", "tiff"):
                     return
-            image = read_image(path, max_pixels=max_pixels)
+            image = read_image(path, max_pixels=max_pixels, pages="first", axes=axes)
         except (CnnfilterError, OSError):
             return
         if image.pixels.dtype == np.float32:

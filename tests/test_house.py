@@ -39,7 +39,7 @@ DOORS = {
     "errors": "errors",
     "runtime": "limits threads parallel prefetch buffers atomic_files blas",
     "jit": "loop instructions float_vectors integer_vectors prefix_sums templates",
-    "weights": "weights safetensors",
+    "weights": "weights safetensors trained_pictures",
     "images": "image files pages metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings "
     "streams.pictures",
     "kernels": "kernel lookup catalogue text files structure fitting",

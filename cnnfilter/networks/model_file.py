@@ -15,6 +15,7 @@ A model file is a safetensors file whose tensors are named ``LAYER.NAME`` (layer
 ``backbone``          optional, a JSON object: the name and the checksum of the model whose first layers stand
                       before these, and how many of them
 ``calibration``       optional, a JSON object: ``temperature`` and ``threshold``
+``trained``           optional, a JSON object: the number of training pictures, and digests of them (`TrainedPictures`)
 ====================  ==================================================================================
 """
 
@@ -40,10 +41,11 @@ from cnnfilter.layers.grammar import Stage, split_stages
 from cnnfilter.layers.layer import Layer, Shape, show_shape
 from cnnfilter.layers.stack import Layers, parse_layers
 from cnnfilter.weights.safetensors import TensorFile, write_tensors
+from cnnfilter.weights.trained_pictures import TrainedPictures
 
 FORMAT, VERSION = "cnnfilter-model", "1"
 _REQUIRED_FIELDS = ("format", "version", "layers", "input", "classes", "preparation", "provenance")
-_OPTIONAL_FIELDS = ("backbone", "calibration")
+_OPTIONAL_FIELDS = ("backbone", "calibration", "trained")
 
 # Limits of what a file may describe, far above the networks in use: ResNet-152 has fewer than 500 layers (with batch
 # norm and activations), ImageNet-21k has 21,841 classes, and classifiers take pictures of less than 1000 pixels a side.
@@ -114,6 +116,7 @@ class Model:
     provenance: str = ""
     backbone: Backbone | None = None
     calibration: Calibration = field(default_factory=Calibration)
+    trained: TrainedPictures | None = None
 
 
 # --- writing -------------------------------------------------------------------------------------------
@@ -140,6 +143,8 @@ def write_model(file: BinaryIO, model: Model, *, dtype: str = "float16") -> None
         metadata["backbone"] = _json(dataclasses.asdict(model.backbone))
     if model.calibration != Calibration():
         metadata["calibration"] = _json(dataclasses.asdict(model.calibration))
+    if model.trained is not None:
+        metadata["trained"] = _json(model.trained.as_record())
     tensors = {
         f"{number}.{name}": tensor.astype(dtype)
         for number, tensors in enumerate(model.weights, 1)
@@ -204,6 +209,7 @@ def _described(metadata: Mapping[str, str]) -> Model:
         provenance=metadata["provenance"],
         backbone=backbone,
         calibration=_calibration(metadata["calibration"]) if "calibration" in metadata else Calibration(),
+        trained=TrainedPictures.from_text(metadata["trained"]) if "trained" in metadata else None,
     )
     _check_fit(model)
     return model

@@ -328,7 +328,14 @@ def _on_backbone(head: Model, given: str) -> Model:
             f"model {given!r} takes {show_shape(head.input_shape)} numbers; its backbone gives {show_shape(first)}"
         )
     tensors = (*body.weights[: backbone.layers], *head.weights)
-    preparation = replace(body.preparation, scale=head.preparation.scale)
     return Model(
-        layers, tensors, body.input_shape, head.classes, preparation, head.provenance, backbone, head.calibration
+        layers,
+        tensors,
+        body.input_shape,
+        head.classes,
+        replace(body.preparation, scale=head.preparation.scale),
+        head.provenance,
+        backbone,
+        head.calibration,
+        head.trained,
     )

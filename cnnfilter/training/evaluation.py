@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,8 +18,10 @@ from cnnfilter.errors import DataError
 from cnnfilter.layers.answers import Answers
 from cnnfilter.networks.model_file import Calibration
 from cnnfilter.networks.network import Network
+from cnnfilter.networks.preparation import fit, scale
 from cnnfilter.training.data.dataset import Dataset, load_folder
 from cnnfilter.training.data.examples import Examples, Picture, Skipped, read_each
+from cnnfilter.weights.trained_pictures import TrainedPictures
 
 RIGHT_ANSWERS_KEPT_SHARE = 0.95
 """Share of the right answers that the threshold of 'unknown' lets through.
@@ -76,6 +78,9 @@ class Evaluation:
         The files that were left out of the data, and the pictures that could not be read.
     independent : bool
         Each class has a probability by itself (a sigmoid); otherwise they sum to 1.
+    trained_on, checked : int
+        The number of pictures that the network was trained on, of so many for which its file tells that. A model keeps
+        digests of 4096 training pictures at most; of more it is a sample.
     """
 
     classes: tuple[str, ...]
@@ -85,6 +90,8 @@ class Evaluation:
     calibration: Calibration = field(default_factory=Calibration)
     skipped: tuple[Skipped, ...] = ()
     independent: bool = False
+    trained_on: int = 0
+    checked: int = 0
 
     @classmethod
     def of(
@@ -225,18 +232,24 @@ def evaluate(
     examples = choose_examples(dataset, split)
     labels = dataset.labels_in(examples, network.labels, network.name)
 
-    def logits_of(index: int, picture: Picture) -> NDArray[np.float32]:
-        return cast(NDArray[np.float32], network.forward(network.prepare(picture), threads=1)[0])
+    def answer(index: int, picture: Picture) -> tuple[NDArray[np.float32], bytes]:
+        fitted = fit(picture, network.input_shape, network.preparation)
+        logits = network.forward(scale(fitted, network.preparation)[None], threads=1)[0]
+        return cast(NDArray[np.float32], logits), TrainedPictures.digest(fitted)
 
-    logits, unreadable = read_each(examples, logits_of, threads=threads, advance=advance)
-    read = np.array([row is not None for row in logits], bool)
+    answers, unreadable = read_each(examples, answer, threads=threads, advance=advance)
+    read = np.array([each is not None for each in answers], bool)
     if not read.any():
         first = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
         what = "the only picture" if len(examples) == 1 else f"none of the {len(examples)} pictures"
         raise DataError(f"{what} of {dataset.name} can{'not' if len(examples) == 1 else ''} be read{first}")
-    rows = np.stack([row for row in logits if row is not None])
+    given = [each for each in answers if each is not None]
+    rows = np.stack([logits for logits, _ in given])
     skipped = (*dataset.skipped, *unreadable)
-    return Evaluation.of(network, labels[read], rows.reshape(len(rows), -1), examples.take(read), skipped)
+    found = Evaluation.of(network, labels[read], rows.reshape(len(rows), -1), examples.take(read), skipped)
+    trained = network.model.trained
+    trained_on, checked = trained.find([digest for _, digest in given]) if trained else (0, 0)
+    return replace(found, trained_on=trained_on, checked=checked)
 
 
 def choose_examples(dataset: Dataset, split: str | None) -> Examples:

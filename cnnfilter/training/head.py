@@ -25,6 +25,7 @@ from cnnfilter.training.data.examples import Examples, FileExamples, Picture, Sk
 from cnnfilter.training.logistic_regression import Head, class_weights, fit_head
 from cnnfilter.training.progress import Watcher
 from cnnfilter.weights import DEFAULT_MODEL, checksum, path_of
+from cnnfilter.weights.trained_pictures import TrainedPictures
 
 CHANGED_COPIES_PER_PICTURE = 3
 """Changed copies that an augmentation makes of each training picture, beside the picture itself.
@@ -36,17 +37,19 @@ Floats = NDArray[np.float32]
 
 
 class ExampleFeatures(NamedTuple):
-    """The features (V, F) of a picture and its changed copies, and the fingerprint of the picture (None for arrays)."""
+    """The features (V, F) of a picture and its changed copies, its fingerprint (None for arrays) and its digest."""
 
     features: Floats
     fingerprint: bytes | None
+    digest: bytes
 
 
 class SplitFeatures(NamedTuple):
-    """The features (N, V, F) and the fingerprints of the pictures of a split that could be read."""
+    """The features (N, V, F), the fingerprints and the digests of the pictures of a split that could be read."""
 
     features: Floats
     fingerprints: list[bytes | None]
+    digests: list[bytes]
 
 
 class HeadTraining(NamedTuple):
@@ -106,7 +109,8 @@ def train_head(
         seed=seed,
         threads=threads,
     )
-    return HeadTraining(_as_model(head, dataset, body), head, dataset, features)
+    model = replace(_as_model(head, dataset, body), trained=TrainedPictures.of(features["train"].digests))
+    return HeadTraining(model, head, dataset, features)
 
 
 def _split_features(
@@ -131,13 +135,15 @@ def _split_features(
             copies = np.repeat(pixels[None], count, axis=0)
             apply_changes(copies, drawn.take(index * count, (index + 1) * count), body.preparation, batch[1:])
         features = body.forward(batch, until=body.head, threads=1).reshape(len(batch), -1)
-        return ExampleFeatures(features, fingerprint(pixels) if with_prints else None)
+        look = fingerprint(pixels) if with_prints else None
+        return ExampleFeatures(features, look, TrainedPictures.digest(pixels))
 
     found, unreadable = read_each(examples, example_features, threads=threads, advance=watcher.advance)
     readable = [each for each in found if each is not None]
     size = (1 + count, int(np.prod(list(body.layers.shapes(body.input_shape))[body.head])))
     features = np.stack([each.features for each in readable]) if readable else np.empty((0, *size), np.float32)
-    return SplitFeatures(features, [each.fingerprint for each in readable]), unreadable
+    looks, digests = [each.fingerprint for each in readable], [each.digest for each in readable]
+    return SplitFeatures(features, looks, digests), unreadable
 
 
 def _as_model(head: Head, dataset: Dataset, body: Network) -> Model:

@@ -30,6 +30,7 @@ from cnnfilter.training.initial_kernels import start_from_kernels
 from cnnfilter.training.logistic_regression import class_weights
 from cnnfilter.training.optimisers import Learning
 from cnnfilter.training.progress import Epoch, Watcher
+from cnnfilter.weights.trained_pictures import TrainedPictures
 
 Floats = NDArray[np.float32]
 
@@ -354,7 +355,14 @@ class Trainer:
         weights = tuple({name: _rounded(values) for name, values in layer.items()} for layer in self.stack.weights())
         layers = self.settings.layers
         more: tuple[Weights, ...] = ({},) * (len(layers) - len(weights))
-        return Model(layers, (*weights, *more), self.settings.input_shape, self.dataset.classes, self.preparation)
+        return Model(
+            layers,
+            (*weights, *more),
+            self.settings.input_shape,
+            self.dataset.classes,
+            self.preparation,
+            trained=TrainedPictures.of([TrainedPictures.digest(picture) for picture in self.train]),
+        )
 
 
 def _rounded(values: Floats) -> Floats:

@@ -26,7 +26,8 @@ probabilities.
 MODEL is a model file, or the name of a model that comes with cnnfilter. DATA is written as for `train`, with classes
 that the model knows: a folder of class folders, a CSV file, IDX files or an .npz file. If DATA has splits, its test
 pictures are used, else its validation pictures. The result means something only for pictures that the model was not
-trained on: in a folder without splits, --split validation selects those that `train` held back.
+trained on: in a folder without splits, --split validation selects those that `train` held back. A model keeps digests
+of up to 4096 of its training pictures; how many of the pictures are among them is said.
 
 --calibrate finds the temperature at which the probabilities agree best with the truth, and the probability below
 which 'unknown' is the better answer (so that 95 of 100 right answers are kept). Both are written into MODEL, or
@@ -110,7 +111,7 @@ def command(
     if plot:
         refuse_without_matplotlib()
 
-    from cnnfilter.cli.reports.evaluation import evaluation_lines, evaluation_record
+    from cnnfilter.cli.reports.evaluation import evaluation_lines, evaluation_record, trained_text
     from cnnfilter.training.data.dataset import load_folder
     from cnnfilter.training.evaluation import choose_examples, evaluate
 
@@ -138,10 +139,15 @@ def command(
     if not quiet and (decisions := _decisions(dataset, evaluation)):
         print_lines(decisions, err=True)
     list_skipped(evaluation.skipped, quiet)
+    flattered = trained_text(evaluation)
+    if flattered and not quiet:
+        say("Warning", flattered)
     if as_json:
         click.echo(json_line(evaluation_record(evaluation)))
     else:
         print_lines(evaluation_lines(evaluation, _split_to_name(dataset, examples)))
+        if flattered and quiet:
+            click.echo(f"({flattered})")
     if errors:
         _draw_mistakes(evaluation, errors, force, quiet)
     if plot:

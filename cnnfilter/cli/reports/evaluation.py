@@ -37,8 +37,20 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
             }
             for row in evaluation.per_class
         ],
+        "trained_on": evaluation.trained_on,
+        "checked": evaluation.checked,
         "skipped": [{"path": path, "reason": reason} for path, reason in evaluation.skipped],
     }
+
+
+def trained_text(evaluation: Evaluation) -> str:
+    """Return a text about the pictures that the network was trained on; "" if there are none."""
+    if not evaluation.trained_on:
+        return ""
+    sample = "" if evaluation.checked == len(evaluation) else f" (of {evaluation.checked:,} that the model can tell)"
+    share = round(len(evaluation) * evaluation.trained_on / evaluation.checked)
+    about = f"about {share:,}" if sample else f"{share:,}"
+    return f"{about} of {len(evaluation):,} pictures were trained on{sample}, which flatters the accuracy"
 
 
 def verdict(evaluation: Evaluation, what: str) -> str:

@@ -259,3 +259,56 @@ def test_a_picture_that_is_listed_in_two_spellings_is_refused(table):
 def test_options_of_tables_need_a_table(tmp_path, option):
     with pytest.raises(DataError, match=f"--{next(iter(option))} belongs to tables of labels"):
         load_folder(tmp_path, **option)
+
+
+# --- what a spreadsheet writes
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("path\tlabel", lambda folder, number: f"{folder}/{number}.png\t{NAMES[folder]}"),
+        ("", lambda folder, number: f"{folder}/{number}.png\t{NAMES[folder]}"),
+        ('"path","label"', lambda folder, number: f'"{folder}/{number}.png","{NAMES[folder]}"'),
+        ("label,path", lambda folder, number: f"{NAMES[folder]},{folder}/{number}.png"),
+        ("path , label", lambda folder, number: f"{folder}/{number}.png , {NAMES[folder]}"),
+        ("path,label,", lambda folder, number: f"{folder}/{number}.png,{NAMES[folder]},"),
+        ("path,label", lambda folder, number: f"{os.path.abspath(folder)}/{number}.png,{NAMES[folder]}"),
+        ("path,label", lambda folder, number: f"./{folder}/../{folder}/{number}.png,{NAMES[folder]}"),
+    ],
+)
+def test_rows_of_every_style_are_the_same_table(table, header, row):
+    found = table(header, row)
+    assert found.classes == ("cat", "dog")
+    assert found.train.counts(2).tolist() == [3, 3]
+    assert not found.skipped
+
+
+def test_a_quoted_path_may_have_the_delimiter_in_it(table):
+    Image.new("L", (4, 4), 3).save("a/x, y.png")
+
+    def row(folder, number):
+        return '"a/x, y.png",cat' if (folder, number) == ("a", 2) else plain(folder, number)
+
+    found = table("path,label", row)
+    assert any(found.train.name(index).endswith("a/x, y.png") for index in range(len(found.train)))
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("a/0.png,cat", r"lists a picture twice: a/0.png$"),
+        ("./a/0.png,cat", r"lists a picture twice: a/0.png$"),
+        ("a/0.png,dog", r"lists a picture twice: a/0.png, as 'cat' and as 'dog'$"),
+        ("a/0.png,", r"line \d: 'a/0.png' has no label"),
+        (",dog", r"line \d: 'dog' has no path"),
+    ],
+)
+def test_rows_that_contradict_or_lack_something_are_refused(table, last, message):
+    with pytest.raises(DataError, match=message):
+        table("path,label", lambda folder, number: last if (folder, number) == ("b", 2) else plain(folder, number))
+
+
+def test_a_table_of_one_class_is_refused(table):
+    with pytest.raises(DataError, match=r"has one class only \('cat'\); a classifier needs two"):
+        table("path,label", plain, classes="a").check()

@@ -300,7 +300,7 @@ def _from_files(
     labels = np.array([numbers[entry.label] for entry in found], np.int64)
     given = np.array([entry.split or "train" for entry in found])
     if len({os.path.normpath(entry.path) for entry in found}) != len(found):
-        raise DataError(f"{name} lists a picture twice: {_first_repeated(paths)}")
+        raise DataError(f"{name} lists a picture twice: {_first_repeated(found)}")
     ranges = file_ranges(paths, max_pixels, scale, axes)
     places = {split: np.flatnonzero(given == split) for split in SPLITS}
     floats = {split: [ranges[paths[at]] for at in own if paths[at] in ranges] for split, own in places.items()}
@@ -318,13 +318,16 @@ def _from_files(
     )
 
 
-def _first_repeated(paths: Sequence[str]) -> str:
-    seen: set[str] = set()
-    for path in map(os.path.normpath, paths):
+def _first_repeated(found: Sequence[LabelledFile]) -> str:
+    """Return the first path that is there twice, with its labels if they differ."""
+    seen: dict[str, str] = {}
+    for entry in found:
+        path = os.path.normpath(entry.path)
         if path in seen:
             break
-        seen.add(path)
-    return path
+        seen[path] = entry.label
+    labels = {seen[path], entry.label}
+    return path if len(labels) == 1 else f"{path}, as {seen[path]!r} and as {entry.label!r}"
 
 
 def _from_arrays(name: str, parts: list[ArraySplit], scale: Scale | None) -> Dataset:

@@ -496,3 +496,42 @@ def test_paeth_is_the_specifications(rng: np.random.Generator) -> None:
     for index in sample:
         values = [np.int16(plane.flat[index]) for plane in (left, above, corner)]
         assert png_loops.paeth(*values) == expected.flat[index]
+
+
+# --- metadata in texts ----------------------------------------------------------------------------------------
+
+
+def raw_profile(kind: str, content: bytes) -> bytes:
+    numbers = content.hex()
+    lines = "\n".join(numbers[at : at + 72] for at in range(0, len(numbers), 72))
+    value = f"\n{kind}\n{len(content):8}\n{lines}\n".encode()
+    return chunk(b"zTXt", f"Raw profile type {kind}".encode() + b"\0\0" + zlib.compress(value))
+
+
+def exif_of_a_turned_photo() -> bytes:
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x0131, 2, 4, 0x00636261)
+    preview = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 68, 0x0202, 4, 1, 10, 0)
+    head = b"II*\0" + struct.pack("<IH", 8, 2) + entry + struct.pack("<I", 38)
+    return (head + preview).ljust(68, b"\0") + b"\xff\xd8\xffpreview"
+
+
+@pytest.mark.parametrize("kind", ["exif", "APP1"])
+def test_exif_in_a_text_turns_the_picture_and_loses_its_preview(rng: np.random.Generator, kind: str) -> None:
+    extra = raw_profile(kind, b"Exif\0\0" + exif_of_a_turned_photo())
+    image = read_image(make_png(random_samples(rng, 2, 3, 0, 8), 0, 8, extra=extra))
+    assert image.pixels.shape == (3, 2, 1)
+    written = encode_image(image, "png")
+    assert b"preview" not in written
+    with Pillow.open(io.BytesIO(written)) as picture:
+        assert dict(picture.getexif()) == {0x0131: "abc"}
+        assert not any(name.startswith("Raw profile") for name in picture.info)
+
+
+def test_xmp_in_a_text_is_the_xmp_and_previews_of_photoshop_are_left_out(rng: np.random.Generator) -> None:
+    packet = b"<x:xmpmeta><dc:source>a wall</dc:source><xmp:Thumbnails>a preview</xmp:Thumbnails></x:xmpmeta>"
+    extra = raw_profile("xmp", packet) + raw_profile("8bim", b"8BIM\x04\x0c\0\0\xff\xd8\xffpreview")
+    extra += raw_profile("iptc", b"\x1c\x02\x78\0\3abc") + chunk(b"tEXt", b"Raw profile type qq\0no numbers")
+    image = read_image(make_png(random_samples(rng, 2, 3, 0, 8), 0, 8, extra=extra))
+    kept = dict(image.metadata.text)
+    assert kept.pop("XML:com.adobe.xmp") == "<x:xmpmeta><dc:source>a wall</dc:source></x:xmpmeta>"
+    assert kept.keys() == {"Raw profile type iptc", "Raw profile type qq"}

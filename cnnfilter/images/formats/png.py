@@ -24,7 +24,8 @@ from cnnfilter.images.formats.png_chunks import (
     split,
 )
 from cnnfilter.images.image import Image, warn
-from cnnfilter.images.metadata import Metadata, resolution
+from cnnfilter.images.metadata import XMP, Metadata, resolution
+from cnnfilter.images.tags.raw_profiles import take_raw_profiles
 
 _MAX_TEXT_BYTES = 1 << 24  # of an unpacked text or profile, so that a short file cannot fill the memory
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
@@ -89,12 +90,15 @@ def _metadata(chunks: Chunks) -> Metadata:
             damaged.append(kind)
         else:
             text[keyword_and_value[0]] = keyword_and_value[1]
+    raw = take_raw_profiles(text)
+    if raw.xmp is not None:
+        text.setdefault(XMP, raw.xmp)
     if damaged:
         names = ", ".join(dict.fromkeys(kind.decode("latin-1") for kind in damaged))
         warn(f"damaged parts of the file are left out: {names}")
     return Metadata(
         icc=profile,
-        exif=bytes(exif) if exif is not None else None,
+        exif=bytes(exif) if exif is not None else raw.exif,
         dpi=_resolution(other.get(b"pHYs")),
         text=text,
         colour=colour,

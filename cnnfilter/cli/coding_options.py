@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnfilter.cli.input_files import format_of
 from cnnfilter.errors import ImageError
 from cnnfilter.images.coding.settings import COMPRESSIONS, DEFAULT, SUBSAMPLINGS, Settings
 
@@ -79,10 +80,15 @@ class CodingOptions:
             self._check(format, "")
 
     def check(self, sources: Sequence[Source], targets: Iterable[Target]) -> None:
-        """Raise a usage error if the format of a result does not have one of the settings that were given."""
+        """Raise a usage error if the format of a result does not have one of the settings that were given.
+
+        Inputs whose format is unknown are passed over: reading them reports why, and does not stop the others.
+        """
+        if not self.settings.given:
+            return
         checked = set[str]()
         for source, target in zip(sources, targets, strict=False):
-            if target.format not in (None, *checked) and source.error is None:
+            if target.format not in (None, *checked) and format_of(source) is not None:
                 self._check(str(target.format), f" (the format of {target.name})")
                 checked.add(str(target.format))
 

@@ -105,6 +105,13 @@ def test_an_option_that_the_format_does_not_have(command, options, message):
     assert not Path("x").exists()
 
 
+def test_an_input_that_is_no_picture_does_not_stop_the_others():
+    Path("broken.jpg").write_text("no picture")
+    done = run("pool", "broken.jpg", "photo.jpg", "-o", "out/", "--quality", "80", code=1)
+    assert "broken.jpg: not a picture" in done.stderr
+    assert Path("out/photo.jpg").exists()
+
+
 def test_a_level_of_png():
     for level in ("0", "9"):
         run("pool", "photo.jpg", "-o", f"{level}.png", "--compression", level)

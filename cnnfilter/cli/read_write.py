@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnfilter.cli.coding_options import CodingOptions
+from cnnfilter.cli.groups.coding_options import CodingOptions
 from cnnfilter.cli.groups.page_options import PageOptions
 from cnnfilter.cli.input_files import Selection
 from cnnfilter.cli.messages import EXIT_FAILED

@@ -135,7 +135,7 @@ def test_the_options_are_parameters_of_write_image():
     import inspect
 
     from cnnfilter import write_image
-    from cnnfilter.cli.coding_options import CodingOptions
+    from cnnfilter.cli.groups.coding_options import CodingOptions
 
     parameters = inspect.signature(write_image).parameters
     for name, option in inspect.signature(CodingOptions).parameters.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfilter.cli import options
-from cnnfilter.cli.coding_options import CodingOptions
+from cnnfilter.cli.groups.coding_options import CodingOptions
 from cnnfilter.cli.messages import EXIT_CHECK_FAILED, EXIT_FAILED, print_paths
 from cnnfilter.cli.output_files import Naming, plan_targets
 from cnnfilter.cli.read_only import MODEL_HINT, Inputs, inputs, model

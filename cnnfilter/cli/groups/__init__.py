@@ -1,1 +1,1 @@
-"""Groups of options that several commands have."""
+"""Groups of options that several commands share."""

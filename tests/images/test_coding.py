@@ -179,7 +179,9 @@ def test_webp_can_be_asked_for_without_loss_and_with_a_quality() -> None:
 
 def test_lossless_grey_avif_stays_lossless() -> None:
     pixels = noise(24, 36)
-    file = rewritten(saved(Pillow.fromarray(pixels), "AVIF", quality=100), "avif")
+    source = saved(Pillow.fromarray(pixels), "AVIF", quality=100)
+    file = rewritten(source, "avif")
+    assert opened(file).mode == opened(source).mode
     np.testing.assert_array_equal(read_image(file).pixels[:, :, 0], pixels)
 
 

@@ -349,6 +349,8 @@ def save_options(image: Image, format: str, settings: Settings = NO_SETTINGS) ->
     """Return the options of Pillow's ``save`` for an image: how it is compressed, and its metadata."""
     metadata = image.metadata
     options = coding.save_options(format, image.coding, settings)
+    if format == "avif" and image.mode == "L":
+        options["subsampling"] = "4:0:0"  # no chroma
     if icc := metadata.icc_for(image.mode):
         options["icc_profile"] = icc
     if metadata.exif and format in ("jpg", "webp", "avif"):

@@ -49,6 +49,9 @@ _START_BYTES_MIN = (144 << 20, 92 << 20)
 OpenBLAS ends it below 138 and 87 MiB on processors without AVX-512, below 112 and 56 MiB on others (measured).
 """
 
+_UNEXPANDED: dict[str, Any] = {"windows_expand_args": False}
+"""On Windows, click would expand the patterns of --include and --exclude, too. `Selection` expands those of INPUT."""
+
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
 
@@ -113,7 +116,7 @@ class Commands(click.Group):
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
         if not standalone_mode:
-            return super().main(args, standalone_mode=False, **extra)
+            return super().main(args, standalone_mode=False, **_UNEXPANDED | extra)
         sys.exit(self._run(args, extra))
 
     def _run(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
@@ -125,7 +128,7 @@ class Commands(click.Group):
             register()
         try:
             with _signals_raise():
-                code: int = super().main(args, standalone_mode=False, **extra)
+                code: int = super().main(args, standalone_mode=False, **_UNEXPANDED | extra)
                 if not code:
                     sys.stdout.flush()
                     return 0

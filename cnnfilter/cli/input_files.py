@@ -25,8 +25,8 @@ class Patterns:
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-        self.include = [pattern.lower() for pattern in include]
-        self.exclude = [pattern.lower() for pattern in exclude]
+        self.include = [_with_slashes(pattern.lower()) for pattern in include]
+        self.exclude = [_with_slashes(pattern.lower()) for pattern in exclude]
 
     @property
     def any(self) -> bool:
@@ -52,9 +52,27 @@ ALL_PATHS = Patterns()
 def _matches(path: str, patterns: list[str]) -> bool:
     from fnmatch import fnmatchcase
 
-    path = path.lower()
-    name = os.path.basename(path)
+    path = _with_slashes(path.lower())
+    name = path.rpartition("/")[2]
     return any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in patterns)
+
+
+def _with_slashes(path: str) -> str:
+    """Return a path or pattern with slashes between its parts: Windows has backslashes, and takes both."""
+    return path if os.sep == "/" else path.replace(os.sep, "/")
+
+
+SHELL_EXPANDS_PATTERNS = os.name != "nt"
+"""Whether the shell replaces ``*.jpg`` by the files that match, before the command runs; those of Windows do not."""
+
+
+def _expanded(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the paths, with patterns replaced by the files that match, in order, where the shell has not done it."""
+    from glob import glob
+
+    for path in paths:
+        found = sorted(glob(path)) if set(path) & set("*?[") and not os.path.lexists(path) else []
+        yield from found or [path]
 
 
 class Selection:
@@ -102,7 +120,8 @@ class Selection:
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
     ) -> None:
-        self.paths = list(input) if input or files_from is not None else ["-"]
+        given = input if SHELL_EXPANDS_PATTERNS else _expanded(input)
+        self.paths = list(given) if input or files_from is not None else ["-"]
         self.files_from = files_from
         self.end = "\0" if null else "\n"
         self.recursive = recursive

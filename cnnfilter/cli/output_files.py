@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from cnnfilter.images.image import Image
 
+ON_WINDOWS = os.name == "nt"
+
 TEMPLATE_FIELDS = ("stem", "name", "ext", "dir", "index", "page")
 """The names in braces that the template of an output may have; the help of ``-o`` explains them."""
 
@@ -235,6 +237,8 @@ def plan_targets(
         An output exists, and `existing` is ``refuse``.
     """
     targets = [naming.target(source, source.number_of_input or index) for index, source in enumerate(sources, 1)]
+    for target in targets:
+        _refuse_bad_name(target.path)
     _refuse_shared(sources, targets)
     _refuse_streams_to_one_file(sources, targets, naming)
     if naming.to_stdout and existing in ("skip-existing", "if-newer"):
@@ -291,6 +295,16 @@ def _is_newer(source: str, target: str) -> bool:
         return True
 
 
+def _refuse_bad_name(path: str) -> None:
+    if not ON_WINDOWS:
+        return
+    from cnnfilter.jobs.sorting import part_without_name
+
+    part = part_without_name(path)
+    if part is not None:
+        raise bad_output(f"{path!r}: {part!r} cannot be the name of a file or folder on Windows.")
+
+
 def _refuse_missing_folder(target: Target) -> None:
     folder = os.path.dirname(target.path)
     if folder and not target.make_folder and not os.path.isdir(folder):
@@ -300,12 +314,15 @@ def _refuse_missing_folder(target: Target) -> None:
 def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None:
     if len(sources) < 2:
         return
-    sources_by_path = {os.path.realpath(source.path): source for source in sources if source.path != STDIN}
+    from cnnfilter.jobs.sorting import names_of_files
+
+    names = names_of_files([*(source.path for source in sources), *(target.path for target in targets)])
+    sources_by_path = {names[source.path]: source for source in sources if source.path != STDIN}
     sources_by_target: dict[str, Source] = {}
     for source, target in zip(sources, targets, strict=True):
         if source.error is not None:  # it cannot be read, so nothing is written
             continue
-        path = target.path if target.path == STDOUT else os.path.realpath(target.path)
+        path = names[target.path]
         if path in sources_by_target:
             raise bad_output(
                 f"{sources_by_target[path].name!r} and {source.name!r} would both be written to {target.name!r}; "
@@ -318,7 +335,8 @@ def _refuse_shared(sources: Sequence[Source], targets: Sequence[Target]) -> None
 
 
 def refuse_existing(path: str, force: bool) -> None:
-    """Refuse a file that exists, unless `force` is true, and a path that is a folder."""
+    """Refuse a file that exists, unless `force` is true, a path that is a folder, and a name that cannot be."""
+    _refuse_bad_name(path)
     if os.path.isdir(path):
         raise click.ClickException(f"{path}: is a folder")
     if os.path.lexists(path) and not force:

@@ -40,6 +40,9 @@ MIN_UNPACKED_FILE_BYTES = 256 << 20
 RELEASE_INTERVAL_SECONDS = 0.005
 """Seconds after which the pages that were used are released again."""
 
+MAPPED_FILES_CAN_MOVE = os.name != "nt"
+"""Whether a file can be renamed and removed while its pages are mapped, which Windows refuses."""
+
 _PIECE_BYTES = 8 << 20
 """Bytes that are converted at a time."""
 
@@ -69,6 +72,9 @@ class MappedArray:
 
     def __exit__(self, *_: object) -> None:
         self._releasing.__exit__(None, None, None)
+        del self.array
+        with suppress(BufferError):  # another array still uses the pages
+            self._map.close()
 
 
 def temporary_array(folder: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedArray:
@@ -265,6 +271,8 @@ def new_array(
 ) -> NewFile | MappedArray:
     """Return an array for a result: in the file at `path`, or, without `path` or `frame`, in a temporary file.
 
+    Under Windows it is always in a temporary file, from which the result is written.
+
     Parameters
     ----------
     frame : what `head_and_tail_of` returns
@@ -275,6 +283,6 @@ def new_array(
         The result would have more than `max_pixels`.
     """
     check_size(shape[1], shape[0], max_pixels)
-    if path is None or frame is None:
+    if path is None or frame is None or not MAPPED_FILES_CAN_MOVE:
         return temporary_array(os.path.dirname(path) or "." if path else None, shape, dtype)
     return NewFile(path, *frame, shape, dtype, force=force)

@@ -1,4 +1,4 @@
-"""Copy, move or link a file into a folder of its label."""
+"""Copy, move or link a file into a folder of its label, and tell which names of files are possible or the same."""
 
 from __future__ import annotations
 
@@ -7,19 +7,41 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
+from cnnfilter.jobs.source_target import STDIN, STDOUT
 from cnnfilter.runtime.atomic_files import replace_file
+
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", "conin$", "conout$"]
+    + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789\u00b9\u00b2\u00b3"]
+)
+
+
+def is_device_name(name: str) -> bool:
+    """Return whether Windows takes a name for a device, whatever its suffix is.
+
+    References
+    ----------
+    https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
+
+    Examples
+    --------
+    >>> is_device_name("NUL.png"), is_device_name("com1"), is_device_name("console")
+    (True, True, False)
+    """
+    return name.partition(".")[0].rstrip(" ").lower() in _DEVICES
 
 
 def folder_name(label: str) -> str:
     """Return the name of a label's folder, which is valid on every file system.
 
-    >>> folder_name("maillot, tank suit"), folder_name("a/b"), folder_name("..")
-    ('maillot, tank suit', 'a_b', '_')
+    >>> folder_name("maillot, tank suit"), folder_name("a/b"), folder_name(".."), folder_name("con")
+    ('maillot, tank suit', 'a_b', '_', '_con')
     """
-    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", label).strip(" .")
-    return name[:100] or "_"
+    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", label).strip(" .")[:100].rstrip(" .") or "_"
+    return f"_{name}" if is_device_name(name) else name
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
@@ -34,16 +56,16 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     taken: dict[str, str] = {}  # the label that has each folder, by the folded name of the folder
     for label, name in names.items():
         if name == label:
-            taken.setdefault(_folded(name), label)
+            taken.setdefault(folded(name), label)
     for label, name in names.items():
         number = 1
-        while taken.setdefault(_folded(names[label]), label) != label:
+        while taken.setdefault(folded(names[label]), label) != label:
             number += 1
             names[label] = f"{name}-{number}"
     return names
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """Return the form of a name in which file systems without case, or with another Unicode form, compare it."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
@@ -127,3 +149,56 @@ def sort_file(path: str, folder: str, how: str) -> str:
         except FileExistsError:  # another process took the name
             continue
         return target
+
+
+# --- names of files on different systems: which are impossible, and which are the same file
+
+
+def part_without_name(path: str) -> str | None:
+    """Return a part of a path that Windows takes for a device or a stream, or would change, or None.
+
+    ``NUL`` alone is the null device, which may be written to.
+    """
+    if path.lower() in (STDOUT, "nul"):
+        return None
+    import ntpath
+
+    for part in ntpath.splitdrive(path)[1].replace("\\", "/").split("/"):
+        is_changed = part not in (".", "..") and part != part.rstrip(" .")
+        if is_changed or is_device_name(part) or set(part) & set('<>:"|?*'):
+            return part
+    return None
+
+
+def ignores_case(folder: str) -> bool:
+    """Return whether the file system of a folder takes ``A.png`` and ``a.png`` for one file.
+
+    It is asked for a file of the folder by its name in the other case; for an empty or missing folder, for the folder
+    itself.
+    """
+    path = os.path.realpath(folder or os.curdir)
+    try:
+        known = [os.path.join(path, name) for name in os.listdir(path)]
+    except OSError:
+        known = []
+    for one in [*known, *_with_parents(path)]:
+        parent, name = os.path.split(one)
+        if name.swapcase() != name and os.path.lexists(one):
+            other = os.path.join(parent, name.swapcase())
+            return os.path.lexists(other) and os.path.samestat(os.lstat(one), os.lstat(other))
+    return False
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while os.path.basename(path):
+        yield path
+        path = os.path.dirname(path)
+
+
+def names_of_files(paths: Iterable[str]) -> dict[str, str]:
+    """Return a name for each path that is the same for the same file, also where the file system ignores case."""
+    names = {path: path if path in (STDIN, STDOUT) else os.path.realpath(path) for path in paths}
+    folds = {name: folded(name) for name in set(names.values())}
+    counts = Counter(folds.values())
+    shared = {name for name, fold in folds.items() if counts[fold] > 1 and ignores_case(os.path.dirname(name))}
+    return {path: folds[name] if name in shared else name for path, name in names.items()}

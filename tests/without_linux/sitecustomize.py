@@ -20,7 +20,8 @@ _open = builtins.open
 
 
 def _open_without_proc(file: Any, *more: Any, **others: Any) -> Any:
-    if isinstance(file, str) and file.startswith(("/proc/", "/sys/")):
+    hidden = isinstance(file, str) and file.startswith(("/proc/", "/sys/"))
+    if hidden and file != "/proc/self/maps":  # which threadpoolctl reads under this name of the system
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
     return _open(file, *more, **others)
 

@@ -151,6 +151,8 @@ def test_matrices_are_separated_by_blank_lines():
 def test_a_picture_that_is_cut_off_ends_where_the_next_begins(name):
     cut = FILES[name][: len(FILES[name]) * 2 // 3]
     assert taken(cut + FILES[name] + FILES["png"]) == [cut, FILES[name], FILES["png"]]
+    if "jpeg" not in name:
+        assert taken(cut + FILES["P6"] + FILES["png"]) == [cut, FILES["P6"], FILES["png"]]
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in NEEDS_SPACE])

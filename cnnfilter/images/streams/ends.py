@@ -23,11 +23,16 @@ from cnnfilter.images.streams import jpeg
 from cnnfilter.images.streams.buffer import Buffer
 from cnnfilter.images.streams.unended import PADDING
 
-LONG_SIGNATURE = re.compile(rb"\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBPVP8|\x93NUMPY", re.DOTALL)
-"""The signatures that are too long to stand in a picture by chance: where one that is cut off or damaged must end."""
+LONG_SIGNATURE = re.compile(
+    rb"\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBPVP8|\x93NUMPY|P[56]\s\d{1,5}\s\d{1,5}\s(?:255|65535)\s", re.DOTALL
+)
+"""The signatures that are too long to stand in a picture by chance: where one that is cut off or damaged must end.
+
+Those of JPEG are left out, because thumbnails have them.
+"""
 
 _QUICKLY_ENDED = frozenset({"png", "gif", "webp", "bmp", "npy", "ppm"})
-_LONG_SIGNATURE_BYTES = 15
+_LONG_SIGNATURE_BYTES = 21
 _LONGEST_PNG_CHUNK_BYTES = (1 << 31) - 1
 _LONGEST_HEADER_BYTES = 4096
 """Bytes in which the header of a PNM file must end; comments may be long, and no program writes more."""

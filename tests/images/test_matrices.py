@@ -115,5 +115,7 @@ def test_numbers_that_are_not_finite_are_not_written(values):
 def test_several_channels_are_refused_and_a_single_map_is_not():
     with pytest.raises(ImageError, match="txt holds one channel, and there are 3; npy holds them all"):
         text_of(np.zeros((2, 2, 3)))
+    with pytest.raises(ImageError, match=r"csv holds one channel, and there are 2; npy holds them all$"):
+        encode_image(Image(np.zeros((2, 2, 2), np.float32), "maps"), "csv")
     one_map = Image(np.ones((1, 2, 1), np.float32), "maps")
     assert encode_image(one_map, "txt") == b"1 1\n"

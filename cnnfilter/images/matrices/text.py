@@ -125,10 +125,8 @@ def as_matrix(image: Image, format: str) -> Image:
     """
     channels = image.colour.shape[2]
     if channels != 1:
-        raise ImageError(
-            f"{format} holds one channel, and there are {channels}; npy holds them all, "
-            "and the layer gray makes one of three"
-        )
+        gray = ", and the layer gray makes one of three" if image.mode in ("RGB", "RGBA") else ""
+        raise ImageError(f"{format} holds one channel, and there are {channels}; npy holds them all{gray}")
     return image.replace(mode=mode_of(image.pixels.shape[2]))
 
 

@@ -214,9 +214,10 @@ def refuse_cut_values(data: bytes, directory: int) -> None:
 def segments_without_end(data: bytes, directory: int) -> list[tuple[int, int]]:
     """Return offset and size of the JPEG strips or tiles of a page that have no end marker, which libtiff fills.
 
-    In JPEG data, 255 is followed by 217 only in that marker (ITU-T T.81, B.1.1.5).
+    In JPEG data, 255 is followed by 217 only in that marker (ITU-T T.81, B.1.1.5). No library here decodes JPEG data of
+    other than 8 bits.
     """
-    if numbers_of(data, directory, COMPRESSION) != (_JPEG,):
+    if numbers_of(data, directory, COMPRESSION) != (_JPEG,) or {*numbers_of(data, directory, BITS)} != {8}:
         return []
     offsets = numbers_of(data, directory, STRIPS) or numbers_of(data, directory, TILES)
     sizes = numbers_of(data, directory, STRIP_BYTES) or numbers_of(data, directory, TILE_BYTES)

@@ -643,6 +643,7 @@ def test_the_completion_scripts_of_the_help_exist(shell_name):
     assert "_CNNFILTER_COMPLETE" in done.stdout
 
 
+@pytest.mark.skipif("CNNFILTER_TESTS_WITHOUT_LINUX" in os.environ, reason="elsewhere LLVM is asked in each run")
 def test_one_picture_needs_neither_numba_nor_pillow(photo):
     assert run(*COPY, photo).returncode == 0  # now the loop is compiled
     code = f"""

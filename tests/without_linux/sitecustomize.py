@@ -16,12 +16,15 @@ VARIABLE = "CNNFILTER_TESTS_WITHOUT_LINUX"
 FUNCTIONS = ("memfd_create", "posix_fallocate", "posix_fadvise", "sched_getaffinity", "sched_setaffinity")
 """The functions of `os` that macOS has not."""
 
+READ_BY_OTHERS = ("/proc/self/maps", "/proc/self/status")
+"""What threadpoolctl reads under this name of the system, and the memory that tests measure."""
+
 _open = builtins.open
 
 
 def _open_without_proc(file: Any, *more: Any, **others: Any) -> Any:
     hidden = isinstance(file, str) and file.startswith(("/proc/", "/sys/"))
-    if hidden and file != "/proc/self/maps":  # which threadpoolctl reads under this name of the system
+    if hidden and file not in READ_BY_OTHERS:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
     return _open(file, *more, **others)
 

@@ -285,13 +285,13 @@ def test_endless_smaller_copies_are_refused_at_once(
     copies["next"][:-1] = start + 18 * np.arange(1, number)
     path = tmp_path / "a.tif"
     path.write_bytes(bytes(file).ljust(start, b"\0") + copies.tobytes())
-    began = time.perf_counter()
+    began = time.process_time()
     refused = r"10,002 frames; the limit is 10,000|more than 1,048,576 pages"
     with pytest.raises(ImageError, match=refused):
         read_image(path)
     with pytest.raises(ImageError, match=refused), open_segmented_page(str(path), 1000):
         pass
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def changed(file: bytes, tag: int, change: Callable[[bytearray, int], None]) -> bytes:

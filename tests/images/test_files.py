@@ -539,6 +539,12 @@ def test_gif_frames_are_complete_pictures() -> None:
         (b"\0\0\0\x18ftypisom\0\0\x02\0isommp41", r"this is a film \(MP4\)"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", r"this is a film \(QuickTime\)"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", r"this is a raw photo \(CR3\)"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(90), r"this is a raw photo \(CR2\)"),
+        (b"FUJIFILMCCD-RAW 0201FF389501", r"this is a raw photo \(RAF\)"),
+        (b"IIU\0\x18\0\0\0", r"this is a raw photo \(RW2\)"),
+        (b"IIRO\x08\0\0\0", r"this is a raw photo \(ORF\)"),
+        (b"\x89HDF\r\n\x1a\n", "this is HDF5"),
+        (b"SIMPLE  =                    T", "this is FITS"),
     ],
 )
 def test_what_is_no_picture(data: bytes, message: str) -> None:

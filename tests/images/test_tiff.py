@@ -294,6 +294,19 @@ def test_endless_smaller_copies_are_refused_at_once(
     assert time.process_time() - began < 5
 
 
+@pytest.mark.parametrize("number", [50706, None], ids=["DNG", "NEF"])
+def test_the_preview_of_a_raw_photo_is_not_taken_for_the_photo(rng: np.random.Generator, number: int | None) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stream = io.BytesIO()
+    version = [] if number is None else [(number, "B", 4, (1, 4, 0, 0))]
+    with tifffile.TiffWriter(stream) as file:
+        preview, photo = random_pixels(rng, (22, 26, 3), np.uint8), random_pixels(rng, (64, 80), np.uint16)
+        file.write(preview, photometric="rgb", subfiletype=1, subifds=1, metadata=None, extratags=version)
+        file.write(photo, photometric=32803, metadata=None)
+    with pytest.raises(ImageError, match="this is a raw photo, of which a TIFF reader sees only the preview"):
+        read_image(stream.getvalue())
+
+
 def changed(file: bytes, tag: int, change: Callable[[bytearray, int], None]) -> bytes:
     """A file in whose first directory the entry of `tag` is changed."""
     new, at = bytearray(file), int.from_bytes(file[4:8], "little")

@@ -93,7 +93,18 @@ _UNREADABLE_SIGNATURES = (
     (b"<!DOCTYPE", "HTML"),
     (b"<html", "HTML"),
     (b"\x1f\x8b", "gzip"),
+    (b"FUJIFILMCCD-RAW", "a raw photo (RAF)"),
+    (b"IIU\0", "a raw photo (RW2)"),
+    (b"IIRO", "a raw photo (ORF)"),
+    (b"IIRS", "a raw photo (ORF)"),
+    (b"MMOR", "a raw photo (ORF)"),
+    (b"FOVb", "a raw photo (X3F)"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"SIMPLE  =", "FITS"),
 )
+_CR2_BYTES = (b"CR\2\0", 8)
+"""The mark of a Canon CR2 file, which is a TIFF of a preview first, and its place."""
+
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _HEIF_BRANDS = frozenset({b"mif1", b"mif2", b"msf1"})
@@ -145,6 +156,8 @@ def sniff(data: bytes) -> str:
     """
     if not data:
         raise ImageError("it is empty")
+    if data[:2] == b"II" and data.startswith(*_CR2_BYTES):
+        raise unreadable("a raw photo (CR2)")
     for magic, format in _SIGNATURES:
         if data.startswith(magic):
             return format
@@ -156,12 +169,17 @@ def sniff(data: bytes) -> str:
         return "ppm"
     for magic, name in _UNREADABLE_SIGNATURES:
         if data.lstrip()[: len(magic)].lower() == magic.lower():
-            raise ImageError(f"this is {name}; {_READABLE_FORMATS} can be read")
+            raise unreadable(name)
     if _looks_like_tga(data):
         return "tga"
     if numbers := _sniff_numbers(data):
         return numbers
     raise ImageError(f"not a picture that can be read ({_READABLE_FORMATS})")
+
+
+def unreadable(name: str) -> ImageError:
+    """Return the error for a file of a format that is known by its name, but not read."""
+    return ImageError(f"this is {name}; {_READABLE_FORMATS} can be read")
 
 
 def _sniff_brands(data: bytes) -> str | None:
@@ -177,11 +195,11 @@ def _sniff_brands(data: bytes) -> str | None:
     if brands[0] in _AVIF_BRANDS or (not is_heic and not _AVIF_BRANDS.isdisjoint(brands)):
         return "avif"
     if is_heic:
-        raise ImageError(f"this is HEIC; {_READABLE_FORMATS} can be read")
+        raise unreadable("HEIC")
     if not _HEIF_BRANDS.isdisjoint(brands):
-        raise ImageError(f"this is HEIF, whose pictures are neither AVIF nor HEIC; {_READABLE_FORMATS} can be read")
+        raise unreadable("HEIF, whose pictures are neither AVIF nor HEIC")
     if brands[0] in _FILM_BRANDS:
-        raise ImageError(f"this is {_FILM_BRANDS[brands[0]]}; {_READABLE_FORMATS} can be read")
+        raise unreadable(_FILM_BRANDS[brands[0]])
     return None
 
 

@@ -24,6 +24,7 @@ from cnnfilter.images.coding.tiff_layout import DESCRIPTIVE_TAGS, FileLayout, Pa
 from cnnfilter.images.coding.tiff_packing import DEFAULT_LEVEL, choose_packing, coding_of, pack
 from cnnfilter.images.formats import pillow
 from cnnfilter.images.formats import tiff_tags as tag
+from cnnfilter.images.formats.detect import unreadable
 from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page, segments_of
 from cnnfilter.images.formats.tiff_tags import Layout
 from cnnfilter.images.image import (
@@ -71,6 +72,8 @@ def read(data: bytes, max_pixels: int, pages: Pages = None) -> Image:
         check_frames(len(directories))
     if not directories:
         raise ImageError(f"cannot be decoded as tiff: {fault or 'it has no page'}")
+    if tag.is_raw_photo(data, directories[0]):
+        raise unreadable("a raw photo, of which a TIFF reader sees only the preview (DNG, NEF, ARW)")
     offsets = tag.without_copies(io.BytesIO(data), directories)
     chosen = choose_pages(pages, len(offsets), fault)
     check_frames(len(chosen))

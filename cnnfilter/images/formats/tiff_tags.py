@@ -25,6 +25,7 @@ ACROSS, DOWN, PLANES, UNIT, PREDICTOR = 282, 283, 284, 296, 317
 TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 322, 323, 324, 325
 EXTRA, FORMAT, XMP, ICC, IPTC = 338, 339, 700, 34675, 33723
 EXIF, GPS = 34665, 34853
+_SUB_DIRECTORIES, _DNG_VERSION = 330, 50706
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 PREMULTIPLIED, ALPHA = 1, 2
@@ -247,6 +248,17 @@ def numbers_of(data: bytes, directory: int, tag: int) -> tuple[int, ...]:
             at = at if numbers.size <= (8 if big else 4) else offset
             return numbers.unpack_from(data, at) if at + numbers.size <= len(data) else ()
     return ()
+
+
+def is_raw_photo(data: bytes, directory: int) -> bool:
+    """Return whether a file's first directory is the preview of a raw photo, as in DNG, NEF and ARW files.
+
+    Such a directory says itself that it is a reduced copy, and the photo is in another one, which it names or which
+    follows in the DNG.
+    """
+    if not sum(numbers_of(data, directory, SUBFILE)) & 1:
+        return False
+    return any(found in (_SUB_DIRECTORIES, _DNG_VERSION) for found, *_ in _entries(data, directory))
 
 
 def _entries(data: bytes, directory: int) -> Iterator[tuple[int, int, int, int, int]]:

@@ -19,6 +19,8 @@ MANY = 1000
 WITHOUT_LINUX = Path(__file__).with_name("without_linux")
 """The folder of a module that Python imports at its start, and that takes away what macOS has not."""
 
+collect_ignore = ["without_linux"]  # a system may have a module sitecustomize of its own, as Debian has
+
 if os.environ.get("CNNFILTER_TESTS_WITHOUT_LINUX", "") not in ("", "0"):
     runpy.run_path(str(WITHOUT_LINUX / "sitecustomize.py"))
     _start = subprocess.Popen.__init__

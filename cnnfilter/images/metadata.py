@@ -25,6 +25,10 @@ _WIDTH_TAGS, _HEIGHT_TAGS = (0x0100, 0xA002), (0x0101, 0xA003)  # ImageWidth, Pi
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of a value of each type, if more than one
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
+_XMP_SIZES = re.compile(
+    r"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)(?:\s*=\s*["']|\s*>\s*))\d+"""
+)
+"""Sizes of the picture as attributes and elements (XMP part 2, sections 2.3 and 2.4)."""
 
 _XMP_PREVIEWS = re.compile(
     r"""<([\w.-]+:Thumbnails|[\w.-]*GImg:image|GImage:Data)\b[^>]*(?<!/)>[^<]*"""
@@ -48,6 +52,8 @@ _BARE_FORMATS = ("npy", "txt", "csv", "ppm")
 """Formats that are known to hold samples only; of what they leave out, captions and places are worth a warning."""
 
 _RESOLUTION_TAG = 282
+_MAKER_NOTE_TAG = 0x927C
+_JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ def _listed(names: list[str]) -> str:
 
 
 def with_size(metadata: Metadata, width: int, height: int) -> Metadata:
-    """Return the metadata with the size of the picture where its EXIF says another one."""
+    """Return the metadata with the size of the picture where its EXIF or XMP says another one."""
+    metadata = _with_size_in_xmp(metadata, width, height)
     if not metadata.exif:
         return metadata
     exif = bytearray(metadata.exif)
@@ -148,6 +155,14 @@ def with_size(metadata: Metadata, width: int, height: int) -> Metadata:
     except (struct.error, ValueError):  # damaged EXIF has no size that a program could read
         return metadata
     return metadata if exif == metadata.exif else dataclasses.replace(metadata, exif=bytes(exif))
+
+
+def _with_size_in_xmp(metadata: Metadata, width: int, height: int) -> Metadata:
+    """Return the metadata with these sizes in the XMP packet, where it tells any."""
+    packet = metadata.text.get(XMP, "")
+    sizes = {"ImageWidth": width, "PixelXDimension": width, "ImageLength": height, "PixelYDimension": height}
+    corrected = _XMP_SIZES.sub(lambda found: f"{found[1]}{sizes[found[2]]}", packet)
+    return metadata if corrected == packet else dataclasses.replace(metadata, text={**metadata.text, XMP: corrected})
 
 
 def _set_size(exif: bytearray, width: int, height: int) -> None:
@@ -215,15 +230,31 @@ def _split_orientation(exif: bytearray) -> tuple[int, bytes | None]:
     if end + 4 <= len(exif):
         exif = _without_thumbnail(exif, order, end)
     for entry in reversed(range(first, end, 12)):
-        tag, kind = struct.unpack_from(order + "HH", exif, entry)
-        if tag != _ORIENTATION_TAG:
-            continue
-        (orientation,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), exif, entry + 8)
-        exif[entry : end + 4] = exif[entry + 12 : end + 4] + bytes(12)
-        count -= 1
-        end -= 12
-        struct.pack_into(order + "H", exif, directory, count)
+        tag, kind, _, value = struct.unpack_from(order + "HHII", exif, entry)
+        if tag == _ORIENTATION_TAG:
+            (orientation,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), exif, entry + 8)
+            _remove_entry(exif, order, directory, entry)
+            count -= 1
+        elif tag == _EXIF_TAG and value != directory:
+            _remove_maker_preview(exif, order, value)
     return orientation if 1 <= orientation <= 8 else 1, bytes(exif) if count else None
+
+
+def _remove_entry(exif: bytearray, order: str, directory: int, entry: int) -> None:
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    end = min(directory + 2 + 12 * count + 4, len(exif))
+    exif[entry:end] = exif[entry + 12 : end] + bytes(12)
+    struct.pack_into(order + "H", exif, directory, count - 1)
+
+
+def _remove_maker_preview(exif: bytearray, order: str, directory: int) -> None:
+    """Remove and clear the maker note of a directory if it holds a JPEG file: a preview of the unfiltered picture."""
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    for entry in reversed(range(directory + 2, min(directory + 2 + 12 * count, len(exif) - 11), 12)):
+        tag, _, length, start = struct.unpack_from(order + "HHII", exif, entry)
+        if tag == _MAKER_NOTE_TAG and exif.find(_JPEG_START, start, start + length) >= 0:
+            exif[start : start + length] = bytes(max(0, min(length, len(exif) - start)))
+            _remove_entry(exif, order, directory, entry)
 
 
 def _without_thumbnail(exif: bytearray, order: str, link: int) -> bytearray:

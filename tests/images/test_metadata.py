@@ -229,3 +229,34 @@ def test_a_resolution_in_the_exif_is_not_lost():
     stream = io.BytesIO()
     Pillow.new("RGB", (8, 8)).save(stream, "JPEG", exif=exif, dpi=(300, 300))
     encode_image(read_image(stream.getvalue()), "webp")  # warnings are errors here
+
+
+@pytest.mark.parametrize(
+    "form", ["tiff:ImageWidth=\"64\" exif:PixelYDimension='40'", "<tiff:ImageWidth>64</tiff:ImageWidth>"]
+)
+def test_sizes_in_xmp_are_those_of_the_result(form):
+    stream = io.BytesIO()
+    packet = f"<x:xmpmeta><rdf:Description {form}/></x:xmpmeta>" if "=" in form else f"<x:xmpmeta>{form}</x:xmpmeta>"
+    Pillow.new("RGB", (64, 40)).save(stream, "JPEG", xmp=packet.encode())
+    image = read_image(stream.getvalue())
+    result = read_image(encode_image(image.replace(pixels=np.ascontiguousarray(image.pixels[::2, ::2])), "jpg"))
+    written = result.metadata.text["XML:com.adobe.xmp"]
+    assert written == packet.replace("64", "32").replace("40", "20")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_preview_in_the_makers_note_is_removed(order):
+    """With the note as a whole, as its parts refer to each other; a note without a preview stays."""
+    preview = io.BytesIO()
+    Pillow.new("RGB", (32, 32)).save(preview, "JPEG")
+    for note, stays in ((b"NIKON" + preview.getvalue() + b"behind it", False), (b"NIKON without a preview", True)):
+        head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+        first = struct.pack(order + "HHHIII", 1, 0x8769, 4, 1, 26, 0)
+        second = struct.pack(order + "HHHIIHHIHHI", 2, 0x927C, 7, len(note), 56, 0xA001, 3, 1, 1, 0, 0)
+        _, exif = split_orientation(head + first + second + note)
+        assert exif is not None
+        assert (b"NIKON" in exif, b"behind" in exif, b"\xff\xd8\xff" in exif) == (stays, False, False)
+        tags = Pillow.Exif()
+        tags.load(b"Exif\0\0" + exif)
+        assert tags.get_ifd(0x8769).get(0xA001) == 1
+        assert (0x927C in tags.get_ifd(0x8769)) == stays

@@ -132,10 +132,13 @@ class Commands(click.Group):
                 if not code:
                     sys.stdout.flush()
                     return 0
-        except click.ClickException as error:
+        except click.UsageError as error:  # some lines: the usage, then the error
             text = io.StringIO()
             error.show(text)
             click.echo(one_line(text.getvalue(), keep="\n"), nl=False, err=True)
+            code = error.exit_code
+        except click.ClickException as error:
+            say("Error", error.format_message())
             code = error.exit_code
         except click.Abort as error:  # Ctrl-C while click reads the command line
             code = getattr(error.__cause__, "exit_code", 128 + signal.SIGINT)

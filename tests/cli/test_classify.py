@@ -347,6 +347,8 @@ def test_a_line_break_is_refused_where_paths_are_lines(name):
     shutil.copy("coffee.png", name)
     message = run("features", "rocket.jpg", name, "-o", "f.npy", code=1).stderr
     assert "a name with a line break has no place in f.paths.txt" in message
+    assert message.startswith("Error: ")
+    assert message.count("\n") == 1
     assert not os.path.exists("f.npy")
     run("features", "rocket.jpg", name, "-o", "f.npz")
     assert np.load("f.npz")["paths"].tolist() == ["rocket.jpg", name]

@@ -53,6 +53,8 @@ _BARE_FORMATS = ("npy", "txt", "csv", "ppm")
 
 _RESOLUTION_TAG = 282
 _MAKER_NOTE_TAG = 0x927C
+_PROGRAM_TAGS = {270, 282, 283, 296, 305}
+"""Tags of EXIF that programs write into each file: description, resolution and its unit, and their own name."""
 _JPEG_START = b"\xff\xd8\xff"
 
 
@@ -94,10 +96,10 @@ class Metadata:
 
     def lost_in(self, format: str, mode: str) -> str:
         """Return a warning of what a file of this format, with an image of this mode, does not hold; "" if nothing."""
-        in_exif = format in _FORMATS_OF_KIND["EXIF"] and _has_tag(self.exif, _RESOLUTION_TAG)
+        in_exif = format in _FORMATS_OF_KIND["EXIF"] and _RESOLUTION_TAG in _tags_of(self.exif)
         given = {
             "colour profile": self.icc_for(mode),
-            "EXIF": self.exif,
+            "EXIF": _tags_of(self.exif) - _PROGRAM_TAGS,
             "XMP": self.text.get(XMP),
             "IPTC (caption, keywords)": self.iptc,
             "GeoTIFF tags": self.georeference,
@@ -306,11 +308,12 @@ def is_part_of(exif: bytes | None, whole: bytes | None) -> bool:
         return False
 
 
-def _has_tag(exif: bytes | None, tag: int) -> bool:
+def _tags_of(exif: bytes | None) -> set[int]:
+    """Return the tags of the first directory; none if it is damaged."""
     try:
-        return exif is not None and any(entry[0] == tag for entry in _entries_of(exif))
-    except struct.error:  # a damaged entry
-        return False
+        return {tag for tag, _, _ in _entries_of(exif)} if exif else set()
+    except struct.error:
+        return set()
 
 
 def _entries_of(exif: bytes) -> set[tuple[int, int, bytes]]:

@@ -260,3 +260,11 @@ def test_a_preview_in_the_makers_note_is_removed(order):
         tags.load(b"Exif\0\0" + exif)
         assert tags.get_ifd(0x8769).get(0xA001) == 1
         assert (0x927C in tags.get_ifd(0x8769)) == stays
+
+
+def test_the_name_of_a_program_is_no_exif_to_warn_of():
+    exif = Pillow.Exif()
+    exif[305], exif[270] = "a program", "a description"
+    stream = io.BytesIO()
+    Pillow.new("RGB", (8, 8)).save(stream, "TIFF", tiffinfo=exif)
+    encode_image(read_image(stream.getvalue()), "bmp")  # warnings are errors here

@@ -164,7 +164,7 @@ def test_a_worker_pool_does_not_wait_for_a_lost_thread(monkeypatch):
     def lose(pool):
         raise MemoryError
 
-    monkeypatch.setattr("cnnfilter.jobs.worker_pool.WorkerPool._next", lose)
+    monkeypatch.setattr("cnnfilter.jobs.worker_pool.WorkerPool._take", lose)
     with pytest.raises(MemoryError):
         list(in_order(int, range(5), workers=2))
 

@@ -138,3 +138,21 @@ def test_bytes_have_no_scale(tmp_path, pictures):
     for scale in ((1, 0), (0, np.inf)):
         with pytest.raises(DataError, match="is not a scale LO,HI"):
             load_folder(tmp_path / "d.npz", scale=scale)
+
+
+def test_splits_of_an_npz_may_have_different_types(tmp_path, pictures):
+    """Floats of both sizes and integers: each is on its own range, and the floats of all splits on one."""
+    pixels, labels = pictures
+    floats = (pixels / 255).astype(np.float32)
+    for name, first, test, scale in [
+        ("floats", pixels / 255, floats[60:], (0, 1)),
+        ("bytes", pixels, floats[60:], (0, 1)),
+        ("numbers", pixels, pixels[60:].astype(np.float32), (0, 255)),
+        ("deep", pixels, pixels[60:].astype(np.uint16) * 257, None),
+    ]:
+        found = load_folder(save(tmp_path / f"{name}.npz", first, labels, test), validation=0)
+        assert found.scale == scale, name
+        for number, shown in enumerate(map(found.test.read, range(20))):
+            values = np.asarray(getattr(shown, "pixels", shown)).squeeze()
+            top = 65535 if values.dtype == np.uint16 else 255
+            assert np.abs(values / top - pixels[60 + number] / 255).max() <= 0.5 / 255, name

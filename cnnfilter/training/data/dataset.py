@@ -334,9 +334,8 @@ def _from_arrays(name: str, parts: list[ArraySplit], scale: Scale | None) -> Dat
     classes = tuple(sorted_classes({class_text(label) for part in parts for label in np.unique(part.labels)}))
     numbers = {label: number for number, label in enumerate(classes)}
     shapes = {part.pixels.shape[1:] for part in parts}
-    dtypes = {part.pixels.dtype for part in parts}
-    if len(shapes) > 1 or len(dtypes) > 1:
-        raise DataError(f"{name} has pictures of different kinds: {', '.join(map(str, (*shapes, *dtypes)))}")
+    if len(shapes) > 1:
+        raise DataError(f"{name} has pictures of different sizes: {', '.join(map(str, shapes))}")
     floats = [part for part in parts if not has_own_range(part.pixels.dtype)]
     decided = decide_scale(name, {part.split or "train": array_ranges(part.pixels, scale) for part in floats}, scale)
     splits, start = {}, 0

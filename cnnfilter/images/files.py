@@ -183,7 +183,8 @@ def _decode_as(data: bytes, format: str, max_pixels: int) -> Image:
 
 def _upright(image: Image) -> Image:
     """Return an image turned by its EXIF orientation, without that tag."""
-    orientation, metadata = upright(image.metadata)
+    height, width = image.pixels.shape[:2]
+    orientation, metadata = upright(image.metadata, image.metadata.size or (width, height))
     if orientation != 1:
         image = image.map(lambda pixels: turn_upright(pixels, orientation))
     return image.replace(metadata=metadata)

@@ -153,7 +153,7 @@ def _map_tiff(
         if page is None:
             return None
         file.seek(0)
-        orientation, metadata = upright(tiff.metadata_of(file))
+        orientation, metadata = upright(tiff.metadata_of(file), page.shape[1::-1])
         coding = coding_of(file)
         if page.start is not None and orientation == 1:
             array = stack.enter_context(

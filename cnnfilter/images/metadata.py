@@ -26,7 +26,7 @@ _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of a value of each type, if more than one
 _XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
 _XMP_SIZES = re.compile(
-    r"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)(?:\s*=\s*["']|\s*>\s*))\d+"""
+    r"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)(?:\s*=\s*["']|\s*>\s*))(\d{1,9})"""
 )
 """Sizes of the picture as attributes and elements (XMP part 2, sections 2.3 and 2.4)."""
 
@@ -78,6 +78,9 @@ class Metadata:
         The records of IPTC (caption, keywords, author); only JPEG and TIFF files hold them.
     georeference : Georeference, optional
         The tags of GeoTIFF and GDAL; only TIFF files hold them.
+    size : (int, int), optional
+        Width and height of the picture in its file. Sizes in XMP that are others are left as they are: they tell of the
+        photo that the picture was cut from.
     """
 
     icc: bytes | None = None
@@ -87,6 +90,7 @@ class Metadata:
     colour: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     iptc: bytes | None = None
     georeference: Georeference | None = None
+    size: tuple[int, int] | None = field(default=None, compare=False)
 
     def icc_for(self, mode: str) -> bytes | None:
         """Return the profile if it is one for colours of this mode, else None."""
@@ -160,11 +164,16 @@ def with_size(metadata: Metadata, width: int, height: int) -> Metadata:
 
 
 def _with_size_in_xmp(metadata: Metadata, width: int, height: int) -> Metadata:
-    """Return the metadata with these sizes in the XMP packet, where it tells any."""
-    packet = metadata.text.get(XMP, "")
-    sizes = {"ImageWidth": width, "PixelXDimension": width, "ImageLength": height, "PixelYDimension": height}
-    corrected = _XMP_SIZES.sub(lambda found: f"{found[1]}{sizes[found[2]]}", packet)
-    return metadata if corrected == packet else dataclasses.replace(metadata, text={**metadata.text, XMP: corrected})
+    """Return the metadata with these sizes in the XMP packet, where it tells those of the picture in its file."""
+    if metadata.size is None or XMP not in metadata.text:
+        return metadata
+    axis = {"ImageWidth": 0, "PixelXDimension": 0, "ImageLength": 1, "PixelYDimension": 1}
+    before, after, packet = metadata.size, (width, height), metadata.text[XMP]
+
+    def corrected(found: re.Match[str]) -> str:
+        return found[0] if int(found[3]) != before[axis[found[2]]] else f"{found[1]}{after[axis[found[2]]]}"
+
+    return dataclasses.replace(metadata, text={**metadata.text, XMP: _XMP_SIZES.sub(corrected, packet)})
 
 
 def _set_size(exif: bytearray, width: int, height: int) -> None:
@@ -286,8 +295,13 @@ def without_orientation(xmp: str) -> str:
     return _XMP_PREVIEWS.sub("", _XMP_ORIENTATION.sub("", xmp))
 
 
-def upright(metadata: Metadata) -> tuple[int, Metadata]:
-    """Return the orientation (1…8) of a file's picture, and the metadata of the picture once it is upright."""
+def upright(metadata: Metadata, size: tuple[int, int]) -> tuple[int, Metadata]:
+    """Return the orientation (1…8) of a file's picture, and the metadata of the picture once it is upright.
+
+    Parameters
+    ----------
+    size : width and height of the picture in its file
+    """
     orientation, exif = split_orientation(metadata.exif)
     text, dpi = dict(metadata.text), metadata.dpi
     if XMP in text:
@@ -295,7 +309,7 @@ def upright(metadata: Metadata) -> tuple[int, Metadata]:
     dpi = dpi[::-1] if dpi and orientation > 4 else dpi
     if orientation != 1:
         metadata = metadata.without_place("its georeference is left out: it holds for the picture before it is turned")
-    return orientation, dataclasses.replace(metadata, exif=exif, dpi=dpi, text=text)
+    return orientation, dataclasses.replace(metadata, exif=exif, dpi=dpi, text=text, size=size)
 
 
 def is_part_of(exif: bytes | None, whole: bytes | None) -> bool:

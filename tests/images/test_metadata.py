@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from PIL import ImageCms, IptcImagePlugin
+from PIL import ImageCms, IptcImagePlugin, PngImagePlugin
 
 from cnnfilter.images.files import encode_image, read_image
 from cnnfilter.images.image import Image, ImageWarning
@@ -242,6 +242,29 @@ def test_sizes_in_xmp_are_those_of_the_result(form):
     result = read_image(encode_image(image.replace(pixels=np.ascontiguousarray(image.pixels[::2, ::2])), "jpg"))
     written = result.metadata.text["XML:com.adobe.xmp"]
     assert written == packet.replace("64", "32").replace("40", "20")
+
+
+@pytest.mark.parametrize("format", ["jpg", "tiff", "png"])
+def test_sizes_in_xmp_of_a_turned_picture_and_of_another_one(format):
+    """A turned picture has the sizes of the result; those of a photo that it was cut from stay."""
+    stream = io.BytesIO()
+    packet = '<x:xmpmeta tiff:ImageWidth="64" tiff:ImageLength="40" exif:PixelXDimension="3008"/>'
+    exif = Pillow.Exif()
+    exif[274] = 6
+    picture = Pillow.new("RGB", (64, 40))
+    if format == "tiff":
+        picture.save(stream, "TIFF", tiffinfo={274: 6, 700: packet.encode()})
+    elif format == "jpg":
+        picture.save(stream, "JPEG", xmp=packet.encode(), exif=exif)
+    else:
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", packet)
+        picture.save(stream, "PNG", pnginfo=texts, exif=exif)
+    image = read_image(stream.getvalue())
+    assert image.pixels.shape[:2] == (64, 40)
+    written = read_image(encode_image(image.replace(pixels=np.ascontiguousarray(image.pixels[::4, ::4])), "png"))
+    expected = '<x:xmpmeta tiff:ImageWidth="10" tiff:ImageLength="16" exif:PixelXDimension="3008"/>'
+    assert written.metadata.text["XML:com.adobe.xmp"] == expected
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

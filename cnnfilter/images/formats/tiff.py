@@ -136,7 +136,8 @@ class _Reader:
         metadata = metadata_of(self.stream)
         coding = coding_of(self.stream)
         page = self._by_pillow(metadata) or self._by_tifffile(metadata)
-        orientation, metadata = upright(page.metadata)
+        height, width = page.pixels.shape[:2]
+        orientation, metadata = upright(page.metadata, page.metadata.size or (width, height))
         if orientation != 1:
             page = page.map(lambda pixels: turn_upright(pixels, orientation))
         return page.replace(metadata=metadata, coding=coding)
@@ -151,7 +152,7 @@ class _Reader:
                     return None
                 pixels, mode = pillow.to_array(picture)
                 if tag.ORIENTATION not in picture.tag_v2:  # Pillow has turned the page upright
-                    metadata = upright(metadata)[1]
+                    metadata = upright(metadata, (picture.tag_v2[tag.WIDTH], picture.tag_v2[tag.LENGTH]))[1]
         except SyntaxError:  # raised by Pillow for kinds of pixels that it does not read
             return None
         return Image(pixels, mode, "tiff", metadata)

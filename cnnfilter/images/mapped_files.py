@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from cnnfilter.images.coding.settings import NO_SETTINGS, Settings
+from cnnfilter.images.coding.tiff_layout import Page
 from cnnfilter.images.coding.tiff_packing import choose_packing, coding_of
 from cnnfilter.images.formats import npy, tiff, tiff_tags
 from cnnfilter.images.formats.tiff_segments import SegmentedPage, open_segmented_page
@@ -253,11 +254,12 @@ def head_and_tail_of(
     """
     if format == "npy":
         return npy.header(shape, dtype), b""
-    if format == "tiff" and not choose_packing(like.coding, settings, dtype, like.mode).is_plain:
+    if format != "tiff" or shape[2] != like.pixels.shape[2] or not (like.mode in CHANNELS or like.bands):
         return None
-    if format == "tiff" and (like.mode in CHANNELS or like.bands) and shape[2] == like.pixels.shape[2]:
-        return tiff.head_and_tail(metadata, like.mode, like.bands, shape, dtype)
-    return None
+    packing = choose_packing(like.coding, settings, dtype, like.mode)
+    if not packing.is_plain:
+        return None
+    return tiff.head_and_tail(Page(shape, dtype, like.mode, like.bands, metadata, metadata.exif, rows=packing.rows))
 
 
 def new_array(

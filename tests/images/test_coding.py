@@ -264,8 +264,7 @@ def test_tiff_keeps_compression_predictor_tiles_and_strips(
         **cut,
     )
     file = rewritten(stream.getvalue(), "tiff")
-    expected = packing_in(stream.getvalue())
-    assert packing_in(file)[: 4 if compression else 3] == expected[: 4 if compression else 3]
+    assert packing_in(file) == packing_in(stream.getvalue())
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(file)).reshape(pixels.shape), pixels)
     np.testing.assert_array_equal(read_image(file).pixels, pixels)
 

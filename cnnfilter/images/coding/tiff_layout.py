@@ -30,7 +30,7 @@ _MAX_STRIP_BYTES = 16 << 20
 
 
 class Page(NamedTuple):
-    """A page to be written; `exif` is that of its own directory."""
+    """A page to be written; `exif` is that of its own directory, `rows` are those of a strip that is not compressed."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -39,6 +39,14 @@ class Page(NamedTuple):
     metadata: Metadata
     exif: bytes | None
     packed: Packed | None = None
+    rows: int | None = None
+
+    @property
+    def strip_rows(self) -> int:
+        """The rows of a strip of pixels that are not compressed."""
+        height, width, channels = self.shape
+        most = max(1, _MAX_STRIP_BYTES // (width * channels * self.dtype.itemsize))
+        return min(self.rows or height, most, height)
 
     @property
     def size(self) -> int:
@@ -59,7 +67,7 @@ class FileLayout:
         sizes = [page.size for page in pages]
         exif = pages[0].exif or b""
         texts = sum(_text_bytes(page) for page in pages)
-        segments = sum(len(page.packed.sizes) if page.packed else page.size // _MAX_STRIP_BYTES for page in pages)
+        segments = sum(len(page.packed.sizes) if page.packed else page.shape[0] // page.strip_rows for page in pages)
         max_bytes = len(exif) + sum(sizes) + len(pages) * 4096 + texts + segments * 16
         big = max_bytes > tag.MAX_CLASSIC_BYTES
         is_packed = any(page.packed for page in pages)  # in the order of EXIF
@@ -87,7 +95,7 @@ class FileLayout:
     def _page_entries(self, page: Page, at: int) -> dict[int, Entry]:
         (height, width, channels), dtype = page.shape, page.dtype
         row = width * channels * dtype.itemsize
-        rows = min(max(1, _MAX_STRIP_BYTES // row), height)
+        rows = page.strip_rows
         starts = range(0, height, rows)
         values: dict[int, Any] = {
             tag.SUBFILE: 0,

@@ -29,7 +29,6 @@ from cnnfilter.images.formats.tiff_segments import TIFFFILE_OPTIONS, check_page,
 from cnnfilter.images.formats.tiff_tags import Layout
 from cnnfilter.images.image import (
     AsImageError,
-    Bands,
     Image,
     as_pixels,
     check_frames,
@@ -270,7 +269,7 @@ def encode(image: Image, *, threads: int | None = None, settings: Settings = NO_
             packed = None
             if not packing.is_plain:
                 packed = pack(array, packing, order, level=level, kept=page.coding, threads=threads)
-            pages.append(Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif, packed))
+            pages.append(Page(array.shape, array.dtype, mode, page.bands, page.metadata, exif, packed, packing.rows))
             arrays.append(array)
             exif = None
     file = FileLayout(pages)
@@ -292,14 +291,12 @@ def _arrays(image: Image) -> Sequence[np.ndarray]:
     return [np.ascontiguousarray(frame[:, :, c : c + 1]) for frame in frames for c in range(frame.shape[2])]
 
 
-def head_and_tail(
-    metadata: Metadata, mode: str, bands: Bands | None, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[bytes, bytes] | None:
+def head_and_tail(page: Page) -> tuple[bytes, bytes] | None:
     """Return the bytes before and after the pixels of a file with one page.
 
     None if the pixels would need another byte order than this machine's, which is that of the EXIF.
     """
-    file = FileLayout([Page(shape, dtype, mode, bands, metadata, metadata.exif)])
-    if dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
+    file = FileLayout([page])
+    if page.dtype.itemsize > 1 and file.layout.order != {"little": "<", "big": ">"}[sys.byteorder]:
         return None
-    return file.head, bytes(math.prod(shape) * dtype.itemsize % 2) + file.tail
+    return file.head, bytes(math.prod(page.shape) * page.dtype.itemsize % 2) + file.tail

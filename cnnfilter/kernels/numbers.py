@@ -7,6 +7,7 @@
 ``[0 -1 0; -1 5 -1; 0 -1 0]``              Octave and Julia
 ``[[0, -1, 0], [-1, 5, -1], [0, -1, 0]]``  Python and JSON; numpy prints it without commas
 ``{{0,-1,0},{-1,5,-1},{0,-1,0}}``          C and Mathematica
+``((0,-1,0), (-1,5,-1), (0,-1,0))``        tuples of Python
 ``3x3: 0,-1,0,-1,5,-1,0,-1,0``             ImageMagick, square sizes only
 ``1 2 1;``                                 one row
 =========================================  =========================================================================
@@ -35,7 +36,8 @@ _SHOWN_CHARACTERS_MAX = 80
 _SIZE = re.compile(r"(\d{1,9})(?:[xX](\d{1,9}))?([+-]\d{1,9}[+-]\d{1,9})?\s*:\s*(.*)", re.DOTALL)
 # A decimal number of C with the suffix of its type, as in 0.5f.
 _C_FLOAT = re.compile(r"([-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?)[fF]")
-_BRACKETS = str.maketrans("{}", "[]")
+_BRACKETS = str.maketrans("{}()", "[][]")
+_OPENING_BRACKETS = ("[", "{", "(")
 
 
 class Written(NamedTuple):
@@ -48,7 +50,7 @@ class Written(NamedTuple):
 
 def looks_like_numbers(text: str) -> bool:
     """Return whether a text is meant as numbers: brackets, several rows, a size, or a number at its beginning."""
-    if text.removeprefix("\ufeff")[:1] in ("[", "{") or ";" in text or "\n" in text or _SIZE.fullmatch(text):
+    if text.removeprefix("\ufeff")[:1] in _OPENING_BRACKETS or ";" in text or "\n" in text or _SIZE.fullmatch(text):
         return True
     first = re.split(r"[\s,]", text.removeprefix("\ufeff").strip(), maxsplit=1)[0]
     try:
@@ -80,7 +82,9 @@ def read_numbers(text: str) -> Written:
     cnnfilter.errors.KernelError: 9 numbers in a row can be a kernel of 3x3 or one row: write '3x3: 0,-1,0,-1,5,-1,...
     """
     plain = plain_text(text)
-    if plain[:1] in ("[", "{"):
+    if plain[:1] == "(":
+        text = text.translate(_BRACKETS)
+    if plain[:1] in _OPENING_BRACKETS:
         return read_brackets(text)
     if size := _SIZE.fullmatch(plain):
         return Written(_sized_rows(*size.groups()))

@@ -50,6 +50,9 @@ def write(folder: Path, name: str, content: str | bytes) -> str:
         "float k[2][3] = {{1.0f, 2.f, 3.0F}, {4.f, 5.f, 6e0}};",
         "static const int kernel [2][3] = {\n  { 1, 2, 3 },  // the first row\n  { 4, 5, 6 },\n};",
         "kernel = [[1, 2, 3], [4, 5, 6]]",
+        "((1, 2, 3), (4, 5, 6))",
+        "[(1, 2, 3), (4, 5, 6)]",
+        "((1, 2, 3,), (4, 5, 6,),)",
         "1 2 3 , 4 5 6",
     ],
 )

@@ -175,7 +175,8 @@ def _recorded_errors(job: Job) -> Iterator[None]:
             error = error.__cause__
         job.error = error.with_traceback(None)  # its frames refer to the picture
         job.error.__context__ = job.error.__cause__ = None
-        job.failed_at = job.failed_at or job.source.name
+        if job.failed_at is None or isinstance(job.error, MemoryError):  # the picture is too large, not its target
+            job.failed_at = job.source.name
 
 
 @contextlib.contextmanager

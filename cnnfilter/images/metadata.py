@@ -12,9 +12,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cnnfilter.images.tags.georeference import Georeference, Sampling
+if TYPE_CHECKING:
+    from cnnfilter.images.tags.georeference import Georeference
 
 XMP = "XML:com.adobe.xmp"
 """The key of an XMP packet among the texts, as PNG names it."""
@@ -24,13 +25,14 @@ _EXIF_TAG = 0x8769  # points to EXIF's own directory (section 4.6.3)
 _WIDTH_TAGS, _HEIGHT_TAGS = (0x0100, 0xA002), (0x0101, 0xA003)  # ImageWidth, PixelXDimension (sections 4.6.4, 4.6.5)
 _ICC_SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
 _VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of a value of each type, if more than one
-_XMP_ORIENTATION = re.compile(r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>""")
-_XMP_SIZES = re.compile(
+# Patterns are compiled on their first use, as most pictures have no XMP.
+_XMP_ORIENTATION = r"""\s*tiff:Orientation\s*=\s*["']\d["']|<tiff:Orientation>\d</tiff:Orientation>"""
+_XMP_SIZES = (
     r"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)(?:\s*=\s*["']|\s*>\s*))(\d{1,9})"""
 )
 """Sizes of the picture as attributes and elements (XMP part 2, sections 2.3 and 2.4)."""
 
-_XMP_PREVIEWS = re.compile(
+_XMP_PREVIEWS = (
     r"""<([\w.-]+:Thumbnails|[\w.-]*GImg:image|GImage:Data)\b[^>]*(?<!/)>[^<]*"""
     r"""(?:<(?!/\1\s*>)[^<]*)*</\1\s*>|\s[\w.-]*(?:GImg:image|GImage:Data)\s*=\s*(?:"[^"]*"|'[^']*')"""
 )
@@ -132,6 +134,8 @@ class Metadata:
         """
         if self.georeference is None:
             return self
+        from cnnfilter.images.tags.georeference import Sampling
+
         return dataclasses.replace(self, georeference=self.georeference.sampled(Sampling(*down), Sampling(*across)))
 
     def without_place(self, fault: str = "") -> Metadata:
@@ -173,7 +177,7 @@ def _with_size_in_xmp(metadata: Metadata, width: int, height: int) -> Metadata:
     def corrected(found: re.Match[str]) -> str:
         return found[0] if int(found[3]) != before[axis[found[2]]] else f"{found[1]}{after[axis[found[2]]]}"
 
-    return dataclasses.replace(metadata, text={**metadata.text, XMP: _XMP_SIZES.sub(corrected, packet)})
+    return dataclasses.replace(metadata, text={**metadata.text, XMP: re.sub(_XMP_SIZES, corrected, packet)})
 
 
 def _set_size(exif: bytearray, width: int, height: int) -> None:
@@ -292,7 +296,7 @@ def without_orientation(xmp: str) -> str:
     >>> without_orientation("<x><xmp:Thumbnails>a preview</xmp:Thumbnails><dc:source>a wall</dc:source></x>")
     '<x><dc:source>a wall</dc:source></x>'
     """
-    return _XMP_PREVIEWS.sub("", _XMP_ORIENTATION.sub("", xmp))
+    return re.sub(_XMP_PREVIEWS, "", re.sub(_XMP_ORIENTATION, "", xmp))
 
 
 def upright(metadata: Metadata, size: tuple[int, int]) -> tuple[int, Metadata]:

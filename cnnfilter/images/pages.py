@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from cnnfilter.errors import ImageError
-from cnnfilter.images.formats.tiff_tags import follow_directories, without_copies
 
 FIRST = "first"
 """The choice of the first page alone, whatever the others are."""
 
-_RANGE = re.compile(r"\s*([1-9][0-9]{0,8})\s*(?:(-)\s*([1-9][0-9]{0,8})?\s*)?")
+_RANGE = r"\s*([1-9][0-9]{0,8})\s*(?:(-)\s*([1-9][0-9]{0,8})?\s*)?"
 
 Pages = str | Sequence[int] | None
 """A choice of pages: as text, as numbers, `FIRST`, or None for all."""
@@ -36,7 +35,7 @@ def parse_pages(text: str) -> list[tuple[int, int | None]]:
     """
     ranges: list[tuple[int, int | None]] = []
     for part in text.split(","):
-        match = _RANGE.fullmatch(part)
+        match = re.fullmatch(_RANGE, part)
         if match is None or (match[3] and int(match[3]) < int(match[1])):
             raise ImageError(f"{text!r} is not a list of pages, counted from 1, such as 2 or 1,3-5 or 4-")
         ranges.append((int(match[1]), (int(match[3]) if match[3] else None) if match[2] else int(match[1])))
@@ -94,6 +93,8 @@ def count_pages(file: BinaryIO) -> tuple[int, str]:
     ImageError
         It has more pages than can be read.
     """
+    from cnnfilter.images.formats.tiff_tags import follow_directories, without_copies
+
     directories, fault = follow_directories(file)
     pages = len(without_copies(file, directories))
     file.seek(0)

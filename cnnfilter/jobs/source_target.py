@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 from cnnfilter.errors import ImageError
 from cnnfilter.images.formats.detect import sniff
-from cnnfilter.images.streams.pictures import PictureStream
 
 STDIN = STDOUT = "-"
 HEAD_BYTES = 4096
@@ -233,6 +232,8 @@ class _SharedStream:
     """The pictures of a stream, which the thread of the first picture and those that ask for others take."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
+        from cnnfilter.images.streams.pictures import PictureStream  # here, as most runs read no stream
+
         self._lock = threading.RLock()
         self._pictures = PictureStream(read)
         self._first: bytes | None = None

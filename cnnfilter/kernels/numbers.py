@@ -33,9 +33,9 @@ _SHOWN_CHARACTERS_MAX = 80
 """Longest row that a message repeats in full, so that the message stays on one or two lines of a terminal."""
 
 # ImageMagick's geometry before the colon: WIDTHxHEIGHT or one SIDE, and the position of the origin.
-_SIZE = re.compile(r"(\d{1,9})(?:[xX](\d{1,9}))?([+-]\d{1,9}[+-]\d{1,9})?\s*:\s*(.*)", re.DOTALL)
+_SIZE = r"(?s)(\d{1,9})(?:[xX](\d{1,9}))?([+-]\d{1,9}[+-]\d{1,9})?\s*:\s*(.*)"
 # A decimal number of C with the suffix of its type, as in 0.5f.
-_C_FLOAT = re.compile(r"([-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?)[fF]")
+_C_FLOAT = r"([-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?)[fF]"
 _BRACKETS = str.maketrans("{}()", "[][]")
 _OPENING_BRACKETS = ("[", "{", "(")
 
@@ -50,7 +50,7 @@ class Written(NamedTuple):
 
 def looks_like_numbers(text: str) -> bool:
     """Return whether a text is meant as numbers: brackets, several rows, a size, or a number at its beginning."""
-    if text.removeprefix("\ufeff")[:1] in _OPENING_BRACKETS or ";" in text or "\n" in text or _SIZE.fullmatch(text):
+    if text.removeprefix("\ufeff")[:1] in _OPENING_BRACKETS or ";" in text or "\n" in text or re.fullmatch(_SIZE, text):
         return True
     first = re.split(r"[\s,]", text.removeprefix("\ufeff").strip(), maxsplit=1)[0]
     try:
@@ -86,7 +86,7 @@ def read_numbers(text: str) -> Written:
         text = text.translate(_BRACKETS)
     if plain[:1] in _OPENING_BRACKETS:
         return read_brackets(text)
-    if size := _SIZE.fullmatch(plain):
+    if size := re.fullmatch(_SIZE, plain):
         return Written(_sized_rows(*size.groups()))
     refuse_decimal_commas(plain)
     return Written(_plain_rows(plain))
@@ -386,7 +386,7 @@ def value_of(cell: Any) -> float:
         raise TypeError
     if not isinstance(cell, str):
         return float(cell)
-    if match := _C_FLOAT.fullmatch(cell):
+    if match := re.fullmatch(_C_FLOAT, cell):
         cell = match[1]
     above, slash, below = cell.replace("\N{MINUS SIGN}", "-").partition("/")
     return float(above) / float(below) if slash else float(above)

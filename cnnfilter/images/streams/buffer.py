@@ -60,12 +60,13 @@ class Buffer:
             self.is_complete = not piece
         return file.getvalue()
 
-    def search(self, pattern: re.Pattern[bytes], start: int, longest: int) -> re.Match[bytes] | None:
+    def search(self, pattern: bytes, start: int, longest: int) -> re.Match[bytes] | None:
         """Return the first match from `start` on, waiting for more bytes; None if there is none up to the end.
 
         A match has at most `longest` bytes, and more bytes would not make it longer.
         """
-        while (match := pattern.search(self.data, start)) is None:
+        compiled = re.compile(pattern)
+        while (match := compiled.search(self.data, start)) is None:
             start = max(start, len(self.data) - longest + 1)
             if not self.has(len(self.data) + 1):
                 break

@@ -23,9 +23,8 @@ from cnnfilter.images.streams import jpeg
 from cnnfilter.images.streams.buffer import Buffer
 from cnnfilter.images.streams.unended import PADDING
 
-LONG_SIGNATURE = re.compile(
-    rb"\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBPVP8|\x93NUMPY|P[56]\s\d{1,5}\s\d{1,5}\s(?:255|65535)\s", re.DOTALL
-)
+# Patterns are compiled on their first use, as most pictures do not come in a stream.
+LONG_SIGNATURE = rb"(?s)\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBPVP8|\x93NUMPY|P[56]\s\d{1,5}\s\d{1,5}\s(?:255|65535)\s"
 """The signatures that are too long to stand in a picture by chance: where one that is cut off or damaged must end.
 
 Those of JPEG are left out, because thumbnails have them.
@@ -37,11 +36,11 @@ _LONGEST_PNG_CHUNK_BYTES = (1 << 31) - 1
 _LONGEST_HEADER_BYTES = 4096
 """Bytes in which the header of a PNM file must end; comments may be long, and no program writes more."""
 
-_PNM_WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)\s")
-_PLAIN_WORD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*[^\s#]+")
-_PLAIN_BIT = re.compile(rb"(?:[^01#]|#[^\n\r]*[\n\r])*[01]")
-_COMMENT = re.compile(rb"#[^\n\r]*")
-_BLANK_LINE = re.compile(rb"(\S[^\S\n]*\n)[^\S\n]*\n")
+_PNM_WORD = rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)\s"
+_PLAIN_WORD = rb"(?:\s|#[^\n\r]*[\n\r])*[^\s#]+"
+_PLAIN_BIT = rb"(?:[^01#]|#[^\n\r]*[\n\r])*[01]"
+_COMMENT = rb"#[^\n\r]*"
+_BLANK_LINE = rb"(\S[^\S\n]*\n)[^\S\n]*\n"
 _LINES_BYTES = 1 << 16
 """Bytes of lines whose numbers are counted at a time."""
 
@@ -179,7 +178,7 @@ def _end_of_pnm(buffer: Buffer) -> int | None:
     at = 2
     words: list[bytes] = []
     while len(words) < (2 if kind in (b"P1", b"P4") else 3):
-        while (match := _PNM_WORD.match(buffer.data, at)) is None:
+        while (match := re.compile(_PNM_WORD).match(buffer.data, at)) is None:
             if len(buffer.data) - at > _LONGEST_HEADER_BYTES or not buffer.has(len(buffer.data) + 1):
                 return None
         words.append(match[1])
@@ -211,20 +210,19 @@ def _end_of_pam(buffer: Buffer) -> int | None:
     return start + count * (2 if int(fields[b"MAXVAL"]) > 255 else 1)
 
 
-def _end_of_plain(
-    buffer: Buffer, at: int, count: int, item: re.Pattern[bytes], count_items: Callable[[bytes], int]
-) -> int | None:
+def _end_of_plain(buffer: Buffer, at: int, count: int, item: bytes, count_items: Callable[[bytes], int]) -> int | None:
     """Return the end of the `count`-th item from `at` on: of a word, or of a digit, which needs no space after it."""
     while True:
         end = _end_of_lines(buffer, at)
-        found = count_items(_COMMENT.sub(b"", buffer.data[at:end]))
+        found = count_items(re.sub(_COMMENT, b"", buffer.data[at:end]))
         if found >= count:
             break
         if end == len(buffer.data) and not buffer.has(end + 1):
             return None
         at, count = end, count - found
+    one = re.compile(item)
     for _ in range(count):
-        match = item.match(buffer.data, at)
+        match = one.match(buffer.data, at)
         assert match is not None  # as many were counted
         at = match.end()
     return at
@@ -253,7 +251,7 @@ def _end_of_text(buffer: Buffer) -> int | None:
     at = 0
     while blank := buffer.search(_BLANK_LINE, at, _LONGEST_HEADER_BYTES):
         at = blank.end(1)
-        if _COMMENT.sub(b"", buffer.data[:at]).strip():
+        if re.sub(_COMMENT, b"", buffer.data[:at]).strip():
             return at
     return None
 

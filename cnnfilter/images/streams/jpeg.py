@@ -7,12 +7,11 @@ ITU-T T.81, annex B (markers); CIPA DC-007, section 5 (Multi-Picture Format)
 
 from __future__ import annotations
 
-import re
 import struct
 
 from cnnfilter.images.streams.buffer import Buffer
 
-_MARKER = re.compile(rb"\xff+[\x02-\xcf\xd8-\xfe]")
+_MARKER = rb"\xff+[\x02-\xcf\xd8-\xfe]"
 """A marker that begins a segment, a file or its end: neither a restart marker (D0 to D7) nor 01, which stand alone."""
 
 _START, _END, _APP0, _APP2, _APP15, _COMMENT = 0xD8, 0xD9, 0xE0, 0xE2, 0xEF, 0xFE

@@ -18,7 +18,7 @@ _SHOWN_BYTES = 12
 _COMMENT = ord("#")
 """The first byte of a comment, which may also stand behind the numbers of a plain PNM file."""
 
-_LINE_END = re.compile(rb"[\r\n]")
+_LINE_END = rb"[\r\n]"
 
 
 class PictureStream:
@@ -70,7 +70,7 @@ class PictureStream:
             self._buffer.read_all()
             end = len(self._buffer.data)
         data = self._buffer.take(end)
-        if len(data) < end and (next_one := LONG_SIGNATURE.search(data, 1)):  # it is cut off, and more came
+        if len(data) < end and (next_one := re.compile(LONG_SIGNATURE).search(data, 1)):  # it is cut off, and more came
             self._buffer.data[:] = data[next_one.start() :]
             data = data[: next_one.start()]
         self.taken += 1

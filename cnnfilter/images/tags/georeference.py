@@ -40,7 +40,7 @@ TAGS = tuple(_TYPES)
 _PLACE_TAGS = (PIXEL_SCALE, TIEPOINT, TRANSFORMATION, RPC)
 _TIEPOINT_NUMBERS, _MATRIX_NUMBERS, _RPC_NUMBERS = 6, 16, 92
 _RASTER_TYPE_KEY, _PIXEL_IS_POINT = 1025, 2  # GTRasterTypeGeoKey; tiepoints then refer to the centres of pixels
-_STATISTICS = re.compile(r"\s*<Item name=\"STATISTICS_[^>]*>[^<]*</Item>")
+_STATISTICS = r"\s*<Item name=\"STATISTICS_[^>]*>[^<]*</Item>"
 """Items of GDAL's metadata that hold smallest, largest and mean value, which those of a result are not."""
 
 
@@ -162,7 +162,7 @@ def _value(number: int, value: Any) -> Any:
         if not isinstance(text, str) or not text.strip("\0 "):
             return None
         text = text.rstrip("\0")
-        return _STATISTICS.sub("", text) if number == GDAL_METADATA else text
+        return re.sub(_STATISTICS, "", text) if number == GDAL_METADATA else text
     numbers = value if isinstance(value, tuple) else (value,)
     if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
         return None

@@ -43,7 +43,7 @@ DOORS = {
     "images": "image files pages metadata dtypes colour mapped_files contact_sheets formats.detect coding.settings "
     "streams.pictures",
     "kernels": "kernel lookup catalogue text files structure fitting",
-    "filters": "windows images maps output convolution.convolve pooling.pool",
+    "filters": "windows images maps output convolution.convolve pooling.pool pooling.images",
     "jobs": "job source_target run sorting streamed",
     "layers": "stack layer fixed learned activations answers grammar names images summary",
     "networks": "network float_scales model_file preparation map_convolutions layer_loops images labels "

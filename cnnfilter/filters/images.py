@@ -1,4 +1,4 @@
-"""Filter whole pictures: every frame, and colour weighted by alpha.
+"""Convolve whole pictures: every frame, and colour weighted by alpha.
 
 The colour of a transparent pixel is not visible and has no meaning, so it must not spread to its neighbours. Each
 sample of a window is weighted by its alpha α, and for the missing share stands the mean colour of the window,
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.convolve import filter_picture, find_span, refuse_overflow, signed_rule
 from cnnfilter.filters.convolution.regions import combine_maps
-from cnnfilter.filters.pooling.pool import pool_axes, pool_picture
 from cnnfilter.filters.windows import NEAR_BORDERS, Axis, RowBand, border_constant, source_positions, window_axes
 from cnnfilter.images.dtypes import Span, to_picture, top_of
 from cnnfilter.images.image import Image, check_size, join_pages, page_dtype
@@ -163,7 +162,7 @@ def _span_of_frame(image: Image, frame: Samples, kernels: Sequence[Any], options
     opaque = is_opaque(frame)
 
     def span(seen: Samples, window: dict[str, Any]) -> Span:
-        colour, opacity = _split(seen)
+        colour, opacity = split_alpha(seen)
         if opaque:
             return find_span(colour, kernels, **{**options, **window})
         return Span.of(_weigh(colour, opacity, kernels, {**options, **window})[0])
@@ -174,7 +173,7 @@ def _span_of_frame(image: Image, frame: Samples, kernels: Sequence[Any], options
     return Span.union(span(seen, {"padding": padding}) for seen, padding in _bands(frame, axes))
 
 
-def _split(frame: Samples) -> tuple[Samples, Samples]:
+def split_alpha(frame: Samples) -> tuple[Samples, Samples]:
     """Return the colours and the alpha of a frame, each contiguous."""
     return np.ascontiguousarray(frame[:, :, :-1]), np.ascontiguousarray(frame[:, :, -1:])
 
@@ -198,7 +197,7 @@ def _filter_with_alpha(
     frame: Samples, opaque: bool, kernels: Sequence[Any], alpha: str, options: dict[str, Any]
 ) -> tuple[Samples, float, tuple[str, ...]]:
     """Filter a frame, or some of its rows; `opaque` says whether the whole frame is."""
-    colour, opacity = _split(frame)
+    colour, opacity = split_alpha(frame)
     top = top_of(frame.dtype)
     if opaque:
         result = filter_picture(colour, kernels, **options)
@@ -335,75 +334,3 @@ def _at_centres(opacity: Samples, kernel: Kernel, top: float, options: dict[str,
     taken: Samples = opacity[rows[:, None], columns[None, :]]
     taken[(rows[:, None] < 0) | (columns[None, :] < 0)] = top
     return taken
-
-
-def pool_image(image: Image, op: str = "max", *, alpha: str = "keep", **options: Any) -> Image:
-    """Pool every frame of a picture; integers stay integers, unless `dtype` says otherwise.
-
-    Parameters
-    ----------
-    alpha : "keep" (pooled where the size changes), "filter" (always pooled), "drop"
-    options : those of `pool_picture`
-    """
-    check_alpha(alpha)
-    if image.pages:
-        kind = options.pop("dtype", image.pixels.dtype)
-        return image.map_pages(
-            lambda page: pool_image(page, op, alpha=alpha, dtype=page_dtype(kind, image, page), **options)
-        )
-    down, across = _pool_axes(image.pixels, options)
-    pooled = image.map(lambda frame: _pool_frame(image, frame, op, alpha, options))
-    return pooled.replace(metadata=image.metadata.sampled(down.sampling, across.sampling))
-
-
-def _pool_axes(frame: Samples, options: dict[str, Any]) -> tuple[Axis, Axis]:
-    window = {name: options[name] for name in ("stride", "padding", "dilation", "ceil_mode") if name in options}
-    return pool_axes(frame.shape[0], frame.shape[1], options.get("size", 2), **window)
-
-
-def _pool_frame(image: Image, frame: Samples, op: str, alpha: str, options: dict[str, Any]) -> Samples:
-    options = {"dtype": frame.dtype, **options}
-    if not image.has_alpha:
-        pooled: Samples = pool_picture(frame, op, **options)
-        return pooled
-    allocate = options.pop("allocate", np.empty)
-    opaque = is_opaque(frame)
-    if is_worth_bands(frame):
-        axes = _pool_axes(frame, options)
-        if axes[0].outputs > 1:
-
-            def pool_rows(rows: Samples, padding: Sides) -> tuple[Samples, float]:
-                return _pool_with_alpha(rows, opaque, op, alpha, {**options, "padding": padding}), 0.0
-
-            return in_bands(frame, axes, pool_rows, allocate)[0]
-    return _pool_with_alpha(frame, opaque, op, alpha, options)
-
-
-def _pool_with_alpha(frame: Samples, opaque: bool, op: str, alpha: str, options: dict[str, Any]) -> Samples:
-    """Pool a frame, or some of its rows; `opaque` says whether the whole frame is."""
-    colour, opacity = _split(frame)
-    top = top_of(frame.dtype)
-    if opaque:
-        pixels: Samples = pool_picture(colour, op, **options)
-    elif op == "avg":
-        pixels = _weighted_mean(colour, opacity.astype(np.float32) / np.float32(top), options)
-    else:  # the colour of a transparent pixel is never the maximum or minimum
-        lowest = {"max": 0 if frame.dtype.kind == "u" else -np.inf, "min": top if frame.dtype.kind == "u" else np.inf}
-        pixels = pool_picture(np.where(opacity > 0, colour, frame.dtype.type(lowest[op])), op, **options)
-        if pixels.dtype.kind == "f":
-            pixels[~np.isfinite(pixels)] = 0
-    if alpha == "drop":
-        return pixels
-    new_opacity = opacity
-    if alpha == "filter" or pixels.shape[:2] != opacity.shape[:2]:
-        new_opacity = pool_picture(opacity, op, **options)
-    return np.concatenate([pixels, new_opacity], axis=2)
-
-
-def _weighted_mean(colour: Samples, weight: Samples, options: dict[str, Any]) -> Samples:
-    """Return the mean of the colours, each with its alpha; the padding counts as opaque black, as in `pool`."""
-    window = {**options, "dtype": np.float32}
-    total = pool_picture(colour * weight, "avg", **window)
-    weights = pool_picture(weight, "avg", **window) + (1 - pool_picture(np.ones_like(weight), "avg", **window))
-    mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 1e-6)
-    return to_picture(mean, options["dtype"], "keep" if np.dtype(options["dtype"]).kind == "f" else "clip")[0]

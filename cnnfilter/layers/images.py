@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnfilter.filters.images import filter_image, join_bands, pool_image
+from cnnfilter.filters.images import filter_image, join_bands
+from cnnfilter.filters.pooling.images import pool_image
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.contact_sheets import contact_sheet, refuse_many
 from cnnfilter.images.dtypes import Range, Span, store_band, to_picture, top_of

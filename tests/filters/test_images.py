@@ -10,7 +10,8 @@ import pytest
 
 from cnnfilter.errors import ShapeError
 from cnnfilter.filters.convolution.convolve import filter_picture
-from cnnfilter.filters.images import filter_image, pool_image
+from cnnfilter.filters.images import filter_image
+from cnnfilter.filters.pooling.images import pool_image
 from cnnfilter.filters.pooling.pool import pool
 from cnnfilter.images.files import write_image
 from cnnfilter.images.image import Image

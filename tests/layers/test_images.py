@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cnnfilter.errors import ImageError, ModelError, ShapeError
-from cnnfilter.filters.images import filter_image, pool_image
+from cnnfilter.filters.images import filter_image
 from cnnfilter.filters.maps import spread_maps
+from cnnfilter.filters.pooling.images import pool_image
 from cnnfilter.images.colour import to_rgb
 from cnnfilter.images.image import Image
 from cnnfilter.layers.images import apply_layers, signed_rule

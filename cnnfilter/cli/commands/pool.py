@@ -76,7 +76,7 @@ def command(pictures: Pictures, op: str, one_window: bool, **how: Any) -> None:
         raise click.UsageError(f"--global is one window over the whole picture: leave out {option}.")
 
     def pool(job: Job) -> None:
-        from cnnfilter.filters.images import pool_image
+        from cnnfilter.filters.pooling.images import pool_image
 
         def pool_page(image: Image) -> Image:
             own: dict[str, Any] = {"size": image.pixels.shape[:2]} if one_window else {}

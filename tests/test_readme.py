@@ -55,7 +55,7 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 
 def steps() -> list[Step]:
-    """Return what a reader does who runs README from its beginning to its end."""
+    """Return the commands and Python blocks of README, in the order in which they stand."""
     found = []
     for language, block in blocks():
         text = block.replace("\\\n", " ")

@@ -81,7 +81,7 @@ class Source:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is the first picture of a stream, which others may follow."""
+        """Return whether it is the first picture of a stream, which others may follow."""
         if self.error is not None or self.path == STDIN:
             return self.error is None
         try:
@@ -173,12 +173,12 @@ class StreamedPicture(Source):
 
     @property
     def is_file(self) -> bool:
-        """Whether the source can be read again."""
+        """Return whether the source can be read again."""
         return False
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is the first picture of a stream."""
+        """Return whether it is the first picture of a stream."""
         return False
 
     def is_followed(self) -> bool:

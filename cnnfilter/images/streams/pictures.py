@@ -34,7 +34,7 @@ class PictureStream:
         self._buffer = Buffer(read)
         self._last_format = ""
         self.taken = 0
-        """How many pictures were taken."""
+        """The number of pictures that were taken."""
 
     def head(self) -> bytes:
         """Return the first bytes of the next picture, as many as tell its format if that is known."""
